@@ -31,7 +31,8 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   // Whether calls that were refused meanwhile had been sent before this one is not known.
   const inFlight = pacer.refused === admission.refused ? admission.inFlight : undefined
   pacer.window = Window.accepted(pacer.window, inFlight, admission.at)
-  if (Window.refutes(pacer.window, admission, pacer.refused)) pacer.window = Window.lift(pacer.window)
+  const { window } = pacer
+  if (window.size < Infinity && Window.refutes(window, admission, pacer.refused)) pacer.window = Window.lift(window)
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
