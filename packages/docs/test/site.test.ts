@@ -1,6 +1,7 @@
 /** The built site in a real browser: what it shows, and that the playground's run is the one that Node makes. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { constFalse, constTrue } from "effect/Function"
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { extname, join } from "node:path"
@@ -245,8 +246,12 @@ describe.skipIf(skipped !== undefined)("the site", () => {
       const { open } = yield* world
       yield* Effect.promise(async () => {
         const page = await open("/how-it-works")
-        await page.keyboard.press("/")
-        await page.keyboard.type("withReservation")
+        const input = page.locator("#localsearch-input")
+        const opens = () => input.waitFor({ timeout: 1_000 }).then(constTrue, constFalse)
+        // A key that is pressed before the page listens is lost, and so is text before the input has the focus.
+        do await page.keyboard.press("/")
+        while (!(await opens()))
+        await input.fill("withReservation")
         await page.locator(".VPLocalSearchBox .result").first().waitFor()
       })
     })
