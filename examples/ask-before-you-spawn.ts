@@ -1,5 +1,4 @@
-// An orchestrator that asks how many agents help, keeps that many running until the advice expires, and asks again until all are
-// done.
+// An orchestrator that asks how many agents help, keeps that many running until the advice expires, and asks again.
 //     npm run -s example examples/ask-before-you-spawn.ts
 import * as Floodgate from "floodgate/promise"
 import { setTimeout as sleep } from "node:timers/promises"
