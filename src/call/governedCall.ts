@@ -43,6 +43,7 @@ type Phase = "waiting" | "admitted" | "sent" | "settled"
 
 /** After this many exhaustions in a row, a call lets the others of its agent go first. */
 const maxExhaustions = 2
+
 /** The usage that an adapter reports. Some services report `null`. */
 const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
   Predicate.isObject(given) ? given : undefined
