@@ -42,7 +42,7 @@ export const judge = (
 /** An attempt to grow was rejected or failed. `isClear` says that an empty bucket is less likely than a full server. */
 const judgeAttempt = (pacer: Pacer, isClear: boolean, now: number): "attempt" | "explained" => {
   pacer.window = Window.attempted(pacer.window, now, verdictMillis(pacer))
-  if (pacer.window.sure === undefined && isClear) acquit(pacer, now)
+  if (pacer.window.sure === undefined && isClear) dropEvidence(pacer, now)
   // If more was accepted than had been claimed, that was an empty bucket.
   return isClear && pacer.window.refutedAt === undefined ? "explained" : "attempt"
 }
@@ -72,11 +72,14 @@ export const explainsFailures = (pacer: Pacer, { number }: Admission, score: num
 /** Holds as many calls in flight as the last rejections or failures found. */
 export const claim = (pacer: Pacer, now: number): void => {
   pacer.window = Window.claim(pacer.window, now, verdictMillis(pacer))
-  acquit(pacer, now)
+  dropEvidence(pacer, now)
 }
 
-/** The calls in flight explain the last rejections, and any later ones of calls that were sent before. So no bucket was empty. */
-const acquit = (pacer: Pacer, now: number): void => {
+/**
+ * Drops the evidence for an empty bucket, because the calls in flight explain the last rejections, and any later ones of calls that
+ * were sent before.
+ */
+const dropEvidence = (pacer: Pacer, now: number): void => {
   pacer.gate = { ...pacer.gate, fence: now, misses: 0 }
   pacer.bucketTest = { ...pacer.bucketTest, score: 0 }
 }
