@@ -3,7 +3,7 @@ import * as Config from "effect/Config"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { units } from "../domain/words.ts"
+import { awaited } from "../domain/words.ts"
 import type { BudgetStatus, PoolStatus } from "./models.ts"
 
 /** Whether the configuration asks for the log. */
@@ -70,7 +70,7 @@ const lineOf = (name: string, pool: PoolStatus): string => {
   if (binding === undefined) return `${begin} for a place in ${where}: ${calls(queued)}, ${inFlight} in flight`
   const limit = dimensions[binding]
   const left = limit === undefined ? "" : `, ${figure(limit.level)} of ${figure(limit.capacity)} left`
-  return `${begin} for ${units[binding]}s of ${where}: ${calls(queued)}${left}`
+  return `${begin} for ${awaited(binding)} of ${where}: ${calls(queued)}${left}`
 }
 
 const overOf = (name: string, { max, since }: Told, now: number): string => {
