@@ -7,6 +7,7 @@ import * as Cells from "../admission/cells.ts"
 import type { Blocked } from "../admission/blocked.ts"
 import * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
+import { meterOf } from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
@@ -317,7 +318,7 @@ export const comeBack = (law: Law.Pacer, began: Law.Pacer, ended: Law.Pacer, isF
     else cap.level += Math.min(0, own.level - first)
   }
   for (const [i, { dimension, level }] of ended.meters.entries()) {
-    const meter = law.meters.find((each) => each.dimension === dimension)
+    const meter = meterOf(law, dimension)
     if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }
