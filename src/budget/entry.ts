@@ -53,7 +53,7 @@ export class Entry extends Queued {
   /** What it is expected to use. Both may change while it waits. */
   estimate: Limits.Estimate
   charge: Amounts.Whole
-  /** When it began to wait; 0 if it is admitted at once, as is its cost in the queue. */
+  /** When it began to wait. This and its cost in the queue are 0 if it is admitted at once. */
   since = 0
   /** `"waiting"` in the queue; `"held"` from its admission until its caller resumes; then `"begun"`, and `"ended"`. */
   phase: "waiting" | "held" | "begun" | "ended" = "waiting"

@@ -19,7 +19,7 @@ const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 6
 /** The numbers of the pools of one name in one registry. */
 abstract class Numbers<User> {
   readonly pool: string
-  /** What counts in them. */
+  /** The open pools, or the governors, that count in them. */
   readonly users = new Set<User>()
   private readonly context: Context.Context<never>
   private readonly forgotten: () => void

@@ -26,5 +26,5 @@ export const of = <Now>(self: object): Now | undefined => {
   return found !== undefined && found.of === self ? found.now : undefined
 }
 
-/** Whether calls do without the synchronous form of `reserve`. Tests set it to compare both forms. */
+/** Whether calls never use the synchronous form of `reserve`. Tests set it to compare both forms. */
 export const OnlyEffect = Context.Reference<boolean>("floodgate/OnlyEffect", { defaultValue: () => false })

@@ -34,7 +34,7 @@ export interface Kind<S extends Shared> {
 
   // The processes
 
-  /** How what its calls ask for adds up. */
+  /** Arithmetic on the charges of calls. */
   readonly sums: Sums<MemberOf<S>["held"]>
   /** Brings a state up to now, apart from its processes. `utc` is the time by the clock of the store. */
   readonly prepare: (state: S, utc: number, now: number) => void
@@ -44,13 +44,13 @@ export interface Kind<S extends Shared> {
   readonly join: (joined: Joined<MemberOf<S>["held"]>, committed: MemberOf<S> | undefined) => MemberOf<S>
   /** Returns what was kept for a process: it has committed, and with that reported what it used. */
   readonly takeBack: (state: S, member: MemberOf<S>) => void
-  /** Charges what the calls hold of a process whose lease is over, or that leaves. */
+  /** Settles what the calls of a process hold, because its lease is over or it leaves. */
   readonly giveUp: (state: S, member: MemberOf<S>, now: number) => void
-  /** Reverses that for a process that still lives. `found` is its entry in the state, unless that was forgotten. */
+  /** Reverses `giveUp` for a process that is still alive. `found` is its entry in the state, unless that was forgotten. */
   readonly revive: (state: S, found: MemberOf<S> | undefined, committed: MemberOf<S>, now: number) => void
-  /** Keeps what a process has spent that is no longer in the state. */
+  /** Keeps what a process has spent when the state forgets the process. */
   readonly forget: (state: S, member: MemberOf<S>) => void
-  /** Takes back what the calls of a retracted commit have spent: `found` was stored, and `known` holds again, if there was one. */
+  /** Refunds the calls of a retracted commit. `found` was stored; `known` replaces it, unless the process has no earlier commit. */
   readonly retracted: (state: S, found: MemberOf<S>, known: MemberOf<S> | undefined) => void
   /** Completes a state that is committed. */
   readonly complete: (state: S) => void

@@ -47,7 +47,7 @@ export interface Head<C = Amounts.Whole> {
   readonly weight: number
 }
 
-/** How what calls ask for adds up. */
+/** Arithmetic on the charges of calls. */
 export interface Sums<C> {
   readonly nothing: C
   readonly plus: (one: C, other: C) => C

@@ -220,14 +220,14 @@ describe("a pool that is played ahead for minutes", () => {
     return (playedAhead(pool, 0).calls * size) / millis
   }
 
-  it("delivers the average also if the rate in use has grown to the limit just now", () => {
+  it("delivers the average even if the rate in use has just grown to the limit", () => {
     const header = { at: 0, remaining: 0, sum: 0 }
     assert.closeTo(rateAhead({ header, lasting: 4 }), 4, 0.1)
     assert.closeTo(rateAhead({ header, lasting: 15 }), 10, 0.1, "and no more than the limit")
-    assert.closeTo(rateAhead({}), 10, 0.1, "a limit that nothing contradicts is all ours")
+    assert.closeTo(rateAhead({}), 10, 0.1, "the whole limit if no measurement contradicts it")
   })
 
-  it("delivers a share that grows neither by itself, nor because headers are not believed now, nor from where it has grown to", () => {
+  it("delivers a measured share without growth, even if it has grown before or headers are distrusted", () => {
     const share = { floor: 3.6, peak: 4, phase: 0, lasting: 4 }
     assert.closeTo(rateAhead(share), 4, 0.1)
     assert.closeTo(rateAhead({ ...share, phase: 2 }), 4, 0.1)

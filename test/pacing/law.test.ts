@@ -155,7 +155,7 @@ describe("law", () => {
       assert.strictEqual(meterOf(pool, "tokens")!.level, 0)
     })
 
-    it("that show nothing left also lower a level below 0, which a large call that was sent later left", () => {
+    it("that show nothing left also lower a level that a later large call has left below 0", () => {
       // Regression: what others had used was ignored, so the debt was taken to be 30,001 instead of 40,000.
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)

@@ -350,7 +350,7 @@ describe("a limit of calls in flight", () => {
       }
     })
 
-    it("explains those of calls sent before it was known, unless a bucket may be empty", () => {
+    it("explains rejections of calls that were sent before it was known, unless a bucket may be empty", () => {
       for (const [limits, expected] of [
         [undefined, "exhausted"],
         [stated, "isolated"]
@@ -366,7 +366,7 @@ describe("a limit of calls in flight", () => {
     })
   })
 
-  it("is given up when a call that was sent later was accepted beside half as many again", () => {
+  it("is given up when a call that was sent later is accepted with half as many again in flight", () => {
     // Regression: of calls that go together, some are rejected at random, and these are known before any acceptance. Then the
     // window followed the first of them, and took minutes to grow back.
     const pool = poolOf(Law, { requests: { perMinute: 120_000, burst: 20_000 } })
@@ -461,21 +461,21 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(fail(Law, pool, later, 1_261), "isolated")
     })
 
-    it("is not assumed after an exhaustion, of which a failure says nothing", () => {
+    it("is not assumed to explain the failure of a call that was sent before an exhaustion", () => {
       const pool = poolOf(Law)
       const call = send(Law, pool, 0)
       exhaust(Law, pool, 1)
       assert.strictEqual(fail(Law, pool, call, 900), "isolated")
     })
 
-    it("is less likely than an outage beside known limits, if calls also fail at random", () => {
+    it("is less likely than an outage if other limits are known and calls also fail at random", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
       pool.randomOverload = 0.05
       assert.include(failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14]), "outage")
       assert.strictEqual(pool.window.size, Infinity)
     })
 
-    it("is not suspected if some of those fail that find many in flight, but if they are rejected", () => {
+    it("is not suspected if some calls fail while many are in flight, but is if they are rejected", () => {
       for (const [end, isFound] of [
         [fail, false],
         [reject, true]
@@ -526,7 +526,7 @@ describe("a limit of calls in flight", () => {
       }
     })
 
-    it("leaves no evidence of an outage: the next failure below it is judged as the first one", () => {
+    it("leaves no evidence of an outage, so the next failure below the limit counts as the first", () => {
       const pool = poolOf(Law, {})
       const calls = sent(pool, 15)
       failAll(pool, calls, [10, 11, 12, 13, 14])
