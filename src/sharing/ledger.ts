@@ -68,11 +68,9 @@ export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept)
 /** UTC at a time of the state. */
 export const utcAt = ({ law }: LedgerState, now: number): number => Math.max(law.utc, now + law.offset)
 
-export const membersOf = ({ members }: LedgerState): ReadonlyArray<LedgerMember> => Object.values(members)
-
 /** All accounts in one. */
 export const accountOf = (state: LedgerState): Ledger.Account =>
-  [...Object.values(state.law.gone), ...membersOf(state).map(({ account }) => account)].reduce(
+  [...Object.values(state.law.gone), ...Object.values(state.members).map(({ account }) => account)].reduce(
     Ledger.plus,
     Ledger.nothing
   )
@@ -88,7 +86,8 @@ export const spent = (state: LedgerState, now: number): number => {
 }
 
 /** What running calls have reserved. */
-export const held = (state: LedgerState): number => membersOf(state).reduce((sum, member) => sum + member.held, 0)
+export const held = (state: LedgerState): number =>
+  Object.values(state.members).reduce((sum, member) => sum + member.held, 0)
 
 /** The state in dollars. */
 export const statusOf = (state: LedgerState, now: number): Omit<Status, "unpriced"> => {
@@ -173,7 +172,7 @@ export const admit = (
   }
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
   const ahead = Turns.aheadOf(state, id, call, weight, now, sums)
-  const kept = membersOf(state).reduce((sum, each) => sum + keptFor(each, now), 0)
+  const kept = Object.values(state.members).reduce((sum, each) => sum + keptFor(each, now), 0)
   if (gone + held(state) + kept + ahead.charge + amount > config.limit) {
     return { by: "concurrency", millis: Infinity }
   }
@@ -216,7 +215,7 @@ export const adoptKept = (state: LedgerState, id: string, kept: Ledger.Kept): vo
 export const reset = (state: LedgerState): void => changeAccounts(state, (account) => ({ ...account, cells: [] }))
 
 const changeAccounts = (state: LedgerState, change: (account: Ledger.Account) => Ledger.Account): void => {
-  for (const member of membersOf(state)) member.account = change(member.account)
+  for (const member of Object.values(state.members)) member.account = change(member.account)
   const gone = Object.entries(state.law.gone).map(([origin, account]) => [origin, change(account)])
   state.law.gone = Object.fromEntries(gone)
 }

@@ -37,7 +37,9 @@ const revive: Kind<LedgerState>["revive"] = (state, found, { held }, now) => {
 
 /** An equal share of what is left, with one share for processes that start later. */
 const partOf: Kind<LedgerState>["partOf"] = (state, member, times) => {
-  const others = State.membersOf(state).filter((each) => each !== member && each.part !== undefined && !each.hasLeft)
+  const others = Object.values(state.members).filter(
+    (each) => each !== member && each.part !== undefined && !each.hasLeft
+  )
   const of = 1 / (others.length + 2)
   const taken = others.reduce((sum, { part }) => sum + part!.amount, 0)
   const { limit } = state.config
@@ -109,7 +111,7 @@ export const ledgers: Kind<LedgerState> = {
   smaller: (one, other) => (one.amount <= other.amount ? one : other),
   isEmpty: ({ amount }) => amount === 0,
   leftOf: (part, ended) => {
-    const [used] = State.membersOf(ended)
+    const [used] = Object.values(ended.members)
     const gone = used === undefined ? 0 : used.held + Ledger.spent(used.account, -Infinity)
     return { ...part, amount: Math.max(0, part.amount - gone) }
   },
