@@ -32,6 +32,7 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   const inFlight = pacer.refused === admission.refused ? admission.inFlight : undefined
   pacer.window = Window.accepted(pacer.window, inFlight, admission.at)
   const { window } = pacer
+  // Most pools have no window, and every answer comes through here.
   if (window.size < Infinity && Window.refutes(window, admission, pacer.refused)) pacer.window = Window.lift(window)
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
