@@ -178,13 +178,13 @@ const situationOf = Effect.fnUntraced(function* (
   const states = counting(all, work)
   const inEach = runningIn(states, own)
   const running = sum(inEach)
-  const made = history?.callsOfRunning(pools, work.calls, now)
-  const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
+  const begun = history?.running(pools, work.calls, now)
+  const remaining = Advice.remainingOf(work, begun && begun.calls / Math.max(1, running))
   const spending = { model, each: work, running, remaining }
   const rooms = yield* Effect.forEach(states, ({ asked, place, pool }, index) =>
     Room.find({ ...spending, account: account ?? asked.account, pool, price: place?.price, here: inEach[index]! })
   )
-  const fresh = made === undefined ? 0 : unbegunOf(states, own, history!.begun(pools, now))
+  const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
   const places = states.map(({ asideFor, asked, inFlight: _, isKnown, pauses, place, pool, queued }, index) => {
     const here = inEach[index]!

@@ -87,6 +87,13 @@ export interface Likeness {
   readonly hasEnded: boolean
 }
 
+/** Agents that have made calls and still run. */
+interface RunningAgents {
+  readonly agents: number
+  /** The calls of all of them together. */
+  readonly calls: number
+}
+
 /** How many more agents an asker was advised to start. */
 interface GivenPromise {
   readonly asker: string
@@ -161,24 +168,21 @@ export class AgentHistory {
   }
 
   /**
-   * The calls to these pools that the agents which still run have made, of all of them together. Undefined if one name made more
-   * calls than an agent does: then several agents share it, as the sub-agents of a session may.
+   * The number of agents that still run and have ended a call to these pools, and the calls that they made in all. Undefined if
+   * one name made more calls than an agent does: then several agents share it, as the sub-agents of a session may.
    */
-  callsOfRunning(pools: ReadonlyArray<string>, perAgent: number, now: number): number | undefined {
-    const made = this.stillRunning(pools, now).map(({ first, later }) => first.calls + later.calls)
-    return made.some((calls) => calls > perAgent) ? undefined : made.reduce((sum, calls) => sum + calls, 0)
-  }
-
-  /** How many agents that still run have ended a call to these pools. */
-  begun(pools: ReadonlyArray<string>, now: number): number {
-    return this.stillRunning(pools, now).length
-  }
-
-  private stillRunning(pools: ReadonlyArray<string>, now: number): ReadonlyArray<PastCalls> {
-    return [...this.agents.values()].flatMap((agent) => {
+  running(pools: ReadonlyArray<string>, perAgent: number, now: number): RunningAgents | undefined {
+    let agents = 0
+    let calls = 0
+    for (const agent of this.agents.values()) {
       const past = agent.hasEnded ? undefined : callsTo(agent, pools)
-      return past === undefined || now - past.lastAt >= idleMillis ? [] : [past]
-    })
+      if (past === undefined || now - past.lastAt >= idleMillis) continue
+      const made = past.first.calls + past.later.calls
+      if (made > perAgent) return undefined
+      agents++
+      calls += made
+    }
+    return { agents, calls }
   }
 
   /** The pools that agents used. */
