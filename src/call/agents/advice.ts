@@ -10,7 +10,7 @@ import type * as Forecast from "../../Forecast.ts"
 import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
 
 /** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */
-const smallest = Effect.fnUntraced(function* <E, R>(
+export const smallest = Effect.fnUntraced(function* <E, R>(
   max: number,
   holds: (count: number) => Effect.Effect<boolean, E, R>
 ) {

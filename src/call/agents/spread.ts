@@ -108,7 +108,8 @@ const partOf = Effect.fnUntraced(function* <E>(
   if ((yield* end(1)) === Infinity) return undefined
   const { searched, whole, ...helpful } = yield* Advice.helpful(asked, foretell)
   if (share === undefined && (yield* end(searched)) === Infinity) {
-    return yield* partOf(question, place, end, sum(yield* divided([end], searched)))
+    const tooMany = yield* Advice.smallest(searched, (count) => Effect.map(end(count), (millis) => millis === Infinity))
+    return yield* partOf(question, place, end, tooMany - 1)
   }
   const { binding } = yield* foretell(searched, Infinity)
   return { ...helpful, end: Duration.toMillis(whole.duration), binding }
