@@ -84,6 +84,13 @@ export const numbersAround = (helps: number): ReadonlyArray<number> => {
   return [...numbers].filter((each) => each >= 1).sort((a, b) => a - b)
 }
 
+/** How much later the last agent ends with one agent more. */
+export const furtherAdded = (ends: Advice["ends"], helps: number): Duration.Duration => {
+  const endWith = (count: number): number =>
+    Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
+  return Duration.millis(Math.max(0, endWith(helps + 1) - endWith(helps)))
+}
+
 /** An advice holds until its first agent ends, but not longer, because others use the pool as well. */
 export const longest = 60_000
 export const shortest = 1_000
@@ -126,14 +133,12 @@ export const found = Effect.fnUntraced(function* <E>(
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
-  const endWith = (count: number): number =>
-    Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
   return said({
     ...question,
     ...advice,
     agents: helps,
     end: whole.duration,
-    furtherAdds: Duration.millis(Math.max(0, endWith(helps + 1) - endWith(helps))),
+    furtherAdds: furtherAdded(ends, helps),
     ends,
     binding: unbounded.binding
   })

@@ -223,15 +223,15 @@ export const found = Effect.fnUntraced(function* <E>(
   const all = yield* Effect.forEach(Advice.numbersAround(helps), (count) =>
     Effect.map(together(count), (millis) => ({ agents: count, end: Duration.millis(millis) }))
   )
-  const adds = (yield* together(helps + 1)) - (yield* together(helps))
+  const finite = all.filter(({ end }) => Duration.isFinite(end))
   const { binding, end } = some.reduce((one, other) => (other.end > one.end ? other : one))
   return Advice.said({
     ...known,
     agents: helps,
     caps,
     end: Duration.millis(end),
-    furtherAdds: Duration.millis(adds > 0 && adds < Infinity ? adds : 0),
-    ends: all.filter(({ end }) => Duration.isFinite(end)),
+    furtherAdds: Advice.furtherAdded(finite, helps),
+    ends: finite,
     binding,
     error: isGuess ? undefined : question.error,
     places: placesWith(shares)
