@@ -84,10 +84,9 @@ const dividedWithin = <E>(most: ReadonlyArray<number>, ends: ReadonlyArray<EndOf
 interface AdvisedPart {
   readonly atOnce: number
   readonly helps: number
-  /** The agents whose calls go there. */
-  readonly job: number
   readonly end: number
-  readonly binding: AdviceModel["binding"]
+  /** How many agents the search looked at; undefined if no limit of the place is known. */
+  readonly searched: number | undefined
   readonly expiresAfter: Duration.Duration
 }
 
@@ -103,7 +102,7 @@ const partOf = Effect.fnUntraced(function* <E>(
   const asked = { ...question, running, agents: share }
   if (!isKnown) {
     const { whole, ...tried } = yield* Advice.triable(asked, isWaiting, foretell)
-    return { ...tried, end: Duration.toMillis(whole.duration), binding: "unknown" }
+    return { ...tried, end: Duration.toMillis(whole.duration), searched: undefined }
   }
   if ((yield* end(1)) === Infinity) return undefined
   const { searched, whole, ...helpful } = yield* Advice.helpful(asked, foretell)
@@ -111,8 +110,7 @@ const partOf = Effect.fnUntraced(function* <E>(
     const tooMany = yield* Advice.smallest(searched, (count) => Effect.map(end(count), (millis) => millis === Infinity))
     return yield* partOf(question, place, end, tooMany - 1)
   }
-  const { binding } = yield* foretell(searched, Infinity)
-  return { ...helpful, end: Duration.toMillis(whole.duration), binding }
+  return { ...helpful, end: Duration.toMillis(whole.duration), searched }
 })
 
 /** The parts of all places; undefined for those that get no agents. */
@@ -153,12 +151,12 @@ export const helpful = Effect.fnUntraced(function* <E>(
   const some = parts.flatMap((part) => part ?? [])
   return {
     ends,
-    some,
+    parts,
     unplaced,
     atOnce: sum(parts.map((part, index) => part?.atOnce ?? places[index]!.running)),
     helps: sum(some.map(({ helps }) => helps)),
     shares: parts.map((part) => part?.helps ?? 0),
-    isGuess: question.error === undefined || some.some(({ binding }) => binding === "unknown"),
+    isGuess: question.error === undefined || some.some(({ searched }) => searched === undefined),
     last: parts.reduce((last, part, index) => ((part?.end ?? -1) > (parts[last]?.end ?? -1) ? index : last), 0),
     expiresAfter: Duration.millis(
       some.reduce((least, each) => Math.min(least, Duration.toMillis(each.expiresAfter)), Advice.longest)
@@ -190,7 +188,8 @@ export const found = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
   places: ReadonlyArray<AskedPlace<E>>
 ): Effect.fn.Return<AdviceModel, E> {
-  const { ends, helps, isGuess, last, shares: helping, some, unplaced, ...advice } = yield* helpful(question, places)
+  const { ends, helps, isGuess, last, parts, shares: helping, unplaced, ...advice } = yield* helpful(question, places)
+  const latest = parts[last]
   const notes = yield* Effect.forEach(places, (place, index) => notesOn(place, ends[index]!))
   const known = {
     ...question,
@@ -201,7 +200,7 @@ export const found = Effect.fnUntraced(function* <E>(
   }
   const placesWith = (shares: ReadonlyArray<number>) =>
     places.map(({ name, pool }, index) => ({ name, pool, agents: shares[index]! }))
-  if (some.length === 0) {
+  if (latest === undefined) {
     const misfits = yield* Effect.forEach(places, misfitOf)
     if (misfits.every((misfit) => misfit !== undefined)) {
       return { ...Advice.never(known, misfits[0]!), places: placesWith(helping) }
@@ -224,7 +223,8 @@ export const found = Effect.fnUntraced(function* <E>(
     Effect.map(together(count), (millis) => ({ agents: count, end: Duration.millis(millis) }))
   )
   const finite = all.filter(({ end }) => Duration.isFinite(end))
-  const { binding, end } = some.reduce((one, other) => (other.end > one.end ? other : one))
+  const { end, searched } = latest
+  const binding = searched === undefined ? "unknown" : (yield* places[last]!.foretell(searched, Infinity)).binding
   return Advice.said({
     ...known,
     agents: helps,
