@@ -186,7 +186,7 @@ const situationOf = Effect.fnUntraced(function* (
   )
   const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
-  const places = states.map(({ asideFor, asked, inFlight: _, isKnown, pauses, place, pool, queued }, index) => {
+  const places = states.map(({ asideFor, asked, isKnown, pauses, place, pool, queued }, index) => {
     const here = inEach[index]!
     const unbegun = Math.min(maxUnbegun, Math.floor((fresh * here) / Math.max(1, running)))
     const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>

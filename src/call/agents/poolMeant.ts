@@ -4,7 +4,7 @@ import * as Budget from "../../Budget.ts"
 import { nameIn } from "../../budget/options.ts"
 import type { PlacePolicy } from "../places/models.ts"
 import type { OpenPlace, OpenPlaces } from "../places/placement.ts"
-import { type FindPlaces, History } from "./history.ts"
+import { History } from "./history.ts"
 import { type AdviseOptions, PoolUnclear } from "./models.ts"
 
 type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">
@@ -74,8 +74,8 @@ const areOf = ({ open }: OpenPlaces, pools: ReadonlyArray<string>): boolean => {
 
 /** The model of a question that names no pool, and its places: a model that is not named must have all pools in use. */
 const modelMeant = Effect.fnUntraced(function* (used: KnownPools, { account, model, places, pool }: AdviseOptions) {
-  const models = (yield* History)?.models ?? new Map<string, FindPlaces>()
   if (account !== undefined || pool !== undefined) return undefined
+  const models = (yield* History)?.models ?? []
   const inUse = usedOf(used, Object.keys(used.pools))
   const meant: Array<{ readonly model: string } & OpenPlaces> = []
   for (const [name, find] of models) {
