@@ -2,6 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { sumAll } from "effect/Number"
 import * as Budget from "../../Budget.ts"
 import { checkCall } from "../../budget/forecast/forecast.ts"
 import * as Input from "../../domain/input/checks.ts"
@@ -130,26 +131,24 @@ const stateOf = Effect.fnUntraced(function* (meant: MeantPool, asker: string | u
 
 type PoolNow = Effect.Success<ReturnType<typeof stateOf>>
 
-const sum = (values: ReadonlyArray<number>): number => values.reduce((all, each) => all + each, 0)
-
 /** How many agents run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
 const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<number> => {
   const queued = states.map(({ queued }) => queued)
-  const part = Math.max(...queued) / Math.max(1, sum(queued))
+  const part = Math.max(...queued) / Math.max(1, sumAll(queued))
   const present = states.map(({ inFlight, queued }) => inFlight + part * queued)
   const promised = states.map(({ promised }) => promised)
-  const all = Math.max(sum(present), own + sum(promised))
+  const all = Math.max(sumAll(present), own + sumAll(promised))
   const known = present.map((agents, index) => agents + promised[index]!)
-  const isUsed = sum(known) > 0
-  const parts = known.map((agents) => (isUsed ? (all * agents) / sum(known) : all / states.length))
+  const isUsed = sumAll(known) > 0
+  const parts = known.map((agents) => (isUsed ? (all * agents) / sumAll(known) : all / states.length))
   // The sums are rounded, so that no agent is lost.
-  const before = (index: number): number => Math.round(sum(parts.slice(0, index)))
+  const before = (index: number): number => Math.round(sumAll(parts.slice(0, index)))
   return parts.map((_, index) => before(index + 1) - before(index))
 }
 
 /** How many of the asker's agents have all of their work to do: they have neither ended a call nor begun one. */
 const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
-  Math.max(0, own - begun - sum(states.map(({ inFlight, queued }) => inFlight + queued)))
+  Math.max(0, own - begun - sumAll(states.map(({ inFlight, queued }) => inFlight + queued)))
 
 const costAt = ({ place }: MeantPool, each: AgentWork): number =>
   place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
@@ -177,7 +176,7 @@ const situationOf = Effect.fnUntraced(function* (
   if (tooMany !== undefined) Input.wrong(operation, tooMany)
   const states = counting(all, work)
   const inEach = runningIn(states, own)
-  const running = sum(inEach)
+  const running = sumAll(inEach)
   const begun = history?.running(pools, work.calls, now)
   const remaining = Advice.remainingOf(work, begun && begun.calls / Math.max(1, running))
   const spending = { model, each: work, running, remaining }

@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { sumAll } from "effect/Number"
 import type * as Amounts from "../../domain/amounts.ts"
 import { counted } from "../../domain/words.ts"
 import * as Advice from "./advice.ts"
@@ -26,8 +27,6 @@ export interface AskedPlace<E> {
 
 /** When the last of some agents ends, in milliseconds, if all start now; infinite if one of their calls cannot be sent. */
 type EndOf<E> = (agents: number) => Effect.Effect<number, E>
-
-const sum = (values: ReadonlyArray<number>): number => values.reduce((all, each) => all + each, 0)
 
 const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace<E>): EndOf<E> => {
   const known = new Map([[0, 0]])
@@ -118,7 +117,7 @@ const partsOf = Effect.fnUntraced(function* <E>(question: Advice.Question, place
   const ends = places.map(endOf)
   const { agents } = question
   const shares = agents === undefined ? undefined : yield* divided(ends, agents)
-  const left = shares === undefined ? 0 : agents! - sum(shares)
+  const left = shares === undefined ? 0 : agents! - sumAll(shares)
   // What has no room yet waits for places that may have more room than is known.
   const isOpen = ({ isKnown, windows }: AskedPlace<E>) => !isKnown && windows.every(({ agents }) => agents > 0)
   const open = places.filter(isOpen).length
@@ -153,8 +152,8 @@ export const helpful = Effect.fnUntraced(function* <E>(
     ends,
     parts,
     unplaced,
-    atOnce: sum(parts.map((part, index) => part?.atOnce ?? places[index]!.running)),
-    helps: sum(some.map(({ helps }) => helps)),
+    atOnce: sumAll(parts.map((part, index) => part?.atOnce ?? places[index]!.running)),
+    helps: sumAll(some.map(({ helps }) => helps)),
     shares: parts.map((part) => part?.helps ?? 0),
     isGuess: question.error === undefined || some.some(({ searched }) => searched === undefined),
     last: parts.reduce((last, part, index) => ((part?.end ?? -1) > (parts[last]?.end ?? -1) ? index : last), 0),
@@ -217,7 +216,7 @@ export const found = Effect.fnUntraced(function* <E>(
   const together = Effect.fnUntraced(function* (count: number) {
     const shares = yield* divided(ends, count)
     const each = yield* Effect.forEach(ends, (end, index) => end(shares[index]!))
-    return sum(shares) < count ? Infinity : Math.max(...each)
+    return sumAll(shares) < count ? Infinity : Math.max(...each)
   })
   const all = yield* Effect.forEach(Advice.numbersAround(helps), (count) =>
     Effect.map(together(count), (millis) => ({ agents: count, end: Duration.millis(millis) }))
@@ -241,7 +240,7 @@ export const found = Effect.fnUntraced(function* <E>(
 /** Forecasts agents that all start now: those of the place where the last of them ends. */
 export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: ReadonlyArray<AskedPlace<E>>) {
   const shares = yield* divided(places.map(endOf), agents)
-  const left = agents - sum(shares)
+  const left = agents - sumAll(shares)
   // What has room nowhere waits, perhaps for ever, where more room may be found.
   const rest = Math.max(
     0,
