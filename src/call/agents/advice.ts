@@ -171,7 +171,7 @@ export const tooLarge = ({ asked, dimension, limit }: Amounts.Misfit): string =>
 
 const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
 
-/** How many more agents a pool is tried with of which no limit is known. */
+/** How many more agents to try in a pool without a known limit. */
 export const triableNumber = (running: number, isWaiting: boolean): number => (isWaiting ? 0 : Math.max(1, running))
 
 /**
@@ -295,7 +295,7 @@ const limitOf = (binding: Advice["binding"]): string => {
   return binding === "concurrency" ? "calls at once are the limit" : `${plural(2, units[binding])} are the limit`
 }
 
-/** How many agents go where. */
+/** The places in words, with the number of agents at each. */
 const whereOf = (places: Advice["places"]): string => {
   const used = places.filter(({ agents }) => agents > 0)
   if (used.length === 0) return ""

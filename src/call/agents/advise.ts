@@ -123,7 +123,7 @@ const stateOf = Effect.fnUntraced(function* (meant: MeantPool, asker: string | u
     queued,
     isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
     asideFor: Math.max(0, (meant.place?.asideUntil ?? 0) - now),
-    pauses: pause?.leftMillis ?? 0,
+    pausedFor: pause?.leftMillis ?? 0,
     promised: history?.promised(pool, asker, now) ?? 0,
     usedFor: history?.usedFor(pool, now) ?? 0
   }
@@ -146,14 +146,14 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
   return parts.map((_, index) => before(index + 1) - before(index))
 }
 
-/** How many of the asker's agents have all of their work to do: they have neither ended a call nor begun one. */
+/** How many of the asker's agents have neither ended nor begun a call, and so have all of their work to do. */
 const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
   Math.max(0, own - begun - sumAll(states.map(({ inFlight, queued }) => inFlight + queued)))
 
 const costAt = ({ place }: MeantPool, each: AgentWork): number =>
   place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
 
-/** The pools that count: if calls go to the cheapest place, only that. */
+/** The pools to which calls go. With the policy "cheapest", these are only the pools of the cheapest place. */
 const counting = (states: ReadonlyArray<PoolNow>, each: AgentWork): ReadonlyArray<PoolNow> => {
   if (!states.every(({ policy }) => policy === "cheapest")) return states
   const min = Math.min(...states.map((state) => costAt(state, each)))
@@ -185,7 +185,7 @@ const situationOf = Effect.fnUntraced(function* (
   )
   const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
-  const places = states.map(({ asideFor, asked, isKnown, pauses, place, pool, queued }, index) => {
+  const places = states.map(({ asideFor, asked, isKnown, pausedFor, place, pool, queued }, index) => {
     const here = inEach[index]!
     const unbegun = Math.min(maxUnbegun, Math.floor((fresh * here) / Math.max(1, running)))
     const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
@@ -195,7 +195,7 @@ const situationOf = Effect.fnUntraced(function* (
         remaining,
         atOnce
       })
-    const restsFor = Math.max(asideFor, pauses)
+    const restsFor = Math.max(asideFor, pausedFor)
     const windows = place === undefined ? [] : rooms[index]!.windows
     const known = { pool, running: here, isKnown, isWaiting: queued > 0, restsFor, windows }
     return { ...known, name: place?.name ?? pool, foretell }

@@ -68,7 +68,7 @@ interface PastAgent {
   hasEnded: boolean
 }
 
-/** The calls of an agent to several pools, of which one was its first. Undefined if it made none. */
+/** Merges the calls of an agent to several pools: only its earliest call counts as the first. Undefined if it made none. */
 const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls | undefined => {
   const [head, ...others] = pools
     .flatMap((pool) => byPool.get(pool) ?? [])
@@ -190,12 +190,12 @@ export class AgentHistory {
     return new Set([...this.agents.values()].flatMap(({ byPool }) => [...byPool.keys()]))
   }
 
-  /** The calls of a model have places. */
+  /** Remembers how to find the places of a model. */
   placed(model: string, find: FindPlaces): void {
     Lru.put(this.places, model, find, maxModels)
   }
 
-  /** The models whose calls have places, the one that was called last at the end. */
+  /** The models whose calls have places. */
   get models(): ReadonlyMap<string, FindPlaces> {
     return this.places
   }

@@ -66,13 +66,16 @@ const poolMeant = (
   return chosen(known, kind, model ?? pool)
 }
 
-/** Whether all of these pools are those of places. */
+/** Whether each of these pools belongs to one of the places. */
 const areOf = ({ open }: OpenPlaces, pools: ReadonlyArray<string>): boolean => {
   const names = open.map(({ account, pool }) => nameIn(account, pool))
   return pools.every((pool) => names.includes(pool))
 }
 
-/** The model of a question that names no pool, and its places: a model that is not named must have all pools in use. */
+/**
+ * The model of a question that names no pool, with its places. If the question names no model either, it is the one whose places
+ * have all pools in use.
+ */
 const modelMeant = Effect.fnUntraced(function* (used: KnownPools, { account, model, places, pool }: AdviseOptions) {
   if (account !== undefined || pool !== undefined) return undefined
   const models = (yield* History)?.models ?? []

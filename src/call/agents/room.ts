@@ -49,7 +49,7 @@ const roomOf = (name: string, left: string, count: number): CapRoom => {
 /** The pool of a model usually has its name, and may have an account in front of it. */
 const modelOf = ({ model, pool }: SpendingQuestion): string => model ?? pool.slice(pool.lastIndexOf("/") + 1)
 
-/** For how many agents an amount is enough, after what some of those that run will spend. */
+/** For how many agents an amount is enough, after running agents have spent what they still need. */
 type Enough = (left: number) => number
 
 /** What is left of a cap. */

@@ -1,6 +1,6 @@
 /**
- * How many agents help if their calls go to several places. Each place foretells the agents of its part alone, and the agents are
- * divided so that the last of them end as early as possible.
+ * How many agents help if their calls go to several places. Each place forecasts only its part of the agents, and the agents are
+ * divided so that the last one ends as early as possible.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ export interface AskedPlace<E> {
   readonly windows: ReadonlyArray<CapRoom>
 }
 
-/** When the last of some agents ends, in milliseconds, if all start now; infinite if one of their calls cannot be sent. */
+/** When the last of some agents ends, in milliseconds, if all start now. Infinite if there is no room for all of them. */
 type EndOf<E> = (agents: number) => Effect.Effect<number, E>
 
 const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace<E>): EndOf<E> => {
@@ -47,8 +47,8 @@ const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace
 const steps = 64
 
 /**
- * How many agents go to each place. Each further one goes where it makes the end of that place's part earliest, so the latest end
- * is as early as possible. Agents that have room nowhere are left out.
+ * How many agents go to each place. Each further agent goes to the place whose part then ends earliest, so the latest end is as
+ * early as possible. Agents for which no place has room are left out.
  */
 const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, agents: number) {
   if (ends.length === 1 && (yield* ends[0]!(agents)) < Infinity) return [agents]
@@ -68,7 +68,7 @@ const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, a
   return shares
 })
 
-/** How many agents go to each place if at most so many may. */
+/** How many agents go to each place if each takes at most a given number. */
 const dividedWithin = <E>(most: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<E>>, agents: number) =>
   divided(
     ends.map(
@@ -89,7 +89,7 @@ interface AdvisedPart {
   readonly expiresAfter: Duration.Duration
 }
 
-/** Advises how many of the agents of a place to start; of as many as help, if their number is not given. */
+/** Advises how many agents of a place to start. Without a share, as many as help. */
 const partOf = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
   place: AskedPlace<E>,
@@ -118,7 +118,7 @@ const partsOf = Effect.fnUntraced(function* <E>(question: Advice.Question, place
   const { agents } = question
   const shares = agents === undefined ? undefined : yield* divided(ends, agents)
   const left = shares === undefined ? 0 : agents! - sumAll(shares)
-  // What has no room yet waits for places that may have more room than is known.
+  // A place without a known limit may have more room than it seems, so agents that fit nowhere wait there.
   const isOpen = ({ isKnown, windows }: AskedPlace<E>) => !isKnown && windows.every(({ agents }) => agents > 0)
   const open = places.filter(isOpen).length
   const parts = yield* Effect.forEach(places, (place, index) => {
@@ -128,7 +128,7 @@ const partsOf = Effect.fnUntraced(function* <E>(question: Advice.Question, place
   return { ends, parts, unplaced: open === 0 ? left : 0 }
 })
 
-/** Those of a place that rests do not help now, while other places take calls. They count for the end. */
+/** While other places take calls, agents for a place that takes none do not help yet. They still count for the end of the job. */
 const later = (part: AdvisedPart, { restsFor, running }: AskedPlace<unknown>): AdvisedPart => {
   const expires = Math.min(restsFor, Duration.toMillis(part.expiresAfter))
   return { ...part, atOnce: running, helps: 0, expiresAfter: Duration.millis(Math.ceil(expires)) }
@@ -167,7 +167,7 @@ export const helpful = Effect.fnUntraced(function* <E>(
 const misfitOf = <E>({ foretell }: AskedPlace<E>): Effect.Effect<Amounts.Misfit | undefined, E> =>
   Effect.map(foretell(1, Infinity), ({ refused }) => refused[0])
 
-/** What should be known of a place. */
+/** What the advice assumes about a place, and why the place may get no agents. */
 const notesOn = Effect.fnUntraced(function* <E>(place: AskedPlace<E>, end: EndOf<E>) {
   const { isKnown, name, restsFor, windows } = place
   const notes: Array<string> = []
@@ -237,11 +237,11 @@ export const found = Effect.fnUntraced(function* <E>(
   })
 })
 
-/** Forecasts agents that all start now: those of the place where the last of them ends. */
+/** Forecasts agents that all start now. Returns the forecast of the place where the last one ends. */
 export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: ReadonlyArray<AskedPlace<E>>) {
   const shares = yield* divided(places.map(endOf), agents)
   const left = agents - sumAll(shares)
-  // What has room nowhere waits, perhaps for ever, where more room may be found.
+  // Agents that fit nowhere wait at a place without a known limit, which may have room, or else for ever at the first place.
   const rest = Math.max(
     0,
     places.findIndex(({ isKnown }) => !isKnown)
