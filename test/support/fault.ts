@@ -209,22 +209,25 @@ export const partOf =
   (node) =>
     where(node.parent)
 
-/** What a decision returns: an `if` that returns at once, or a conditional expression. */
-const returned = (node: ts.Node): string | undefined => {
-  if (ts.isConditionalExpression(node)) return node.whenTrue.getText()
-  if (!ts.isIfStatement(node)) return undefined
+/** What a decision may return: an `if` that returns at once, or a conditional expression. */
+const returned = (node: ts.Node): ReadonlyArray<string> => {
+  if (ts.isConditionalExpression(node)) return [node.whenTrue.getText()]
+  if (!ts.isIfStatement(node)) return []
   const { thenStatement } = node
   const last = ts.isBlock(thenStatement) ? thenStatement.statements.at(-1) : thenStatement
-  return last !== undefined && ts.isReturnStatement(last) ? (last.expression?.getText() ?? "") : undefined
+  return last !== undefined && ts.isReturnStatement(last) ? valuesOf(last.expression) : []
 }
 
-/** A decision that returns this literal, or a call of this function. */
+const valuesOf = (node: ts.Expression | undefined): ReadonlyArray<string> =>
+  node !== undefined && ts.isConditionalExpression(node)
+    ? [...valuesOf(node.whenTrue), ...valuesOf(node.whenFalse)]
+    : [node?.getText() ?? ""]
+
+/** A decision that returns this literal, or a call of this function, if need be after a second decision. */
 export const returning =
   (value: string): Where =>
-  (node) => {
-    const text = returned(node)
-    return text === value || text?.startsWith(`${value}(`) === true
-  }
+  (node) =>
+    returned(node).some((text) => text === value || text.startsWith(`${value}(`))
 
 /** A decision whose first branch contains such a node. */
 export const leading =
