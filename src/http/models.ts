@@ -32,6 +32,12 @@ export interface CallRequest {
   readonly model: string
   /** The agent that the request names, in a header or in its body. */
   readonly agent: string | undefined
+  /**
+   * The session of Claude Code if the agent is one of its sub-agents, which are named `SESSION/ID`; otherwise the agent itself.
+   *
+   * @since 0.4.0
+   */
+  readonly session: string | undefined
   /** Looks a header up by its name in lower case. */
   readonly header: HeaderReader
   /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */

@@ -11,7 +11,7 @@ import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
 import { openaiRequests } from "../protocol/openaiRequests.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
-import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
+import { isCall, match, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
 import { type PlacesByModel, placesHeader } from "./places.ts"
@@ -138,7 +138,9 @@ export const planOf = (
   const { model = unnamed, requests } = description
   const needsUsageRequest = (settings.streamUsage ?? true) && description.needsUsageRequest
   const placesOfModel = places.get(model)
-  const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
+  const agent = protocol.agentOf(body, header)
+  const session = sessionOf(protocol, body, header, agent)
+  const request = { url, protocol: protocol.name, model, agent, session, header }
   return {
     match: found,
     description: { ...description, model },

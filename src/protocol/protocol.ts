@@ -124,7 +124,7 @@ export const withVersion = (path: string, version: string): string =>
  * Claude Code's name of a sub-agent, beside that of its session: sent by 2.1.332, and by no lead agent. Documented in
  * https://code.claude.com/docs/en/llm-gateway-protocol, "Request headers".
  */
-export const subAgentHeader = "x-claude-code-agent-id"
+const subAgentHeader = "x-claude-code-agent-id"
 
 /**
  * The agent of a request, by the most specific name that it has: in a header, then in the body. The headers are our own, which
@@ -142,6 +142,20 @@ export const agentOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown
   }
   return undefined
 }
+
+/**
+ * The session of an agent, which is the agent itself unless it is a sub-agent. The protocol is asked again without the name of the
+ * sub-agent, because the name of a session may contain a slash too.
+ */
+export const sessionOf = (
+  { agentOf }: Pick<Protocol, "agentOf">,
+  body: unknown,
+  header: HeaderReader,
+  agent: string | undefined
+): string | undefined =>
+  nameOf(header(subAgentHeader)) === undefined
+    ? agent
+    : agentOf(body, (name) => (name === subAgentHeader ? undefined : header(name)))
 
 // -----------------------------------------------------------------------------
 // Answers

@@ -2,7 +2,7 @@
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
-import { credentialsOf, Lru, subAgentHeader } from "floodgate/internal"
+import { credentialsOf, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf } from "./names.ts"
 import type { CallerKey, CallerPurses } from "./purses.ts"
@@ -38,12 +38,6 @@ const makeCallerKeys = (): ((key: string) => CallerKey) => {
 
 /** All keys of one name have one cap. */
 const namedKey = (name: string): CallerKey => ({ name, hash: `name ${name}` })
-
-/** The session of a sub-agent, or the agent itself: a session's sub-agents have the rules and the caps of the session. */
-const sessionOf = (agent: string, header: HeaderReader): string => {
-  const end = `/${header(subAgentHeader) ?? ""}`
-  return end.length > 1 && agent.endsWith(end) ? agent.slice(0, -end.length) : agent
-}
 
 /** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
 const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => {
@@ -106,7 +100,8 @@ export const makeCallers = (
     const callerKeys = (): ReadonlyArray<CallerKey> =>
       keys.length === 0 ? [unknown] : keys.map(hasKeys ? namedKey : callerKeyOf)
     const agent = request.agent ?? callerKeys()[0]!.name
-    const session = sessionOf(agent, request.header)
+    // The sub-agents of a session have its rules and its caps.
+    const session = request.session ?? agent
     const matching = compiled
       .filter(
         (matches) =>

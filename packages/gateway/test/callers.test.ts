@@ -5,11 +5,12 @@ import type { Rule } from "@floodgate/gateway"
 import { makeCallers } from "../src/callers.ts"
 import { CallerPurses } from "../src/purses.ts"
 
-const request = (agent: string | undefined, headers: Record<string, string> = {}, model = "claude-sonnet-5") => ({
+const request = (agent: string | undefined, headers: Record<string, string> = {}, session = agent) => ({
   url: "https://api.test/v1/messages",
   protocol: "anthropic-messages",
-  model,
+  model: "claude-sonnet-5",
   agent,
+  session,
   header: (name: string) => headers[name],
   body: {}
 })
@@ -49,10 +50,9 @@ describe("callers of the gateway", () => {
     const key = { "x-api-key": "sk-ant-x9Yz" }
     assert.deepStrictEqual(told(rules, "nightly-7", key), { agent: "nightly-7", priority: -5, weight: 2 })
     assert.deepStrictEqual(told(rules, "b", { ...key, "x-team": "search" }), { agent: "b", priority: 7, weight: 3 })
-    const subAgent = { "x-claude-code-agent-id": "a1" }
-    assert.deepStrictEqual(told([{ agent: "s-1", weight: 2 }], "s-1/a1", subAgent).agent, "s-1/a1")
-    assert.strictEqual(told([{ agent: "s-1", weight: 2 }], "s-1/a1", subAgent).weight, 2)
-    assert.isUndefined(told([{ agent: "s-1", weight: 2 }], "s-1/a1").weight)
+    const ofSession: ReadonlyArray<Rule> = [{ agent: "s-1", weight: 2 }]
+    assert.deepStrictEqual(told(ofSession, "s-1/a1", {}, "s-1"), { agent: "s-1/a1", priority: 0, weight: 2 })
+    assert.isUndefined(told(ofSession, "s-1/a1").weight)
     assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined })
     // A pattern is not a regular expression.
     assert.strictEqual(told([{ agent: "a.c", priority: 9 }], "abc").priority, 0)

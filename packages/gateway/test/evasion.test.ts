@@ -121,6 +121,22 @@ describe("a caller", () => {
     })
   )
 
+  it.live("has the rules of the name that it gives itself, whatever sub-agent it claims to be", () =>
+    Effect.gen(function* () {
+      const here = yield* world({ rules: [{ agent: "team/*", cap: { dollars: 0.5 } }] })
+      const subAgent = ["x-claude-code-agent-id", "a1"] as const
+      const names = [
+        [["x-floodgate-agent", "team/a1"], 402],
+        [["x-claude-code-session-id", "team/a1"], 402],
+        [["x-claude-code-session-id", "team"], 200]
+      ] as const
+      for (const [name, expected] of names) {
+        const { status } = yield* ask(`${here.url}${chat}`, [real, name, subAgent])
+        assert.strictEqual(status, expected, name.join(": "))
+      }
+    })
+  )
+
   it.live("stays in one pool, whatever it adds that the provider ignores", () =>
     Effect.gen(function* () {
       const here = yield* world({})
