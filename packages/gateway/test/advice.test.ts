@@ -117,7 +117,10 @@ describe("a gateway", () => {
             ({ body }) => body as PlainAdvice
           )
         const early = yield* about("&places=azure")
-        assert.include(early.assumptions, "The places of a model are known from its first call on")
+        assert.include(
+          early.assumptions,
+          "The places of gpt-6 are known from its first call on, so they are not counted yet"
+        )
         yield* call(`${url}/openai`, "doc-1")
         const all = yield* about("")
         assert.deepStrictEqual(
@@ -149,6 +152,11 @@ describe("a gateway", () => {
           ["agents=many", 400, 'advice: agents: expected an integer from 1 to 10000, got "many"'],
           ["agnets=1", 400, 'advice: unknown option "agnets": did you mean "agents"?'],
           ["like=doc&calls=2", 400, "advice: calls: does not apply, because like says what each agent does"],
+          [
+            "pool=opus-5&places=a",
+            400,
+            "advice: places: does not apply, because pool says where the agents call: leave out one of the two"
+          ],
           ["model=claude-haiku-5", 404, 'No pool is known for "claude-haiku-5": known are "opus-5"'],
           ["pool=opus", 404, 'No pool is known for "opus": did you mean "opus-5"?']
         ] as const) {

@@ -10,7 +10,7 @@ import { nearest } from "../../domain/input/nearest.ts"
 import * as Forecast from "../../Forecast.ts"
 import * as Advice from "./advice.ts"
 import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
-import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, type PoolUnclear } from "./models.ts"
+import type { AdviseOptions, AgentWork, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
 import { meantBy, type MeantPool } from "./poolMeant.ts"
 import * as Room from "./room.ts"
 import * as Spread from "./spread.ts"
@@ -42,21 +42,40 @@ const manyCalls = (agents = 1, { calls }: AgentWork): string | undefined =>
 
 const isName = (value: unknown): value is string => typeof value === "string"
 
-/** Checks what each agent does. */
-export const checkEach: Input.Check = (value) => (isName(value) ? undefined : work(value))
+/** The options that say what agents do, and where. */
+type About = NonNullable<Options["advice"]>
+
+const about: Input.Checks<About> = {
+  model: Input.text,
+  pool: Input.text,
+  account: Input.text,
+  each: (value) => (isName(value) ? undefined : work(value)),
+  places: Input.list(Input.text)
+}
+
+/** Calls to a pool, or of an account, may not go to other places. */
+const checkPlaces: Input.Check = (value) => {
+  const { places, ...others } = value as About
+  const other = (["pool", "account"] as const).find((name) => others[name] !== undefined)
+  if (places === undefined || other === undefined) return undefined
+  return {
+    place: ".places",
+    text: `does not apply, because ${other} says where the agents call: leave out one of the two`
+  }
+}
+
+/** Checks what agents do, and where. */
+export const checkAbout: Input.Check = Input.all(Input.options(about), checkPlaces)
 
 /** Checks a question. */
 const checkAdvise: Input.Check = Input.all(
   Input.options<AdviseOptions>({
-    model: Input.text,
-    pool: Input.text,
-    account: Input.text,
-    each: checkEach,
-    places: Input.list(Input.text),
+    ...about,
     agents: upTo(maxAgents),
     running: Input.number("an integer >= 0", (value) => Number.isSafeInteger(value) && value >= 0),
     asker: Input.text
   }),
+  checkPlaces,
   (value) => {
     const { agents, each } = value as AdviseOptions
     const tooMany = isName(each) || each === undefined ? undefined : manyCalls(agents, each)
@@ -160,6 +179,11 @@ const counting = (states: ReadonlyArray<PoolNow>, each: AgentWork): ReadonlyArra
   return states.filter((state) => costAt(state, each) === min)
 }
 
+const unseenPlaces = (model: string | undefined): string =>
+  model === undefined
+    ? "The places are not counted, because their model is unknown: state the model"
+    : `The places of ${model} are known from its first call on, so they are not counted yet`
+
 /** What is known of the pools and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
@@ -204,7 +228,7 @@ const situationOf = Effect.fnUntraced(function* (
   const costs = states.map((state) => costAt(state, work))
   const room = rooms[costs.indexOf(Math.max(...costs))]!
   const hasPlaces = states[0]!.place !== undefined
-  const unseen = only === undefined || hasPlaces ? [] : ["The places of a model are known from its first call on"]
+  const unseen = only === undefined || hasPlaces ? [] : [unseenPlaces(model)]
   const assumptions = [...(assumed === undefined ? [] : [assumed]), ...unseen, ...room.assumptions]
   const usedFor = Math.min(...states.map(({ usedFor }) => usedFor))
   const error = isGuess ? undefined : errorOf(usedFor)

@@ -21,7 +21,7 @@ import { shown } from "../../domain/input/shown.ts"
 import { dollars, ledgerOf } from "../../domain/spending/models.ts"
 import * as Spending from "../../Spending.ts"
 import type { RunningLedger } from "../ledger.ts"
-import { checkEach } from "./advise.ts"
+import { checkAbout } from "./advise.ts"
 import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "./history.ts"
@@ -32,18 +32,10 @@ import * as Work from "./work.ts"
 const amount = Input.number("a number > 0", (value) => value > 0)
 const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: Input.span })
 
-const advice: Input.Check = Input.options<NonNullable<Options["advice"]>>({
-  account: Input.text,
-  each: checkEach,
-  model: Input.text,
-  places: Input.list(Input.text),
-  pool: Input.text
-})
-
 const job = Input.all(
   Input.options<Options>({
     concurrency: (value) => (value === "unbounded" || value === "advised" ? undefined : concurrency(value)),
-    advice,
+    advice: checkAbout,
     cap,
     capPerAgent: cap
   }),

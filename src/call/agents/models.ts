@@ -173,7 +173,7 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
   readonly each?: AgentWork | string | undefined
   /**
    * The names of the places where the agents may call the model; see `floodgate/Places`. They are known once a call of the model
-   * was made. `LlmClient.layerPlaces` knows them before.
+   * was made. `LlmClient.layerPlaces` knows them before. They do not apply beside `pool` or `account`.
    *
    * @default all places of the model
    */

@@ -263,7 +263,31 @@ describe("Agents", () => {
         const none = yield* Effect.flip(advised([direct, mirror], { places: ["frankfurt"] }))
         assert.match(none.message, /^No place of "claude-sonnet-5" can take the call \(direct: /)
         const unseen = yield* Effect.provide(Agents.advise({ model: "other", places: ["direct"] }), client([direct]))
-        assert.include(unseen.assumptions, "The places of a model are known from its first call on")
+        const known = "The places of other are known from its first call on, so they are not counted yet"
+        assert.include(unseen.assumptions, known)
+      })
+    )
+
+    it.effect("asks for the model of the places if it may be one of several", () =>
+      Effect.gen(function* () {
+        const options = { models: { [model]: [direct, mirror], "claude-haiku-5": [direct] } }
+        const live = LlmClient.layerPlaces(options).pipe(
+          Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer())))
+        )
+        const { assumptions } = yield* Effect.provide(Agents.advise({ each, places: ["direct"] }), live)
+        assert.include(assumptions, "The places are not counted, because their model is unknown: state the model")
+      })
+    )
+
+    it.effect.each(["pool", "account"] as const)("refuses places beside %s, which would not be counted", (option) =>
+      Effect.gen(function* () {
+        const about = { [option]: "direct", places: ["direct"] }
+        const problem = `places: does not apply, because ${option} says where the agents call: leave out one of the two`
+        const exit = yield* Effect.exit(advised([direct, mirror], about))
+        assert.include(String(exit), `Agents.advise: ${problem}`)
+        const job = Agents.run([{ key: "a", effect: one }], { concurrency: "advised", advice: about })
+        const exitOfJob = yield* Effect.exit(Effect.provide(job, client([direct, mirror])))
+        assert.include(String(exitOfJob), `Agents.run: advice.${problem}`)
       })
     )
 
