@@ -120,7 +120,9 @@ type PlacesOfCall = Pick<Call, "accounting" | "model" | "tier"> & { readonly pla
 export const openPlaces =
   (parts: GovernorParts, { accounting, model, places, tier }: PlacesOfCall) =>
   (only: ReadonlyArray<string> | undefined): Effect.Effect<OpenPlaces> => {
-    const placement = new Placement(places, { only, pinned: undefined })
+    // Other calls of the model may have a body that can be changed.
+    const all = places.places.map((place) => (place.closed === "fixedBody" ? { ...place, closed: undefined } : place))
+    const placement = new Placement({ ...places, places: all }, { only, pinned: undefined })
     const { closed, policy } = placement
     const opened = (index: number): Effect.Effect<OpenPlace> => {
       const { limits, name, ...place } = placement.places[index]!

@@ -60,6 +60,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -67,7 +68,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Governor from "floodgate/Governor"
-import { Engine } from "floodgate/internal"
+import { Engine, History } from "floodgate/internal"
 import type * as Spending from "floodgate/Spending"
 import { type Journal, makeActivity, makeJournal } from "./activity.ts"
 import * as Bodies from "./bodies.ts"
@@ -187,6 +188,7 @@ export const make = Effect.fnUntraced(function* (
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
   const budget = yield* Budget.TokenBudget
+  const history = Context.get(context, History)
   const journal = Context.get(context, Remembered)
   const scope = yield* Effect.scope
   const activity = yield* makeActivity(context, now)
@@ -203,7 +205,11 @@ export const make = Effect.fnUntraced(function* (
       Effect.provideService(Governor.Governor, governor)
     )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
-    made.close = Scope.close(inner, Exit.void)
+    made.close = Effect.suspend(() => {
+      // Its last calls may have noted places that a reload has changed.
+      for (const model of modelsWithOtherPlaces(checked, current.checked)) history?.forgetPlaces(model)
+      return Scope.close(inner, Exit.void)
+    })
     activity.watch(purses.show(options.rules ?? [], options.keys !== undefined))
     return made
   })
@@ -243,6 +249,12 @@ export const make = Effect.fnUntraced(function* (
   })
   return { url, reload, spent: Effect.sync(() => purses.kept) }
 })
+
+/** The models whose places a reload has changed. */
+const modelsWithOtherPlaces = (before: ParsedOptions, after: ParsedOptions): ReadonlyArray<string> =>
+  Object.keys(before.places?.models ?? {}).filter(
+    (model) => !Equal.equals(before.places?.models[model], after.places?.models[model])
+  )
 
 // -----------------------------------------------------------------------------
 // Layers

@@ -33,6 +33,34 @@ const call = (url: string, agent: string) =>
     await (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).text()
   })
 
+const token = "token-0123456789"
+const withToken = { "x-floodgate-token": token }
+
+/** A gateway with keys of its own and two equal places of a model, and the advice that it gives about that. */
+const withPlaces = Effect.gen(function* () {
+  const { url: here } = yield* upstream
+  const { url: there } = yield* upstream
+  const options = {
+    upstreams: { openai: here, azure: there },
+    keys: [{ name: "caller", sha256: createHash("sha256").update("key").digest("hex") }],
+    credentials: { openai: Redacted.make("sk-openai"), azure: Redacted.make("azure-secret") },
+    places: {
+      "gpt-6": [
+        { upstream: "openai", limits },
+        { upstream: "azure", limits }
+      ]
+    },
+    token
+  }
+  const { reload, url } = yield* gatewayTo(here, options)
+  const about = (query = "") =>
+    Effect.map(
+      ask(url, `advice?agents=104&model=gpt-6&${incident}${query}`, withToken),
+      ({ body }) => body as PlainAdvice
+    )
+  return { about, options, reload, url }
+})
+
 describe("a gateway", () => {
   describe("GET /floodgate/advice", () => {
     it.live("says how many agents help, in plain numbers and a sentence", () =>
@@ -96,33 +124,14 @@ describe("a gateway", () => {
 
     it.live("counts all places of a model, or those that the agents may call", () =>
       Effect.gen(function* () {
-        const { url: here } = yield* upstream
-        const { url: there } = yield* upstream
-        const options = {
-          upstreams: { openai: here, azure: there },
-          keys: [{ name: "caller", sha256: createHash("sha256").update("key").digest("hex") }],
-          credentials: { openai: Redacted.make("sk-openai"), azure: Redacted.make("azure-secret") },
-          places: {
-            "gpt-6": [
-              { upstream: "openai", limits },
-              { upstream: "azure", limits }
-            ]
-          },
-          token: "token-0123456789"
-        }
-        const { url } = yield* gatewayTo(here, options)
-        const about = (query: string) =>
-          Effect.map(
-            ask(url, `advice?agents=104&model=gpt-6&${incident}${query}`, { "x-floodgate-token": "token-0123456789" }),
-            ({ body }) => body as PlainAdvice
-          )
+        const { about, url } = yield* withPlaces
         const early = yield* about("&places=azure")
         assert.include(
           early.assumptions,
           "The places of gpt-6 are known from its first call on, so they are not counted yet"
         )
         yield* call(`${url}/openai`, "doc-1")
-        const all = yield* about("")
+        const all = yield* about()
         assert.deepStrictEqual(
           all.places.map(({ name }) => name),
           ["openai", "azure"]
@@ -133,14 +142,25 @@ describe("a gateway", () => {
         const restricted = yield* about("&places=azure")
         assert.deepInclude(restricted, { agents: 5, job: 104 })
         assert.isAbove(restricted.endSeconds!, 1.8 * all.endSeconds!)
-        const { body: forecast, status } = yield* ask(url, "forecast?agents=1&model=gpt-6&calls=1", {
-          "x-floodgate-token": "token-0123456789"
-        })
+        const { body: forecast, status } = yield* ask(url, "forecast?agents=1&model=gpt-6&calls=1", withToken)
         assert.strictEqual(status, 200)
         assert.match(JSON.stringify(forecast), /If 1 agent starts now, all end in /)
-        const unknown = yield* ask(url, "advice?model=gpt-6&places=paris", { "x-floodgate-token": "token-0123456789" })
+        const unknown = yield* ask(url, "advice?model=gpt-6&places=paris", withToken)
         assert.strictEqual(unknown.status, 503)
         assert.match(JSON.stringify(unknown.body), /No place of .*gpt-6.* can take the call/)
+      })
+    )
+
+    it.live("counts the places of a model only as long as its configuration has them", () =>
+      Effect.gen(function* () {
+        const { about, options, reload, url } = yield* withPlaces
+        yield* call(`${url}/openai`, "doc-1")
+        const names = Effect.map(about(), ({ places }) => places.map(({ name }) => name))
+        assert.deepStrictEqual(yield* names, ["openai", "azure"])
+        yield* reload({ ...options, rules: [{ agent: "nightly-*", priority: -5 }] })
+        assert.deepStrictEqual(yield* names, ["openai", "azure"])
+        yield* reload({ ...options, places: {} })
+        assert.deepStrictEqual(yield* names, [])
       })
     )
 

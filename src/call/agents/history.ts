@@ -195,6 +195,11 @@ export class AgentHistory {
     Lru.put(this.places, model, find, maxModels)
   }
 
+  /** Forgets the places of a model until its next call. */
+  forgetPlaces(model: string): void {
+    this.places.delete(model)
+  }
+
   /** The models whose calls have places. */
   get models(): ReadonlyMap<string, FindPlaces> {
     return this.places

@@ -268,6 +268,19 @@ describe("Agents", () => {
       })
     )
 
+    it.effect("counts a place that only the last call could not use, because its body cannot be changed", () =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.make()
+        const places = [
+          { name: "direct", model, limits: limitsOf(30_000) },
+          { name: "mirror", model: "other", limits: limitsOf(30_000), closed: "fixedBody" as const },
+          { name: "rests", model, limits: limitsOf(30_000), closed: "drained" as const }
+        ]
+        yield* governor.run({ model, bytes: 400, places: { places } }, () => Effect.succeed({ value: "answer" }))
+        assert.hasAllKeys(agentsAt(yield* advise({ agents: 40 })), ["direct", "mirror"])
+      }).pipe(Effect.provide(Layer.provideMerge(Estimator.layer(), Layer.provide(Agents.layer, Budget.layer()))))
+    )
+
     it.effect("asks for the model of the places if it may be one of several", () =>
       Effect.gen(function* () {
         const options = { models: { [model]: [direct, mirror], "claude-haiku-5": [direct] } }
