@@ -40,7 +40,7 @@ import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "floodgate/BudgetStore"
-import { Input, storeChecks } from "floodgate/internal"
+import { Input, RedisAddress, storeChecks } from "floodgate/internal"
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
@@ -80,18 +80,9 @@ export interface Options extends BudgetStore.Options {
 
 const defaultPrefix = "floodgate"
 
-const isAddress = (text: unknown): boolean =>
-  typeof text === "string" && /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
-
-const address = "an address such as redis://127.0.0.1:6379"
-
 const shared: Input.Checks<Options> = { ...storeChecks, prefix: Input.text }
 const checkShared = Input.options(shared)
-/** An address may contain a password. */
-const checkUrl = Input.options<Options & { readonly url: string }>(
-  { url: Input.secret(address, isAddress), ...shared },
-  "url"
-)
+const checkUrl = Input.options<Options & { readonly url: string }>({ url: RedisAddress.check, ...shared }, "url")
 
 const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: RedisStore.SendCommand) =>
   BudgetStore.layer(RedisStore.make(prefix, send), { ...options, name })
@@ -162,7 +153,7 @@ export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.
   return Layer.unwrap(Effect.map(RedisClient.connect(url), ({ send }) => sharing(options, send)))
 }
 
-const Address = Schema.String.check(Schema.makeFilter(isAddress, { expected: address }))
+const Address = Schema.String.check(Schema.makeFilter(RedisAddress.isAddress, { expected: RedisAddress.expected }))
 
 /**
  * The store on the server from the configuration: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` unless the options have a prefix.

@@ -10,6 +10,7 @@ import { checks } from "../../http/models.ts"
 import { httpPlaces } from "../../http/places.ts"
 import * as Called from "../../call/models.ts"
 import * as Input from "../../domain/input/checks.ts"
+import * as RedisAddress from "../../domain/input/redisAddress.ts"
 import type * as Limits from "../../Limits.ts"
 import type { LlmError } from "../../LlmError.ts"
 import type * as Prices from "../../Prices.ts"
@@ -219,12 +220,8 @@ export const call: Input.Check = Input.options<Call>(
   "model"
 )
 
-/** The address may contain a password. */
-const url = Input.secret("an address such as redis://127.0.0.1:6379", (value) =>
-  /^rediss?:$/.test((typeof value === "string" ? URL.parse(value) : undefined)?.protocol ?? "")
-)
 const redisOptions = Input.options<RedisOptions>(
-  { url, prefix: Input.text, whenAway: Input.oneOf("fail", "degrade") },
+  { url: RedisAddress.check, prefix: Input.text, whenAway: Input.oneOf("fail", "degrade") },
   "url"
 )
 
@@ -242,7 +239,7 @@ const eachOption = Input.options<Options>({
   maxQueued,
   maxPools,
   store: Input.that("a layer of a store", Layer.isLayer),
-  redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
+  redis: (value) => (typeof value === "string" ? RedisAddress.check(value) : redisOptions(value)),
   retry: Input.options<RetryOptions>({
     attempts: Input.whole,
     baseSeconds: seconds,

@@ -3,6 +3,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { StoreError } from "floodgate/BudgetStore"
+import { RedisAddress } from "floodgate/internal"
 import * as FloodgateRedis from "@floodgate/redis"
 import { hostname } from "node:os"
 import { pid } from "node:process"
@@ -10,13 +11,14 @@ import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as Flags from "./flags.ts"
 
-const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
-
 /** The address of Redis. */
 export const url = (description: string): Flag.Flag<string> =>
   Flag.String("redis").pipe(
     Flag.withMetavar("<url>"),
-    Flag.filter(isAddress, () => "an address such as redis://127.0.0.1:6379"),
+    Flag.filter(
+      (text) => RedisAddress.isAddress(text),
+      () => RedisAddress.expected
+    ),
     Flag.withDescription(description)
   )
 
