@@ -186,8 +186,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const answer = this.playOnView(step)
     this.degraded.port?.ended(before - this.inFlight)
     const isUrgent = this.known.changes !== changes || this.kind.isUrgent(this.known, this.time.now)
-    const flush = Time.flushIn(Turns.isContended(this.known, this.id), this.kind.frees(this.known))
-    this.soon(isUrgent ? 0 : flush)
+    this.soon(isUrgent ? 0 : Time.flushIn(Turns.isContended(this.known, this.id), this.kind.frees(this.known)))
     return answer
   }
 
