@@ -162,8 +162,7 @@ class OpenPools {
     if (rested !== undefined) this.resting.put(pool.name, rested, this.now())
     this.byName.delete(pool.name)
     pool.shutDown()
-    const { counts } = pool.options
-    if (counts.pool === pool.name) counts.forget(pool)
+    pool.options.counts.forget()
     if (rested === undefined) this.shared.after(0, pool.leave)
   }
 

@@ -38,10 +38,13 @@ abstract class Numbers<User> {
     return this
   }
 
-  /** Removes the numbers from their registry, unless they are still used. */
-  forget(user: User): void {
+  leave(user: User): void {
     this.users.delete(user)
-    if (this.users.size > 0) return
+  }
+
+  /** Removes the numbers from their registry, unless they are still used. Those of all further pools stay. */
+  forget(): void {
+    if (this.users.size > 0 || this.pool === otherPools) return
     this.isRemoved = true
     for (const series of this.series) series.remove()
     this.forgotten()

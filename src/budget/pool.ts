@@ -458,7 +458,7 @@ export class Pool implements PoolOfCall {
   }
 
   shutDown(): void {
-    this.options.counts.users.delete(this)
+    this.options.counts.leave(this)
     for (const entry of Array.from(this.queue.inOrder())) this.dismiss(entry, Effect.interrupt)
   }
 

@@ -51,6 +51,12 @@ export class PoolRecord {
     this.open--
   }
 
+  /** Removes its metrics when it is evicted. */
+  forget(): void {
+    this.counts.leave(this)
+    this.counts.forget()
+  }
+
   get isIdle(): boolean {
     return this.users === 0 && this.open === 0
   }
@@ -81,7 +87,7 @@ export class PoolRecords {
     this.shedder = new Lru.Shedder(
       this.byName,
       ({ isIdle }) => isIdle,
-      (pool) => pool.counts.forget(pool)
+      (pool) => pool.forget()
     )
   }
 
@@ -106,6 +112,6 @@ export class PoolRecords {
     pool.users--
     if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
     this.byName.delete(pool.name)
-    pool.counts.forget(pool)
+    pool.forget()
   }
 }

@@ -93,6 +93,8 @@ describe("the metrics of governors in one registry", () => {
       // Now they make room again.
       yield* Effect.forEach(Array.from({ length: most }), (_, n) => call(one, `later-${n}`), { discard: true })
       assert.isAtMost((yield* pools).size, 2 * most)
+      // Pools that count together keep their sums, as in a budget.
+      assert.deepStrictEqual(yield* counter("floodgate_tokens", { pool: "other pools", type: "input" }), [300])
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
