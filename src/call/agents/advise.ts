@@ -204,8 +204,9 @@ const situationOf = Effect.fnUntraced(function* (
   const begun = history?.running(pools, work.calls, now)
   const remaining = Advice.remainingOf(work, begun && begun.calls / Math.max(1, running))
   const spending = { model, each: work, running, remaining }
-  const rooms = yield* Effect.forEach(states, ({ asked, place, pool }, index) =>
-    Room.find({ ...spending, account: account ?? asked.account, pool, price: place?.price, here: inEach[index]! })
+  const left = yield* Room.left
+  const rooms = states.map(({ asked, place, pool }, index) =>
+    Room.find(left, { ...spending, account: account ?? asked.account, pool, price: place?.price, here: inEach[index]! })
   )
   const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)

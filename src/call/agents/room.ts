@@ -86,15 +86,29 @@ const inWindow = (
   return [roomOf(`window of ${name}`, text, agents)]
 }
 
-/** Finds for how many agents the caps that the asker pays from have room, and the windows of the account. */
-export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Effect.fn.Return<FoundRoom> {
+/** What is left now. */
+interface Left {
+  readonly caps: ReadonlyArray<CapLeft>
+  /** Those of all accounts. */
+  readonly windows: ReadonlyArray<WindowStatus>
+  readonly prices: PriceTable.Table
+}
+
+/** Reads what is left of the caps that the asker pays from, and of the long windows. */
+export const left: Effect.Effect<Left> = Effect.gen(function* () {
   const caps = yield* capsLeft(yield* Purses)
   const governor = Option.getOrUndefined(yield* Effect.serviceOption(Governor))
-  const windows = governor === undefined ? [] : yield* governor.windows
+  return governor === undefined
+    ? { caps, windows: [], prices: {} }
+    : { caps, windows: yield* governor.windows, prices: governor.prices }
+})
+
+/** For how many agents the caps have room, and the windows of the account. */
+export const find = ({ caps, prices, windows }: Left, question: SpendingQuestion): FoundRoom => {
   const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
   if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
   const { each, here, remaining, running } = question
-  const price = question.price ?? PriceTable.find(modelOf(question), governor?.prices ?? {})
+  const price = question.price ?? PriceTable.find(modelOf(question), prices)
   const cost = price && costOfAgent(price, each)
   const costOfRest = price === undefined ? 0 : costOf(price, remaining)
   const enoughAfter = (others: number): Enough | undefined =>
@@ -107,4 +121,4 @@ export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Ef
       ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]
       : []
   }
-})
+}
