@@ -51,6 +51,9 @@ const task: Work = {
   within: Number(options.within)
 }
 
+/** A worker loads all tests and runs each once before it takes a mutant. On a busy machine that takes minutes. */
+const startMillis = 600_000
+
 /** A worker process; a new one replaces it if a mutant never ends. */
 class Worker {
   private child: ChildProcess | undefined = undefined
@@ -58,7 +61,7 @@ class Worker {
   private reply(): Promise<{ readonly fate: Report.Fate; readonly by: string }> {
     const child = this.child!
     return new Promise((resolve, reject) => {
-      let timer = setTimeout(() => this.end(), 60_000)
+      let timer = setTimeout(() => this.end(), startMillis)
       const conclude = (fate: Report.Fate, by: string): void => {
         clearTimeout(timer)
         child.off("message", hear).off("exit", end)
