@@ -22,9 +22,11 @@ export interface KnownCall
 
 /** What is known now of a call of an agent. */
 export const known = (call: Call, agent: string, pool: PoolRecord, conversations: Conversations): KnownCall => {
-  const { bytes, continues, inputTokens, kind, maxTokens } = call
+  // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
+  const given = call.countTokens === undefined ? call : { ...call, countTokens: undefined }
+  const { bytes, continues, inputTokens, kind, maxTokens } = given
   return {
-    ...call,
+    ...given,
     // The provider is going to reject an invalid number.
     maxTokens: Amounts.isAmount(maxTokens) ? maxTokens : undefined,
     inputTokens: inputTokens ?? (continues === undefined ? undefined : conversations.promptOf(continues, bytes)),

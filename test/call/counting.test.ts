@@ -12,7 +12,13 @@ import { LlmError, ServerFailed } from "floodgate/LlmError"
 import type { Params } from "floodgate/LlmProvider"
 import { ProviderSim, Texts } from "floodgate/testing"
 import { isDone, pool, start } from "../support/budget.ts"
+import { until } from "../support/gateway.ts"
 import { interruptAt } from "../support/yieldAt.ts"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+
+setFlagsFromString("--expose-gc")
+const collect = Effect.sync(runInNewContext("gc") as () => void)
 
 /** The bucket holds 100,000 tokens, and gains 100 a second. */
 const limits = { inputTokens: { perSecond: 100, burst: 100_000 } }
@@ -143,6 +149,21 @@ describe("Counting a prompt", () => {
         assert.strictEqual(interrupted, begun, `step ${step}`)
       }
       assert.isAbove(begun, 0)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
+  it.live("keeps no prompt in memory once its call is admitted", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const admitted = Effect.suspend(() => {
+        const prompt = { tokens: 10_000 }
+        const ticket = governor.admit({ ...call, bytes: 30_000, countTokens: Effect.sync(() => prompt.tokens) })
+        const reference = new WeakRef(prompt)
+        return Effect.map(ticket, (ticket) => ({ ticket, reference }))
+      })
+      const { reference, ticket } = yield* admitted
+      yield* until(collect, () => reference.deref() === undefined)
+      yield* ticket.succeed({ inputTokens: 10_000, outputTokens: 5 })
     }).pipe(Effect.provide(governed()), Effect.scoped)
   )
 
