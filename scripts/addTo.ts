@@ -105,9 +105,13 @@ export interface Plan {
   readonly peers: ReadonlyArray<string>
 }
 
+/** The major version of a range such as `^4.1.0`; none of a range that may allow several. */
+const majorOf = (range: string): string | undefined => /^[\^~]?(\d+)(?:\.[\w.+-]*)?$/.exec(range.trim())?.[1]
+
 /** Plans an installation; throws {@link Refused} if nothing can be installed there. */
 export const planFor = (target: string, peers: Readonly<Record<string, string>>): Plan => {
-  if (!existsSync(target) || !statSync(target).isDirectory()) throw new Refused(`there is no folder ${target}`)
+  if (!existsSync(target) || !statSync(target).isDirectory())
+    throw new Refused(`there is no folder ${target}: make one and run npm init -y there first`)
   const project = realpathSync(target)
   if (`${project}${sep}`.startsWith(`${realpathSync(clone)}${sep}`)) {
     throw new Refused("this is Floodgate's own clone: name the folder of your program")
@@ -115,6 +119,15 @@ export const planFor = (target: string, peers: Readonly<Record<string, string>>)
   const manifest = manifestIn(project)
   if (manifest === undefined) throw new Refused(`${project} has no package.json: run npm init -y there first`)
   const has = { ...manifest.devDependencies, ...manifest.dependencies }
+  for (const [name, range] of Object.entries(peers)) {
+    const found = has[name] ?? range
+    const major = majorOf(found)
+    if (major !== undefined && major !== majorOf(range)) {
+      throw new Refused(
+        `${project} has ${name} ${found}, but Floodgate needs ${range}: upgrade it there first, or use the gateway, which works beside any version`
+      )
+    }
+  }
   const missing = Object.entries(peers).filter(([name]) => !Object.hasOwn(has, name))
   return { project, ...managerOf(project), peers: missing.map(([name, range]) => `${name}@${range}`) }
 }

@@ -93,7 +93,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
 type Annotations = {
   /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
   readonly attempts?: number | undefined
-  /** How long the client waited between the attempts, in total. */
+  /** How long the call waited in total: between attempts, and for room in the budget. */
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
   readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
@@ -110,8 +110,8 @@ const stops = { attempts: undefined, deadline: "no time left for another", sched
  * **Details**
  *
  * `attempts`, `waited`, `stoppedBy` and `limit` are set by the client that retried (see `annotate`): how often it
- * sent the call, how long it waited between attempts, why it stopped although the failure is retryable, and which limit
- * was hit.
+ * sent the call, how long the call waited between attempts and for the budget, why the client stopped although the
+ * failure is retryable, and which limit was hit.
  *
  * **Example** (What a rejected call used)
  *

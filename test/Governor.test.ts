@@ -506,6 +506,19 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
+    it.effect("reports all the time that the call waited, also for the budget", () =>
+      Effect.gen(function* () {
+        const { pause } = yield* Budget.TokenBudget
+        yield* run(() => Effect.succeed({ value: 1 }))
+        yield* pause({ duration: "30 seconds" })
+        const fiber = yield* Effect.forkChild(Effect.flip(run(() => fail(conflict))))
+        yield* TestClock.adjust("1 minute")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.deepStrictEqual([error.attempts, error.waited], [3, Duration.seconds(33)])
+      }).pipe(Effect.provide(layer({ retry: steady(3) })))
+    )
+
     it.effect("waits by the retry budget that its layer was given, unless the caller has one", () =>
       Effect.gen(function* () {
         const attempts = { paced: 0, free: 0 }

@@ -508,11 +508,12 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // Errors
   // ---------------------------------------------------------------------------
 
-  /** Adds the history of the call to its final error: the attempts, the waits, and why it stopped. */
+  /** Adds the history of the call to its final error: the attempts, how long it waited in all, and why it stopped. */
   withHistory<E>(error: E, stoppedBy?: LlmError["stoppedBy"]): E {
     if (!(error instanceof LlmError)) return error
     const { attempts, limit } = this
-    const waited = this.waited > 0 ? Duration.millis(this.waited) : undefined
+    const millis = this.waited + this.queued
+    const waited = millis > 0 ? Duration.millis(millis) : undefined
     return error.annotate({ attempts, waited, stoppedBy, limit }) as typeof error
   }
 }

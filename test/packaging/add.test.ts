@@ -109,10 +109,35 @@ describe("a folder that cannot take a package", () => {
   it("is refused with the reason", () => {
     write({ "empty/readme": "", "broken/package.json": "{", "list/package.json": "[]" })
     assert.include(problem(join(folder, "nowhere")), "there is no folder")
+    assert.include(problem(join(folder, "nowhere")), "npm init")
     assert.include(problem(join(folder, "empty/readme")), "there is no folder")
     assert.include(problem(join(folder, "empty")), "npm init")
     assert.include(problem(join(folder, "broken")), "not valid JSON")
     assert.include(problem(join(folder, "list")), "does not hold an object")
+  })
+
+  it("is one whose effect is certainly of another major version", () => {
+    for (const range of ["^3.22.4", "~3.1.0", "3", "3.x", "5.0.0-beta.1"]) {
+      write({ "app/package.json": JSON.stringify({ devDependencies: { effect: range } }) })
+      assert.include(problem(join(folder, "app")), `effect ${range}`)
+      assert.include(problem(join(folder, "app")), "^4.1.0")
+    }
+    for (const range of [
+      "^4.1.0",
+      "4.2.0",
+      ">=4",
+      "latest",
+      "workspace:*",
+      "catalog:",
+      "*",
+      "file:../effect-3",
+      ">=3 <5",
+      "3 || 4",
+      "3.0.0 || 4.0.0"
+    ]) {
+      write({ "app/package.json": JSON.stringify({ dependencies: { effect: range } }) })
+      assert.strictEqual(problem(join(folder, "app")), "none", range)
+    }
   })
 
   it("is this clone, and each of its packages", () => {

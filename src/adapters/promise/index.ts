@@ -56,7 +56,7 @@ import { FailedAttempt, forCaller } from "../../call/failure.ts"
 import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts"
 import { inScope } from "../../call/stream.ts"
 import * as Governor from "../../Governor.ts"
-import { check } from "../../domain/input/checks.ts"
+import { callback, check } from "../../domain/input/checks.ts"
 import { LlmError } from "../../LlmError.ts"
 import { bytesPerToken } from "../../protocol/requestSize.ts"
 import * as SdkErrors from "../../protocol/sdkErrors.ts"
@@ -396,6 +396,7 @@ export const create = (options: Options = {}): Floodgate => {
     aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
       check("Floodgate.run", isCall, call)
+      check("Floodgate.run: attempt", callback, attempt)
       const { governor, run } = await ready()
       const [known, how] = described(call, forAll)
       return run(forCaller(governor.run(known, () => attempted(attempt), how)), call.signal)

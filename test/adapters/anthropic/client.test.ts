@@ -80,7 +80,14 @@ describe("floodgate.anthropic", () => {
       }
     }
     await using floodgate = Floodgate.create({ limits })
-    for (const client of [new Old(), {}, undefined]) {
+    for (const client of [undefined, null, "key", Anthropic]) {
+      assert.throws(
+        () => floodgate.anthropic(client as never),
+        RangeError,
+        /^Floodgate\.anthropic: expected a client, such as new Anthropic\(\), got (?!.*"key")/
+      )
+    }
+    for (const client of [new Old(), {}]) {
       assert.throws(
         // @ts-expect-error its type has no middleware
         () => floodgate.anthropic(client),

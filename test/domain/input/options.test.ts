@@ -353,6 +353,21 @@ describe("Floodgate", () => {
     assert.strictEqual((await floodgate.status()).pools["undefined"], undefined)
   })
 
+  it("says that a function makes the call, and admits nothing else", async () => {
+    await using floodgate = Floodgate.create()
+    for (const [given, shown] of [
+      [Promise.resolve(1), "an object of the class Promise"],
+      [undefined, "undefined"]
+    ]) {
+      const begun = floodgate.run({ model: "m", inputTokens: 1 }, given as never)
+      assert.strictEqual(
+        await begun.catch(String),
+        `RangeError: Floodgate.run: attempt: expected a function, got ${String(shown)}`
+      )
+    }
+    assert.deepStrictEqual((await floodgate.status()).pools, {})
+  })
+
   it("refuses options of calls that a function makes up, and sends nothing", async () => {
     let sent = 0
     await using floodgate = Floodgate.create({

@@ -40,7 +40,7 @@ const fails = (code: number, what: string, ...write: ReadonlyArray<string>): Fin
   code
 })
 
-const exportKey = "export ANTHROPIC_API_KEY=...   # from https://console.anthropic.com/settings/keys"
+const exportKey = ["# keys: https://console.anthropic.com/settings/keys", "export ANTHROPIC_API_KEY=..."]
 
 // -----------------------------------------------------------------------------
 // The provider
@@ -74,7 +74,7 @@ const reach = (
 const explained = (error: unknown, address: string): Finding => {
   const status = error instanceof APIError ? error.status : undefined
   if (status === 401 || status === 403) {
-    return fails(Exit.codes.usage, `${address} refuses the key (${status})`, exportKey)
+    return fails(Exit.codes.usage, `${address} refuses the key (${status})`, ...exportKey)
   }
   if (status === 429) return note(`${address} answers, but is over a limit now (429)`)
   if (status !== undefined && status >= 500) return fails(Exit.codes.network, `${address} fails now (${status})`)
@@ -141,7 +141,7 @@ const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
   const credentials = found.success
   if (credentials === undefined) {
     const what = "ANTHROPIC_API_KEY is not set, so `run` uses the embedded simulated provider"
-    return [note(what, [exportKey])]
+    return [note(what, exportKey)]
   }
   const checks = [ok("ANTHROPIC_API_KEY is set"), yield* reachable(credentials)]
   if (checks.some(({ state }) => state === "fails")) return checks

@@ -106,8 +106,10 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
 /**
  * Runs the tool with these arguments, and prints errors on standard error.
  */
-export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, ExitError, Command.Environment> =>
-  Effect.flatMap(load(args), (loaded) =>
+export const runWith = (given: ReadonlyArray<string>): Effect.Effect<void, ExitError, Command.Environment> => {
+  // `help run` is `run --help`.
+  const args = given[0] === "help" ? [...given.slice(1), "--help"] : given
+  return Effect.flatMap(load(args), (loaded) =>
     Command.runWith(Command.withSubcommands(root, loaded), { version })(args)
   ).pipe(
     Effect.provideService(CliOutput.Presenter, Help.presenter),
@@ -116,6 +118,7 @@ export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, ExitEr
     Effect.provide(Log.layer),
     Effect.provideServiceEffect(Print.Room, Print.measured)
   )
+}
 
 /**
  * Runs the tool with the arguments of the process.

@@ -37,24 +37,26 @@ export const fit = (line: string, columns: number): string => {
 export const wrapLine = (line: string, columns: number, indent: string): ReadonlyArray<string> => {
   if (displayWidth(line) <= columns) return [line]
   const lines: Array<string> = []
-  const [, start = "", rest = ""] = /^(\s*)(.*)$/.exec(line)!
-  let current = start
-  let isEmpty = true
-  for (const word of rest.split(/ +/)) {
-    if (!isEmpty && displayWidth(current) + 1 + displayWidth(word) > columns) {
+  let current = ""
+  // Spaces within a line are kept, because they align the columns of a table.
+  for (const [, space = "", word = ""] of line.matchAll(/(\s*)(\S+)/g)) {
+    if (current !== "" && displayWidth(current + space + word) > columns) {
       lines.push(current)
-      current = indent
-      isEmpty = true
-    }
-    current += isEmpty ? word : ` ${word}`
-    isEmpty = false
+      current = indent + word
+    } else current += space + word
   }
   return [...lines, current]
 }
 
-/** Breaks a text that begins at a column into lines that begin at that column. */
-export const hung = (text: string, start: number, columns: number): string =>
-  wrapLine(text, Math.max(20, columns - start), "").join(`\n${" ".repeat(start)}`)
+/** The least room for a text beside the name that it explains. */
+const minRoom = 20
+
+/** Breaks a text that begins at a column into lines that begin at that column, or below it if there is too little room. */
+export const hung = (text: string, start: number, columns: number): string => {
+  const isBelow = columns - start < minRoom
+  const margin = `\n${" ".repeat(isBelow ? 4 : start)}`
+  return (isBelow ? margin : "") + wrapLine(text, columns - (isBelow ? 4 : start), "").join(margin)
+}
 
 /** Breaks the lines of a text that are longer than a terminal is wide. */
 export const wrap = (text: string, columns: number): string =>

@@ -48,6 +48,16 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services()))
   )
 
+  it.effect("prints the help of a command that follows `help`", () =>
+    Effect.gen(function* () {
+      for (const command of [[], ["run"], ["gateway", "key", "new"]]) {
+        const found = yield* floodgate("help", ...command)
+        assert.deepStrictEqual(found, yield* floodgate(...command, "--help"))
+        assert.strictEqual(found.code, 0)
+      }
+    }).pipe(Effect.provide(services()))
+  )
+
   for (const command of ["run", "provider", "storm"]) {
     it.effect(`teaches ${command} with examples`, () =>
       Effect.gen(function* () {

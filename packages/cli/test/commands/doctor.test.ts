@@ -52,7 +52,8 @@ describe("floodgate doctor", () => {
       assert.strictEqual(code, 0)
       assert.match(out[0]!, /^ok {5}Node \d/)
       assert.include(out[1], "ANTHROPIC_API_KEY is not set")
-      assert.include(out[2], "export ANTHROPIC_API_KEY=")
+      assert.include(out[2], "https://console.anthropic.com/")
+      assert.include(out[3], "export ANTHROPIC_API_KEY=")
     })
   )
 

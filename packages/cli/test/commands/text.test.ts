@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { displayWidth } from "effect/cli/CliOutput"
 import * as Schema from "effect/Schema"
-import { clean, fit, oneLine, safeJson, wrap } from "../../src/commands/text.ts"
+import { clean, fit, hung, oneLine, safeJson, wrap } from "../../src/commands/text.ts"
 
 const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/u
 
@@ -44,6 +44,20 @@ describe("a line", () => {
         words.split(" ")
       )
     }
+  })
+
+  it("keeps the columns of a table where it is not broken", () => {
+    assert.strictEqual(
+      wrap("limits  takes   binds\nStart   16.7 s  input tokens", 24),
+      "limits  takes   binds\nStart   16.7 s  input\ntokens"
+    )
+  })
+
+  it("continues below its beginning, or below the left margin where that leaves too little room", () => {
+    assert.strictEqual(`name  ${hung("a b c d e f g h i j k", 6, 26)}`, "name  a b c d e f g h i j\n      k")
+    assert.strictEqual(`name  ${hung("a b c d e f g h i j k", 6, 25)}`, "name  \n    a b c d e f g h i j k")
+    const lines = hung(words, 30, 40).split("\n")
+    for (const line of lines) assert.isAtMost(line.length, 40)
   })
 
   it("is not broken within a word, if there is room, or in a file", () => {

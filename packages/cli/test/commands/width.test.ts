@@ -56,6 +56,25 @@ describe("on a narrow terminal", () => {
     )
   }
 
+  for (const command of ["provider", "storm"]) {
+    it.effect(`"${command} --help" fits into 40 columns, except for commands`, () =>
+      Effect.gen(function* () {
+        const lines = yield* linesOf([command, "--help"], 40)
+        const long = lines.filter((line) => displayWidth(line) > 40 && !line.endsWith("\\"))
+        assert.deepStrictEqual(long, [])
+      })
+    )
+  }
+
+  it.effect("no line of what is to be copied into a shell is part of another", () =>
+    Effect.gen(function* () {
+      const lines = yield* linesOf(["doctor"], 80)
+      const copied = lines.filter((line) => /^ {9}/.test(line)).map((line) => line.trim())
+      assert.isAbove(copied.length, 0)
+      for (const line of copied) assert.match(line, /^(# |export )/)
+    })
+  )
+
   it.effect("help lists the exit codes, and the guide and the code agree", () =>
     Effect.gen(function* () {
       for (const command of [[], ...commands.map((command) => [command])]) {
