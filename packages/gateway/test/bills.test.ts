@@ -10,7 +10,7 @@ import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import { createHash } from "node:crypto"
 import { until } from "../../../test/support/gateway.ts"
-import { message } from "../../../test/support/httpProvider.ts"
+import { event, message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
 const prices = { "m-*": { input: 1, output: 10, maxOutput: 1_000 } }
@@ -107,8 +107,6 @@ describe("the bills of a gateway", () => {
     Effect.gen(function* () {
       const here = yield* world((_, response) => {
         response.writeHead(200, { "content-type": "text/event-stream" })
-        const event = (name: string, data: object) =>
-          `event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`
         response.write(event("message_start", { message: { id: "m", usage: { input_tokens: 700, output_tokens: 1 } } }))
         response.write(event("content_block_delta", { index: 0, delta: { type: "text_delta", text: "x".repeat(270) } }))
       })

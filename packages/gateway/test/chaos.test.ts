@@ -11,13 +11,12 @@ import * as Governor from "floodgate/Governor"
 import type * as Http from "node:http"
 import * as Net from "node:net"
 import { until } from "../../../test/support/gateway.ts"
+import { event } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { sized } from "../../../test/support/size.ts"
 
 // Failures of some calls must leave nothing behind and not affect others. These use real HTTP, so they run on the real clock.
 
-const event = (name: string, data: object = {}): string =>
-  `event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`
 const begun = event("message_start", { message: { id: "m", usage: { input_tokens: 100, output_tokens: 1 } } })
 const block = event("content_block_start", { index: 0, content_block: { type: "text", text: "" } })
 const ended = event("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 9 } })

@@ -9,7 +9,7 @@ import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { until } from "../../../test/support/gateway.ts"
-import { message } from "../../../test/support/httpProvider.ts"
+import { event, message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 // These use real HTTP, so they run on the real clock. They wait only for conditions.
@@ -380,8 +380,6 @@ describe("dollars at the gateway", () => {
 
   it.live("counts the received part of a stream that is cancelled", () =>
     Effect.gen(function* () {
-      const event = (name: string, data: object) =>
-        `event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`
       const answer: Handler = (_, response) => {
         response.writeHead(200, { "content-type": "text/event-stream" })
         response.write(
