@@ -6,7 +6,7 @@ import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
 import { isSecret } from "./secrets.ts"
 
-const maxBytes = 10_000
+const maxCharacters = 10_000
 const maxDollars = 1e6
 
 const answer = (response: ServerResponse, status: number, body: object): Effect.Effect<void> =>
@@ -15,21 +15,23 @@ const answer = (response: ServerResponse, status: number, body: object): Effect.
 const refuse = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
   answer(response, status, { error })
 
+/** The body of a request; undefined if it is too long. If the client leaves earlier, the fiber that waits for it is interrupted. */
 const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
   Effect.callback((resume) => {
     let text = ""
-    request.setEncoding("utf8")
-    request.on("data", (part: string) => {
+    const add = (part: string): void => {
       text += part
-      if (text.length > maxBytes) resume(Effect.undefined)
-    })
+      if (text.length <= maxCharacters) return
+      request.off("data", add)
+      resume(Effect.undefined)
+    }
+    request.setEncoding("utf8").on("data", add)
     request.on("end", () => resume(Effect.succeed(text)))
-    request.on("close", () => resume(Effect.undefined))
   })
 
 /** Reads a change. Returns a text that says what is wrong with an invalid one. */
-const changeOf = (text: string | undefined): CapChange | string => {
-  const body = text === undefined ? undefined : parseJson(text)
+const changeOf = (text: string): CapChange | string => {
+  const body = parseJson(text)
   if (!isRecord(body)) return 'expected a JSON object such as { "cap": "all callers", "dollars": 20 }'
   const { cap, dollars, reset } = body
   if (typeof cap !== "string") return "cap: expected the name or the id of a cap, as /floodgate/status has them"
@@ -58,6 +60,8 @@ export const change = (
     return refuse(response, 401, "The admin token is missing or wrong: add the header x-floodgate-admin")
   }
   return Effect.flatMap(bodyOf(request), (text) => {
+    if (text === undefined)
+      return refuse(response, 413, `The body is too long: send at most ${maxCharacters} characters`)
     const change = changeOf(text)
     if (typeof change === "string") return refuse(response, 400, change)
     const changed = purses.change(change)

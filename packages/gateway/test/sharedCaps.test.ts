@@ -195,7 +195,8 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
         [url, { cap: "all callers", dollars: -1 }, 400, /dollars: expected a number > 0/],
         [url, { cap: 7, reset: true }, 400, /cap: expected the name or the id/],
         [url, { cap: "nobody", reset: true }, 404, /use an id of \/floodgate\/status/],
-        [url, { cap: "x".repeat(20_000), reset: true }, 400, /expected a JSON object/]
+        [url, { cap: "x".repeat(20_000), reset: true }, 413, /at most 10000 characters/],
+        [url, [], 400, /expected a JSON object/]
       ]
       for (const [at, body, status, message, token] of refused) {
         const { body: answer, status: got } = yield* change(at, body, token)
