@@ -7,6 +7,7 @@
 export { fewestAsQuick, plain as plainAdvice } from "./call/agents/advice.ts"
 export { advise, foretold } from "./call/agents/advise.ts"
 export { History } from "./call/agents/history.ts"
+export { isInUse } from "./call/agents/poolMeant.ts"
 export * as AdviceFigures from "./call/agents/figures.ts"
 export { ReviewAt } from "./budget/models.ts"
 export { Deadline } from "./call/retryPolicy.ts"

@@ -20,14 +20,11 @@ export interface RequestEnd {
   readonly agent?: string | undefined
 }
 
-/** The activity of one agent. */
-export interface AgentActivity {
+/** What the calls of one key have used and cost since the gateway started. */
+export interface KeyActivity {
   readonly calls: number
   readonly inputTokens: number
   readonly outputTokens: number
-  readonly refused: number
-  readonly failed: number
-  /** What its calls cost since the gateway started. */
   readonly dollars: number
   /** The number of its calls to models without a price, which are not in `dollars`. */
   readonly unpriced: number
@@ -35,23 +32,20 @@ export interface AgentActivity {
   readonly lastAt: number
 }
 
+/** What the calls of one agent have used and cost, and how many failed. */
+export interface AgentActivity extends KeyActivity {
+  readonly refused: number
+  readonly failed: number
+}
+
+const unused: KeyActivity = { calls: 0, inputTokens: 0, outputTokens: 0, dollars: 0, unpriced: 0, lastAt: 0 }
+
 /** The activity of all agents in one minute. */
 export interface Minute {
   readonly at: number
   readonly calls: number
   readonly tokens: number
   readonly dollars: number
-}
-
-/** What the calls of one key have used and cost since the gateway started. */
-export interface KeyActivity {
-  readonly calls: number
-  readonly inputTokens: number
-  readonly outputTokens: number
-  readonly dollars: number
-  readonly unpriced: number
-  /** Milliseconds since the epoch. */
-  readonly lastAt: number
 }
 
 /** How the limits were felt in one minute. */
@@ -164,16 +158,7 @@ export class Activity {
   }
 
   private agent(name: string): Mutable<AgentActivity> {
-    const known = this.agents.get(name) ?? {
-      calls: 0,
-      inputTokens: 0,
-      outputTokens: 0,
-      refused: 0,
-      failed: 0,
-      dollars: 0,
-      unpriced: 0,
-      lastAt: 0
-    }
+    const known = this.agents.get(name) ?? { ...unused, refused: 0, failed: 0 }
     known.lastAt = this.now()
     Lru.put(this.agents, name, known, maxAgents)
     return known
@@ -226,8 +211,7 @@ export class Activity {
   }
 
   private key(name: string, actual: Accounting.Actual, dollars: number | undefined): void {
-    const none = { calls: 0, inputTokens: 0, outputTokens: 0, dollars: 0, unpriced: 0, lastAt: 0 }
-    const known: Mutable<KeyActivity> = this.keys.get(name) ?? none
+    const known: Mutable<KeyActivity> = this.keys.get(name) ?? { ...unused }
     known.calls++
     known.inputTokens += promptTokens(actual)
     known.outputTokens += actual.outputTokens

@@ -73,15 +73,16 @@ export interface Exchange {
 /** The version of Anthropic's API in which keys are sent in `x-api-key`. */
 const withApiKey = "2023-06-01"
 
+/** The protocols of upstreams. A path that several providers have is known by its upstream. */
+const protocols: Readonly<Record<string, string>> = { anthropic: "anthropic-messages", gemini: "gemini" }
+
 /** The header in which an upstream expects its credential. */
 const headerOf = (
   { protocol, upstream: { name }, url }: Routed,
   { "anthropic-version": version }: IncomingHttpHeaders,
   isBearer: boolean
 ): string => {
-  // A path that several providers have is known by its upstream.
-  const byName: Readonly<Record<string, string>> = { anthropic: "anthropic-messages", gemini: "gemini" }
-  const location = credentialLocation(protocol?.name ?? byName[name] ?? "", url)
+  const location = credentialLocation(protocol?.name ?? protocols[name] ?? "", url)
   return location === "x-api-key" && isBearer && version !== withApiKey ? "authorization" : location
 }
 

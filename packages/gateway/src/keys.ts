@@ -48,7 +48,7 @@ const help = "ask whoever runs the gateway for a key"
 const messages: Readonly<Record<DenialReason, string>> = {
   missing: `This gateway needs a key of its own, where your client sends the API key: ${help}`,
   several: "The request has several credentials, so it is not clear whose it is: send only the key of the gateway",
-  unknown: `The gateway does not know this key, or knows it no longer: ${help}`,
+  unknown: `The gateway does not know this key, or it was removed: ${help}`,
   expired: `The key has expired: ${help}`
 }
 

@@ -17,7 +17,7 @@ export const make = (
   fork: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
   over: () => void
 ): OpenAnswer => {
-  /** Ends what answers now. Whatever else ends later is not the end of the answer. */
+  /** Ends the effect or the callbacks that answer now. If earlier ones end later, that is not the end of the answer. */
   let current: (() => void) | undefined
   let isOver = false
   const end = (ended: () => void): void => {

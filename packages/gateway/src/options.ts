@@ -333,7 +333,6 @@ export const parse = (operation: string, given: Options) => {
     port: given.port ?? 0,
     token: given.token,
     adminToken: given.adminToken,
-    keys: given.keys,
     credentials: new Map(
       Object.entries(given.credentials ?? {}).flatMap(([name, secret]) =>
         secret === null ? [] : [[name, Redacted.value(secret)] as const]

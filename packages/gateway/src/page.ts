@@ -8,6 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
+import { isInUse } from "floodgate/internal"
 import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
@@ -54,12 +55,6 @@ const files: Readonly<Record<string, readonly [contentType: string, body: string
   "/page.js": ["text/javascript; charset=utf-8", script]
 }
 
-/** Whether a pool looks unused. */
-const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
-  inFlight + queued === 0 &&
-  pause === undefined &&
-  Object.values(dimensions).every(({ capacity, level }) => level >= capacity)
-
 const hour = 3_600_000
 
 /** The minutes of the last hour in which something happened. */
@@ -79,7 +74,7 @@ const snapshot = ({ activity, budget, configured, governor, hasKeys, journal, no
     open: activity.open,
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
     pools: Object.entries(pools).flatMap(([name, pool]) =>
-      configured.has(name) && isAtRest(pool) ? [] : [{ name, ...pool }]
+      !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
     ),
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),

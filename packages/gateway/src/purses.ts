@@ -193,7 +193,7 @@ export class CallerPurses {
     if (known !== undefined) {
       if (known.cap !== cap) this.read(known.purse.resize(cap))
       known.cap = cap
-      // Used last.
+      // The map is in the order of use.
       this.capped.delete(id)
       this.capped.set(id, known)
       return known.purse

@@ -79,8 +79,12 @@ const nameOf = (
 const longestName = 64
 
 const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protocol): NoRoute => {
-  const what = name === undefined ? "No upstream serves this path" : `No upstream named "${name.slice(0, longestName)}"`
-  return { message: `${what}; this gateway has ${[...upstreams.keys()].join(", ")}`, protocol }
+  const known = [...upstreams.keys()]
+  const what =
+    name === undefined
+      ? `No upstream serves this path: put a name in front of it, as in /${known[0]}/`
+      : `No upstream named "${name.slice(0, longestName)}"`
+  return { message: `${what}; this gateway has ${known.join(", ")}`, protocol }
 }
 
 /** Splits the name of an upstream from the path that follows it, if the path begins with a name. */

@@ -21,7 +21,7 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("@floodgate/g
   code: Schema.String
 }) {
   override get message(): string {
-    return `The gateway cannot listen on ${this.host}:${this.port} (${this.code})`
+    return `The gateway cannot listen on ${this.host}:${this.port} (${this.code}): choose another host or port`
   }
 }
 

@@ -98,7 +98,7 @@ describe("routes of the gateway", () => {
     }
     assert.strictEqual(
       lost("GET", "/v1/unknown/path", {}, groq)[0],
-      "No upstream serves this path; this gateway has groq"
+      "No upstream serves this path: put a name in front of it, as in /groq/; this gateway has groq"
     )
     assert.include(lost("GET", `/${"x".repeat(9_000)}/`, {}, groq)[0], `"${"x".repeat(64)}"`)
   })

@@ -26,7 +26,8 @@ interface KnownPools {
   readonly used: ReadonlySet<string>
 }
 
-const isInUse = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
+/** Whether a pool looks used: calls run or wait there, it pauses, or something is missing in its buckets. */
+export const isInUse = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
   inFlight + queued > 0 ||
   pause !== undefined ||
   Object.values(dimensions).some(({ capacity, level }) => level < capacity)
