@@ -41,7 +41,10 @@ const ShownCap = Schema.Struct({
 
 const decode = <A>(schema: Schema.Decoder<A>, body: unknown): Effect.Effect<A, Exit.CommandError> =>
   Effect.mapError(Schema.decodeUnknownEffect(schema)(body), () =>
-    Exit.failure("network", "The gateway is older or newer than this command: it describes its caps differently")
+    Exit.failure(
+      "network",
+      "The gateway describes its caps differently: use the same version of the gateway and of this command"
+    )
   )
 
 const Status = Schema.Struct({ caps: Schema.Array(ShownCap) })

@@ -157,13 +157,6 @@ const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
 // The rest
 // -----------------------------------------------------------------------------
 
-const node = Effect.sync(() => {
-  const [major = 0, minor = 0] = versions.node.split(".").map(Number)
-  return major > 22 || (major === 22 && minor >= 19)
-    ? ok(`Node ${versions.node}`)
-    : fails(Exit.codes.usage, `Node ${versions.node} is too old: 22.19 or newer is needed`)
-})
-
 /** The first minor version of the SDK with middlewares. Older ones ignore the option. */
 const firstWithMiddleware = 103
 
@@ -201,7 +194,7 @@ const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Ef
   Effect.match(FloodgateRedis.status(at), {
     onFailure: (error) => {
       const { exitCode, message } = Redis.explained(at.url)(error)
-      return fails(exitCode, message, "docker run --detach --publish 6379:6379 redis")
+      return fails(exitCode, message, "docker run --detach --publish 127.0.0.1:6379:6379 redis")
     },
     onSuccess: (pools) => {
       const damaged = pools.find((pool) => pool.damaged !== undefined)
@@ -238,7 +231,8 @@ export const doctorCommand = Command.make(
   flags,
   Effect.fnUntraced(function* ({ call, model, redis: url, redisPrefix: prefix }) {
     const checks: ReadonlyArray<Finding> = [
-      yield* node,
+      // The command refuses to start in an older version than it needs.
+      ok(`Node ${versions.node}`),
       ...(yield* provider(model, call)),
       ...(yield* sdks),
       ...(Option.isSome(url) ? [yield* redis({ url: url.value, prefix })] : [])
