@@ -159,14 +159,8 @@ const upstreams = Input.all(
   }
 )
 
-/** A name is shown on the page and in metrics, so it is short and has no control characters. */
-const givenName = Input.that(
-  "a name of 1 to 64 characters",
-  (value) => typeof value === "string" && /^\P{C}{1,64}$/u.test(value) && value.trim() === value
-)
-
 const rule = Input.options<Rule>({
-  name: givenName,
+  name: Input.shownName,
   agent: Input.text,
   key: Input.secret("a string", (value) => typeof value === "string"),
   model: Input.text,
@@ -189,16 +183,10 @@ const distinctNames: Input.Check = (value) => {
   return { place: `.rules[${index}].name`, text: `expected a name that no other rule has, got ${shown(labels[index])}` }
 }
 
-/** Whether there is such a day: JavaScript takes 31 February for a day in March. */
-const isDay = (date: string): boolean => {
-  const start = new Date(`${date}T00:00Z`)
-  return !Number.isNaN(start.getTime()) && start.toISOString().startsWith(date)
-}
-
 /** A date, or a time with its zone. */
 const isTime = (value: unknown): boolean =>
   typeof value === "string" &&
-  isDay(value.slice(0, 10)) &&
+  Input.isDay(value.slice(0, 10)) &&
   /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/.test(value) &&
   !Number.isNaN(Date.parse(value))
 
@@ -207,7 +195,7 @@ const maxKeys = 1_000
 
 const key = Input.options<Key>(
   {
-    name: givenName,
+    name: Input.shownName,
     sha256: Input.secret(
       'the SHA-256 of a key in 64 hexadecimal digits, as "floodgate gateway key new NAME" prints it, and not the key itself',
       (value) => typeof value === "string" && /^[\da-f]{64}$/i.test(value)

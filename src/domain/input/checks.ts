@@ -84,6 +84,11 @@ export const notNegative: Check = number("a finite number >= 0", (value) => valu
 export const atLeastOne: Check = number("a finite number >= 1", (value) => value >= 1 && value < Infinity)
 
 export const text: Check = that("a string", (value) => typeof value === "string")
+/** A name that people see, on a page and in metrics, so it is short and has no control characters. */
+export const shownName: Check = that(
+  "a name of 1 to 64 characters",
+  (value) => typeof value === "string" && /^\P{C}{1,64}$/u.test(value) && value.trim() === value
+)
 export const flag: Check = that("true or false", (value) => typeof value === "boolean")
 export const callback: Check = that("a function", (value) => typeof value === "function")
 
@@ -131,6 +136,12 @@ export const finiteWait: Check = duration("a finite duration", (millis) => milli
 /** The milliseconds of a checked duration; a negative one counts as zero. */
 export const millisOf = (input: Duration.Input): number =>
   Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(input)))
+
+/** Whether there is such a day: JavaScript takes 31 February for a day in March. */
+export const isDay = (date: string): boolean => {
+  const start = new Date(`${date}T00:00Z`)
+  return /^\d{4}-\d\d-\d\d$/.test(date) && !Number.isNaN(start.getTime()) && start.toISOString().startsWith(date)
+}
 
 // -----------------------------------------------------------------------------
 // Structures

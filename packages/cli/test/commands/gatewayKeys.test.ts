@@ -53,7 +53,9 @@ describe("floodgate gateway key new", () => {
         [" a"],
         ["x".repeat(65)],
         ["a", "--expires", "soon"],
-        ["a", "--expires", "2027-13-01"]
+        ["a", "--expires", "2027-13-01"],
+        // The gateway would refuse the entry.
+        ["a", "--expires", "2027-02-31"]
       ]) {
         const { code, out } = yield* floodgate("gateway", "key", "new", ...args)
         assert.strictEqual(code, 2, args.join(" "))

@@ -4,6 +4,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { Input } from "floodgate/internal"
 import { createHash, randomBytes } from "node:crypto"
 import * as Flags from "../flags.ts"
 import * as Print from "../print.ts"
@@ -13,25 +14,20 @@ const prefix = "fg-"
 /** Nobody guesses 256 bits. */
 const keyBytes = 32
 
-const isName = (text: string): boolean => /^\P{C}{1,64}$/u.test(text) && text.trim() === text
-
 const flags = {
   name: Argument.String("name").pipe(
-    Argument.filter(isName, () => "a name of 1 to 64 characters"),
+    Argument.filter(
+      (text) => Input.shownName(text) === undefined,
+      () => "a name of 1 to 64 characters"
+    ),
     Argument.withDescription("The holder of the key, such as a team; two keys may have the same name")
   ),
   expires: Flag.String("expires").pipe(
     Flag.withMetavar("<date>"),
-    Flag.filter(
-      (text) => /^\d{4}-\d\d-\d\d$/.test(text) && !Number.isNaN(Date.parse(text)),
-      () => "a date such as 2027-01-01"
-    ),
+    Flag.filter(Input.isDay, () => "a date such as 2027-01-01"),
     Flags.optional("The day from which the key is refused, in UTC (default: never)")
   ),
-  json: Flag.Boolean("json").pipe(
-    Flag.withDefault(false),
-    Flag.withDescription("Print the key and the entry as one JSON object")
-  )
+  json: Flags.toggle("json", "Print the key and the entry as one JSON object")
 }
 
 const newCommand = Command.make(
