@@ -35,7 +35,7 @@ describe("the configuration of a gateway", () => {
       '{"concurrency":1e308,"maxQueued":0.5}',
       "concurrency: expected an integer from 1 to 1000000, got 1e+308; maxQueued: expected an integer from 0 to 1000000, got 0.5"
     ],
-    ["[]", "the whole: expected object"]
+    ["[]", "the whole file: expected object"]
   ])("names each setting of %s that is wrong, and the nearest that there is", (text, says) => {
     if (typeof says === "string") assert.strictEqual(said(text), says)
     else assert.match(said(text), says)

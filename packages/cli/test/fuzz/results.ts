@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { lineOf, parse, type Result } from "../../src/commands/run/results.ts"
+import { lineOf, type Result } from "../../src/commands/run/results.ts"
+import { parse } from "../support/atOnce.ts"
 import { type Effort, options } from "../../../../test/fuzz/kept.ts"
 
 const share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))

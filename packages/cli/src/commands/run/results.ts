@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import type { Params } from "floodgate/LlmProvider"
-import { drained, type Stepwise } from "floodgate/internal"
+import type { Stepwise } from "floodgate/internal"
 import { safeJson } from "../text.ts"
 
 const TokenCounts = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
@@ -96,9 +96,6 @@ export function* parseSteps(text: string): Stepwise<Loaded> {
   }
   return { results, attempts, unreadable, torn: text !== "" && !text.endsWith("\n") }
 }
-
-/** Reads a file at once. */
-export const parse = (text: string): Loaded => drained(parseSteps(text))
 
 /** The line of a result or an attempt. */
 export const lineOf = (result: Result | SentAttempt): string => `${safeJson(result)}\n`

@@ -1,5 +1,5 @@
 /** Splits documents into one chunk per agent, as equal in bytes as their lines allow. Pure. */
-import { drained, type Stepwise, Words } from "floodgate/internal"
+import { type Stepwise, Words } from "floodgate/internal"
 
 /** A text file. */
 export interface Document {
@@ -69,7 +69,10 @@ const pieceOf = ({ document, first, last }: Growing): Piece => ({
   text: document.text.slice(first.from, last.to)
 })
 
-/** {@link split} in steps, because large documents take seconds. */
+/**
+ * Splits documents, in their order, into `count` chunks of about equal size, or into one for each line if there are fewer lines. No
+ * chunk is empty, and every line is in exactly one chunk. It works in steps, because large documents take seconds.
+ */
 export function* splitSteps(documents: ReadonlyArray<Document>, count: number): Stepwise<ReadonlyArray<Chunk>> {
   let left = 0
   let total = 0
@@ -97,13 +100,6 @@ export function* splitSteps(documents: ReadonlyArray<Document>, count: number): 
   }
   return chunks.map(({ bytes, pieces }) => ({ bytes, pieces: pieces.map(pieceOf) }))
 }
-
-/**
- * Splits documents, in their order, into `count` chunks of about equal size, or into one for each line if there are fewer lines. No
- * chunk is empty, and every line is in exactly one chunk.
- */
-export const split = (documents: ReadonlyArray<Document>, count: number): ReadonlyArray<Chunk> =>
-  drained(splitSteps(documents, count))
 
 /** The text of a chunk in a prompt: every piece under the name of its file. */
 export const textOf = ({ pieces }: Chunk): string =>

@@ -17,7 +17,7 @@ import * as Cost from "../../../src/commands/run/cost.ts"
 import * as Pausing from "../../../src/commands/run/pausing.ts"
 import * as Pipeline from "../../../src/commands/run/pipeline.ts"
 import * as Results from "../../../src/commands/run/results.ts"
-import { split } from "../../../src/commands/run/split.ts"
+import { parse, split } from "../../support/atOnce.ts"
 import { summary } from "../../../src/commands/run/steps.ts"
 
 const task = { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 500 }
@@ -203,7 +203,7 @@ describe("pipeline", () => {
         assert.isAbove(inFlight, 0)
         assert.isAbove(rejected, 0)
         lines.push(...Array.from(results.values(), Results.lineOf))
-        const { attempts } = Results.parse(lines.join(""))
+        const { attempts } = parse(lines.join(""))
         const open = Array.from(attempts.values()).filter(({ dollars }) => dollars > 0)
         assert.strictEqual(open.length, inFlight)
         // They count on the day on which they were sent.

@@ -13,7 +13,7 @@ import { ProviderSim, Simulation } from "floodgate/testing"
 import * as Pipeline from "../../../src/commands/run/pipeline.ts"
 import * as Recorder from "../../../src/commands/run/recorder.ts"
 import type { Result } from "../../../src/commands/run/results.ts"
-import { split } from "../../../src/commands/run/split.ts"
+import { split } from "../../support/atOnce.ts"
 
 const task = { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 500 }
 const chunks = split([{ path: "a.md", text: "The gate opens when the bucket has room.\n".repeat(600) }], 3)

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { keyOf, lineOf, parse, type Result } from "../../../src/commands/run/results.ts"
+import { keyOf, lineOf, type Result } from "../../../src/commands/run/results.ts"
+import { parse } from "../../support/atOnce.ts"
 
 const result = (key: string, text = "an answer"): Result => ({
   agent: "agent-1",

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { describe as describeChunk, split, textOf } from "../../../src/commands/run/split.ts"
+import { describe as describeChunk, textOf } from "../../../src/commands/run/split.ts"
+import { split } from "../../support/atOnce.ts"
 
 const document = (path: string, lines: number) => ({
   path,
