@@ -87,14 +87,10 @@ interface WorkloadFlags extends Selection.SelectionFlags {
 }
 
 /** Refuses flags that do not apply to the kind of workload. */
-const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: WorkloadFlags) {
+const onlyOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
+  const { paths, trace } = wanted
   const isTrace = Option.isSome(trace)
-  if (paths.length === 0) {
-    const stray = { include: include[0], exclude: exclude[0], followLinks: followLinks ? "true" : undefined }
-    for (const [name, value] of Object.entries(stray)) {
-      if (value !== undefined) return yield* invalid(name, "nothing: there is no folder among the paths", value)
-    }
-  }
+  if (paths.length === 0) yield* Selection.withoutFolder("forecast", wanted)
   if (isTrace && paths.length > 0)
     return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
   if (!isTrace && paths.length === 0) return

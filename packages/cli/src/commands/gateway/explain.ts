@@ -52,7 +52,7 @@ const maxPlaceLength = 200
 /** The place of a setting: `rules[0].cap.per`. */
 const placeOf = (path: Path): string => {
   const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
-  return path.length === 0 ? "the whole" : place.replace(/^\./, "").slice(0, maxPlaceLength)
+  return path.length === 0 ? "the whole file" : place.replace(/^\./, "").slice(0, maxPlaceLength)
 }
 
 const valueAt = (value: unknown, path: Path): unknown =>

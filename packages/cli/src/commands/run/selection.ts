@@ -52,26 +52,31 @@ export interface Assignment {
   readonly chunks: ReadonlyArray<Split.Chunk>
 }
 
+/** Refuses flags that choose files of a folder, because no folder is read. */
+export const withoutFolder = Effect.fnUntraced(function* (
+  command: string,
+  { exclude, followLinks, include }: Omit<SelectionFlags, "agents" | "paths">
+) {
+  const stray = { include: include[0], exclude: exclude[0], followLinks: followLinks ? "true" : undefined }
+  for (const [name, value] of Object.entries(stray)) {
+    const expected = "nothing: there is no folder among the paths"
+    if (value !== undefined) return yield* invalidFlag(command)(name, expected, value)
+  }
+})
+
 /** Reads the documents and splits them. An explicit number of agents must not exceed the number of lines. */
 export const assignmentOf = Effect.fnUntraced(function* (
   command: string,
   given: SelectionFlags,
   own: Documents.OutputPaths
 ): Effect.fn.Return<Assignment, Exit.CommandError | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
-  const invalid = invalidFlag(command)
   const matchers = (patterns: ReadonlyArray<string>) => patterns.map((pattern) => Glob.matcher(pattern)!)
   const found = yield* Documents.read(given.paths, own, {
     include: matchers(given.include),
     exclude: matchers(given.exclude),
     followLinks: given.followLinks
   })
-  if (!found.hasFolder) {
-    for (const name of ["include", "exclude"] as const) {
-      const [pattern] = given[name]
-      if (pattern !== undefined) return yield* invalid(name, "nothing: there is no folder among the paths", pattern)
-    }
-    if (given.followLinks) return yield* invalid("follow-links", "nothing: there is no folder among the paths", "true")
-  }
+  if (!found.hasFolder) yield* withoutFolder(command, given)
   const chunks = yield* yielding(
     Split.splitSteps(
       found.documents,
@@ -80,7 +85,7 @@ export const assignmentOf = Effect.fnUntraced(function* (
   )
   if (Option.isSome(given.agents) && given.agents.value > chunks.length) {
     const expected = `at most ${chunks.length}: the documents have no more lines to share`
-    return yield* invalid("agents", expected, String(given.agents.value))
+    return yield* invalidFlag(command)("agents", expected, String(given.agents.value))
   }
   return { found, chunks }
 })

@@ -1,16 +1,14 @@
 /** Estimates the tokens and the duration of a run's calls, before it and while it runs. Pure. */
 import type * as Forecast from "floodgate/Forecast"
+import { bytesPerToken } from "floodgate/internal"
 import * as Latency from "../../latency.ts"
 import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 
-/** The library's first estimate for English text in UTF-8. */
-const bytesPerToken = 2.7
-
 /** The instructions of a call, in tokens. */
 const promptTokens = 250
 
-/** The estimated tokens of a text, from its bytes. */
+/** The tokens of a text in UTF-8, as the library first estimates them. */
 export const tokensOf = (bytes: number): number => Math.ceil(bytes / bytesPerToken)
 
 /** The calls of an agent. Each prompt contains the answers before it. */
