@@ -129,26 +129,31 @@ const unlimited: Pick<Budget.PoolStatus, "allowed" | "dimensions" | "inFlight" |
   queued: 0
 }
 
-/** A pool as it is now, and the agents that others were promised there. Without a history, the pool is unused. */
-const stateOf = Effect.fnUntraced(function* (meant: MeantPool, asker: string | undefined, now: number) {
+/** The pools as they are now, and the agents that others were promised there. Without a history, no pool was used. */
+const statesOf = Effect.fnUntraced(function* (meant: ReadonlyArray<MeantPool>, asker: string | undefined, now: number) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
-  const { pool } = yield* budget.foresee({}, meant.asked)
-  const { allowed, dimensions, inFlight, pause, queued } = (yield* budget.status).pools[pool] ?? unlimited
-  return {
-    ...meant,
-    pool,
-    inFlight,
-    queued,
-    isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
-    asideFor: Math.max(0, (meant.place?.asideUntil ?? 0) - now),
-    pausedFor: pause?.leftMillis ?? 0,
-    promised: history?.promised(pool, asker, now) ?? 0,
-    usedFor: history?.usedFor(pool, now) ?? 0
-  }
+  // A prediction opens a pool and knows its name.
+  const foreseen = yield* Effect.forEach(meant, ({ asked }) => budget.foresee({}, asked))
+  const { pools } = yield* budget.status
+  return meant.map((each, index) => {
+    const { pool } = foreseen[index]!
+    const { allowed, dimensions, inFlight, pause, queued } = pools[pool] ?? unlimited
+    return {
+      ...each,
+      pool,
+      inFlight,
+      queued,
+      isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
+      asideFor: Math.max(0, (each.place?.asideUntil ?? 0) - now),
+      pausedFor: pause?.leftMillis ?? 0,
+      promised: history?.promised(pool, asker, now) ?? 0,
+      usedFor: history?.usedFor(pool, now) ?? 0
+    }
+  })
 })
 
-type PoolNow = Effect.Success<ReturnType<typeof stateOf>>
+type PoolNow = Effect.Success<ReturnType<typeof statesOf>>[number]
 
 /** How many agents run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
 const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<number> => {
@@ -193,7 +198,7 @@ const situationOf = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const history = yield* History
   const now = yield* Clock.currentTimeMillis
-  const all = yield* Effect.forEach(meant, (pool) => stateOf(pool, asker, now))
+  const all = yield* statesOf(meant, asker, now)
   const pools = all.map(({ pool }) => pool)
   const { assumed, isGuess, work } = workOf(history, pools, each, now)
   const tooMany = manyCalls(agents, work)
