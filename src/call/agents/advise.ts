@@ -104,7 +104,9 @@ const workOf = (
   if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
   const alike = history?.like(pools, (name) => isLike(each, name), now)
   if (alike !== undefined) return { work: alike.work, assumed: likenessText(each, alike), isGuess: !alike.hasEnded }
-  const near = each === "*" ? undefined : nearest(each, history?.namesIn(pools) ?? [])
+  // A pattern that begins with a name, such as "session/*", does not misspell it.
+  const names = (history?.namesIn(pools) ?? []).filter((name) => !each.endsWith("*") || !each.startsWith(name))
+  const near = each === "*" ? undefined : nearest(each, names)
   const whose = each === "*" ? "No earlier agent of this pool is known" : `No earlier agent is like "${each}"`
   const instead = near === undefined ? "" : ` (did you mean "${near}"?)`
   const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(Advice.usualWork)}`

@@ -253,6 +253,16 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("does not take the pattern of a session's sub-agents for a misspelt session", () =>
+      Effect.gen(function* () {
+        yield* ran(Agents.run([{ key: "session", effect: calls(1) }]))
+        const { assumptions } = yield* Agents.advise({ each: "session/*" })
+        assert.deepStrictEqual(assumptions, [
+          'No earlier agent is like "session/*", so each is assumed to make 5 calls of 10,500 tokens'
+        ])
+      }).pipe(live())
+    )
+
     it.effect("says what it assumes for a kind that it has never seen, and which kind may be meant", () =>
       Effect.gen(function* () {
         yield* ran(Agents.run([{ key: "reviewer", effect: calls(1) }]))
