@@ -194,12 +194,27 @@ describe("Report.Verdict", () => {
     assert.strictEqual(
       text,
       "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1; it is furthest behind in outage: " +
-        "50 %. Of the others sdk-10 did in 1. Quicker than Floodgate with limits and token counts: sdk-10 in outage (40.0 s)."
+        "50 %. Of the others, sdk-10 did all of the work in 1. Quicker than Floodgate with limits and token counts: sdk-10 in outage (40.0 s)."
     )
     assert.deepStrictEqual(
       tiles.map(({ value }) => value),
       ["2 of 2"]
     )
+  })
+
+  it("names every other strategy that did as much as the best of them, the fastest first", () => {
+    const race = of(
+      result("sdk-10", { makespanSeconds: 90 }),
+      result("sdk-2", { failedCalls: 1 }),
+      result("semaphore", { makespanSeconds: 70 }),
+      result("hand-written", { makespanSeconds: 80 }),
+      result("floodgate"),
+      result("oracle")
+    )
+    const { text } = Report.Verdict.ofRaces([race])
+    assert.include(text, "Of the others, semaphore, hand-written and sdk-10 did all of the work in 1.")
+    const lost = of(result("sdk-2", { failedCalls: 1 }), result("floodgate"), result("oracle"))
+    assert.notInclude(Report.Verdict.ofRaces([lost]).text, "Of the others")
   })
 
   it("begins with the library without limits and counts, and the strategies that are faster than that", () => {
@@ -214,7 +229,7 @@ describe("Report.Verdict", () => {
       text,
       "With default settings, Floodgate did all of the work in 1 of 1 scenario, within 5 % of the oracle in 0; it is furthest behind in " +
         "incident: 25 %. With the limits and the token counts, it did all of the work in 1 of 1 scenario, within 5 % of the " +
-        "oracle in 1. Of the others bottleneck-tuned did in 1. " +
+        "oracle in 1. Of the others, bottleneck-tuned did all of the work in 1. " +
         "Quicker than Floodgate with default settings: bottleneck-tuned in incident (44.0 s)."
     )
     assert.strictEqual(tiles[0]!.label, "scenarios done by floodgate\u2011as\u2011installed")

@@ -225,7 +225,7 @@ const quickerThan = (
   })
 
 /**
- * Summarises several races: the library with and without limits and counts, the best of the other strategies, and the faster ones.
+ * Summarises several races: the library with and without limits and counts, the other strategies that did most, and the faster ones.
  * For scenarios with other strategies than the first, such as those with several places, it only says how far the library is behind.
  *
  * @category constructors
@@ -239,7 +239,8 @@ export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
   const hasInstalled = strategies.includes(asInstalled)
   const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
   const secondsOf = (name: string): number => races.reduce((sum, race) => sum + resultOf(race, name).makespanSeconds, 0)
-  const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a) || secondsOf(a) - secondsOf(b)).slice(0, 2)
+  const most = Math.max(0, ...rivals.map(doneBy))
+  const best = rivals.filter((name) => doneBy(name) === most).toSorted((a, b) => secondsOf(a) - secondsOf(b))
   const quicker = (subject: string, name: string): ReadonlyArray<string> => {
     const some = quickerThan(races, rivals, name)
     return some.length === 0 ? [] : [`Quicker than ${subject}: ${listed(some)}.`]
@@ -251,7 +252,7 @@ export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
           `With the limits and the token counts, it did ${againstOracle(races, told)}`
         ]
       : [`Floodgate did ${againstOracle(races, told)}`]),
-    `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
+    ...(most === 0 ? [] : [`Of the others, ${listed(best)} did all of the work in ${most}.`]),
     ...quicker("Floodgate with limits and token counts", told),
     ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : []),
     ...others.map((table) => `Over two places, Floodgate did ${againstOracle(table, told)}`)
