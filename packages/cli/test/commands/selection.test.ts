@@ -176,7 +176,9 @@ describe("the question before the first call", () => {
     it.live(`sends nothing when the answer is "${answer}"`, () =>
       Effect.gen(function* () {
         const { code, err, hasSummary, question, requests } = yield* asked(answer)
-        assert.match(question, /^Send this to http:\S+ in 6 calls, at most about [\d,]+ input and .* \[y\/N\] $/)
+        assert.match(question, /^Send this to http:\S+ in 6 calls, at most about [\d,]+ input and .* \[y\/N\] \n?$/)
+        // Enter ends the line of the question. A closed input does not.
+        assert.strictEqual(question.endsWith("\n"), answer === "")
         assert.strictEqual(code, 1)
         assert.match(err, /floodgate: nothing was sent\. --dry-run shows what would be, --yes sends it/)
         assert.strictEqual(requests, 0)

@@ -27,9 +27,13 @@ export const onTerminal = (
       const cost = dollars === undefined ? "" : `, ${Words.dollars(dollars)}`
       const tokens = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
       const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}${cost}? [y/N] `
-      const text = wrap(clean(question), room.stderr)
-      yield* Effect.ignore(Stream.run(Stream.succeed(text), stdio.stderr({ endOnDone: false })))
-      const answer = yield* Effect.orElseSucceed(terminal.readLine, () => "")
+      const say = (text: string) => Effect.ignore(Stream.run(Stream.succeed(text), stdio.stderr({ endOnDone: false })))
+      yield* say(wrap(clean(question), room.stderr))
+      // Ctrl-C and Ctrl-D leave the cursor behind the question.
+      const answer = yield* terminal.readLine.pipe(
+        Effect.onError(() => say("\n")),
+        Effect.orElseSucceed(() => "")
+      )
       if (!/^\s*y(es)?\s*$/i.test(answer)) {
         return yield* Exit.failure(
           "failed",
