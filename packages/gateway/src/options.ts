@@ -266,6 +266,13 @@ const guarded: Input.Check = (value) => {
   return { place: ".token", text: "expected a token, because other machines can reach the host, got none" }
 }
 
+/** Agents must not raise their own caps. */
+const apart: Input.Check = (value) => {
+  const { adminToken, token } = value as Options
+  if (adminToken === undefined || adminToken !== token) return undefined
+  return { place: ".adminToken", text: "expected another secret than the token, which agents have, got the same" }
+}
+
 /** Tokens of subscriptions: Anthropic's, and those with which Codex signs in to ChatGPT. */
 const isSubscription = (secret: string, address: string): boolean =>
   secret.startsWith("sk-ant-o") ||
@@ -309,7 +316,7 @@ const placed: Input.Check = (value) => {
   return Places.problemOf(options, given, credentials)
 }
 
-const complete = Input.all(settings, distinctNames, guarded, exchanged, placed)
+const complete = Input.all(settings, distinctNames, guarded, apart, exchanged, placed)
 
 /** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {

@@ -182,6 +182,13 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
     )
   )
 
+  it.live("is never changed with the token that agents have", () =>
+    Effect.gen(function* () {
+      const made = gateway(memory(), "http://127.0.0.1:9", { token: adminToken, adminToken })
+      assert.match(String(yield* Effect.exit(made)), /adminToken: expected another secret than the token/)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("is changed only by an operator, and only by a complete change", () =>
     Effect.gen(function* () {
       const upstream = yield* provider

@@ -87,6 +87,12 @@ const flags = {
 
 type GatewayFlags = Command.Command.Config.Infer<typeof flags>
 
+/** The variables that set options. */
+const variables = {
+  token: "FLOODGATE_GATEWAY_TOKEN",
+  adminToken: "FLOODGATE_GATEWAY_ADMIN_TOKEN"
+} as const
+
 /** Rewords an error of the library, so that it names the flag, the variable or the file that sets the option. */
 const named = ({ concurrency, config, host, hostName, port, upstream }: GatewayFlags, message: string): string => {
   const setting = message.replace(/^[A-Z]\w*\.\w+: /, "")
@@ -102,9 +108,12 @@ const named = ({ concurrency, config, host, hostName, port, upstream }: GatewayF
     return `--${setting.replace(/^upstreams\.?/, "upstream ").replace(/^hosts(?:\[\d+\])?/, "host-name")}`
   }
   const file = Option.map(config, oneLine)
-  if (name !== "token") return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })
-  const orFile = Option.match(file, { onNone: () => "", onSome: (path) => `, or token in ${path}` })
-  return `FLOODGATE_GATEWAY_TOKEN${orFile}${setting.slice(name.length)}`
+  const variable = name === "token" || name === "adminToken" ? variables[name] : undefined
+  if (variable === undefined) {
+    return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })
+  }
+  const orFile = Option.match(file, { onNone: () => "", onSome: (path) => `, or ${name} in ${path}` })
+  return `${variable}${orFile}${setting.slice(name.length)}`
 }
 
 /** Turns a `RangeError` of the library into an error for people. */
@@ -127,10 +136,12 @@ const durations = (settings: GatewayConfig.GatewaySettings) => {
 /** The settings; flags take precedence over the configuration file. */
 const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
   const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
-  const secret = (name: string) =>
-    Config.option(Config.Redacted(name)).pipe(Effect.mapError(({ message }) => Exit.failure("usage", message)))
-  const token = yield* secret("FLOODGATE_GATEWAY_TOKEN")
-  const adminToken = yield* secret("FLOODGATE_GATEWAY_ADMIN_TOKEN")
+  const secret = (option: keyof typeof variables) =>
+    Config.option(Config.Redacted(variables[option])).pipe(
+      Effect.mapError(({ message }) => Exit.failure("usage", message))
+    )
+  const token = yield* secret("token")
+  const adminToken = yield* secret("adminToken")
   const limits = yield* LimitFlags.checked("gateway", given)
   const { credentials, upstreams } = yield* Credentials.resolve(
     Option.getOrElse(given.config, () => "--config"),

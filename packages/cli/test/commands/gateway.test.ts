@@ -217,6 +217,14 @@ describe("floodgate gateway", () => {
         ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
         ['{"idleTimeout": 0}', /gateway\.json: idleTimeout: expected/],
         ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN, or token in \S*gateway\.json: expected a token/],
+        [
+          '{"adminToken": "short"}',
+          /FLOODGATE_GATEWAY_ADMIN_TOKEN, or adminToken in \S*gateway\.json: expected at least 16 letters/
+        ],
+        [
+          '{"token": "0123456789abcdef", "adminToken": "0123456789abcdef"}',
+          /adminToken in \S*gateway\.json: expected another secret than the token, which agents have/
+        ],
         ["no JSON", /gateway\.json: line 1, column 2: Unexpected token 'o'/]
       ]
       const file = Path.join(inside, "gateway.json")
