@@ -727,7 +727,7 @@ describe("Governor", () => {
         // The earlier of the two limits decides which error it is.
         const hasty = run(() => succeed(1), { maxWait: "30 seconds" })
         const impatient = yield* Effect.flip(Retry.withDeadline(hasty, "1 minute"))
-        assert.include(impatient.message, "longer than its maxWait of 30s")
+        assert.include(impatient.message, "longer than its maxWait of 30s: try later, or raise maxWait")
       }).pipe(Effect.provide(layer()))
     )
 

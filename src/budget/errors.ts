@@ -65,7 +65,7 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
     return true
   }
   override get message(): string {
-    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}`
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}: try later, or raise maxWait`
   }
 }
 
@@ -123,7 +123,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
     return false
   }
   override get message(): string {
-    return `The call asks for ${counted(this.asked, units[this.dimension])} but the quota of pool "${this.pool}" has ${thousands(this.left)} left`
+    return `The call asks for ${counted(this.asked, units[this.dimension])} but the quota of pool "${this.pool}" has ${thousands(this.left)} left: ask for less, or raise its total`
   }
 }
 
