@@ -207,11 +207,11 @@ const callOptions = Input.options(callChecks)
 /** Checks a call of `run` or `limiter`. */
 export const call: Input.Check = Input.options<Call>(
   {
-    ...callChecks,
     model: Input.text,
     inputTokens: Input.notNegative,
     bytes: Input.notNegative,
     maxTokens: Input.notNegative,
+    ...callChecks,
     kind: Input.text,
     account: Input.text,
     // Checked by its form, because a polyfill or another realm has a class of its own.
@@ -231,25 +231,26 @@ const single: Input.Check = (value) => {
   return Input.problem("expected one of the options store and redis, got both")
 }
 
+/** In the order of errors that list them: what most programs set comes first. */
 const eachOption = Input.options<Options>({
-  ...ofFetch,
-  callOptions: Input.orFunction(callOptions),
   limits,
   concurrency,
-  maxQueued,
-  maxPools,
-  store: Input.that("a layer of a store", Layer.isLayer),
-  redis: (value) => (typeof value === "string" ? RedisAddress.check(value) : redisOptions(value)),
   retry: Input.options<RetryOptions>({
     attempts: Input.whole,
     baseSeconds: seconds,
     capSeconds: seconds,
     maxElapsedSeconds: seconds
   }),
-  onEvent: Input.callback,
-  log: Input.flag,
-  idleTimeoutSeconds: seconds,
   cap: checkCap,
+  log: Input.flag,
+  ...ofFetch,
+  callOptions: Input.orFunction(callOptions),
+  store: Input.that("a layer of a store", Layer.isLayer),
+  redis: (value) => (typeof value === "string" ? RedisAddress.check(value) : redisOptions(value)),
+  maxQueued,
+  maxPools,
+  onEvent: Input.callback,
+  idleTimeoutSeconds: seconds,
   prices: Called.made.prices,
   learned: Input.anObject,
   countPrompts: Input.flag,

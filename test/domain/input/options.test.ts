@@ -353,6 +353,16 @@ describe("Floodgate", () => {
     assert.strictEqual((await floodgate.status()).pools["undefined"], undefined)
   })
 
+  it("lists first what most programs set", async () => {
+    assert.throws(
+      () => Floodgate.create({ apiKey: "k" } as never),
+      /: known are limits, concurrency, retry, cap, log, /
+    )
+    await using floodgate = Floodgate.create()
+    const error = await floodgate.run("m" as never, async () => 1).catch(String)
+    assert.match(String(error), /: expected an object with model, inputTokens, bytes, maxTokens, agent, /)
+  })
+
   it("says that a function makes the call, and admits nothing else", async () => {
     await using floodgate = Floodgate.create()
     for (const [given, shown] of [

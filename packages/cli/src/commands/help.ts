@@ -22,6 +22,9 @@ const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<numb
   return lefts.map((left) => 2 + Math.max(column, left.length + 1))
 }
 
+/** Removes the choices from a description that refers to a section below, which explains them. */
+const withoutExplained = (text: string): string => text.replace(/(?<=\bsee [A-Z]+ below\b.*) \(choices: [^)]*\)$/s, "")
+
 /** Replaces a long list of choices, which the description has as well. */
 const shortType = (type: string): string => (type.length > 20 ? "<choice>" : type)
 
@@ -35,7 +38,7 @@ const flagsIn = (flags: ReadonlyArray<HelpDoc.FlagDoc>, columns: number): Readon
   )
   return short.map((flag, index) => ({
     ...flag,
-    description: Option.map(flag.description, (text) => hung(text, starts[index]!, columns))
+    description: Option.map(flag.description, (text) => hung(withoutExplained(text), starts[index]!, columns))
   }))
 }
 

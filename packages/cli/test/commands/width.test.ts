@@ -75,6 +75,17 @@ describe("on a narrow terminal", () => {
     })
   )
 
+  it.effect("help names a strategy where it explains it, and not in a list of choices", () =>
+    Effect.gen(function* () {
+      const lines = yield* linesOf(["storm", "--help"], 80)
+      const named = lines.filter((line) => /\b(effect-http-limiter|two-places-1-to-4)\b/.test(line))
+      assert.deepStrictEqual(
+        named.map((line) => line.trim().split(" ")[0]),
+        ["two-places-1-to-4", "effect-http-limiter"]
+      )
+    })
+  )
+
   it.effect("help lists the exit codes, and the guide and the code agree", () =>
     Effect.gen(function* () {
       for (const command of [[], ...commands.map((command) => [command])]) {
