@@ -125,4 +125,6 @@ export const upstreamOfPlace = (
   { models }: Pick<Places.PlacesOptions<UpstreamPlace>, "models">,
   model: string,
   place: string | undefined
-): string | undefined => models[model]?.find(({ name }) => name === place)?.upstream
+): string | undefined =>
+  // Models are named by callers.
+  Object.hasOwn(models, model) ? models[model]!.find(({ name }) => name === place)?.upstream : undefined

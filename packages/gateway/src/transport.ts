@@ -39,13 +39,13 @@ export interface Transport {
 }
 
 /** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
-const decoders: Readonly<Record<string, () => Duplex>> = {
-  gzip: Zlib.createGunzip,
-  "x-gzip": Zlib.createGunzip,
-  deflate: Zlib.createInflate,
-  br: Zlib.createBrotliDecompress,
-  zstd: Zlib.createZstdDecompress
-}
+const decoders: ReadonlyMap<string, () => Duplex> = new Map([
+  ["gzip", Zlib.createGunzip],
+  ["x-gzip", Zlib.createGunzip],
+  ["deflate", Zlib.createInflate],
+  ["br", Zlib.createBrotliDecompress],
+  ["zstd", Zlib.createZstdDecompress]
+] as ReadonlyArray<readonly [string, () => Duplex]>)
 
 /** How many bytes of a body are buffered before the connection pauses. */
 const maxUnread = 64 * 1_024
@@ -231,7 +231,7 @@ const decoded = (body: Engine.ByteSource, decoder: Duplex): Engine.ByteSource =>
 const responseOf = (receiver: Receiver, { read }: UpstreamRequest): UpstreamResponse => {
   const { headers, status } = receiver
   const header = headerReader(headers)
-  const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
+  const decoder = read ? decoders.get(header("content-encoding")?.trim().toLowerCase() ?? "")?.() : undefined
   const body = decoder === undefined ? receiver : decoded(receiver, decoder)
   return { status, header, headers, body, isDecoded: decoder !== undefined }
 }

@@ -91,6 +91,16 @@ describe("@floodgate/gateway", () => {
       })
     )
 
+    it.live.each(["unknown", "constructor", "__proto__"])("passes on an answer with the content coding %s", (coding) =>
+      Effect.gen(function* () {
+        const here = yield* world((_, response) => json(response, 200, completion, { "content-encoding": coding }))
+        const got = yield* ask(`${here.url}/v1/chat/completions`, chat())
+        assert.strictEqual(got.text, completion)
+        assert.strictEqual(got.headers.get("content-encoding"), coding)
+        yield* idle(here)
+      })
+    )
+
     it.live("passes on everything that is not a call, without queueing it", () =>
       Effect.gen(function* () {
         const here = yield* world((request, response, body) => json(response, 207, `${request.method} ${body}`), {

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import type * as Gateway from "@floodgate/gateway"
 import { createHash } from "node:crypto"
-import { gatewayTo } from "../../../test/support/gateway.ts"
+import { gatewayTo, until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
 // Places of a gateway. These use real HTTP, so they run on the real clock.
@@ -39,9 +40,10 @@ const places: Gateway.Options["places"] = {
 }
 
 const ask = (url: string, { model = "gpt-6", key = caller, places = "" } = {}) =>
-  Effect.promise(async () => {
+  Effect.promise(async (signal) => {
     const response = await fetch(`${url}/openai/v1/chat/completions`, {
       method: "POST",
+      signal,
       headers: {
         authorization: `Bearer ${key}`,
         "content-type": "application/json",
@@ -62,6 +64,30 @@ const world = Effect.fnUntraced(function* (options: Gateway.Options = {}, status
 })
 
 describe("places of a gateway", () => {
+  describe.each(["constructor", "__proto__", "toString"])("do not concern the model %s", (model) => {
+    it.live("whose call is answered", () =>
+      Effect.gen(function* () {
+        const { openai, url } = yield* world()
+        assert.deepInclude(yield* ask(url, { model }), { status: 200, place: null })
+        assert.strictEqual(openai.got.length, 1)
+      })
+    )
+
+    // Regression: an error in a listener of the connection would end the process.
+    it.live("whose client hangs up", () =>
+      Effect.gen(function* () {
+        const hanging = yield* serve(() => {})
+        const upstreams = { openai: hanging.url, azure: hanging.url }
+        const { inFlight, open, url } = yield* gatewayTo(hanging.url, { upstreams, keys, credentials, places })
+        const asked = yield* Effect.forkChild(ask(url, { model }))
+        yield* until(inFlight, (count) => count === 1)
+        yield* Fiber.interrupt(asked)
+        yield* until(open, (count) => count === 0)
+        assert.strictEqual(yield* inFlight, 0)
+      })
+    )
+  })
+
   it.live("names the place of a reply, and sends each upstream its own credential only", () =>
     Effect.gen(function* () {
       const { azure, openai, url } = yield* world({}, () => 503)
