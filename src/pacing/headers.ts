@@ -70,9 +70,9 @@ const learnLimit = (
   if (meter === undefined) pacer.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
   if (limit < meter.limit) {
-    // Both were learned under a larger limit.
+    // They were learned under a larger limit.
     meter.most = undefined
-    if (pacer.caps[dimension] === undefined) meter.burst = undefined
+    if (pacer.caps[dimension] === undefined) meter.burst = meter.shown = undefined
   }
   Meter.setLimit(meter, limit)
   // What is left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
@@ -115,7 +115,8 @@ const learnLevel = (
   const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   const level = shown - (meter.sum - sum) + Meter.rate(meter) * (now - admission.at)
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
-  else if (shown > 0 || !hidesDebt(meter, level)) learnLevelAt(meter, admission.at, level)
+  else if (shown > 0 || !hidesDebt(meter, level))
+    learnLevelAt(meter, admission.at, level, remaining > nearlyFull * meter.most)
   if (header === undefined) meter.header = { at: admission.at, remaining, sum }
   else learnSlope(pacer, meter, header, { at: admission.at, remaining, sum }, roundedTo)
 }
@@ -130,8 +131,10 @@ const learnLateLevel = (meter: Meter.Meter, shown: number): void => {
   else raise(meter, shown - meter.held)
 }
 
-const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number): void => {
+const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number, mayBeFull: boolean): void => {
   if (level >= meter.level) return raise(meter, level)
+  // A rejection suggested that more fits in.
+  if (mayBeFull && meter.shown !== undefined) Meter.narrow(meter, meter.level - level)
   meter.level = level
   meter.loweredAt = sentAt
 }

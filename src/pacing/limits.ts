@@ -48,6 +48,7 @@ const replace = (pacer: Pacer, dimension: Dimension, rule: Rule | undefined, now
   Meter.advance(meter, now, bound(pacer, meter, now))
   Meter.setLimit(meter, rate)
   meter.burst = burst
+  meter.shown = undefined
   if (pacer.sent === 0) meter.level = burst
 }
 

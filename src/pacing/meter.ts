@@ -35,6 +35,8 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   limit,
   /** What the full bucket holds, if that is known. */
   burst,
+  /** What headers had shown of the burst when a rejection taught that it is larger; undefined if none did. */
+  shown: undefined as number | undefined,
   /** The largest burst that headers may teach. Stored states of earlier versions have it by this name. */
   mostBurst: Infinity,
   level: burst ?? limit * burstMillis,
@@ -87,6 +89,7 @@ export const copy = (m: Meter): Meter => ({
   dimension: m.dimension,
   limit: m.limit,
   burst: m.burst,
+  shown: m.shown,
   mostBurst: m.mostBurst,
   level: m.level,
   at: m.at,
@@ -176,6 +179,21 @@ export const burst = (m: Meter, now = m.at): number => {
  */
 const needed = (m: Meter, charge: number, lag: number): number =>
   Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
+
+/**
+ * A charge was rejected that needs a bucket which holds `min`. If the bucket was taken to be smaller, it was not full, because a full
+ * bucket admits any charge. While small calls keep it from filling, headers never show all that it holds.
+ */
+export const widen = (m: Meter, min: number): void => {
+  if (m.burst === undefined || (m.shown === undefined && min <= m.burst)) return
+  m.shown ??= m.burst
+  m.burst = Math.max(m.burst, Math.min(min + m.reserve, m.mostBurst))
+}
+
+/** A bucket that was widened is smaller by this amount, but holds at least what headers have shown. */
+export const narrow = (m: Meter, amount: number): void => {
+  if (m.burst !== undefined) m.burst = Math.min(m.burst, Math.max(m.shown ?? 0, m.most ?? 0, m.burst - amount))
+}
 
 /** Whether calls use what is refilled; an unused rate does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
@@ -315,7 +333,7 @@ export const setLimit = (m: Meter, limit: number): void => {
 
 /** Forgets the limit. A measured share stays. */
 export const forget = (m: Meter): void => {
-  m.burst = undefined
+  m.burst = m.shown = undefined
   setLimit(m, Infinity)
 }
 

@@ -199,6 +199,22 @@ const reserveMillis = 2_000
 const firstProbeMillis = 1_000
 const maxProbeMillis = 8_000
 
+/**
+ * Learns from a rejection what the bucket holds at least: the charge, or less if the provider says that the call fits sooner, as it does
+ * if the call is larger than the full bucket. Nothing is learned if the user states the burst, or if nothing was left, because a bucket
+ * in debt shows the same.
+ */
+const widen = (
+  pacer: Pacer,
+  meter: Meter.Meter,
+  charge: number,
+  remaining: number | undefined,
+  retryAfter = Infinity
+): void => {
+  if (remaining === 0 || pacer.caps[meter.dimension] !== undefined) return
+  Meter.widen(meter, remaining === undefined ? charge : Math.min(charge, remaining + retryAfter * meter.limit))
+}
+
 /** A bucket was empty when the call was sent; `remaining` was left in it, if that is known. */
 const exhaust = (
   pacer: Pacer,
@@ -224,8 +240,9 @@ const exhaust = (
   if (misses === 1) {
     const max = Math.max(meter.mean, reserveMillis * Meter.rate(meter))
     meter.reserve = Math.min(Meter.burst(meter) / 3, max, Math.max(2 * meter.reserve, meter.mean / 2))
-    return
   }
+  widen(pacer, meter, charge, remaining, retryAfter)
+  if (misses === 1) return
   const pause = Math.min(maxProbeMillis, firstProbeMillis * 2 ** (misses - 2))
   const first = Math.min(retryAfter ?? pause, pause)
   pacer.gate = Gate.close(pacer.gate, "rateLimit", now + (misses === 2 ? first : pause))

@@ -280,6 +280,7 @@ export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, no
   for (const meter of own.meters) {
     for (const amount of scaled) meter[amount] *= of
     if (meter.burst !== undefined) meter.burst *= of
+    if (meter.shown !== undefined) meter.shown *= of
     if (meter.lasting !== undefined) meter.lasting *= of
     meter.level = debt(meter.level)
     meter.at = now

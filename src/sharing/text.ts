@@ -111,6 +111,7 @@ const meter = object<StoredMeter>({
   ...each(past, "at", "since", "rampAt"),
   ...each(pastOrNever, "fence", "loweredAt"),
   burst: optional(amount),
+  shown: optional(amount),
   level: within(-maxNumber, maxNumber, Infinity),
   phase: within(-1, maxPhase),
   period: within(1, hour),

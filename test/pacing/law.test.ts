@@ -137,6 +137,46 @@ describe("law", () => {
       }
     })
 
+    describe("that show less than a rejected call needs, which is larger than all they ever showed,", () => {
+      // The bucket is taken to hold the refill of three seconds: 30,000.
+      const rejected = (remaining: number, retryAfter?: number): Law.Pacer => {
+        const pool = poolOf(Law, {})
+        Law.observe(pool, undefined, headers(10, 10_000), 0)
+        const large = Law.take(pool, whole(70_000), 0)
+        reject(Law, pool, large, 50, { readings: headers(10, remaining), retryAfter })
+        return pool
+      }
+
+      it("let it wait until it has refilled", () => {
+        // Regression: it was sent whenever the bucket held as much as headers had shown, and rejected each time.
+        assert.isAtLeast(wait(Law, rejected(10_000), 50, 70_000), 6_000)
+      })
+
+      it("let it wait for hardly longer than the provider asks for", () => {
+        const millis = wait(Law, rejected(10_000, 3_000), 50, 70_000)
+        assert.isAtLeast(millis, 3_000)
+        assert.isAtMost(millis, 5_000)
+      })
+
+      it("say nothing of the bucket if nothing is left, because a debt shows the same", () => {
+        assert.isAtMost(wait(Law, rejected(0), 50, 70_000), 3_500)
+      })
+
+      it("let it wait for less again if the bucket does not fill up that far", () => {
+        const pool = rejected(10_000)
+        const small = send(Law, pool, 9_000, 100)
+        Law.observe(pool, small, headers(10, 29_900), 9_010)
+        assert.isAtMost(wait(Law, pool, 9_010, 70_000), 100)
+      })
+    })
+
+    it("leave the burst as the user states it, also if a larger call is rejected", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 30_000 } })
+      const large = Law.take(pool, whole(70_000), 0)
+      reject(Law, pool, large, 50, { readings: headers(10, 20_000) })
+      assert.isAtMost(wait(Law, pool, 50, 70_000), 1_200)
+    })
+
     it("that show nothing left remove a debt that no call was large enough to leave", () => {
       const pool = poolOf(Law)
       const calls = [0, 0].map((now) => Law.take(pool, whole(10_000), now))

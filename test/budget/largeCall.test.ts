@@ -1,0 +1,80 @@
+/**
+ * One agent makes a large call beside others that make small ones. The budget is told no limits, and the provider's headers never show
+ * a full bucket, because the small calls take what has refilled.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import { ProviderSim, Simulation } from "floodgate/testing"
+
+interface Run {
+  readonly perSecond: number
+  readonly burst: number
+  /** The sizes of small calls and of the large one, as parts of the burst. */
+  readonly small: number
+  readonly large: number
+  readonly headers: "rounded" | "exact"
+}
+
+const small = 6
+const maxTokens = 32_000
+
+/** How long the large call takes, in the times that the bucket needs to fill. */
+const fills = ({ burst, headers, large, perSecond, small: part }: Run) => {
+  const ask = (agent: string, tokens: number) =>
+    LlmClient.create(
+      {
+        model: "claude-sonnet-5",
+        max_tokens: maxTokens,
+        messages: [{ role: "user", content: "x".repeat(4 * Math.round(tokens)) }]
+      },
+      { agent }
+    )
+  const program = Effect.gen(function* () {
+    const others = yield* Effect.forEach(Array.from({ length: small }), (_, i) =>
+      Effect.forkChild(Effect.forever(ask(`small-${i}`, part * burst)))
+    )
+    yield* ask("large", 0.8 * burst)
+    const from = yield* Clock.currentTimeMillis
+    yield* ask("large", large * burst)
+    const to = yield* Clock.currentTimeMillis
+    yield* Fiber.interruptAll(others)
+    return (to - from) / ((1_000 * burst) / perSecond)
+  })
+  const sim = ProviderSim.layer({ limits: { tokens: { perSecond, burst } }, outputTokens: 100, headers })
+  const client = LlmClient.layerProvider().pipe(
+    Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer()))),
+    Layer.provideMerge(sim)
+  )
+  return Effect.map(Simulation.run(Effect.scoped(Effect.provide(program, client))), ({ value }) => value)
+}
+
+describe("A large call beside small ones", () => {
+  for (const headers of ["rounded", "exact"] as const) {
+    for (const [perSecond, burst] of [
+      [2_000, 40_000],
+      [8_000, 40_000],
+      [24_000, 100_000]
+    ] as const) {
+      it.effect(`is accepted while they go on: ${perSecond} a second, ${headers} headers`, () =>
+        Effect.gen(function* () {
+          // Regression: it was rejected as long as the others made small calls, until it failed.
+          for (const [small, large] of [
+            [0.45, 0.83],
+            [0.45, 1.2],
+            [0.2, 0.9],
+            [0.1, 0.6],
+            [0.05, 0.9]
+          ] as const) {
+            assert.isAtMost(yield* fills({ perSecond, burst, small, large, headers }), 20, `${small} and ${large}`)
+          }
+        })
+      )
+    }
+  }
+})
