@@ -191,11 +191,11 @@ export const make = Effect.fnUntraced(function* (
   )
   yield* router.add("*", "/*", answered(playing, maxBodyBytes))
 
-  const server = yield* NodeHttpServer.make(
-    // Longer than clients keep idle connections, so that the server closes none while a request arrives.
-    () => createServer({ keepAliveTimeout: 120_000 }),
-    { host, port, backlog: 4_096, gracefulShutdownTimeout: 0 }
-  )
+  // Longer than clients keep idle connections, so that the server closes none while a request arrives.
+  const listener = createServer({ keepAliveTimeout: 120_000 })
+  // Node keeps a connection that has never had a request when the server closes, and with it the program.
+  yield* Effect.addFinalizer(() => Effect.sync(() => listener.closeAllConnections()))
+  const server = yield* NodeHttpServer.make(() => listener, { host, port, backlog: 4_096, gracefulShutdownTimeout: 0 })
   yield* server.serve(router.asHttpEffect())
   return {
     url: HttpServer.formatAddress(server.address),

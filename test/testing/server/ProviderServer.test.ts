@@ -14,6 +14,7 @@ import * as Scope from "effect/Scope"
 import { ProviderServer } from "floodgate/testing/server"
 import { rejection } from "../../support/rejection.ts"
 import { request as httpRequest } from "node:http"
+import { connect } from "node:net"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions, never for times.
 
@@ -336,6 +337,20 @@ describe("ProviderServer", () => {
   })
 
   describe("the rest", () => {
+    it.live("closes with its scope also the connections on which nothing was ever sent", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const { url } = yield* Scope.provide(ProviderServer.make({ latency: fast }), scope)
+        const socket = connect(Number(new URL(url).port), "127.0.0.1")
+        const closed = new Promise((resolve) => socket.once("close", resolve).resume())
+        yield* Effect.promise(() => new Promise((resolve) => socket.once("connect", resolve)))
+        // A connection is accepted in its order, so the server has this one, too, when it has answered a later one.
+        yield* Effect.promise(() => fetch(`${url}/healthz`).then((response) => response.text()))
+        yield* Scope.close(scope, yield* Effect.exit(Effect.void))
+        yield* Effect.promise(() => closed)
+      })
+    )
+
     it.live("counts tokens outside of all limits", () =>
       withServer({ limits: { requests: { perMinute: 1 } }, charsPerToken: 2 }, (server, client) =>
         Effect.gen(function* () {
