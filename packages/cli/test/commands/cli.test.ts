@@ -58,30 +58,6 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services()))
   )
 
-  for (const command of [
-    "start",
-    "storm",
-    "forecast",
-    "run",
-    "status",
-    "provider",
-    "advise",
-    "mcp",
-    "gateway",
-    "caps",
-    "doctor",
-    "lab"
-  ]) {
-    it.effect(`teaches ${command} with examples`, () =>
-      Effect.gen(function* () {
-        const { code, out } = yield* floodgate(command, "--help")
-        assert.strictEqual(code, 0)
-        assert.include(out, "EXAMPLES")
-        assert.match(out, new RegExp(`EXAMPLES\\n[^]*floodgate ${command}`))
-      }).pipe(Effect.provide(services()))
-    )
-  }
-
   it.effect("prints completions for a shell", () =>
     Effect.gen(function* () {
       const { code, out } = yield* floodgate("--completions", "bash")

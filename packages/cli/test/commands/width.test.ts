@@ -75,6 +75,15 @@ describe("on a narrow terminal", () => {
     })
   )
 
+  it.effect("help teaches each command with examples", () =>
+    Effect.gen(function* () {
+      for (const command of commands) {
+        const text = (yield* linesOf([command, "--help"], 80)).join("\n")
+        assert.match(text, new RegExp(`EXAMPLES\n[^]*floodgate ${command}`))
+      }
+    })
+  )
+
   it.effect("help names a strategy where it explains it, and not in a list of choices", () =>
     Effect.gen(function* () {
       const lines = yield* linesOf(["storm", "--help"], 80)
