@@ -523,7 +523,9 @@ const later = (step: () => Effect.Effect<void> | undefined): Effect.Effect<void>
   Effect.suspend(() => step() ?? Effect.void)
 
 /** Runs effects one after another. Each runs even if one before it fails. */
-const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined => {
+export const inOrder = (
+  ...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>
+): Effect.Effect<void> | undefined => {
   let all: Effect.Effect<unknown> | undefined
   for (const next of effects) {
     if (next !== undefined) all = all === undefined ? next : Effect.ensuring(all, next)

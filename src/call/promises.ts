@@ -32,16 +32,22 @@ export interface Runner {
   readonly closed: AbortSignal
 }
 
+/** A signal that is aborted with a `ClosedError` when the scope closes. */
+export const makeClosed: Effect.Effect<AbortSignal, never, Scope.Scope> = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort(new ClosedError()))
+  ),
+  ({ signal }) => signal
+)
+
 /**
  * Makes a runner. When the scope closes, running effects are interrupted, and their promises and all later ones reject with a
  * `ClosedError`.
  */
 export const makeRunner: Effect.Effect<Runner, never, Scope.Scope> = Effect.gen(function* () {
   const fork = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
-  const { signal: closed } = yield* Effect.acquireRelease(
-    Effect.sync(() => new AbortController()),
-    (controller) => Effect.sync(() => controller.abort(new ClosedError()))
-  )
+  const closed = yield* makeClosed
   const run: RunPromise = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
     closed.throwIfAborted()
     const fiber = fork(effect, signal === undefined ? {} : { signal })

@@ -12,11 +12,11 @@ import type { ResponseInfo, Restore, Ticket } from "./models.ts"
 // Ends
 // -----------------------------------------------------------------------------
 
-/** How a stream ended. `why` is the reason that its reader gave for leaving it. */
+/** How a stream ended. */
 export type Conclusion =
   | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
   | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
-  | { readonly _tag: "Abandoned"; readonly why: unknown }
+  | { readonly _tag: "Abandoned" }
 
 /** Concludes the ticket of a stream. The ticket of an abandoned one is settled when its scope closes. */
 export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<void> => {
@@ -119,8 +119,8 @@ export class StreamProgress {
   }
 
   /** How the stream ended, if its reader left it. */
-  left(why: unknown): Conclusion {
-    return this.failure === undefined && !this.answer.complete ? { _tag: "Abandoned", why } : this.conclusion
+  get left(): Conclusion {
+    return this.failure === undefined && !this.answer.complete ? { _tag: "Abandoned" } : this.conclusion
   }
 }
 
@@ -176,7 +176,7 @@ export const watch = <Piece>(
           return progress.finish()
         },
         cancel: (why) => {
-          conclude(progress.left(why))
+          conclude(progress.left)
           leave(why)
         }
       }

@@ -1,13 +1,12 @@
-/** The answer to a governed `fetch` whose call is driven by its transport. */
-import type * as Effect from "effect/Effect"
+/** Makes governed calls for callers that expect a response of `fetch`. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { makeClosed } from "../call/promises.ts"
 import { forgotten } from "../call/stream.ts"
-import type { CallResult, DrivenCall, Outlet } from "./models.ts"
+import type { Engine } from "./engine.ts"
+import type { BodyChange, CallResult, DrivenCall, HttpCall, Outlet, Target } from "./models.ts"
 import { type FetchResponse, responseWith } from "./response.ts"
-
-interface Settlers {
-  readonly resolve: (response: Response | PromiseLike<Response>) => void
-  readonly reject: (thrown: unknown) => void
-}
 
 /**
  * Gives the caller its response. It is mutable.
@@ -16,11 +15,9 @@ interface Settlers {
  * the response and its body only while the caller waits for them.
  */
 export class FetchAnswer implements Outlet<FetchResponse> {
-  readonly response: Promise<Response>
   private readonly signal: AbortSignal | undefined
   private readonly open: Set<FetchAnswer>
-  private readonly inEffect: (call: Effect.Effect<CallResult<FetchResponse>, unknown>) => Promise<Response>
-  private settlers: Settlers | undefined
+  private settlers: PromiseWithResolvers<Response> | undefined
   private call: DrivenCall | undefined = undefined
   /** The body, while its reader waits for more. */
   private reader: ReadableStreamDefaultController<Uint8Array> | undefined = undefined
@@ -29,15 +26,10 @@ export class FetchAnswer implements Outlet<FetchResponse> {
   private isOver = false
 
   /** `open` is the set of all answers that can still be aborted, to which this one is added. */
-  constructor(
-    signal: AbortSignal | undefined,
-    open: Set<FetchAnswer>,
-    inEffect: (call: Effect.Effect<CallResult<FetchResponse>, unknown>) => Promise<Response>
-  ) {
+  constructor(signal: AbortSignal | undefined, open: Set<FetchAnswer>, settlers: PromiseWithResolvers<Response>) {
     this.signal = signal
     this.open = open
-    this.inEffect = inEffect
-    this.response = new Promise((resolve, reject) => (this.settlers = { resolve, reject }))
+    this.settlers = settlers
     signal?.addEventListener("abort", this.aborted)
     open.add(this)
   }
@@ -47,28 +39,35 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     this.call = call
   }
 
-  readonly whole = (result: CallResult<FetchResponse>): void => {
+  whole(result: CallResult<FetchResponse>, body: Uint8Array): void {
     this.over()
-    this.settle(() => responseWith(result, result.body as Uint8Array))
+    this.settle(() => responseWith(result, body))
   }
 
-  readonly begin = (response: FetchResponse, isChanged: boolean): void =>
-    this.settle(() => responseWith({ response, isChanged, isFinal: false }, () => this.body()))
+  begin(result: CallResult<FetchResponse>): void {
+    this.settle(() => responseWith(result, () => this.body()))
+  }
 
-  readonly write = (piece: Uint8Array): boolean => {
+  write(piece: Uint8Array): boolean {
     if (this.reader === undefined) this.pieces.push(piece)
     else this.reader.enqueue(piece)
     this.reader = undefined
     return false
   }
 
-  readonly end = (): void => this.endWith(undefined)
+  end(): void {
+    this.endWith(undefined)
+  }
 
-  readonly cut = (error: unknown): void => this.endWith({ error })
+  cut(error: unknown): void {
+    this.endWith({ error })
+  }
 
-  readonly goOn = (call: Effect.Effect<CallResult<FetchResponse>, unknown>): void => {
+  failed(cause: Cause.Cause<unknown>): void {
     this.over()
-    this.settle(() => this.inEffect(call))
+    this.settle(() => {
+      throw Cause.squash(cause)
+    })
   }
 
   /** The caller's body. It reads from the provider only what its reader asks for. */
@@ -119,7 +118,7 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     this.endWith({ error: reason })
   }
 
-  private settle(make: () => Response | PromiseLike<Response>): void {
+  private settle(make: () => Response): void {
     const { settlers } = this
     this.settlers = undefined
     try {
@@ -138,3 +137,44 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     this.signal?.removeEventListener("abort", this.aborted)
   }
 }
+
+/** Sends a request once. The signal also ends the body of the response. */
+export type SendOnce = (
+  signal: AbortSignal,
+  change: BodyChange | undefined,
+  target: Target | undefined
+) => Promise<FetchResponse>
+
+/** Makes a planned call. It rejects with the error of `send` or of the governor. Throws if the signal is aborted before. */
+export type MakeCall = (
+  planned: HttpCall,
+  signal: AbortSignal | undefined,
+  send: SendOnce,
+  Answer?: typeof FetchAnswer
+) => Promise<Response>
+
+/** It is a function of its own because a closure within the call would keep the request in memory as long as a stream. */
+const aborting = (controller: AbortController) => (reason: unknown) => controller.abort(reason)
+
+/** Makes calls until the scope closes. Then those that are running end with a `ClosedError`, and all later ones fail with it. */
+export const makeCaller = (engine: Engine): Effect.Effect<MakeCall, never, Scope.Scope> =>
+  Effect.map(makeClosed, (closed) => {
+    const open = new Set<FetchAnswer>()
+    closed.addEventListener("abort", () => open.forEach((answer) => answer.abort(closed.reason)), { once: true })
+    return (planned, signal, send, Answer = FetchAnswer) => {
+      closed.throwIfAborted()
+      signal?.throwIfAborted()
+      const settlers = Promise.withResolvers<Response>()
+      const answer = new Answer(signal, open, settlers)
+      const call = engine.start<FetchResponse>(planned, {
+        dispatch: (change, target, { began, failed }) => {
+          const controller = new AbortController()
+          send(controller.signal, change, target).then(began, failed)
+          return aborting(controller)
+        },
+        outlet: answer
+      })
+      answer.by(call)
+      return settlers.promise
+    }
+  })

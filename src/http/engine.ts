@@ -2,98 +2,52 @@
  * Governed HTTP calls: given a request of a known protocol and a function that sends it, the engine admits the call, retries
  * it, settles it and learns from its answer. `fetch` and the gateway are thin adapters over it.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import * as Random from "effect/Random"
 import * as EffectResult from "effect/Result"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
-import * as Lru from "../domain/input/lru.ts"
+import type { CallError } from "../call/admission.ts"
 import { forCaller } from "../call/failure.ts"
-import { conclude, type Conclusion, inScope } from "../call/stream.ts"
+import { inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
-import type * as Called from "../call/models.ts"
+import type { GovernedCall } from "../call/governedCall.ts"
 import * as AtOnce from "../domain/atOnce.ts"
 import * as Governor from "../Governor.ts"
-import { type Patience, type SilenceTimer, timerOf } from "../domain/input/silence.ts"
+import { timerOf } from "../domain/input/silence.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
 import { type Accounts, type Identity, identityOf, makeAccounts } from "./account.ts"
-import { hostOf } from "./credentials.ts"
-import {
-  connection,
-  errorOf,
-  type AttemptFailure,
-  failedWith,
-  Abandoned,
-  parserOf,
-  type Attempted,
-  readStream,
-  readWhole,
-  thrownAt
-} from "./attempt.ts"
-import type { AttemptAnswer, AttemptResponse } from "./attempt.ts"
-import { DrivenExchange } from "./direct.ts"
+import { type AttemptEnds, type ExchangeTools, HttpExchange, ofTicket } from "./exchange.ts"
+import type { PassedStream, SettledCall } from "./passing.ts"
 import { callPlacesOf, changeAt, parseHttpPlaces, targetsOf } from "./places.ts"
 import { accountingOf, planOf, protocols, routes } from "./plan.ts"
+import type { AttemptFailure, EndedAnswer } from "./reply.ts"
 import {
-  type BodyChange,
+  type CallTerms,
   type Dispatch,
   type DrivenCall,
-  type Outlet,
-  type IncomingRequest,
-  type HttpCall,
-  type CallResult,
-  type SendAttempt,
   type EngineSettings,
-  Stalled,
-  type CallTerms,
+  type HttpCall,
+  type IncomingRequest,
+  type Outlet,
   type ProviderResponse,
-  type OnUsage,
+  Stalled,
   type Target
 } from "./models.ts"
+import { makeUsageRequests } from "./usageRequests.ts"
 
 export * from "./models.ts"
 export { type Accounts, makeAccounts } from "./account.ts"
 export { protocols } from "./plan.ts"
 export { refuse } from "./refuse.ts"
-export type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
-
-// -----------------------------------------------------------------------------
-// Requests for usage
-// -----------------------------------------------------------------------------
-
-/** More services than a program calls. One that is evicted is asked again. */
-const maxRefusing = 1_000
-
-/** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
-const makeUsageRequests = () => {
-  const refusing = new Map<string, true>()
-  return {
-    /** The change that requests usage; undefined if the caller's own body is sent. */
-    changeOf: ({
-      match,
-      needsUsageRequest,
-      request,
-      text,
-      usageInsertion: insert
-    }: HttpCall): BodyChange | undefined => {
-      const { usageRequest } = match.protocol
-      if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
-      if (insert !== undefined) return { insert }
-      return text && { text: usageRequest.inject(text()) }
-    },
-    /** Whether the service rejected the request for usage. If so, it is not asked again. */
-    isRefused: ({ request }: HttpCall, status: number, error: string): boolean => {
-      const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
-      if (isRefused) Lru.put(refusing, hostOf(request), true, maxRefusing)
-      return isRefused
-    }
-  }
-}
+export { type BodyFlow, type ChunkFlow, ReadFlow } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // The engine
@@ -105,28 +59,15 @@ export interface Engine {
   readonly route: (method: string, path: string) => Match | undefined
   /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
   readonly plan: (found: Match, request: IncomingRequest) => HttpCall | undefined
-  /**
-   * Makes a planned call. It fails with the error of `send`, with a `BudgetError` if the call was refused, or with an `LlmError`
-   * of the governor (its timeout, or an open circuit). A body that is a source must be read to its end, or cancelled.
-   */
-  readonly call: <R extends ProviderResponse>(
-    planned: HttpCall,
-    send: SendAttempt<R>
-  ) => Effect.Effect<CallResult<R>, unknown>
-  /**
-   * Makes a planned call as `call` does, but driven by its transport. If the call has to wait or fails, the outlet gets the rest
-   * of it as an effect. Returns undefined, before anything has happened, if all of the call needs Effect.
-   */
-  readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall | undefined
+  /** Makes a planned call, whose answer goes to the outlet. Nothing is thrown: whatever fails is given to the outlet. */
+  readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall
 }
 
-/** How a call is made that its transport drives. */
+/** How a call is made. */
 export interface StartOptions<R extends ProviderResponse> {
-  /** Changes the context of the engine for this call. */
-  readonly around: (context: Context.Context<never>) => Context.Context<never>
+  /** Changes the context of the engine for this call. @default unchanged */
+  readonly around?: ((context: Context.Context<never>) => Context.Context<never>) | undefined
   readonly dispatch: Dispatch<R>
-  /** Sends further attempts. */
-  readonly send: SendAttempt<R>
   readonly outlet: Outlet<R>
 }
 
@@ -136,18 +77,12 @@ const idleWithout = Duration.minutes(5)
 const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "anthropic" ? idleWithPings : idleWithout)
 
 /** The parts of an engine. */
-interface EngineParts {
+interface EngineParts extends ExchangeTools {
   readonly settings: EngineSettings
   readonly governor: Governor.Governor["Service"]
   readonly accounts: Accounts
-  readonly usageRequests: ReturnType<typeof makeUsageRequests>
-  readonly patienceOf: (planned: HttpCall) => Patience
-  readonly runFork: (effect: Effect.Effect<void>) => unknown
+  readonly fork: <A>(effect: Effect.Effect<A, unknown>) => Fiber.Fiber<A, unknown>
   readonly context: Context.Context<never>
-  readonly timer: SilenceTimer
-  /** Milliseconds since the epoch. */
-  readonly now: () => number
-  readonly seed: () => number
 }
 
 /** Makes an engine that uses the governor of the context. */
@@ -161,6 +96,7 @@ export const make = Effect.fnUntraced(function* (
   const context = yield* Effect.context<never>()
   const clock = Context.get(context, Clock.Clock)
   const random = Context.get(context, Random.Random)
+  const fork = Effect.runForkWith(context)
   const parts: EngineParts = {
     context,
     timer: timerOf(context),
@@ -170,14 +106,17 @@ export const make = Effect.fnUntraced(function* (
     governor: yield* Governor.Governor,
     accounts: settings.accounts ?? makeAccounts(),
     usageRequests: makeUsageRequests(),
+    used: (planned) => settings.used?.(planned),
     patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
-    runFork: Effect.runForkWith(context)
+    fork,
+    run: (rest) => {
+      if (rest !== undefined) fork(rest)
+    }
   }
   return {
     route: routes(known),
     plan: (found, request) => planOf(found, request, settings, places),
-    call: (planned, send) => called(parts, planned, send),
-    start: (planned, how) => started(parts, planned, how)
+    start: (planned, how) => new EngineCall(parts, planned, how).start()
   }
 })
 
@@ -209,36 +148,6 @@ const accountOf = (
   return own.then((account) => ({ account, identity, targets: none }))
 }
 
-/** Finds the account of a call, and makes the call. */
-const called = <R extends ProviderResponse>(
-  parts: EngineParts,
-  planned: HttpCall,
-  send: SendAttempt<R>
-): Effect.Effect<CallResult<R>, unknown> => {
-  const { terms } = planned
-  if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
-  const found = Effect.suspend(() => {
-    const whose = accountOf(parts, planned, terms.success)
-    return whose instanceof Promise ? Effect.promise(() => whose) : Effect.succeed(whose)
-  })
-  const made = Effect.flatMap(found, (whose) =>
-    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, ...whose }, restore))
-  )
-  return forCaller(made)
-}
-
-const governed = <R extends ProviderResponse>(
-  parts: EngineParts,
-  planned: HttpCall,
-  send: SendAttempt<R>,
-  { accounting, callOptions, ...whose }: Omit<CallTerms, "account"> & CallAccount,
-  restore: Called.Restore
-) => {
-  const call = callOf(parts, planned, whose, accounting)
-  const opening = parts.governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
-  return opened(parts, planned, opening, restore)
-}
-
 /** The fields of a description that a call does not have. Overriding them is faster than leaving them out. */
 const ofRequests = { binary: undefined, needsUsageRequest: undefined, requests: undefined }
 
@@ -261,161 +170,183 @@ const callOf = (
   }
 }
 
-/** Gives the answer of a call that is being opened. The call ends with it, or with the stream of it. */
-const opened = Effect.fnUntraced(function* <R extends ProviderResponse, E>(
-  { runFork, settings }: EngineParts,
-  planned: HttpCall,
-  opening: Effect.Effect<AttemptAnswer<R>, E, Scope.Scope>,
-  restore: Called.Restore
-) {
-  const { opened, scope } = yield* inScope(opening, restore)
-  const { result, stream } = opened
-  if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
-  const used = settings.used?.(planned)
-  return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
-})
-
-/** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
-const attempt = <R extends ProviderResponse>(
-  parts: EngineParts,
-  planned: HttpCall,
-  send: SendAttempt<R>,
-  ticket: Governor.Ticket,
-  whose: CallAccount
-): Attempted<R> =>
-  Effect.flatMap(sent(parts, planned, send, ticket, whose), (reply) => received(parts, send, whose, reply))
-
-/** Reads the response to an attempt. */
-const received = Effect.fnUntraced(function* <R extends ProviderResponse>(
-  parts: EngineParts,
-  send: SendAttempt<R>,
-  whose: CallAccount,
-  reply: AttemptResponse<R>
-): Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope> {
-  const { settings, usageRequests } = parts
-  const { hidesUsage, planned, response, ticket } = reply
-  const { body, header, status } = response
-  if (status < 200 || status >= 300) {
-    const bytes = yield* errorOf(reply)
-    const error = new TextDecoder().decode(bytes)
-    // The caller did not request the usage, so it must not see the error.
-    if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
-      return yield* attempt(parts, planned, send, ticket, whose)
-    }
-    return yield* failedWith(reply, error, bytes)
-  }
-  yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }))
-  const parser = parserOf(reply)
-  return body === undefined || parser === undefined
-    ? yield* readWhole(reply, (actual) => settings.used?.(planned)(actual))
-    : yield* readStream(reply, body, parser)
-})
-
-// -----------------------------------------------------------------------------
-// Calls that their transport drives
-// -----------------------------------------------------------------------------
-
-/** Starts a call without Effect; undefined if it needs Effect. */
-const started = <R extends ProviderResponse>(
-  parts: EngineParts,
-  planned: HttpCall,
-  how: StartOptions<R>
-): DrivenCall | undefined => {
-  const { accounts, governor, settings } = parts
-  const begin = AtOnce.of<Direct.Begin>(governor.open)
-  const { places, terms } = planned
-  if (begin === undefined || places !== undefined || EffectResult.isFailure(terms)) return undefined
-  const whose = accountOf(parts, planned, terms.success)
-  if (whose instanceof Promise) return undefined
-  const { account, identity } = whose
-  const { accounting, callOptions } = terms.success
-  const context = how.around(parts.context)
-  const call = begin(context, callOf(parts, planned, whose, accounting), callOptions)
-  if (call === undefined) return undefined
-  const tried = (ticket: Governor.Ticket) => attempt(parts, planned, how.send, ticket, whose)
-  const goOn = (rest?: Attempted<R>): void => {
-    const going = Effect.uninterruptibleMask((restore) =>
-      opened(parts, planned, Direct.resume(call, tried, rest), restore)
-    )
-    how.outlet.goOn(Effect.provideContext(forCaller(going), context))
-  }
-  if (!call.isSent) {
-    goOn()
-    return nothingToDrive
-  }
-  const change = parts.usageRequests.changeOf(planned)
-  const exchange = new DrivenExchange<R>({
-    planned,
-    call,
-    hidesUsage: change !== undefined,
-    patience: parts.patienceOf(planned),
-    timer: parts.timer,
-    outlet: how.outlet,
-    now: parts.now,
-    seed: parts.seed,
-    fork: parts.runFork,
-    used: () => settings.used?.(planned),
-    learn: (response) => {
-      const joined = identity && accounts.learn(identity, account, response)
-      if (joined !== undefined) parts.runFork(oneOrganisation(account, joined))
-    },
-    read: (reply) => received(parts, how.send, whose, reply),
-    goOn
-  })
-  exchange.send((intake) => how.dispatch(change, intake))
-  return exchange
-}
-
-/** A call that went on in Effect at once. */
-const nothingToDrive: DrivenCall = { leave: constVoid, resume: constVoid }
-
 /** Says once that two credentials share their limits, because whoever made two keys probably expected twice the limit. */
 const oneOrganisation = (account: string, joined: string): Effect.Effect<void> =>
   Effect.logWarning(
     `The credentials of ${account} and of ${joined} belong to one organisation at the provider, so they share its limits: from now on, both use the pools of ${joined}`
   )
 
-/** Sends a request, asking for the usage if the caller did not and the service accepts that. */
-const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
-  { accounts, patienceOf, usageRequests }: EngineParts,
-  planned: HttpCall,
-  send: SendAttempt<R>,
-  ticket: Governor.Ticket,
-  whose: CallAccount
-): Effect.fn.Return<AttemptResponse<R>, AttemptFailure<R>, Scope.Scope> {
-  const requested = usageRequests.changeOf(planned)
-  const target = whose.targets.find(({ place }) => place.name === ticket.place)
-  const change = target === undefined ? requested : changeAt(planned, target, requested)
-  const opened = yield* connection
-  const sending = Effect.tryPromise({
-    try: () => send(opened.controller.signal, change, target),
-    catch: (thrown) => thrown
-  })
-  const response = yield* Effect.catch(sending, (thrown) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
-  )
-  const { account, identity } = target ?? whose
-  const joined = identity && accounts.learn(identity, account, response)
-  if (joined !== undefined) yield* oneOrganisation(account, joined)
-  const now = yield* Clock.currentTimeMillis
-  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: requested !== undefined }
-})
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** A successful attempt: a whole answer, or the exchange of a stream that continues. */
+type AttemptAnswer<R extends ProviderResponse> = EndedAnswer<R> | HttpExchange<R>
+type Attempted<R extends ProviderResponse> = Effect.Effect<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>
+
+/** A call as its outlet has it. While a stream is passed on, it does not refer to the request. It is mutable. */
+class Driven<R extends ProviderResponse> implements DrivenCall {
+  isLeft = false
+  private stream: PassedStream<R> | undefined = undefined
+  private end: (() => void) | undefined = undefined
+
+  /** Says how the call ends if it is left before a stream is passed on. */
+  endsBy(end: () => void): void {
+    if (this.stream === undefined) this.end = end
+  }
+
+  readonly passes = (stream: PassedStream<R>): void => {
+    this.stream = stream
+    this.end = undefined
+  }
+
+  readonly resume = (): void => this.stream?.resume()
+
+  readonly leave = (why: unknown): void => {
+    this.isLeft = true
+    if (this.stream === undefined) this.end?.()
+    else this.stream.leave(why)
+  }
+}
+
+// These are functions of their own because closures within the call would keep the request in memory as long as the stream.
+const endOf = (call: GovernedCall) => () => call.end(Exit.void)
+const closeOf = (scope: Scope.Closeable) => () => Scope.close(scope, Exit.void)
+const leaving = <R extends ProviderResponse>(exchange: HttpExchange<R>) => Effect.sync(() => void exchange.leave())
 
 /**
- * Ends a stream: settles its ticket and closes its scope. It is a function of its own because a closure within the call would keep
- * the call in memory as long as the stream.
+ * One call. Its attempts are exchanges, which need no Effect. The call enters Effect only if it has to wait, fails, or is governed by
+ * a layer that needs it.
  */
-const concluding =
-  (
-    runFork: (effect: Effect.Effect<void>) => unknown,
-    ticket: Governor.Ticket,
-    scope: Scope.Closeable,
-    used: OnUsage | undefined
-  ) =>
-  (conclusion: Conclusion): void => {
-    if (conclusion._tag === "Complete") used?.(conclusion.actual)
-    const settled = conclude(ticket, conclusion)
-    const exit: Exit.Exit<unknown> =
-      conclusion._tag === "Abandoned" ? Exit.succeed(new Abandoned(conclusion.why)) : Exit.void
-    runFork(Effect.ensuring(settled, Scope.close(scope, exit)))
+class EngineCall<R extends ProviderResponse> {
+  readonly driven = new Driven<R>()
+  private readonly parts: EngineParts
+  private readonly planned: HttpCall
+  private readonly how: StartOptions<R>
+  private readonly context: Context.Context<never>
+
+  constructor(parts: EngineParts, planned: HttpCall, how: StartOptions<R>) {
+    this.parts = parts
+    this.planned = planned
+    this.how = how
+    this.context = how.around?.(parts.context) ?? parts.context
   }
+
+  start(): DrivenCall {
+    const { driven, how, parts, planned } = this
+    const { terms } = planned
+    try {
+      if (EffectResult.isFailure(terms)) throw terms.failure
+      const whose = accountOf(parts, planned, terms.success)
+      if (!(whose instanceof Promise)) this.begin(terms.success, whose)
+      else
+        this.goOn(
+          Effect.flatMap(
+            Effect.promise(() => whose),
+            (whose) => this.open(terms.success, whose)
+          )
+        )
+    } catch (thrown) {
+      how.outlet.failed(Cause.die(thrown))
+    }
+    return driven
+  }
+
+  private begin(terms: CallTerms, whose: CallAccount): void {
+    const { context, driven, how, parts, planned } = this
+    const { governor, run } = parts
+    const begin = AtOnce.of<Direct.Begin>(governor.open)
+    const call = begin?.(context, callOf(parts, planned, whose, terms.accounting), terms.callOptions)
+    if (call === undefined) return this.goOn(this.open(terms, whose))
+    const attempt = (ticket: Governor.Ticket) => this.attempt(ticket, whose)
+    if (!call.isSent) return this.goOn(Direct.resume(call, attempt))
+    const exchange: HttpExchange<R> = this.exchangeOf(call, whose, {
+      answered: (answer, rest) => {
+        run(rest)
+        run(call.end(Exit.void))
+        give(how.outlet, answer)
+      },
+      failed: (failure) =>
+        this.goOn(Direct.resume<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>(call, attempt, failure)),
+      streams: () => exchange.passOn(endOf(call), driven.passes)
+    })
+    driven.endsBy(() => {
+      if (exchange.leave()) run(call.end(Exit.interrupt()))
+    })
+    exchange.send()
+  }
+
+  private open({ accounting, callOptions }: CallTerms, whose: CallAccount) {
+    const { parts, planned } = this
+    const call = callOf(parts, planned, whose, accounting)
+    return parts.governor.open(call, (ticket) => this.attempt(ticket, whose), callOptions)
+  }
+
+  /** Makes the call, or the rest of it, in Effect. It ends with its answer, or with the stream of it. */
+  private goOn(opening: Effect.Effect<AttemptAnswer<R>, AttemptFailure<R> | CallError, Scope.Scope>): void {
+    const { context, driven, how, parts } = this
+    const made = Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(inScope(opening, restore), ({ opened, scope }) => {
+        const close = closeOf(scope)
+        if (!(opened instanceof HttpExchange)) return Effect.as(close(), opened)
+        // The scope also ends the exchange.
+        if (driven.isLeft) return Effect.as(close(), undefined)
+        opened.passOn(close, driven.passes)
+        return Effect.undefined
+      })
+    )
+    const fiber = parts.fork(Effect.provideContext(forCaller(made), context))
+    driven.endsBy(() => fiber.interruptUnsafe())
+    fiber.addObserver((exit) => {
+      if (driven.isLeft) return
+      if (Exit.isFailure(exit)) how.outlet.failed(exit.cause)
+      else if (exit.value !== undefined) give(how.outlet, exit.value)
+    })
+  }
+
+  /** One attempt in Effect, up to the first content of a stream. The end of its scope ends the exchange. */
+  private attempt(ticket: Governor.Ticket, whose: CallAccount): Attempted<R> {
+    return Effect.withFiber(({ context }) => {
+      let resume: (attempted: Effect.Effect<AttemptAnswer<R>, AttemptFailure<R>>) => void = constVoid
+      const exchange: HttpExchange<R> = this.exchangeOf(ofTicket(ticket), whose, {
+        answered: (answer, rest) => resume(rest === undefined ? Effect.succeed(answer) : Effect.as(rest, answer)),
+        failed: (failure) => resume(failure),
+        streams: () => resume(Effect.succeed(exchange))
+      })
+      const ended = Scope.addFinalizer(Context.getUnsafe(context, Scope.Scope), leaving(exchange))
+      const sent = Effect.callback<AttemptAnswer<R>, AttemptFailure<R>>((done) => {
+        resume = done
+        exchange.send()
+      })
+      return Effect.andThen(ended, sent)
+    })
+  }
+
+  private exchangeOf(call: SettledCall, whose: CallAccount, ends: AttemptEnds<R>): HttpExchange<R> {
+    const { how, parts, planned } = this
+    const target = whose.targets.find(({ place }) => place.name === call.place)
+    const { account, identity } = target ?? whose
+    return new HttpExchange<R>({
+      ends,
+      tools: parts,
+      planned,
+      call,
+      outlet: how.outlet,
+      learn: (response) => {
+        const joined = identity && parts.accounts.learn(identity, account, response)
+        if (joined !== undefined) parts.fork(oneOrganisation(account, joined))
+      },
+      dispatch: (change, intake) =>
+        how.dispatch(target === undefined ? change : changeAt(planned, target, change), target, intake)
+    })
+  }
+}
+
+/** Gives an answer that has ended to an outlet. */
+const give = <R extends ProviderResponse>(outlet: Outlet<R>, { body, result }: EndedAnswer<R>): void => {
+  if (body instanceof Uint8Array) return outlet.whole(result, body)
+  outlet.begin(result)
+  for (const piece of body.pieces) outlet.write(piece)
+  if (body.broken === undefined) outlet.end()
+  else outlet.cut(body.broken.thrown)
+}

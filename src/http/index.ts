@@ -57,9 +57,7 @@
  * @since 0.2.0
  */
 import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
-import { makeRunner } from "../call/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
 import { headerReader } from "../protocol/headers.ts"
@@ -67,11 +65,11 @@ import { insertInto } from "../protocol/json.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
-import { join } from "./attempt.ts"
+import { join } from "./reply.ts"
 import { ofCallers } from "./credentials.ts"
 import { httpPlaces, placesHeader } from "./places.ts"
-import { FetchAnswer } from "./driven.ts"
-import { governedResponse, fetchResponseOf, type FetchResponse, sourceOf } from "./response.ts"
+import { makeCaller } from "./driven.ts"
+import { fetchResponseOf, readerOf } from "./response.ts"
 
 export { ClosedError } from "../call/promises.ts"
 export type { CallRequest, HttpPlace } from "./models.ts"
@@ -115,12 +113,12 @@ const textOf = (body: FetchInit["body"]): string | undefined => {
 /** Reads a body that can be read only once. When the caller aborts, the body is cancelled. */
 const bytesOf = async (body: unknown, signal: AbortSignal | null | undefined): Promise<Uint8Array> => {
   signal?.throwIfAborted()
-  const source = sourceOf(body)
-  const stop = (): void => source?.cancel(signal?.reason)
+  const reader = readerOf(body)
+  const stop = (): void => void reader?.cancel(signal?.reason).catch(() => {})
   signal?.addEventListener("abort", stop)
   try {
     const chunks: Array<Uint8Array> = []
-    for (let chunk = await source?.read(); chunk !== undefined; chunk = await source?.read()) chunks.push(chunk)
+    for (let read = await reader?.read(); read?.done === false; read = await reader?.read()) chunks.push(read.value)
     signal?.throwIfAborted()
     return join(chunks)
   } finally {
@@ -202,9 +200,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
   check("Fetch.make", made, options)
   const engine = yield* Engine.make({ ...options, operation: "Fetch.make" })
-  const { closed, run } = yield* makeRunner
-  const open = new Set<FetchAnswer>()
-  closed.addEventListener("abort", () => open.forEach((answer) => answer.abort(closed.reason)), { once: true })
+  const call = yield* makeCaller(engine)
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
   const governed = (found: Match, [url, init]: Separated): Promise<Response> => {
@@ -216,30 +212,16 @@ export const make = Effect.fnUntraced(function* (
     const planned = engine.plan(found, { url: String(url), header, text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
-    const attempt: Engine.SendAttempt<FetchResponse> = async (signal, change, target) => {
+    const refused = (error: unknown): Response => {
+      const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
+      if (refusal === undefined) throw error
+      return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+    }
+    const response = call(planned, signal, async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
       return fetchResponseOf(await send(to, { ...outgoing(init, headers, hasOwn, change, target), signal }))
-    }
-    const inEffect = async (call: Effect.Effect<Engine.CallResult<FetchResponse>, unknown>): Promise<Response> => {
-      try {
-        return governedResponse(await run(call, signal), signal, closed)
-      } catch (error) {
-        const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
-        if (refusal === undefined) throw error
-        return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
-      }
-    }
-    if (signal?.aborted === true || closed.aborted) return inEffect(engine.call(planned, attempt))
-    const answer = new FetchAnswer(signal, open, inEffect)
-    const dispatch: Engine.Dispatch<FetchResponse> = (change, { began, failed }) => {
-      const controller = new AbortController()
-      attempt(controller.signal, change, undefined).then(began, failed)
-      return (reason) => controller.abort(reason)
-    }
-    const call = engine.start(planned, { around: identity, dispatch, send: attempt, outlet: answer })
-    if (call === undefined) answer.goOn(engine.call(planned, attempt))
-    else answer.by(call)
-    return answer.response
+    })
+    return response.catch(refused)
   }
 
   const fetched: Fetch = (input, init = {}) => {

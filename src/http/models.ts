@@ -1,4 +1,5 @@
 /** The options of the engine, and the forms that a request takes on its way through it. */
+import type * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -13,7 +14,7 @@ import type { Accounts, CredentialName, Identity } from "./account.ts"
 import type { Addressed, CredentialHeader } from "./credentials.ts"
 import type { ParsedPlaces } from "../call/places/parse.ts"
 import type { Place, PlacesOptions } from "../Places.ts"
-import type { ByteSource } from "./stream.ts"
+import type { BodyFlow } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -203,7 +204,7 @@ export type BodyChange = { readonly insert: string } | { readonly text: string }
 export interface ProviderResponse {
   readonly status: number
   readonly header: HeaderReader
-  readonly body: ByteSource | undefined
+  readonly body: BodyFlow | undefined
   /** Whether the body is a stream of events. @default by the content type, and by what was requested */
   readonly isStream?: boolean | undefined
 }
@@ -242,63 +243,58 @@ export interface Target {
   readonly identity: Identity | undefined
 }
 
-/**
- * Sends a planned request once, with the caller's own body if there is no change, and to the caller's address if there is no
- * target. It rejects if there is no response. The signal also ends the body of the response.
- */
-export type SendAttempt<R extends ProviderResponse> = (
-  signal: AbortSignal,
-  change: BodyChange | undefined,
-  target: Target | undefined
-) => Promise<R>
-
 /** Receives the answer to a request. */
 export interface Intake<R extends ProviderResponse> {
-  /** The answer has begun. Its body can be read, or passed on as it arrives if a flow is chosen at once. */
+  /** The answer has begun. */
   readonly began: (response: R) => void
   /** There is no answer. */
   readonly failed: (thrown: unknown) => void
 }
 
-/** Sends a planned request once, without a promise. Returns the function that ends the request and its answer. */
+/**
+ * Sends a planned request once, with the caller's own body if there is no change, and to the caller's address if there is no
+ * target. Returns the function that ends the request and its answer.
+ */
 export type Dispatch<R extends ProviderResponse> = (
   change: BodyChange | undefined,
+  target: Target | undefined,
   intake: Intake<R>
 ) => (reason: unknown) => void
 
-/** Where the answer to a call goes that is driven by its transport. */
+/** Where the answer to a call goes. */
 export interface Outlet<R extends ProviderResponse> {
-  readonly whole: (result: CallResult<R>) => void
-  /** The first content of a stream has arrived. `isChanged` is as in a {@link CallResult}. */
-  readonly begin: (response: R, isChanged: boolean) => void
+  readonly whole: (result: CallResult<R>, body: Uint8Array) => void
+  /** The first content of a stream has arrived, or a whole answer that is too large to be read. */
+  readonly begin: (result: CallResult<R>) => void
   /** Returns false if nothing more should be written until the call is resumed. */
   readonly write: (piece: Uint8Array) => boolean
   /** The end of a stream. */
   readonly end: () => void
-  /** A stream broke off after its first content. */
+  /** A stream broke off. */
   readonly cut: (thrown: unknown) => void
-  /** The call waits or has failed, and continues as an effect. */
-  readonly goOn: (call: Effect.Effect<CallResult<R>, unknown>) => void
+  /**
+   * There is no answer. The call failed with the error of its transport, with a `BudgetError` if it was refused, or with an
+   * `LlmError` of the governor (its timeout, or an open circuit).
+   */
+  readonly failed: (cause: Cause.Cause<unknown>) => void
 }
 
 /** A call that is driven by its transport. */
 export interface DrivenCall {
   /** Continues to write to an outlet that was full. */
   readonly resume: () => void
-  /** Ends the call, because its caller has left. */
+  /** Ends the call, because its caller has left. Its outlet gets nothing more. */
   readonly leave: (why: unknown) => void
 }
 
-/** The result of a governed call. */
+/** The answer to a governed call, without its body. */
 export interface CallResult<R extends ProviderResponse> {
   readonly response: R
-  /** The whole body, or a source that is still to be read. */
-  readonly body: Uint8Array | ByteSource
   /** Whether the body differs from what the provider sent. */
   readonly isChanged: boolean
   /** Whether this is a failure after the last retry. */
   readonly isFinal: boolean
-  /** Whether a whole answer is passed on as a source, because it is too large to be read. @default false */
+  /** Whether a whole answer is passed on as it arrives, because it is too large to be read. @default false */
   readonly isUnread?: boolean | undefined
   /** The place that has answered; undefined if the model has no places. */
   readonly place?: string | undefined

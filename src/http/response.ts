@@ -1,8 +1,7 @@
 /** Converts the responses of `fetch` for the engine, and its results to responses. */
-import { streamOf } from "../call/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { CallResult, ProviderResponse } from "./models.ts"
-import type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
+import { ReadFlow } from "./stream.ts"
 
 /** A response of `fetch` in the engine's form. */
 export interface FetchResponse extends ProviderResponse {
@@ -11,66 +10,12 @@ export interface FetchResponse extends ProviderResponse {
   readonly isSpent: boolean
 }
 
-/** A body that is read once, by a reader or by a flow. */
-class StreamSource implements ByteSource, BodyFlow {
-  private readonly reader: ReadableStreamDefaultReader<Uint8Array>
-  private receiving: ChunkFlow | undefined = undefined
-  private isPaused = false
-  private isReading = false
-
-  constructor(stream: ReadableStream<Uint8Array>) {
-    this.reader = stream.getReader()
-  }
-
-  readonly read = async (): Promise<Uint8Array | undefined> => (await this.reader.read()).value
-
-  readonly cancel = (reason?: unknown): void => void this.reader.cancel(reason).catch(() => {})
-
-  get flow(): BodyFlow {
-    return this
-  }
-
-  to(flow: ChunkFlow): void {
-    this.receiving = flow
-    this.pump()
-  }
-
-  /** Only a flow that receives data may end itself, so that no read is under way. */
-  stop(): void {
-    this.receiving = undefined
-  }
-
-  pause(): void {
-    this.isPaused = true
-  }
-
-  resume(): void {
-    this.isPaused = false
-    this.pump()
-  }
-
-  private pump(): void {
-    if (this.isReading || this.isPaused || this.receiving === undefined) return
-    this.isReading = true
-    this.reader.read().then(this.got, this.lost)
-  }
-
-  private readonly got = ({ value }: { readonly value?: Uint8Array | undefined }): void => {
-    this.isReading = false
-    if (value === undefined) return this.receiving?.end()
-    this.receiving?.data(value)
-    this.pump()
-  }
-
-  private readonly lost = (thrown: unknown): void => this.receiving?.broke(thrown)
-}
-
-/** A body that is read once. Some implementations of `fetch`, such as node-fetch, have streams of Node. */
-export const sourceOf = (body: unknown): ByteSource | undefined => {
+/** Reads a body. Some implementations of `fetch`, such as node-fetch, have streams of Node. */
+export const readerOf = (body: unknown): ReadableStreamDefaultReader<Uint8Array> | undefined => {
   if (typeof body !== "object" || body === null) return undefined
-  return new StreamSource(
+  const stream =
     "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)
-  )
+  return stream.getReader()
 }
 
 /**
@@ -85,19 +30,9 @@ const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableSt
   return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
 
-/** The response that the caller of a governed call gets. Either signal ends its body. */
-export const governedResponse = (
-  result: CallResult<FetchResponse>,
-  signal: AbortSignal | undefined,
-  closed: AbortSignal
-): Response => {
-  const { body } = result
-  return responseWith(result, body instanceof Uint8Array ? body : () => streamOf(body, signal, closed))
-}
-
 /** A response with the body that the caller gets, unless the caller's `fetch` has read the body before. */
 export const responseWith = (
-  { isChanged, isFinal, place, response: sent }: Omit<CallResult<FetchResponse>, "body">,
+  { isChanged, isFinal, place, response: sent }: CallResult<FetchResponse>,
   body: Uint8Array | (() => ReadableStream)
 ): Response => {
   if (sent.isSpent && sent.response.ok) return sent.response
@@ -115,7 +50,8 @@ export const responseWith = (
 /** Converts a response of `fetch` for the engine. */
 export const fetchResponseOf = (response: Response): FetchResponse => {
   const isSpent = response.bodyUsed || response.body?.locked === true
-  const body = isSpent ? undefined : sourceOf(response.body)
+  const reader = isSpent ? undefined : readerOf(response.body)
+  const body = reader && new ReadFlow(() => reader.read())
   // About forty headers are looked up, and a `Headers` object is slow at that.
   const header = headerReader(Object.fromEntries(response.headers))
   return { status: response.status, header, body, response, isSpent }

@@ -1,7 +1,6 @@
-/** The body of a streamed answer. Its events are observed while it is read, and nothing is held back. */
+/** Bodies that are passed on as they arrive, and the events of a streamed answer, which are observed on the way. */
 import type * as Accounting from "../Accounting.ts"
 import * as Stream from "../call/stream.ts"
-import type * as Silence from "../domain/input/silence.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
@@ -16,22 +15,54 @@ export interface ChunkFlow {
   readonly broke: (thrown: unknown) => void
 }
 
-/** The bytes of a body. */
-export interface ByteSource extends Silence.Source<Uint8Array> {
-  /** All unread chunks if the whole body has arrived; undefined if more may follow. */
-  readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
-  /** Set by transports that can pass a body on as it arrives, to a reader that then does not need promises. */
-  readonly flow?: BodyFlow
-}
-
-/** How a body is passed on as it arrives. */
+/** A body, which is passed on as it arrives. */
 export interface BodyFlow {
-  /** Passes the rest of the body to a flow. */
+  /** Passes the body to a flow. */
   readonly to: (flow: ChunkFlow) => void
-  /** Ends the flow. What has not been passed on, and the rest, can be read. */
-  readonly stop: () => void
   readonly pause: () => void
   readonly resume: () => void
+}
+
+/** Passes on a body that can only be read. */
+export class ReadFlow implements BodyFlow {
+  private readonly read: () => Promise<{ readonly value?: Uint8Array | undefined }>
+  private receiving: ChunkFlow | undefined = undefined
+  private isPaused = false
+  private isReading = false
+
+  /** `read` reads the next chunk, or undefined at the end. */
+  constructor(read: () => Promise<{ readonly value?: Uint8Array | undefined }>) {
+    this.read = read
+  }
+
+  to(flow: ChunkFlow): void {
+    this.receiving = flow
+    this.pump()
+  }
+
+  pause(): void {
+    this.isPaused = true
+  }
+
+  resume(): void {
+    this.isPaused = false
+    this.pump()
+  }
+
+  private pump(): void {
+    if (this.isReading || this.isPaused) return
+    this.isReading = true
+    this.read().then(this.got, this.lost)
+  }
+
+  private readonly got = ({ value }: { readonly value?: Uint8Array | undefined }): void => {
+    this.isReading = false
+    if (value === undefined) return this.receiving!.end()
+    this.receiving!.data(value)
+    this.pump()
+  }
+
+  private readonly lost = (thrown: unknown): void => this.receiving!.broke(thrown)
 }
 
 export interface BodyOptions {
@@ -122,16 +153,3 @@ export class EventBody {
       : SdkErrors.fromBroken(thrown, received, this.requestId, this.options)
   }
 }
-
-/** Watches a body while it is read. Closing its connection is up to the attempt. */
-export const watch = (body: EventBody, source: Silence.Bounded<Uint8Array>): Stream.PeekedStream<Uint8Array> =>
-  Stream.watch(body.progress, async (ready) => {
-    let chunk: Uint8Array | undefined
-    try {
-      chunk = await source.read()
-    } catch (thrown) {
-      ready.push(...body.broke(thrown, source.isStalled(thrown)))
-      return
-    }
-    ready.push(...(chunk === undefined ? body.end() : body.feed(chunk)))
-  })

@@ -2,12 +2,11 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
-import { Deadline, type Engine, ReviewAt, type SilenceTimer } from "floodgate/internal"
+import type { Refusal } from "floodgate/protocol"
+import { Deadline, Engine, ReviewAt, type SilenceTimer } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
@@ -64,45 +63,22 @@ const outdated = (isDecoded: boolean, isOther: boolean): ReadonlyArray<string> |
   return isOther ? ofLength : undefined
 }
 
-/** The headers of an answer. */
+/** Writes the headers of an answer. `length` is that of a body which is sent at once. */
 const writeHead = (
   response: ServerResponse,
-  { body, isChanged, isFinal, place, response: sent }: Engine.CallResult<UpstreamResponse>
+  { isChanged, isFinal, place, response: sent }: Engine.CallResult<UpstreamResponse>,
+  length?: number
 ): void => {
-  const isWhole = body instanceof Uint8Array
-  const headers = Headers.incoming(sent.headers, outdated(sent.isDecoded, isWhole || isChanged))
+  const headers = Headers.incoming(sent.headers, outdated(sent.isDecoded, length !== undefined || isChanged))
   if (isFinal) headers["x-should-retry"] = "false"
   if (place !== undefined) headers["x-floodgate-place"] = place
-  if (isWhole) headers["content-length"] = String(body.length)
+  if (length !== undefined) headers["content-length"] = String(length)
   response.writeHead(sent.status, headers)
-}
-
-/** Writes the end of a governed call to a response that has not begun. */
-const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<void> => {
-  if (end._tag === "Refused") return Refusals.refuse(response, end.refusal)
-  writeHead(response, end)
-  return end.body instanceof Uint8Array ? Response.end(response, end.body) : Response.relay(response, end.body)
 }
 
 /** Whether the client of a response that has begun can read an answer: it expects a stream, or a whole answer. */
 const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean): boolean =>
   status < 300 && (planned.streams === "list" || (planned.streams === "events") === !isWhole)
-
-/** Writes the end of a governed call to a response that has begun with status 200. */
-const complete = (response: ServerResponse, planned: Engine.HttpCall, end: Refusals.CallEnd): Effect.Effect<void> => {
-  const { protocol } = planned.match
-  const isStream = planned.streams === "events"
-  if (end._tag === "Answered") {
-    const { body, isUnread, response: sent } = end
-    if (isExpected(planned, sent.status, body instanceof Uint8Array || isUnread === true)) {
-      return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
-    }
-    if (!(body instanceof Uint8Array)) body.cancel("the answer came too late")
-  }
-  // The status is already 200, so the client would take an error for an answer.
-  if (!isStream) return Effect.sync(() => void response.destroy())
-  return Response.end(response, protocol.refuseInStream(Refusals.finalError(end)))
-}
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -133,11 +109,6 @@ const heldResponse = (response: ServerResponse, { match, streams }: Engine.HttpC
   return streams === "events"
     ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false }
     : { response, contentType: "application/json", text: keepAlive.whole, began: false }
-}
-
-const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
-  if (end._tag === "Refused") return end.isLost ? "failed" : "refused"
-  return end.isFinal ? "failed" : "answered"
 }
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
@@ -176,35 +147,8 @@ interface GatewayCall {
   readonly release: () => void
 }
 
-/** Answers with the end of a call that is made in Effect. */
-const awaited = (
-  { held, planned, proxied: { response }, release, report }: GatewayCall,
-  call: Effect.Effect<Engine.CallResult<UpstreamResponse>, unknown>
-): Effect.Effect<void> => {
-  const answered = Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
-      release()
-      if (Exit.isFailure(exit) && (Cause.hasInterrupts(exit.cause) || Cause.hasDies(exit.cause))) {
-        report(Cause.hasInterrupts(exit.cause) ? "hung up" : "failed", 0)
-        return Effect.failCause(exit.cause as Cause.Cause<never>)
-      }
-      const end: Refusals.CallEnd = Exit.isSuccess(exit)
-        ? { _tag: "Answered", ...exit.value }
-        : Refusals.refused(planned, Cause.squash(exit.cause))
-      const abandon = Effect.sync(() => {
-        if (end._tag === "Answered" && !(end.body instanceof Uint8Array)) end.body.cancel("the client hung up")
-      })
-      if (end._tag === "Refused") report(outcomeOf(end), end.refusal.status)
-      else report(outcomeOf(end), end.response.status, end.place)
-      const written = held.began ? complete(response, planned, end) : answer(response, end)
-      return Effect.onInterrupt(restore(written), () => abandon)
-    })
-  )
-  return Effect.catchDefect(answered, (why) => Refusals.failed(response, why))
-}
-
-/** Writes the answer to a call that its transport drives. It is mutable. */
-class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
+/** Writes the answer to a call. It is mutable. */
+class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   private readonly made: GatewayCall
   private readonly ended: () => void
   private driven: Engine.DrivenCall | undefined = undefined
@@ -221,24 +165,26 @@ class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
     this.driven = call
   }
 
-  readonly whole = (result: Engine.CallResult<UpstreamResponse>): void =>
+  readonly whole = (result: Engine.CallResult<UpstreamResponse>, body: Uint8Array): void =>
     this.guarded(() => {
       const { held, planned, proxied } = this.made
       const { answering, parts, response } = proxied
-      const body = result.body as Uint8Array
-      this.report("answered", result.response.status)
-      if (held.began) return answering.run(complete(response, planned, { _tag: "Answered", ...result }))
-      writeHead(response, result)
+      const { response: sent } = result
+      this.answered(result)
+      if (!held.began) writeHead(response, result, body.length)
+      else if (!isExpected(planned, sent.status, true)) return this.tooLate(Refusals.answeredBy(sent, body))
       if (!Response.endAtOnce(parts.timer, response, this.ended, body)) answering.run(Response.end(response, body))
     })
 
-  readonly begin = (sent: UpstreamResponse, isChanged: boolean): void =>
+  readonly begin = (result: Engine.CallResult<UpstreamResponse>): void =>
     this.guarded(() => {
       const { held, planned, proxied } = this.made
-      this.report("answered", sent.status)
-      if (!held.began)
-        return writeHead(proxied.response, { response: sent, body: sent.body, isChanged, isFinal: false })
-      if (!isExpected(planned, sent.status, false)) proxied.response.destroy()
+      const { isUnread = false, response: sent } = result
+      this.answered(result)
+      if (!held.began) return writeHead(proxied.response, result)
+      if (isExpected(planned, sent.status, isUnread)) return
+      this.driven?.leave("the answer came too late")
+      this.tooLate(Refusals.answeredBy(sent, new Uint8Array(0)))
     })
 
   readonly write = (piece: Uint8Array): boolean => {
@@ -258,8 +204,32 @@ class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
     this.ended()
   }
 
-  readonly goOn = (call: Effect.Effect<Engine.CallResult<UpstreamResponse>, unknown>): void =>
-    this.made.proxied.answering.run(awaited(this.made, call))
+  readonly failed = (cause: Cause.Cause<unknown>): void => {
+    const { held, planned, proxied } = this.made
+    const { answering, response } = proxied
+    const why = Cause.squash(cause)
+    if (Cause.hasInterrupts(cause)) return this.left()
+    if (Cause.hasDies(cause)) {
+      this.report("failed", 0)
+      return answering.run(Refusals.failed(response, why))
+    }
+    const own = Engine.refuse(planned, why)
+    const refusal = own ?? Refusals.lost(planned, why)
+    this.report(own === undefined ? "failed" : "refused", refusal.status)
+    if (held.began) this.tooLate(Refusals.inStream(refusal))
+    else answering.run(Refusals.refuse(response, refusal))
+  }
+
+  /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
+  private tooLate(refusal: Refusal): void {
+    const { planned, proxied } = this.made
+    if (planned.streams !== "events") return void proxied.response.destroy()
+    proxied.answering.run(Response.end(proxied.response, planned.match.protocol.refuseInStream(refusal)))
+  }
+
+  private answered({ isFinal, place, response }: Engine.CallResult<UpstreamResponse>): void {
+    this.report(isFinal ? "failed" : "answered", response.status, place)
+  }
 
   /** Ends the call of a client that has disconnected. */
   private left(): void {
@@ -268,11 +238,11 @@ class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
     this.ended()
   }
 
-  private report(outcome: RequestEnd["outcome"], status: number): void {
+  private report(outcome: RequestEnd["outcome"], status: number, place?: string): void {
     if (this.isReported) return
     this.isReported = true
     this.made.release()
-    this.made.report(outcome, status)
+    this.made.report(outcome, status, place)
   }
 
   /** Runs a step that writes what a provider has sent, which may not be valid HTTP. */
@@ -287,19 +257,19 @@ class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
   }
 }
 
-/** Makes a governed call. Its transport drives it as far as it needs no effect. */
+/** Makes a governed call. */
 export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): void => {
-  const { answering, exchange, parts, request, response, routed } = proxied
+  const { exchange, parts, request, response, routed } = proxied
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
-  const outgoing = { method: request.method ?? "POST", read: true }
+  const method = request.method ?? "POST"
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
-  const sending = (change: Engine.BodyChange | undefined, target: Engine.Target | undefined) => {
+  const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake) => {
     if (times !== undefined) times.sentAt = parts.now()
     const { headers: sent, path, upstream } = target === undefined ? own : addressed(headers, target)
     const transport = parts.transports.get(upstream)!
-    return { transport, sent: { ...outgoing, path, ...changed(bytes, sent, change) } }
+    return transport.dispatch({ method, path, ...changed(bytes, sent, change) }, intake)
   }
   const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
   const held = heldResponse(response, planned)
@@ -311,24 +281,9 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
     leave()
   }
   const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt), release }
-  const outlet = new DrivenAnswer(made)
+  const outlet = new CallAnswer(made)
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
   const around = (context: Context.Context<never>): Context.Context<never> =>
     Context.add(Context.add(context, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
-  const send: Engine.SendAttempt<UpstreamResponse> = (signal, change, target) => {
-    const { sent, transport } = sending(change, target)
-    return transport.send(sent, signal)
-  }
-  const dispatch: Engine.Dispatch<UpstreamResponse> = (change, intake) => {
-    const { sent, transport } = sending(change, undefined)
-    return transport.dispatch(sent, intake)
-  }
-  try {
-    const driven = parts.engine.start(planned, { around, dispatch, send, outlet })
-    if (driven !== undefined) outlet.by(driven)
-    else answering.run(awaited(made, Effect.updateContext(parts.engine.call(planned, send), around)))
-  } catch (thrown) {
-    release()
-    throw thrown
-  }
+  outlet.by(parts.engine.start(planned, { around, dispatch, outlet }))
 }

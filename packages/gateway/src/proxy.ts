@@ -36,9 +36,7 @@ const pass = Effect.fnUntraced(function* (
   const arriving = body === undefined && hasBody ? request.pipe(new PassThrough()) : null
   const sending = Effect.tryPromise({
     try: () =>
-      transports
-        .get(upstream)!
-        .send({ method, path: routed.path, headers, body: body ?? arriving, read: false }, controller.signal),
+      transports.get(upstream)!.send({ method, path: routed.path, headers, body: body ?? arriving }, controller.signal),
     catch: (thrown) => thrown
   })
   const answer = yield* Effect.exit(sending)
@@ -49,7 +47,7 @@ const pass = Effect.fnUntraced(function* (
   activity.ended({ outcome: "passed", upstream })
   activity.passed(passedKindOf(routed.path), exchange?.holder.name ?? "")
   response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
-  yield* Response.relay(response, answer.value.body)
+  yield* Response.relay(response, answer.value)
 }, Effect.scoped)
 
 // -----------------------------------------------------------------------------

@@ -2,15 +2,10 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
-import { at, Engine, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
+import { at, type Engine, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
 import type * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { UpstreamResponse } from "./transport.ts"
-
-/** The end of a call: the provider's answer, or a refusal by the gateway. */
-export type CallEnd =
-  | ({ readonly _tag: "Answered" } & Engine.CallResult<UpstreamResponse>)
-  | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
 
 // -----------------------------------------------------------------------------
 // Reasons
@@ -66,16 +61,16 @@ const kindOf = (status: number): Refusal["kind"] => {
 const maxQuoted = 1_000
 const decoder = new TextDecoder()
 
-/** The error that ends a stream that has already begun. */
-export const finalError = (end: CallEnd): Refusal => {
-  if (end._tag === "Refused") {
-    const { body, status } = end.refusal
-    const message = at(parseJson(body), "error", "message")
-    return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
-  }
-  const { status } = end.response
-  const body = end.body instanceof Uint8Array ? decoder.decode(end.body.subarray(0, maxQuoted)) : ""
-  return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
+/** The provider's answer as the error that ends a stream which has already begun. */
+export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refusal => ({
+  kind: kindOf(status),
+  message: `The provider answered with status ${status}: ${decoder.decode(body.subarray(0, maxQuoted))}`
+})
+
+/** A refusal as the error that ends a stream which has already begun. */
+export const inStream = ({ body, status }: RefusalResponse): Refusal => {
+  const message = at(parseJson(body), "error", "message")
+  return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
 }
 
 // -----------------------------------------------------------------------------
@@ -95,17 +90,9 @@ const withoutRetry = (refusal: RefusalResponse): RefusalResponse => ({
 export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
   Response.whole(response, status, headers, body)
 
-/** The end of a call without an answer: the budget refused it, or the provider could not be reached. */
-export const refused = (planned: Engine.HttpCall, error: unknown): CallEnd => {
-  const refusal = Engine.refuse(planned, error)
-  if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
-  // The governor has already retried the call.
-  return {
-    _tag: "Refused",
-    refusal: withoutRetry(refusalFor(unreachable(error), planned.match.protocol)),
-    isLost: true
-  }
-}
+/** The refusal of a call whose provider could not be reached. The governor has already retried it. */
+export const lost = ({ match }: Engine.HttpCall, error: unknown): RefusalResponse =>
+  withoutRetry(refusalFor(unreachable(error), match.protocol))
 
 /** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
 export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>

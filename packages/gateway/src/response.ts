@@ -9,7 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
-import { type Engine, monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
+import { monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
+import type { ByteSource } from "./transport.ts"
 
 /** A client that reads nothing for this long has disappeared, or tries to occupy memory. */
 const longestStall = Duration.minutes(1)
@@ -165,7 +166,7 @@ export const own = (
   )
 
 /** Writes a body to its end, or until the client must read first. */
-const flow = async (response: ServerResponse, { read }: Engine.ByteSource): Promise<"over" | "full"> => {
+const flow = async (response: ServerResponse, { read }: ByteSource): Promise<"over" | "full"> => {
   for (;;) {
     const chunk = await read()
     if (chunk === undefined) return "over"
@@ -174,13 +175,13 @@ const flow = async (response: ServerResponse, { read }: Engine.ByteSource): Prom
 }
 
 /** Writes a body to its end. If the body breaks off, so does the connection to the client. */
-export const relay = (response: ServerResponse, source: Engine.ByteSource): Effect.Effect<void> =>
+export const relay = (response: ServerResponse, source: ByteSource): Effect.Effect<void> =>
   relayed(response, source).pipe(
     Effect.catch(() => Effect.sync(() => void response.destroy())),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
-const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Engine.ByteSource) {
+const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: ByteSource) {
   while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* progress(response, "drain")
   return yield* end(response)
 })

@@ -10,15 +10,28 @@ import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { ResponseHeaders } from "./headers.ts"
-import { type Engine, headerReader } from "floodgate/internal"
+import { Engine, headerReader } from "floodgate/internal"
 import type { Upstream } from "./routes.ts"
 
-/** An answer of an upstream. */
+/** A body that is read chunk by chunk. */
+export interface ByteSource {
+  /** The next chunk; undefined at the end. It rejects when the body breaks off. */
+  readonly read: () => Promise<Uint8Array | undefined>
+  /** Ends the body before its end. */
+  readonly cancel: (reason?: unknown) => void
+}
+
+/** An answer of an upstream to a call. */
 export interface UpstreamResponse extends Engine.ProviderResponse {
   readonly headers: ResponseHeaders
-  readonly body: Engine.ByteSource
   /** Whether the body was decompressed. */
   readonly isDecoded: boolean
+}
+
+/** An answer of an upstream that is only passed on. */
+export interface PassedResponse extends ByteSource {
+  readonly status: number
+  readonly headers: ResponseHeaders
 }
 
 /** What is sent to an upstream. */
@@ -27,14 +40,13 @@ export interface UpstreamRequest {
   readonly path: string
   readonly headers: ReadonlyArray<string>
   readonly body: string | Uint8Array | Readable | null
-  /** Whether the body of the answer is read, rather than only passed on. */
-  readonly read: boolean
 }
 
 /** Sends requests. */
 export interface Transport {
-  readonly send: (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
-  /** Sends a request without a promise. Returns the function that ends it and its answer. */
+  /** Sends a request whose answer is only passed on. */
+  readonly send: (request: UpstreamRequest, signal: AbortSignal) => Promise<PassedResponse>
+  /** Sends a call. Returns the function that ends it and its answer. */
   readonly dispatch: (request: UpstreamRequest, intake: Engine.Intake<UpstreamResponse>) => (reason: unknown) => void
 }
 
@@ -51,7 +63,7 @@ const decoders: ReadonlyMap<string, () => Duplex> = new Map([
 const maxUnread = 64 * 1_024
 
 /** Receives a response. Its body is passed on to a flow, or buffered for a reader. */
-class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource, Engine.BodyFlow {
+class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlow {
   private readonly began: (receiver: Receiver) => void
   private readonly failed: (error: unknown) => void
   private controller: Dispatcher.DispatchController | undefined
@@ -114,18 +126,9 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource, Engine.
   // Passing on
   // ---------------------------------------------------------------------------
 
-  get flow(): Engine.BodyFlow {
-    return this
-  }
-
   to(flow: Engine.ChunkFlow): void {
     this.receiving = flow
     this.passOn()
-  }
-
-  stop(): void {
-    this.receiving = undefined
-    this.controller?.resume()
   }
 
   pause(): void {
@@ -187,13 +190,6 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource, Engine.
     return new Promise((resolve, reject) => (this.reader = { resolve, reject }))
   }
 
-  readonly rest = (): ReadonlyArray<Uint8Array> | undefined => {
-    if (!this.isOver) return undefined
-    const { chunks } = this
-    this.chunks = []
-    return chunks
-  }
-
   readonly cancel = (reason?: unknown): void => {
     if (this.isOver || this.broken !== undefined) return
     const error = reason instanceof Error ? reason : new Error("The response was abandoned before its end")
@@ -211,27 +207,24 @@ const isRepeatable = ({ body, method }: UpstreamRequest): boolean =>
 const isCut = (error: unknown): boolean =>
   ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
 
-const chunksOf = async function* ({ read }: Engine.ByteSource): AsyncGenerator<Uint8Array> {
+const chunksOf = async function* ({ read }: ByteSource): AsyncGenerator<Uint8Array> {
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
 }
 
 /** A decompressed body. */
-const decoded = (body: Engine.ByteSource, decoder: Duplex): Engine.ByteSource => {
+const decoded = (body: ByteSource, decoder: Duplex): Engine.BodyFlow => {
   // The reader of the body gets the error.
   pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
     if (error) body.cancel(error)
   })
   const chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
-  return {
-    read: async () => (await chunks.next()).value,
-    cancel: () => void decoder.destroy()
-  }
+  return new Engine.ReadFlow(() => chunks.next())
 }
 
-const responseOf = (receiver: Receiver, { read }: UpstreamRequest): UpstreamResponse => {
+const responseOf = (receiver: Receiver): UpstreamResponse => {
   const { headers, status } = receiver
   const header = headerReader(headers)
-  const decoder = read ? decoders.get(header("content-encoding")?.trim().toLowerCase() ?? "")?.() : undefined
+  const decoder = decoders.get(header("content-encoding")?.trim().toLowerCase() ?? "")?.()
   const body = decoder === undefined ? receiver : decoded(receiver, decoder)
   return { status, header, headers, body, isDecoded: decoder !== undefined }
 }
@@ -257,18 +250,15 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
         pool.dispatch(request, receiver)
         return receiver
       }
-      const dispatch: Transport["dispatch"] = (request, { began, failed }) => {
-        const receiver = new Receiver((receiver) => began(responseOf(receiver, request)), failed)
-        return sent(request, receiver).cancel
-      }
-      const once = (request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamResponse> =>
+      const once = (request: UpstreamRequest, signal: AbortSignal): Promise<PassedResponse> =>
         new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason)
-          const cancel = dispatch(request, { began: resolve, failed: reject })
+          const { cancel } = sent(request, new Receiver(resolve, reject))
           signal.addEventListener("abort", () => cancel(signal.reason), { once: true })
         })
       return {
-        dispatch,
+        dispatch: (request, { began, failed }) =>
+          sent(request, new Receiver((receiver) => began(responseOf(receiver)), failed)).cancel,
         send: async (request, signal) =>
           // An upstream may close an idle connection just when the next request arrives.
           once(request, signal).catch((error: unknown) => {

@@ -102,10 +102,15 @@ describe("an answer", () => {
       Effect.gen(function* () {
         const minute = yield* Deferred.make<void>()
         const clock = yield* Clock.Clock
+        let isOver = false
         // Only this test knows when a minute is over.
-        const own = sleepingBy(clock, (duration) =>
-          Duration.toMillis(duration) === 60_000 ? Deferred.await(minute) : clock.sleep(duration)
-        )
+        const own: Clock.Clock = {
+          ...sleepingBy(clock, (duration) => {
+            const millis = Duration.toMillis(duration)
+            return millis > 59_000 && millis <= 60_000 ? Deferred.await(minute) : clock.sleep(duration)
+          }),
+          monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + (isOver ? 60_000_000_000n : 0n)
+        }
         const upstream = yield* serve(handler)
         const here = yield* Effect.provideService(gatewayTo(upstream.url, early), Clock.Clock, own)
         const clients = yield* Effect.forEach([1, 2], () => dial(here.url, request))
@@ -116,6 +121,7 @@ describe("an answer", () => {
         )
         yield* Effect.sleep("100 millis")
         assert.strictEqual(yield* here.open, 2)
+        isOver = true
         yield* Deferred.succeed(minute, undefined)
         yield* until(here.open, (open) => open === 0)
         for (const { read, response } of clients) {

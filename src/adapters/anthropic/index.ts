@@ -56,13 +56,13 @@ import type * as Scope from "effect/Scope"
 import * as Engine from "../../http/engine.ts"
 import { checks } from "../../http/models.ts"
 import type * as Fetch from "../../http/index.ts"
-import { governedResponse, type FetchResponse, fetchResponseOf } from "../../http/response.ts"
-import { makeRunner } from "../../call/promises.ts"
+import { FetchAnswer, makeCaller, type SendOnce } from "../../http/driven.ts"
+import { type FetchResponse, fetchResponseOf } from "../../http/response.ts"
 import type * as Governor from "../../Governor.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { anthropic } from "../../protocol/anthropic.ts"
 import { headerReader } from "../../protocol/headers.ts"
-import { makeSseParser } from "../../protocol/sse.ts"
+import { makeSseParser, type SseParser } from "../../protocol/sse.ts"
 import { countingOf, type SdkRequest } from "./count.ts"
 import { unmistakable } from "./unmistakable.ts"
 
@@ -142,19 +142,25 @@ const stalled = (silence: string): Effect.Effect<unknown> =>
  * Ends a final stream without content with an error, unless it has an error event, because the SDK takes a stream without events for
  * an answer.
  */
-const endingWithError = (result: Engine.CallResult<FetchResponse>): Engine.CallResult<FetchResponse> => {
-  const { body, isFinal, response } = result
-  if (!isFinal || body instanceof Uint8Array || response.status >= 300) return result
-  const parser = makeSseParser()
-  let hasError = false
-  const read = async (): Promise<Uint8Array | undefined> => {
-    const chunk = await body.read()
-    if (chunk !== undefined) hasError ||= parser.feed(chunk).some(({ name }) => name === "error")
-    if (chunk !== undefined || hasError) return chunk
-    const message = "The answer is not an event stream, or it ended before its first content"
-    throw (await errorOfSdk("APIConnectionError", message)) ?? new Error(message)
+class SdkAnswer extends FetchAnswer {
+  /** Reads a final stream, until it has an error event. */
+  private parser: SseParser | undefined = undefined
+
+  override begin(result: Engine.CallResult<FetchResponse>): void {
+    if (result.isFinal) this.parser = makeSseParser()
+    super.begin(result)
   }
-  return { ...result, body: { ...body, read } }
+
+  override write(piece: Uint8Array): boolean {
+    if (this.parser?.feed(piece).some(({ name }) => name === "error") === true) this.parser = undefined
+    return super.write(piece)
+  }
+
+  override end(): void {
+    if (this.parser === undefined) return super.end()
+    const message = "The answer is not an event stream, or it ended before its first content"
+    void errorOfSdk("APIConnectionError", message).then((error) => this.cut(error ?? new Error(message)))
+  }
 }
 
 // -----------------------------------------------------------------------------
@@ -197,7 +203,7 @@ export const make = Effect.fnUntraced(function* (
     protocols: [anthropic],
     stalled
   })
-  const { closed, run } = yield* makeRunner
+  const call = yield* makeCaller(engine)
 
   /**
    * The final errors of calls, by the options object that the SDK keeps through its retries. The SDK always retries timeouts and
@@ -221,14 +227,14 @@ export const make = Effect.fnUntraced(function* (
     const signal = request.signal ?? undefined
     const isStream = parsed["stream"] === true
     const { count, forget } = countingOf(request, parsed, next)
-    const call = engine.call({ ...planned, countTokens: count }, async (signal) => {
+    const send: SendOnce = async (signal) => {
       forget()
       // Inner middlewares may change the headers, and do so in each attempt.
       const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
       return { ...fetchResponseOf(response), isStream }
-    })
+    }
     try {
-      return governedResponse(endingWithError(await run(call, signal)), signal, closed)
+      return await call({ ...planned, countTokens: count }, signal, send, SdkAnswer)
     } catch (error) {
       if (signal?.aborted === true) throw error
       const thrown = unmistakable(error)

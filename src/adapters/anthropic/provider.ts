@@ -250,7 +250,7 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
   if (type.startsWith("text/html") || type.startsWith("application/json")) return yield* malformed(response, reply)
   const raw = SdkStream.rawEvents(response, controller)
   const source = { read: async () => (await raw.next()).value ?? undefined, cancel: constVoid }
-  const bounded = yield* bound(source, { controller, isOver: false }, { silence: use.idleTimeout, stalled })
+  const bounded = yield* bound(source, controller, { silence: use.idleTimeout, stalled })
   const value = events(bounded, { requestId: reply.requestId }, use.secret).pipe(
     Stream.ensuring(Effect.sync(() => controller.abort()))
   )

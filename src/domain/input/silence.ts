@@ -16,12 +16,6 @@ export interface Source<Piece> {
   readonly cancel: (reason?: unknown) => void
 }
 
-/** A connection, and whether its response has ended. */
-export interface OpenResponse {
-  readonly controller: AbortController
-  isOver: boolean
-}
-
 /** How long a source may be silent. */
 export interface Patience {
   readonly silence: Duration.Duration
@@ -164,23 +158,23 @@ export const timerOf = (context: Context.Context<never>): SilenceTimer => {
 class BoundedSource<Piece> extends SilentStream implements Bounded<Piece> {
   readonly cancel: Source<Piece>["cancel"]
   private readonly source: Source<Piece>
-  private readonly connection: OpenResponse
+  private readonly controller: AbortController
   private readonly now: () => number
   private reject: (error: unknown) => void = () => {}
   private stalledBy: { readonly error: unknown } | undefined = undefined
 
-  constructor(source: Source<Piece>, connection: OpenResponse, patience: Patience, now: () => number) {
+  constructor(source: Source<Piece>, controller: AbortController, patience: Patience, now: () => number) {
     super(patience)
     this.cancel = source.cancel
     this.source = source
-    this.connection = connection
+    this.controller = controller
     this.now = now
   }
 
   stall(error: unknown): void {
     this.stalledBy = { error }
     this.reject(error)
-    this.connection.controller.abort(error)
+    this.controller.abort(error)
   }
 
   readonly isStalled = (thrown: unknown): boolean => this.stalledBy !== undefined && thrown === this.stalledBy.error
@@ -193,27 +187,25 @@ class BoundedSource<Piece> extends SilentStream implements Bounded<Piece> {
       this.source.read().then(
         (piece) => {
           this.silentSince = undefined
-          if (piece === undefined) this.connection.isOver = true
           resolve(piece)
         },
         (thrown: unknown) => {
           this.silentSince = undefined
-          this.connection.isOver = true
           reject(thrown)
         }
       )
     })
 }
 
-/** Bounds the silences of a source until the scope closes. */
+/** Bounds the silences of a source until the scope closes. The controller ends its connection. */
 export const bound = <Piece>(
   source: Source<Piece>,
-  connection: OpenResponse,
+  controller: AbortController,
   patience: Patience
 ): Effect.Effect<Bounded<Piece>, never, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
     const timer = timerOf(context)
-    const bounded = new BoundedSource(source, connection, patience, timer.now)
+    const bounded = new BoundedSource(source, controller, patience, timer.now)
     timer.add(bounded)
     const removed = Effect.sync(() => timer.remove(bounded))
     return Effect.as(Scope.addFinalizer(Context.getUnsafe(context, Scope.Scope), removed), bounded)

@@ -10,7 +10,7 @@ describe("silence", () => {
   it.effect("is measured by monotonic time, which setting the wall clock does not change", () =>
     Effect.gen(function* () {
       let ahead = 0
-      const connection = { controller: new AbortController(), isOver: false }
+      const connection = new AbortController()
       const arrivals: Array<(chunk: Uint8Array) => void> = []
       const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
       const clock = setAhead(yield* Clock.Clock, () => ahead)
@@ -29,19 +29,19 @@ describe("silence", () => {
       yield* TestClock.adjust("5 seconds")
       ahead = 3_600_000
       yield* TestClock.adjust("54 seconds")
-      assert.isFalse(connection.controller.signal.aborted)
+      assert.isFalse(connection.signal.aborted)
       ahead = -3_600_000
       yield* TestClock.adjust("999 millis")
-      assert.isFalse(connection.controller.signal.aborted)
+      assert.isFalse(connection.signal.aborted)
       yield* TestClock.adjust("1 millis")
-      assert.isTrue(connection.controller.signal.aborted)
+      assert.isTrue(connection.signal.aborted)
       assert.strictEqual(yield* Effect.promise(() => second), "stalled")
     })
   )
 
   it.effect("ends if data arrives while its error is being made, and the next read has its own limit", () =>
     Effect.gen(function* () {
-      const connection = { controller: new AbortController(), isOver: false }
+      const connection = new AbortController()
       const arrivals: Array<(chunk: Uint8Array) => void> = []
       const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
       let made = 0
@@ -60,7 +60,7 @@ describe("silence", () => {
       const second = read().catch((error: unknown) => error)
       yield* TestClock.adjust("50 seconds")
       assert.strictEqual(made, 1)
-      assert.isFalse(connection.controller.signal.aborted)
+      assert.isFalse(connection.signal.aborted)
       arrivals[1]!(chunk)
       assert.strictEqual(yield* Effect.promise(() => second), chunk)
       const third = read().catch((error: unknown) => error)
@@ -68,13 +68,13 @@ describe("silence", () => {
       const error = yield* Effect.promise(() => third)
       assert.strictEqual(error, "stalled 2")
       assert.isTrue(isStalled(error))
-      assert.isTrue(connection.controller.signal.aborted)
+      assert.isTrue(connection.signal.aborted)
     })
   )
 
   /** Opens a source that stays silent from now on. Its read gives the error. */
   const silent = Effect.fnUntraced(function* (silence: Duration.Input, stalled = () => Effect.succeed(silence)) {
-    const connection = { controller: new AbortController(), isOver: false }
+    const connection = new AbortController()
     const source = { read: () => new Promise<Uint8Array>(() => {}), cancel: () => {} }
     const patience = { silence: Duration.fromInputUnsafe(silence), stalled: stalled as () => Effect.Effect<unknown> }
     const { isStalled, read } = yield* Silence.bound(source, connection, patience)
@@ -83,7 +83,7 @@ describe("silence", () => {
       error = thrown
     })
     return {
-      isAborted: () => connection.controller.signal.aborted,
+      isAborted: () => connection.signal.aborted,
       isStalled: () => error !== undefined && isStalled(error)
     }
   })

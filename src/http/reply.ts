@@ -1,0 +1,172 @@
+/** What a response to an attempt means: how its body is read, what it used, and why it failed. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Accounting from "../Accounting.ts"
+import { FailedAttempt } from "../call/failure.ts"
+import type { Patience } from "../domain/input/silence.ts"
+import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { parseJson } from "../protocol/json.ts"
+import { makeJsonListParser } from "../protocol/jsonList.ts"
+import { maxValues, ValueCounter } from "../protocol/jsonValues.ts"
+import { longestWaitMillis } from "../protocol/messages.ts"
+import { type Answer, emptyAnswer, usageOf } from "../protocol/protocol.ts"
+import * as SdkErrors from "../protocol/sdkErrors.ts"
+import { makeSseParser, type SseParser } from "../protocol/sse.ts"
+import type { CallResult, HttpCall, ProviderResponse } from "./models.ts"
+
+/** The response to an attempt. */
+export interface AttemptReply<R extends ProviderResponse> {
+  readonly planned: HttpCall
+  readonly response: R
+  /** The place that has answered; undefined if the model has no places. */
+  readonly place: string | undefined
+  /** When the response arrived, in milliseconds since the epoch. */
+  readonly now: number
+  /** Whether the usage was requested although the caller did not. */
+  readonly hidesUsage: boolean
+}
+
+// -----------------------------------------------------------------------------
+// Bodies
+// -----------------------------------------------------------------------------
+
+/** Joins chunks. */
+export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (chunks.length === 1) return chunks[0]!
+  const all = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
+  let offset = 0
+  for (const chunk of chunks) {
+    all.set(chunk, offset)
+    offset += chunk.length
+  }
+  return all
+}
+
+const mebibyte = 1_024 * 1_024
+/** Larger than any answer with images. Without a bound, a few compressed KB could unpack to more than the memory. */
+const maxBytes = 32 * mebibyte
+const maxErrorBytes = mebibyte
+/** This much of an answer is read without being accounted for. */
+const fewBytes = 64 * 1_024
+
+export const isSuccess = ({ status }: ProviderResponse): boolean => status >= 200 && status < 300
+
+/**
+ * Decides whether more bytes of a body that is read whole fit: at most 32 MiB, or 1 MiB of an error, and beyond {@link fewBytes} only
+ * if the caller's `hold` has room for them.
+ */
+export const roomFor = <R extends ProviderResponse>({ planned, response }: AttemptReply<R>) => {
+  const [max, hold] = isSuccess(response) ? [maxBytes, planned.hold] : [maxErrorBytes, undefined]
+  let size = 0
+  return (bytes: number): boolean => {
+    const before = Math.max(size, fewBytes)
+    size += bytes
+    return size <= max && (size <= fewBytes || hold === undefined || hold(size - before))
+  }
+}
+
+const longestWait = Duration.millis(longestWaitMillis)
+/** The patience with a whole answer, which a model may think about for minutes before its first byte. */
+export const forWhole = ({ stalled }: Patience): Patience => ({ silence: longestWait, stalled })
+/** The patience with the whole body of an error, which is short. */
+export const forError = ({ silence, stalled }: Patience): Patience => ({ silence: Duration.times(silence, 4), stalled })
+
+/** Finds no events, so that a body is only passed on. It has no state. */
+export const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
+
+/**
+ * The parser for the events of a streamed response; undefined for a response that is read whole. If a stream was requested,
+ * anything but JSON is read as one, because some services send another content type. A file is passed on like a stream without
+ * events.
+ */
+export const parserOf = <R extends ProviderResponse>({ planned, response }: AttemptReply<R>): SseParser | undefined => {
+  if (!isSuccess(response) || response.body === undefined) return undefined
+  const type = response.header("content-type")?.toLowerCase() ?? ""
+  const isJson = type.includes("json")
+  if (planned.description.binary === true && !isJson) return opaque
+  const isOther = planned.streams === "events" && !isJson
+  if (response.isStream ?? (type.includes("text/event-stream") || isOther)) return makeSseParser()
+  return planned.streams === "list" && isJson ? makeJsonListParser() : undefined
+}
+
+// -----------------------------------------------------------------------------
+// Whole answers
+// -----------------------------------------------------------------------------
+
+/** What a whole answer used and says about itself, or why it is none. "Events" are those of a stream. */
+export type WholeAnswer =
+  | { readonly actual: Accounting.Actual | undefined; readonly info: Answer }
+  | { readonly failure: LlmErrorReason }
+  | "events"
+
+const decoder = new TextDecoder()
+
+/** Reads a whole answer. `seed` makes it unpredictable how the values of a large one are counted. */
+export const wholeOf = <R extends ProviderResponse>(
+  reply: AttemptReply<R>,
+  bytes: Uint8Array,
+  seed: () => number
+): WholeAnswer => {
+  const { planned, response } = reply
+  if (bytes.length > maxValues && hasTooManyValues(bytes, seed())) return { actual: undefined, info: emptyAnswer }
+  const parsed = parseJson(decoder.decode(bytes))
+  if (parsed === undefined) {
+    // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
+    if (planned.streams === "events") return "events"
+    const requestId = requestIdOf(response.header)
+    return { failure: new MalformedResponse({ status: response.status, requestId, detail: "no JSON" }) }
+  }
+  const info = planned.match.protocol.answer(parsed)
+  return info.error === undefined ? { actual: usageOf(info), info } : { failure: reasonOf(reply, info.error) }
+}
+
+const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
+  const counter = new ValueCounter(bytes, seed)
+  counter.next(bytes.length)
+  return counter.values > maxValues
+}
+
+// -----------------------------------------------------------------------------
+// Failures
+// -----------------------------------------------------------------------------
+
+/** The reason for a failure that the body, or a part of it, gives. */
+export const reasonOf = <R extends ProviderResponse>({ now, planned, response }: AttemptReply<R>, body: unknown) => {
+  const { header, status } = response
+  return SdkErrors.reasonOf(planned.match.protocol.failure({ status, header, body }, { now }))
+}
+
+/** An answer that has ended. */
+export interface EndedAnswer<R extends ProviderResponse> {
+  readonly result: CallResult<R>
+  /** The whole body, or what was read of a stream that failed before its first content. */
+  readonly body: Uint8Array | FailedStream
+}
+
+/** A stream that failed before its first content. */
+export interface FailedStream {
+  readonly pieces: ReadonlyArray<Uint8Array>
+  /** Set if it broke off. */
+  readonly broken: { readonly thrown: unknown } | undefined
+}
+
+/** A failed attempt. Its caller gets the provider's own response, or what was thrown. */
+export type AttemptFailure<R extends ProviderResponse> = FailedAttempt<EndedAnswer<R>, unknown>
+
+export const resultOf = <R extends ProviderResponse>(
+  { hidesUsage, place, response }: AttemptReply<R>,
+  isFinal: boolean
+): CallResult<R> => ({ response, isChanged: hidesUsage, isFinal, place })
+
+/** A failed attempt, whose caller gets this body. */
+export const failed = <R extends ProviderResponse>(
+  reply: AttemptReply<R>,
+  reason: LlmErrorReason,
+  body: EndedAnswer<R>["body"]
+): AttemptFailure<R> =>
+  new FailedAttempt(new LlmError({ reason }), Effect.succeed({ result: resultOf(reply, true), body }))
+
+/** A request that has no response, or whose response broke off. */
+export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> =>
+  new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
