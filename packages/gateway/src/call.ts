@@ -154,6 +154,8 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   private driven: Engine.DrivenCall | undefined = undefined
   /** Whether the end of the call was counted. */
   private isReported = false
+  /** Whether the client must read before more is written. */
+  private isFull = false
 
   constructor(made: GatewayCall) {
     this.made = made
@@ -190,7 +192,12 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   readonly write = (piece: Uint8Array): boolean => {
     const { parts, response } = this.made.proxied
     if (response.write(piece)) return true
-    if (!response.destroyed) Response.whenRead(parts.timer, response, "drain", () => this.driven?.resume())
+    if (this.isFull || response.destroyed) return false
+    this.isFull = true
+    Response.whenRead(parts.timer, response, "drain", () => {
+      this.isFull = false
+      this.driven?.resume()
+    })
     return false
   }
 
@@ -204,21 +211,18 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
     this.ended()
   }
 
-  readonly failed = (cause: Cause.Cause<unknown>): void => {
-    const { held, planned, proxied } = this.made
-    const { answering, response } = proxied
-    const why = Cause.squash(cause)
-    if (Cause.hasInterrupts(cause)) return this.left()
-    if (Cause.hasDies(cause)) {
-      this.report("failed", 0)
-      return answering.run(Refusals.failed(response, why))
-    }
-    const own = Engine.refuse(planned, why)
-    const refusal = own ?? Refusals.lost(planned, why)
-    this.report(own === undefined ? "failed" : "refused", refusal.status)
-    if (held.began) this.tooLate(Refusals.inStream(refusal))
-    else answering.run(Refusals.refuse(response, refusal))
-  }
+  readonly failed = (cause: Cause.Cause<unknown>): void =>
+    this.guarded(() => {
+      const { held, planned, proxied } = this.made
+      const why = Cause.squash(cause)
+      if (Cause.hasInterrupts(cause)) return this.left()
+      if (Cause.hasDies(cause)) throw why
+      const own = Engine.refuse(planned, why)
+      const refusal = own ?? Refusals.lost(planned, why)
+      this.report(own === undefined ? "failed" : "refused", refusal.status)
+      if (held.began) this.tooLate(Refusals.inStream(refusal))
+      else proxied.answering.run(Refusals.refuse(proxied.response, refusal))
+    })
 
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
   private tooLate(refusal: Refusal): void {
@@ -245,12 +249,13 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
     this.made.report(outcome, status, place)
   }
 
-  /** Runs a step that writes what a provider has sent, which may not be valid HTTP. */
+  /** Runs a step. What a provider has sent may not be valid HTTP, and the code of a protocol may throw. */
   private guarded(step: () => void): void {
     try {
       step()
     } catch (thrown) {
       const { answering, response } = this.made.proxied
+      this.report("failed", 0)
       this.driven?.leave(thrown)
       answering.run(Refusals.failed(response, thrown))
     }

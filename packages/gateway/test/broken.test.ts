@@ -53,7 +53,13 @@ const cases: ReadonlyArray<
     protocolWith({ usageRequest: { inject: (body) => body, isExtra: broken } }),
     { stream: true }
   ],
-  ["a protocol that throws while it refuses", { ...protocolWith({ refuse: broken }), account: broken }]
+  ["a protocol that throws while it refuses", { ...protocolWith({ refuse: broken }), account: broken }],
+  ["a protocol that throws while it refuses a call without an answer", protocolWith({ refuse: broken }), { cut: true }],
+  [
+    "a protocol that throws while it ends a stream that began early",
+    { ...protocolWith({ refuseInStream: broken }), silence: "1 millis", keepAlive: "1 millis" },
+    { cut: true, stream: true }
+  ]
 ]
 
 describe("a gateway with callbacks that throw", () => {
@@ -61,6 +67,7 @@ describe("a gateway with callbacks that throw", () => {
   it.live.each(cases)("lives on with %s", ([, options, more = {}]) =>
     Effect.gen(function* () {
       const upstream = yield* serve((_, response, body) => {
+        if (body.includes('"cut":true')) return void setTimeout(() => response.destroy(), 50)
         if (!body.includes('"stream":true')) {
           const answer = JSON.stringify({ choices: [], usage: { prompt_tokens: 1, completion_tokens: 1 } })
           return void response.writeHead(200, { "content-type": "application/json" }).end(answer)

@@ -139,6 +139,27 @@ describe("a gateway", () => {
     })
   )
 
+  it.live("passes on a long stream without content that has finally failed, and waits once for its client", () =>
+    Effect.gen(function* () {
+      const warnings: Array<Error> = []
+      const warned = (warning: Error) => void warnings.push(warning)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => process.on("warning", warned)),
+        () => Effect.sync(() => process.off("warning", warned))
+      )
+      const text =
+        `: ${"x".repeat(60_000)}\n\n`.repeat(40) + 'data: {"error":{"type":"server_error","message":"no"}}\n\n'
+      const here = yield* world((_, response) => {
+        response.writeHead(200, { "content-type": "text/event-stream" }).end(text)
+      })
+      const got = yield* ask(here.url, {}, { stream: true, stream_options: { include_usage: true } })
+      assert.isTrue(got.text === text)
+      assert.strictEqual(got.headers.get("x-should-retry"), "false")
+      yield* idle(here)
+      assert.deepStrictEqual(warnings, [])
+    })
+  )
+
   const events = [
     '{"id":"c","choices":[{"index":0,"delta":{"content":"Hi"}}]}',
     '{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
