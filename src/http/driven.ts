@@ -34,9 +34,10 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     open.add(this)
   }
 
-  /** Sets the call, once it has begun. */
+  /** Sets the call, once it has begun. Its caller may have aborted it on the way. */
   by(call: DrivenCall): void {
     this.call = call
+    if (this.isOver) call.leave(this.signal?.reason)
   }
 
   whole(result: CallResult<FetchResponse>, body: Uint8Array): void {

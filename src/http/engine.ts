@@ -190,9 +190,10 @@ class Driven<R extends ProviderResponse> implements DrivenCall {
   private stream: PassedStream<R> | undefined = undefined
   private end: (() => void) | undefined = undefined
 
-  /** Says how the call ends if it is left before a stream is passed on. */
+  /** Says how the call ends if it is left before a stream is passed on, or if it was left on the way. */
   endsBy(end: () => void): void {
-    if (this.stream === undefined) this.end = end
+    if (this.isLeft) end()
+    else if (this.stream === undefined) this.end = end
   }
 
   readonly passes = (stream: PassedStream<R>): void => {

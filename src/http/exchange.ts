@@ -65,6 +65,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   private reply: Reply.AttemptReply<R> | undefined = undefined
   private abort: (reason: unknown) => void = constVoid
   private hidesUsage = false
+  private isLeft = false
   /** Bounds the silence of the body, and the time in which the whole body of an error arrives. */
   private silences: Array<FlowSilence> = []
 
@@ -77,9 +78,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   /** The events of a stream; undefined if the answer is whole. */
   private events: EventBody | undefined = undefined
   /** The beginning of a stream. */
-  private readonly ready: Array<Uint8Array> = []
-  /** Whether the stream can be passed on. */
-  private isReady = false
+  private ready: Array<Uint8Array> = []
 
   constructor(parts: ExchangeParts<R>) {
     this.parts = parts
@@ -91,6 +90,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
       const change = tools.usageRequests.changeOf(planned)
       this.hidesUsage = change !== undefined
       this.abort = dispatch(change, this)
+      if (this.isLeft) this.abort(undefined)
     })
   }
 
@@ -206,11 +206,10 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
     }
     this.isUnread = true
     const events = (this.events = this.eventsOf(parts, { ...reply, hidesUsage: false }, Reply.opaque))
+    const last = chunks.pop()!
     this.chunks = []
-    this.hold(
-      reply,
-      chunks.flatMap((chunk) => events.feed(chunk))
-    )
+    this.ready = chunks
+    this.hold(reply, events.feed(last))
   }
 
   // ---------------------------------------------------------------------------
@@ -229,18 +228,24 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
     const { abort, parts, ready } = this
     const { answer, broken, failure, isUndecided } = this.events!.progress
     ready.push(...pieces)
-    if (this.isReady || (isUndecided && ready.length < maxHeld)) return
+    if (isUndecided && ready.length < maxHeld) return
     if (!answer.started && failure !== undefined) {
       this.fail(Reply.failed(reply, failure, { pieces: ready, broken }))
       return abort(undefined)
     }
-    this.isReady = true
     parts!.ends.streams()
+    if (this.parts === undefined) return
+    // A layer around the governor takes its time. Nothing more is read until the stream is passed on.
+    reply.response.body!.pause()
+    this.silences[0]!.silentSince = undefined
   }
 
   /** Gives the stream to the outlet, which ends the attempt. `close` ends the call, and `passed` gets the stream. */
   passOn(close: () => Effect.Effect<void> | undefined, passed: (stream: PassedStream<R>) => void): void {
-    const { abort, isUnread, ready } = this
+    const { abort, isUnread } = this
+    // The exchange may stay in memory as long as the stream.
+    const { ready } = this
+    this.ready = []
     const { call, outlet, planned, tools } = this.parts!
     const [reply, events, silence] = [this.reply!, this.events!, this.silences[0]!]
     const body = reply.response.body!
@@ -259,6 +264,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   /** Ends the exchange, because its caller has left. Returns false if it was over. */
   leave(): boolean {
     if (this.parts === undefined) return false
+    this.isLeft = true
     this.over()
     // Without a reason: if the error that its caller gets were that of the request, Anthropic's SDK would take it for a failed request.
     this.abort(undefined)
@@ -287,6 +293,8 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
 
   private over(): void {
     this.unwatch(this.parts!)
+    // The end of the request may not end a body that has arrived, or that a caller's function has made.
+    this.reply?.response.body?.pause()
     this.parts = this.reply = undefined
   }
 

@@ -25,6 +25,8 @@ export class FlowSilence extends SilentStream {
   }
 }
 
+const none: ReadonlyArray<Uint8Array> = []
+
 /** What a stream needs. It lasts as long as the stream, so it must not refer to the request. */
 export interface StreamParts<R extends ProviderResponse> {
   readonly call: SettledCall
@@ -45,6 +47,8 @@ export interface StreamParts<R extends ProviderResponse> {
 /** A stream that goes to its outlet, so that its attempt cannot fail any more. It is mutable. */
 export class PassedStream<R extends ProviderResponse> implements ChunkFlow, DrivenCall {
   private readonly parts: StreamParts<R>
+  /** What was read, and the outlet has not taken yet. */
+  private held: Array<Uint8Array> = []
   private isOver = false
 
   constructor(parts: StreamParts<R>) {
@@ -53,11 +57,16 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
   }
 
   /** Passes on what was read before, and then the rest. */
-  start(result: CallResult<R>, pieces: ReadonlyArray<Uint8Array>): void {
+  start(result: CallResult<R>, pieces: Array<Uint8Array>): void {
+    const { body, outlet, silence, timer } = this.parts
+    silence.silentSince = timer.now()
+    this.held = pieces
     this.guarded(() => {
-      this.parts.outlet.begin(result)
-      if (!this.isOver) this.forward(pieces)
-      if (!this.isOver) this.parts.body.to(this)
+      outlet.begin(result)
+      if (!this.isOver) this.forward(none)
+      if (this.isOver) return
+      body.to(this)
+      if (silence.silentSince !== undefined) body.resume()
     })
   }
 
@@ -84,11 +93,14 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
     this.parts.abort(error)
   }
 
+  /** Writes until the outlet is full, or everything if there is nothing more to read, so that the call ends at once. */
   private forward(pieces: ReadonlyArray<Uint8Array>): void {
-    const { body, events, outlet, silence } = this.parts
+    const { held, parts } = this
+    const { body, events, outlet, silence } = parts
     const { progress } = events
-    let isFull = false
-    for (const piece of pieces) isFull = !outlet.write(piece) || isFull
+    let isFull = silence.silentSince === undefined
+    for (const piece of pieces) held.push(piece)
+    while (held.length > 0 && (!isFull || progress.isOver)) isFull = !outlet.write(held.shift()!)
     if (this.isOver) return
     if (progress.isOver) return this.concluded()
     if (!isFull) return
@@ -100,7 +112,8 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
     const { body, silence, timer } = this.parts
     if (this.isOver) return
     silence.silentSince = timer.now()
-    body.resume()
+    if (this.held.length > 0) this.guarded(() => this.forward(none))
+    if (!this.isOver && silence.silentSince !== undefined) body.resume()
   }
 
   readonly leave = (why: unknown): void => {
@@ -119,9 +132,11 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
   }
 
   private conclude(conclusion: Conclusion): void {
-    const { close, run, silence, timer } = this.parts
+    const { body, close, run, silence, timer } = this.parts
     this.isOver = true
+    this.held.length = 0
     timer.remove(silence)
+    body.pause()
     run(inOrder(this.settled(conclusion), close()))
   }
 

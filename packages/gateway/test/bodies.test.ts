@@ -5,7 +5,8 @@ import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
-import type { IncomingMessage } from "node:http"
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Net from "node:net"
 import { PassThrough } from "node:stream"
 import { setFlagsFromString } from "node:v8"
@@ -283,6 +284,26 @@ describe("bodies of a gateway", () => {
       const got = yield* post(here.url, paths["anthropic-messages"], hello())
       assert.isTrue(isHeld)
       assert.isTrue(got.text.startsWith("  ") && got.text.trimStart() === answered)
+    })
+  )
+
+  it.live("writes what it held of a whole answer only as fast as the client reads", () =>
+    Effect.gen(function* () {
+      const here = yield* world(whole(padded(30e6)), {}, { maxHeldBytes: 24e6 })
+      const port = Number(new URL(here.url).port)
+      let written: ServerResponse | undefined
+      const started = (message: unknown): void => {
+        const { response, socket } = message as { readonly response: ServerResponse; readonly socket: Net.Socket }
+        if (socket.localPort === port) written ??= response
+      }
+      subscribe("http.server.request.start", started)
+      yield* Effect.addFinalizer(() => Effect.sync(() => unsubscribe("http.server.request.start", started)))
+      yield* send(here.url, paths["anthropic-messages"], Buffer.from(hello()))
+      yield* until(
+        Effect.sync(() => written?.headersSent),
+        (isSent) => isSent === true
+      )
+      assert.isBelow(written!.writableLength, 1e6)
     })
   )
 
