@@ -9,7 +9,7 @@ const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAm
 const Dimension = Schema.Struct({
   /** The provider's limit, if headers named it. */
   perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** What the full bucket holds, if that is known. */
+  /** What headers have shown of the full bucket, if they have. */
   burst: Schema.optionalKey(Amount),
   /** Our measured share of the rate, if it is less than the limit. */
   sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),

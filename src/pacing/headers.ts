@@ -6,7 +6,7 @@ import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import { meterOf, type Pacer, type Admission } from "./pacer.ts"
+import { isStated, meterOf, type Pacer, type Admission } from "./pacer.ts"
 
 /**
  * What a response says about one dimension: the limit per millisecond, the amount left, and the step to which that is rounded.
@@ -58,6 +58,12 @@ export const haveRoom = (pacer: Pacer, admission: Admission, readings: Readings)
   covers(pacer, readings) &&
   pacer.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, admission, readings))
 
+/** Forgets what headers have shown of the bucket under a larger limit. */
+const forgetBurst = (pacer: Pacer, meter: Meter.Meter): void => {
+  meter.most = undefined
+  if (!isStated(pacer, meter.dimension)) meter.burst = meter.shown = undefined
+}
+
 /** Learns a limit. Returns the meter of its dimension, if there is one. */
 const learnLimit = (
   pacer: Pacer,
@@ -69,16 +75,12 @@ const learnLimit = (
   if (limit === undefined) return meter
   if (meter === undefined) pacer.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
-  if (limit < meter.limit) {
-    // They were learned under a larger limit.
-    meter.most = undefined
-    if (pacer.caps[dimension] === undefined) meter.burst = meter.shown = undefined
-  }
+  if (limit < meter.limit) forgetBurst(pacer, meter)
   Meter.setLimit(meter, limit)
   // What is left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
   // was left of it when somebody looked, which is next to nothing after a rejection.
   const share = pacer.shares[dimension]
-  const isDescribed = pacer.caps[dimension] !== undefined || share !== undefined
+  const isDescribed = pacer.caps[dimension]?.rule.quota === false || share !== undefined
   const held = isDescribed ? remaining : Math.max(remaining, Meter.minBurst(limit))
   meter.burst = Math.max(meter.burst ?? 0, Math.min(held, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
@@ -133,8 +135,7 @@ const learnLateLevel = (meter: Meter.Meter, shown: number): void => {
 
 const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number, mayBeFull: boolean): void => {
   if (level >= meter.level) return raise(meter, level)
-  // A rejection suggested that more fits in.
-  if (mayBeFull && meter.shown !== undefined) Meter.narrow(meter, meter.level - level)
+  if (mayBeFull) Meter.narrow(meter, meter.level - level)
   meter.level = level
   meter.loweredAt = sentAt
 }

@@ -6,7 +6,7 @@ import type { Rule, Rules } from "../domain/rules.ts"
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import { empty, meterOf, type Pacer } from "./pacer.ts"
+import { empty, isStated, meterOf, type Pacer } from "./pacer.ts"
 
 /** A pacer under the user's limits. */
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {
@@ -36,11 +36,11 @@ export const resize = (pacer: Pacer, rules: Rules, shares: PerDimension<number>,
 
 /** Replaces the user's limit of a dimension, and what it says about the provider's bucket. */
 const replace = (pacer: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void => {
-  const wasLimited = pacer.caps[dimension] !== undefined
+  const wasStated = isStated(pacer, dimension)
   limitTo(pacer, dimension, rule, now)
   const meter = meterOf(pacer, dimension)
   if (rule === undefined || rule.quota) {
-    if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
+    if (wasStated && meter !== undefined && meter.header === undefined) Meter.forget(meter)
     return
   }
   const { burst, rate } = rule.provider

@@ -6,12 +6,13 @@ import { type Dimension, dimensions, type PerDimension } from "../domain/amounts
 import * as Cap from "../admission/cap.ts"
 import * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
+import { isStated } from "./pacer.ts"
 
 /** What was learned of one dimension. Rates are per millisecond. */
 export interface Remembered {
   /** The provider's limit; undefined if no header named it. */
   readonly limit?: number | undefined
-  /** What the full bucket holds, if that is known. */
+  /** What headers have shown of the full bucket, if they have. */
   readonly burst?: number | undefined
   /** The rate in use; undefined if nothing was measured. */
   readonly rate?: number | undefined
@@ -36,11 +37,12 @@ export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined
   for (const meter of pacer.meters) {
     const limit = finite(meter.limit)
     const { dimension } = meter
-    const isGiven = pacer.caps[dimension] !== undefined && pacer.shares[dimension] === undefined
+    const isGiven = isStated(pacer, dimension) && pacer.shares[dimension] === undefined
     const rate = meter.peak < meter.limit ? Meter.rateAt(meter, now) : undefined
     if ((limit === undefined || isGiven) && rate === undefined) continue
     isEmpty = false
-    const { burst, level, mean } = meter
+    const { level, mean } = meter
+    const burst = Meter.shownBurst(meter)
     dimensions[dimension] = { limit: isGiven ? undefined : limit, burst, rate, level, mean }
   }
   return isEmpty ? undefined : { dimensions, window }
@@ -62,7 +64,7 @@ export const restore = (
   const readings: { [D in Dimension]?: Law.Reading } = {}
   for (const [name, { burst, limit }] of Object.entries(dimensions)) {
     const dimension = name as Dimension
-    const isGiven = pacer.caps[dimension] !== undefined
+    const isGiven = isStated(pacer, dimension)
     if (limit !== undefined && !isGiven) readings[dimension] = { limit, remaining: burst, roundedTo: 1 }
     else if (!pacer.meters.some((meter) => meter.dimension === dimension)) pacer.meters.push(Meter.make(dimension, now))
   }

@@ -180,19 +180,32 @@ export const burst = (m: Meter, now = m.at): number => {
 const needed = (m: Meter, charge: number, lag: number): number =>
   Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
 
+/** What headers have shown of the full bucket. It holds more if a rejection taught that. */
+export const shownBurst = (m: Meter): number | undefined =>
+  m.burst === undefined || m.shown === undefined ? m.burst : Math.min(m.burst, Math.max(m.shown, m.most ?? 0))
+
+/**
+ * A rejection teaches at most this multiple of what headers have shown. All calls wait while the bucket fills for a large one, and some
+ * providers reject a call that is larger than the full bucket however long it waits.
+ */
+const widest = 3
+
 /**
  * A charge was rejected that needs a bucket which holds `min`. If the bucket was taken to be smaller, it was not full, because a full
  * bucket admits any charge. While small calls keep it from filling, headers never show all that it holds.
  */
 export const widen = (m: Meter, min: number): void => {
-  if (m.burst === undefined || (m.shown === undefined && min <= m.burst)) return
-  m.shown ??= m.burst
-  m.burst = Math.max(m.burst, Math.min(min + m.reserve, m.mostBurst))
+  const { burst } = m
+  const shown = shownBurst(m)
+  if (burst === undefined || shown === undefined || (m.shown === undefined && min <= burst)) return
+  m.shown ??= burst
+  m.burst = Math.max(burst, Math.min(min + m.reserve, widest * shown, m.mostBurst))
 }
 
-/** A bucket that was widened is smaller by this amount, but holds at least what headers have shown. */
+/** The bucket is smaller by this amount than a rejection taught, but holds at least what headers have shown. */
 export const narrow = (m: Meter, amount: number): void => {
-  if (m.burst !== undefined) m.burst = Math.min(m.burst, Math.max(m.shown ?? 0, m.most ?? 0, m.burst - amount))
+  const shown = shownBurst(m)
+  if (m.burst !== undefined && shown !== undefined) m.burst = Math.max(shown, m.burst - amount)
 }
 
 /** Whether calls use what is refilled; an unused rate does not grow. */

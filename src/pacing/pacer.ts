@@ -110,6 +110,9 @@ export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
 export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined =>
   meters.find((meter) => meter.dimension === dimension)
 
+/** Whether the user describes the provider's bucket of a dimension, which a quota does not. */
+export const isStated = ({ caps }: Pacer, dimension: Dimension): boolean => caps[dimension]?.rule.quota === false
+
 /** A copy for an event to change. Every event needs one, and naming the properties is faster than spreading the pacer. */
 export const copy = (pacer: Pacer): Pacer => ({
   meters: pacer.meters.map(Meter.copy),

@@ -12,7 +12,7 @@ import * as Gate from "./gate.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import { isUnknown, meterOf, type Pacer, type Admission } from "./pacer.ts"
+import { isStated, isUnknown, meterOf, type Pacer, type Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"
@@ -201,8 +201,8 @@ const maxProbeMillis = 8_000
 
 /**
  * Learns from a rejection what the bucket holds at least: the charge, or less if the provider says that the call fits sooner, as it does
- * if the call is larger than the full bucket. Nothing is learned if the user states the burst, or if nothing was left, because a bucket
- * in debt shows the same.
+ * if the call is larger than the full bucket. Nothing is learned if the user states the burst, if nothing was left, because a bucket in
+ * debt shows the same, or of what counts when it is produced, because a full bucket is not needed for that.
  */
 const widen = (
   pacer: Pacer,
@@ -211,7 +211,7 @@ const widen = (
   remaining: number | undefined,
   retryAfter = Infinity
 ): void => {
-  if (remaining === 0 || pacer.caps[meter.dimension] !== undefined) return
+  if (remaining === 0 || Meter.isLate(meter) || isStated(pacer, meter.dimension)) return
   Meter.widen(meter, remaining === undefined ? charge : Math.min(charge, remaining + retryAfter * meter.limit))
 }
 

@@ -139,10 +139,15 @@ describe("law", () => {
 
     describe("that show less than a rejected call needs, which is larger than all they ever showed,", () => {
       // The bucket is taken to hold the refill of three seconds: 30,000.
-      const rejected = (remaining: number, retryAfter?: number): Law.Pacer => {
-        const pool = poolOf(Law, {})
+      const rejected = (
+        remaining: number,
+        retryAfter?: number,
+        charge = 70_000,
+        limits: Limits.Limits = {}
+      ): Law.Pacer => {
+        const pool = poolOf(Law, limits)
         Law.observe(pool, undefined, headers(10, 10_000), 0)
-        const large = Law.take(pool, whole(70_000), 0)
+        const large = Law.take(pool, whole(charge), 0)
         reject(Law, pool, large, 50, { readings: headers(10, remaining), retryAfter })
         return pool
       }
@@ -158,6 +163,16 @@ describe("law", () => {
         assert.isAtMost(millis, 5_000)
       })
 
+      it("let it wait until it has refilled, also under a quota, which says nothing of the bucket", () => {
+        const quota = { tokens: { total: 1e9 } }
+        assert.isAtLeast(wait(Law, rejected(10_000, undefined, 70_000, quota), 50, 70_000), 6_000)
+      })
+
+      it("let all calls wait for at most three times what the bucket has ever shown", () => {
+        // Regression: a provider that rejects calls larger than the full bucket cost the other calls a third of the limit.
+        assert.isAtMost(wait(Law, rejected(10_000, undefined, 500_000), 50, 500_000), 9_000)
+      })
+
       it("say nothing of the bucket if nothing is left, because a debt shows the same", () => {
         assert.isAtMost(wait(Law, rejected(0), 50, 70_000), 3_500)
       })
@@ -168,6 +183,36 @@ describe("law", () => {
         Law.observe(pool, small, headers(10, 29_900), 9_010)
         assert.isAtMost(wait(Law, pool, 9_010, 70_000), 100)
       })
+    })
+
+    it("of output say nothing of the bucket if a rejected call may produce more", () => {
+      const says: Law.Readings = {
+        requests: { limit: 1e6, remaining: 1e9, roundedTo: 1 },
+        inputTokens: { limit: 1e6, remaining: 1e9, roundedTo: 1 },
+        outputTokens: { limit: 10, remaining: 30_000, roundedTo: 1 }
+      }
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, says, 0)
+      const charge: Amounts.Whole = { requests: 1, inputTokens: 100, outputTokens: 70_000, tokens: 70_100 }
+      reject(Law, pool, Law.take(pool, charge, 0), 50, { readings: says })
+      assert.isUndefined(Law.decide(pool, charge, 50))
+    })
+
+    it("that name a lower limit describe a smaller bucket, also under a quota", () => {
+      for (const limits of [{}, { tokens: { total: 1e9 } }]) {
+        const pool = poolOf(Law, limits)
+        Law.observe(pool, undefined, headers(10, 50_000), 0)
+        Law.observe(pool, undefined, headers(1, 5_000), 0)
+        assert.strictEqual(Meter.burst(meterOf(pool, "tokens")!), 5_000)
+      }
+    })
+
+    it("teach limits that stay when a quota changes", () => {
+      const quota = (total: number): Limits.Limits => ({ tokens: { total } })
+      const pool = poolOf(Law, quota(1e9))
+      Law.observe(pool, undefined, headers(10, 50_000), 0)
+      Law.resize(pool, Rules.resolve(quota(2e9)), {}, 0)
+      assert.strictEqual(meterOf(pool, "tokens")!.limit, 10)
     })
 
     it("leave the burst as the user states it, also if a larger call is rejected", () => {

@@ -5,11 +5,11 @@ import * as Cap from "../../src/admission/cap.ts"
 import * as Law from "../../src/pacing/law.ts"
 import * as Memory from "../../src/pacing/memory.ts"
 import * as Meter from "../../src/pacing/meter.ts"
-import { readings } from "../support/play.ts"
+import { readings, whole } from "../support/play.ts"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { mulberry } from "../support/random.ts"
-import { answer, exhaust, flow, poolOf, send } from "../support/rules.ts"
+import { answer, exhaust, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
@@ -65,6 +65,28 @@ describe("what a pool has learned", () => {
     const other = given({ dimensions: { inputTokens: memory.dimensions.tokens! }, window: undefined }, {})
     assert.closeTo(Meter.rate(meterOf(other, "inputTokens")), memory.dimensions.tokens!.rate!, 1e-9)
     assert.lengthOf(next.meters, pool.meters.length)
+  })
+
+  it("is of a bucket what headers have shown, and not what a rejection suggested", () => {
+    // Regression: nothing corrected what a rejection had suggested to an earlier pool.
+    const pool = poolOf(Law, {})
+    const says = (left: number): Law.Readings => ({
+      ...readings(10, left),
+      requests: { limit: 1e6, remaining: 1e9, roundedTo: 1 }
+    })
+    Law.observe(pool, undefined, says(30_000), 0)
+    reject(Law, pool, Law.take(pool, whole(70_000), 0), 50, { readings: says(30_000) })
+    assert.isAtLeast(wait(Law, pool, 50, 70_000), 4_000)
+    const next = given(Memory.recall(pool, 50), {}, 60_000)
+    Law.observe(next, send(Law, next, 0, 100), says(29_900), 10)
+    assert.isAtMost(wait(Law, next, 10, 70_000), 100)
+  })
+
+  it("is the limit that headers named, also under a quota", () => {
+    const quota = { tokens: { total: 1e9 } }
+    const pool = poolOf(Law, quota)
+    Law.observe(pool, undefined, readings(10, 50_000), 0)
+    assert.strictEqual(meterOf(given(Memory.recall(pool, 10), quota)).limit, 10)
   })
 
   it("is the limit that headers named, whose bucket refills meanwhile", () => {
