@@ -12,6 +12,7 @@ import type * as Spending from "floodgate/Spending"
 import type { Recorded } from "./records.ts"
 import type { Rule } from "./rule.ts"
 import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
+import { sha256Of } from "./secrets.ts"
 
 /**
  * How a gateway is made.
@@ -268,9 +269,13 @@ const guarded: Input.Check = (value) => {
 
 /** Agents must not raise their own caps. */
 const apart: Input.Check = (value) => {
-  const { adminToken, token } = value as Options
-  if (adminToken === undefined || adminToken !== token) return undefined
-  return { place: ".adminToken", text: "expected another secret than the token, which agents have, got the same" }
+  const { adminToken, keys = [], token } = value as Options
+  if (adminToken === undefined) return undefined
+  const hash = sha256Of(adminToken).toString("hex")
+  const isKey = keys.some(({ sha256 }) => sha256.toLowerCase() === hash)
+  if (adminToken !== token && !isKey) return undefined
+  const other = isKey ? "the keys" : "the token"
+  return { place: ".adminToken", text: `expected another secret than ${other}, which agents have, got the same` }
 }
 
 /** Tokens of subscriptions: Anthropic's, and those with which Codex signs in to ChatGPT. */

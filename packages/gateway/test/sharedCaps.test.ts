@@ -9,6 +9,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { createHash } from "node:crypto"
 import { until } from "../../../test/support/gateway.ts"
 import { message } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
@@ -182,10 +183,16 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
     )
   )
 
-  it.live("is never changed with the token that agents have", () =>
+  it.live("is never changed with a secret that agents have", () =>
     Effect.gen(function* () {
-      const made = gateway(memory(), "http://127.0.0.1:9", { token: adminToken, adminToken })
-      assert.match(String(yield* Effect.exit(made)), /adminToken: expected another secret than the token/)
+      const sha256 = createHash("sha256").update(adminToken).digest("hex").toUpperCase()
+      for (const [options, secret] of [
+        [{ token: adminToken }, "the token"],
+        [{ keys: [{ name: "search", sha256 }], credentials: { anthropic: null } }, "the keys"]
+      ] as const) {
+        const made = gateway(memory(), "http://127.0.0.1:9", { ...options, adminToken })
+        assert.match(String(yield* Effect.exit(made)), new RegExp(`adminToken: expected another secret than ${secret}`))
+      }
     }).pipe(Effect.scoped)
   )
 
