@@ -146,7 +146,7 @@ class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlo
   private passOn(): void {
     const { isPaused, receiving } = this
     if (receiving === undefined || isPaused) return
-    if (this.chunks.length > 0) receiving.data(this.take())
+    if (this.chunks.length > 0) this.take(receiving.data)
     if (this.isPaused || this.receiving === undefined || (this.broken === undefined && !this.isOver)) return
     this.receiving = undefined
     if (this.broken === undefined) receiving.end()
@@ -169,22 +169,22 @@ class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlo
     if (this.receiving !== undefined) return this.passOn()
     const { reader } = this
     this.reader = undefined
-    if (this.chunks.length > 0) reader?.resolve(this.take())
+    if (this.chunks.length > 0) this.take((chunk) => reader?.resolve(chunk))
     else if (this.broken === undefined) reader?.resolve(undefined)
     else reader?.reject(this.broken.error)
   }
 
-  private take(): Uint8Array {
+  private take(give: (chunk: Uint8Array) => void): void {
     const { chunks, unread } = this
     this.chunks = []
     this.unread = 0
-    // More may arrive during this call.
+    give(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+    // More may arrive during this call, and the end, so what arrived before must have been given.
     if (unread > maxUnread && !this.isPaused) this.controller?.resume()
-    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
   }
 
   readonly read = (): Promise<Uint8Array | undefined> => {
-    if (this.chunks.length > 0) return Promise.resolve(this.take())
+    if (this.chunks.length > 0) return new Promise((resolve) => this.take(resolve))
     if (this.broken !== undefined) return Promise.reject(this.broken.error)
     if (this.isOver) return Promise.resolve(undefined)
     return new Promise((resolve, reject) => (this.reader = { resolve, reject }))
