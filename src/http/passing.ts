@@ -26,6 +26,7 @@ export class FlowSilence extends SilentStream {
 }
 
 const none: ReadonlyArray<Uint8Array> = []
+const empty = new Uint8Array(0)
 
 /** What a stream needs. It lasts as long as the stream, so it must not refer to the request. */
 export interface StreamParts<R extends ProviderResponse> {
@@ -47,8 +48,9 @@ export interface StreamParts<R extends ProviderResponse> {
 /** A stream that goes to its outlet, so that its attempt cannot fail any more. It is mutable. */
 export class PassedStream<R extends ProviderResponse> implements ChunkFlow, DrivenCall {
   private readonly parts: StreamParts<R>
-  /** What was read, and the outlet has not taken yet. */
+  /** What was read. The outlet has taken those before `next`. */
   private held: Array<Uint8Array> = []
+  private next = 0
   private isOver = false
 
   constructor(parts: StreamParts<R>) {
@@ -100,12 +102,26 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
     const { progress } = events
     let isFull = silence.silentSince === undefined
     for (const piece of pieces) held.push(piece)
-    while (held.length > 0 && (!isFull || progress.isOver)) isFull = !outlet.write(held.shift()!)
+    while (this.next < held.length && (!isFull || progress.isOver)) isFull = !outlet.write(this.taken())
     if (this.isOver) return
     if (progress.isOver) return this.concluded()
     if (!isFull) return
     body.pause()
     silence.silentSince = undefined
+  }
+
+  /** The next piece. An array of very many would move all others if it were shifted. */
+  private taken(): Uint8Array {
+    const { held, next } = this
+    const piece = held[next]!
+    held[next] = empty
+    this.next++
+    if (this.next === held.length) this.drop()
+    return piece
+  }
+
+  private drop(): void {
+    this.held.length = this.next = 0
   }
 
   readonly resume = (): void => {
@@ -134,7 +150,7 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
   private conclude(conclusion: Conclusion): void {
     const { body, close, run, silence, timer } = this.parts
     this.isOver = true
-    this.held.length = 0
+    this.drop()
     timer.remove(silence)
     body.pause()
     run(inOrder(this.settled(conclusion), close()))

@@ -197,6 +197,28 @@ describe("a call", () => {
     })
   )
 
+  it.live(
+    "passes on in linear time what is too large to be read, however small its chunks are",
+    () =>
+      Effect.gen(function* () {
+        const [chunk, chunks] = [new Uint8Array(170), 200_000]
+        let sent = 0
+        const pull = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+          if (sent++ < chunks) controller.enqueue(chunk)
+          else controller.close()
+        }
+        const { ask, idle } = yield* governed(async () => answer(new ReadableStream({ pull })))
+        const { body } = yield* Effect.promise(() => ask(url, chat()))
+        let bytes = 0
+        yield* Effect.promise(async () => {
+          for await (const piece of body!) bytes += piece.length
+        })
+        assert.strictEqual(bytes, chunks * chunk.length)
+        yield* idle
+      }),
+    5_000
+  )
+
   it.live("is not read on while a layer around the governor takes its time, and ends if its protocol throws", () =>
     Effect.gen(function* () {
       const events = [content, content, "[DONE]"].map((data) => new TextEncoder().encode(`data: ${data}\n\n`))
