@@ -50,10 +50,12 @@ export class FetchAnswer implements Outlet<FetchResponse> {
   }
 
   write(piece: Uint8Array): boolean {
-    if (this.reader === undefined) this.pieces.push(piece)
-    else this.reader.enqueue(piece)
+    const { reader } = this
     this.reader = undefined
-    return false
+    if (reader === undefined) this.pieces.push(piece)
+    else reader.enqueue(piece)
+    // A body that is read several times at once asks for more as soon as it has got one.
+    return this.reader !== undefined
   }
 
   end(): void {

@@ -219,6 +219,34 @@ describe("a call", () => {
     5_000
   )
 
+  it.live(
+    "answers several reads of its body that wait at the same time",
+    () =>
+      Effect.gen(function* () {
+        const event = Buffer.from(`data: ${content}\n\n`)
+        const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>(undefined, { highWaterMark: 9 })
+        const provider = writable.getWriter()
+        void provider.write(event)
+        const { ask, idle } = yield* governed(async () => answer(readable, 200, "text/event-stream"))
+        const { body } = yield* Effect.promise(() => ask(url, chat({ stream: true })))
+        const reader = body!.getReader()
+        yield* Effect.promise(() => reader.read())
+        const reads = [reader.read(), reader.read()]
+        for (let sent = 0; sent < 2; sent++) {
+          yield* Effect.promise(() => setImmediate())
+          void provider.write(event)
+        }
+        const read = yield* Effect.promise(() => Promise.all(reads))
+        assert.deepStrictEqual(
+          read.map(({ done }) => done),
+          [false, false]
+        )
+        yield* Effect.promise(() => reader.cancel())
+        yield* idle
+      }),
+    5_000
+  )
+
   it.live("is not read on while a layer around the governor takes its time, and ends if its protocol throws", () =>
     Effect.gen(function* () {
       const events = [content, content, "[DONE]"].map((data) => new TextEncoder().encode(`data: ${data}\n\n`))
