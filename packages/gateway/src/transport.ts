@@ -218,7 +218,12 @@ const decoded = (body: ByteSource, decoder: Duplex): Engine.BodyFlow => {
     if (error) body.cancel(error)
   })
   const chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
-  return new Engine.ReadFlow(() => chunks.next())
+  return new Engine.ReadFlow(async () => {
+    const read = await chunks.next()
+    // The compressed data may end before the response, which nothing reads any more.
+    if (read.done === true) body.cancel()
+    return read
+  })
 }
 
 const responseOf = (receiver: Receiver): UpstreamResponse => {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { subscribe, unsubscribe } from "node:diagnostics_channel"
 import type { ServerResponse } from "node:http"
 import type { Socket } from "node:net"
+import { gzipSync } from "node:zlib"
 import { until } from "../../../test/support/gateway.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 import * as Transport from "../src/transport.ts"
@@ -22,20 +23,21 @@ const connected = Effect.gen(function* () {
 const arrived = (value: () => number | undefined, least: number): Effect.Effect<unknown> =>
   until(Effect.sync(value), (now = 0) => now >= least)
 
+const transportTo = (url: string) =>
+  Transport.make({ name: "some", origin: new URL(url).origin, base: "" }, Duration.seconds(10))
+
+const request = { method: "POST", path: "/", headers: [], body: "{}" }
+
 describe("a body that was paused", () => {
   it.live("gives all of itself before its end, though the connection has buffered the rest and the end", () =>
     Effect.gen(function* () {
       const connection = yield* connected
       let response!: ServerResponse
       const upstream = yield* serve((_, answer) => void (response = answer).writeHead(200).write("first"))
-      const transport = yield* Transport.make(
-        { name: "some", origin: new URL(upstream.url).origin, base: "" },
-        Duration.seconds(10)
-      )
+      const transport = yield* transportTo(upstream.url)
       let bytes = 0
       let end: { readonly after: number } | undefined
       let resume!: () => void
-      const request = { method: "POST", path: "/", headers: [], body: "{}" }
       transport.dispatch(request, {
         began: ({ body }) => {
           resume = () => body!.resume()
@@ -67,3 +69,31 @@ describe("a body that was paused", () => {
     })
   )
 })
+
+it.live("a compressed body that ends before the response does ends the request", () =>
+  Effect.gen(function* () {
+    let isClosed = false
+    const upstream = yield* serve((_, response) => {
+      response.on("close", () => (isClosed = true)).writeHead(200, { "content-encoding": "gzip" })
+      // Zeros after the end are padding, and the response is left open.
+      response.write(Buffer.concat([gzipSync("whole"), Buffer.alloc(20)]))
+    })
+    const transport = yield* transportTo(upstream.url)
+    let text = ""
+    let isOver = false
+    transport.dispatch(request, {
+      began: ({ body }) =>
+        body!.to({
+          data: (chunk) => (text += Buffer.from(chunk).toString()),
+          end: () => (isOver = true),
+          broke: (thrown) => assert.fail(String(thrown))
+        }),
+      failed: (thrown) => assert.fail(String(thrown))
+    })
+    yield* until(
+      Effect.sync(() => isOver && isClosed),
+      (hasEnded) => hasEnded
+    )
+    assert.strictEqual(text, "whole")
+  })
+)
