@@ -145,9 +145,24 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "headers.ts",
-    code: "meter.level < 0 && meter.largest > Meter.burst(meter)",
+    code: "meter.level < 0 && level > meter.level",
     changes: [["<", "<="]],
     why: "A level is exactly 0 by accident alone, and a header that shows 0 then says nothing new."
+  },
+  {
+    file: "headers.ts",
+    code: "meter.level < 0 && level > meter.level",
+    changes: [[">", ">="]],
+    why: "Where both are equal, there is nothing to raise."
+  },
+  {
+    file: "headers.ts",
+    code: "return remaining !== undefined && remaining >= admission.charge",
+    changes: [
+      ["&&", "||"],
+      [">=", ">"]
+    ],
+    why: "Headers that show less than the charge and half a step are the verdict themselves, before anything asks this."
   },
   {
     file: "headers.ts",
@@ -178,6 +193,30 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "m.peak * phase + ((phase < 0 ?",
     changes: [["<", "<="]],
     why: "At phase 0 the area of both curves is 0."
+  },
+  {
+    file: "meter.ts",
+    code: "const isFlat = (m: Meter)",
+    changes: [[">=", ">"]],
+    why: "A shortcut: the curve of a share that is the whole limit is nowhere below the limit from phase 0 on."
+  },
+  {
+    file: "meter.ts",
+    code: "if (isFlat(m) && m.ramp === Infinity) return",
+    changes: [["isFlat(m) && m.ramp === Infinity", "false"]],
+    why: "A shortcut: the integral of a curve that is at the limit is the same."
+  },
+  {
+    file: "meter.ts",
+    code: "if (burst === undefined || shown === undefined ||",
+    changes: [["||", "&&"]],
+    why: "What headers have shown is undefined where the burst is, and only there."
+  },
+  {
+    file: "meter.ts",
+    code: "if (m.burst !== undefined && shown !== undefined) m.burst",
+    changes: [["&&", "||"]],
+    why: "What headers have shown is undefined where the burst is, and only there."
   },
   {
     file: "meter.ts",

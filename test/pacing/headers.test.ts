@@ -1,6 +1,7 @@
 /** What headers teach, to the token: the limit, the level and the share, and how long they count. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
+import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import { readings, whole } from "../support/play.ts"
@@ -114,6 +115,23 @@ describe("a limit that headers name", () => {
     assert.isUndefined(pool.opening)
   })
 
+  it("in an answer does not end the opening, because no header says how many calls may be in flight", () => {
+    const waitAfter = (observe: (pool: Law.Pacer, admission: Law.Admission) => void): number => {
+      const pool = poolOf(Law, {})
+      observe(pool, Law.take(pool, whole(100), 0))
+      return wait(Law, pool, 0, 100)
+    }
+    assert.isAbove(
+      waitAfter((pool, admission) => Law.observe(pool, admission, all(10, 50_000), 0)),
+      0
+    )
+    // What an earlier process has learned ends it.
+    assert.strictEqual(
+      waitAfter((pool) => Law.observe(pool, undefined, all(10, 50_000), 0)),
+      0
+    )
+  })
+
   it("gives a stated share its part of the rate, the burst and the largest call", () => {
     for (const [remaining, most] of [
       [100_000, 300_000],
@@ -160,6 +178,31 @@ describe("what headers say is left", () => {
     assert.closeTo(meterOf(pool).level, 110_000, 1e-6)
   })
 
+  /** A rejection taught that the bucket, of which headers showed 30,000, holds 60,000. Its level is thought to be 50,000. */
+  const widened = (limits?: Limits.Limits): Law.Pacer => {
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 30_000), 0)
+    const meter = meterOf(pool)
+    Meter.widen(meter, 60_000)
+    if (limits !== undefined) Law.resize(pool, Rules.resolve(limits), Rules.shares(limits), 0)
+    Object.assign(meter, { level: 50_000, most: 30_000 })
+    return pool
+  }
+  /** The level and the burst after a header. */
+  const afterHeader = (pool: Law.Pacer, remaining: number): ReadonlyArray<number> => {
+    Law.observe(pool, Law.take(pool, whole(0), 0), readings(undefined, remaining), 0)
+    return [meterOf(pool).level, Meter.burst(meterOf(pool))]
+  }
+
+  it("of a bucket that may be full corrects what a rejection taught that it holds", () => {
+    assert.deepStrictEqual(afterHeader(widened(), 28_000), [28_000, 60_000 - 22_000])
+    assert.deepStrictEqual(afterHeader(widened(), 27_000), [27_000, 60_000], "others may have taken the rest")
+  })
+
+  it("changes no burst that the user states", () => {
+    assert.deepStrictEqual(afterHeader(widened(stated), 28_000), [28_000, 1_000_000])
+  })
+
   it("changes nothing if it is what we expect", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
     const before = Law.take(pool, whole(1_000), 0)
@@ -168,6 +211,27 @@ describe("what headers say is left", () => {
     Law.observe(pool, admission, readings(undefined, 8_000), 0)
     Law.settle(pool, before, whole(0), 0)
     assert.strictEqual(meterOf(pool).level, level + 1_000)
+  })
+
+  it("of output applies at once if it is less than our own level", () => {
+    const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
+    const admission = Law.take(pool, { requests: 1, inputTokens: 0, outputTokens: 1_000, tokens: 0 }, 0)
+    Law.observe(pool, admission, { outputTokens: { limit: 1, remaining: 2_000, roundedTo: 1 } }, 0)
+    assert.strictEqual(meterOf(pool, "outputTokens").level, 2_000)
+  })
+
+  it("may be a debt if it is nothing after a call that was larger than the bucket", () => {
+    /** The level after a header that nothing is left, in which others have used nothing. */
+    const levelAfter = (level: number, largest: number): number => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+      const admission = Law.take(pool, whole(0), 0)
+      Object.assign(meterOf(pool), { level, largest })
+      Law.observe(pool, admission, readings(undefined, 0), 0)
+      return meterOf(pool).level
+    }
+    assert.strictEqual(levelAfter(-5_000, 15_000), -5_000)
+    assert.strictEqual(levelAfter(-5_000, 10_000), 0, "no call of ours can have left a debt")
+    assert.strictEqual(levelAfter(5_000, 15_000), 0, "we know of no debt")
   })
 
   it("of output is never below our own level because of calls in flight", () => {
@@ -240,6 +304,19 @@ describe("the share that headers measure", () => {
     const emptier = { left: 90_000, most: 100_000 }
     assert.closeTo(after(emptier, emptier), gets(1.5, gets(0)), 1e-9)
     assert.strictEqual(after({ ...full, most: 0 }), 10, "fuller than ever")
+  })
+
+  it("counts as the whole limit in its average while the bucket is full", () => {
+    const averageAfter = (remaining: number): number => {
+      const pool = poolOf(Law, stated)
+      const header = { at: 0, remaining: remaining - 4_000, sum: 0 }
+      Object.assign(meterOf(pool), { header, lasting: 4, mean: 100, most: 100_000 })
+      Law.observe(pool, Law.take(pool, whole(0), 2_000), readings(10, remaining), 2_000)
+      return meterOf(pool).lasting!
+    }
+    const weight = 1 - Math.exp(-2 / 60)
+    assert.closeTo(averageAfter(100_000), 4 + weight * (10 - 4), 1e-9)
+    assert.closeTo(averageAfter(50_000), 4 + weight * (2 - 4), 1e-9)
   })
 
   it("is measured if the bucket never showed room for more than three calls", () => {

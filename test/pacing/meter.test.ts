@@ -141,6 +141,26 @@ describe("meter", () => {
     assert.deepStrictEqual([meter.burst, meter.limit], [undefined, Infinity])
   })
 
+  it("holds nothing back once the limit is forgotten that was all of its share", () => {
+    const meter = Meter.make("tokens", 0, 1, 1_000)
+    meter.mean = 100
+    // Soon after a cut, below the limit.
+    Meter.restart(meter, 1, -1)
+    Meter.forget(meter)
+    assert.strictEqual(Meter.rate(meter), Infinity)
+    assert.strictEqual(Meter.wait(meter, 1e9, Infinity), 0)
+  })
+
+  it("says what the bucket lacks to be full, which is nothing while its limit is unknown", () => {
+    const meter = Meter.make("tokens", 0, 1, 1_000)
+    Meter.take(meter, 600, 1)
+    assert.deepStrictEqual([Meter.missing(meter, 0), Meter.missing(meter, 200)], [600, 400])
+    assert.strictEqual(Meter.missing(meter, 5_000), 0)
+    const unknown = Meter.make("tokens", 0)
+    Meter.take(unknown, 600, 1)
+    assert.strictEqual(Meter.missing(unknown, 200), 0)
+  })
+
   it("counts usage as delivered", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     Meter.take(meter, 600, 1)
@@ -156,6 +176,20 @@ describe("meter", () => {
     assert.closeTo(Meter.wait(meter, 1_000, 0), 1_000 / 0.3, 1e-6, "headers measure the share")
     Object.assign(meter, { ramp: 0.1, rampAt: 0, mean: 5_000 })
     assert.closeTo(Meter.wait(meter, 1_000, Infinity), 10_000, 1e-6, "the provider bounds growth")
+  })
+
+  it("waits for the growth that the provider allows, even if its share is the whole limit", () => {
+    const meter = Meter.make("tokens", 0, 1, 100_000)
+    Object.assign(meter, { ramp: 0.1, mean: 5_000, level: 0 })
+    assert.closeTo(Meter.wait(meter, 1_000, Infinity), 10_000, 1e-6)
+  })
+
+  it("is refilled by no more than its limit, however long it has grown", () => {
+    const meter = measured(0.9)
+    meter.level = -1e6
+    Meter.advance(meter, 60_000, Infinity)
+    assert.isAtMost(meter.level, -1e6 + 60_000)
+    assert.isAtLeast(meter.level, -1e6 + 0.9 * 60_000)
   })
 
   it("grows while it is at most half full", () => {
@@ -451,5 +485,50 @@ describe("meter", () => {
     meter.level = 0
     for (const now of [10_000, 10_001, 10_002]) Meter.advance(meter, now, Infinity)
     assert.strictEqual(Meter.wait(meter, 5_000, Infinity), 0)
+  })
+})
+
+describe("a bucket that holds more than headers have shown", () => {
+  /** Headers showed a burst of 1,000. */
+  const shown = (reserve = 0): Meter.Meter => ({ ...Meter.make("tokens", 0, 1, 1_000), reserve })
+
+  it("holds the charge that was rejected and the reserve, but at most three times what headers have shown", () => {
+    const meter = shown(50)
+    Meter.widen(meter, 1_500)
+    assert.deepStrictEqual([Meter.burst(meter), Meter.shownBurst(meter)], [1_550, 1_000])
+    // The reserve has grown since the first rejection.
+    meter.reserve = 100
+    Meter.widen(meter, 1_500)
+    assert.strictEqual(Meter.burst(meter), 1_600)
+    Meter.widen(meter, 10_000)
+    assert.deepStrictEqual([Meter.burst(meter), Meter.shownBurst(meter)], [3_000, 1_000])
+    meter.most = 1_200
+    Meter.widen(meter, 10_000)
+    assert.deepStrictEqual([Meter.burst(meter), Meter.shownBurst(meter)], [3_600, 1_200])
+  })
+
+  it("is not learned from a charge that fits into what headers have shown", () => {
+    const meter = shown(50)
+    for (const charge of [500, 1_000]) Meter.widen(meter, charge)
+    assert.deepStrictEqual(meter, shown(50))
+  })
+
+  it("holds less if headers deny it, but never less than they have shown", () => {
+    const meter = shown()
+    Meter.narrow(meter, 200)
+    assert.strictEqual(Meter.burst(meter), 1_000)
+    Meter.widen(meter, 2_000)
+    Meter.narrow(meter, 200)
+    assert.strictEqual(Meter.burst(meter), 1_800)
+    meter.most = 1_200
+    Meter.narrow(meter, 5_000)
+    assert.strictEqual(Meter.burst(meter), 1_200)
+  })
+
+  it("is not found while headers have shown nothing", () => {
+    const meter = Meter.make("tokens", 0, 1)
+    Meter.widen(meter, 50_000)
+    Meter.narrow(meter, 100)
+    assert.deepStrictEqual(meter, Meter.make("tokens", 0, 1))
   })
 })
