@@ -45,6 +45,17 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Where nothing is given back, the cells stay as they are."
   },
   {
+    file: "cap.ts",
+    code: "if (kept < since || (room > 0",
+    changes: [
+      ["kept < since || (room > 0 && since < highs.length)", "true"],
+      ["&&", "||"],
+      ["<", "<="],
+      [">", ">="]
+    ],
+    why: "Levels that stay as they are need not be copied."
+  },
+  {
     file: "gate.ts",
     code: "isProbing(gate) ? {",
     changes: [["isProbing(gate)", "true"]],
@@ -75,6 +86,12 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "No two levels have the same priority."
   },
   {
+    file: "fairQueue.ts",
+    code: "a.start === b.start && a.rank < b.rank",
+    changes: [["<", "<="]],
+    why: "No two flows have the same rank."
+  },
+  {
     file: "window.ts",
     code: "if (now < dueAt) return",
     changes: [["dueAt === w.dueAt", "false"]],
@@ -82,9 +99,45 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "window.ts",
+    code: "return high === w.high && refutedAt === w.refutedAt",
+    changes: [["high === w.high && refutedAt === w.refutedAt", "false"]],
+    why: "A window in which nothing changes need not be copied."
+  },
+  {
+    file: "window.ts",
+    code: "burst === undefined || call.at >= burst.knownAt",
+    changes: [[">=", ">"]],
+    why: "A call that was sent at the very time at which a rejection became known may have been sent before or after it."
+  },
+  {
+    file: "window.ts",
+    code: "if (call.number > burst.first)",
+    changes: [[">", ">="]],
+    why: "No call is rejected twice."
+  },
+  {
+    file: "window.ts",
     code: "const isAlarm = test.score >= (call.inFlight",
     changes: [[">=", ">"]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "window.ts",
+    code: "return burst.times * Math.log(worthActing / p)",
+    changes: [[">=", ">"]],
+    why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "window.ts",
+    code: "size <= claimed && burst !== undefined && call.number > burst.first",
+    changes: [[">", ">="]],
+    why: "No call is both rejected and accepted."
+  },
+  {
+    file: "window.ts",
+    code: "now >= (w.retryAt ?? Infinity)",
+    changes: [["w.retryAt ?? Infinity", "w.retryAt"]],
+    why: "Comparisons with an undefined time are false."
   },
   {
     file: "rejections.ts",
@@ -136,6 +189,30 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "meter.phase > (found?.phase ?? -Infinity)",
     changes: [[">", ">="]],
     why: "If two meters have the same phase, either is the furthest."
+  },
+  {
+    file: "rates.ts",
+    code: "return meter.phase > safePhase && meter.phase <= 0",
+    changes: [[">", ">="]],
+    why: "A phase is exactly at the lower end of this range by accident alone."
+  },
+  {
+    file: "ends.ts",
+    code: "if (window.size < Infinity && Window.refutes",
+    changes: [["<", "<="]],
+    why: "Where no limit is claimed, nothing refutes it."
+  },
+  {
+    file: "ends.ts",
+    code: "for (let i = 0; i < meters.length; i++)",
+    changes: [["<", "<="]],
+    why: "No call was charged to a meter that does not exist."
+  },
+  {
+    file: "status.ts",
+    code: "header === undefined || fence > header.at",
+    changes: [[">", ">="]],
+    why: "Of two measurements at the same time, either may be named."
   },
   {
     file: "headers.ts",

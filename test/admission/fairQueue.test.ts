@@ -600,6 +600,45 @@ describe("fairQueue", () => {
     }
   })
 
+  it("counts an agent as coming back once for each last entry that was served", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a"))
+    serve(queue)
+    const again = call("a")
+    queue.push(again)
+    const { returning } = queue
+    assert.isAbove(returning, 0)
+    // An entry that is given up was not served.
+    queue.remove(again)
+    queue.push(call("a"))
+    assert.strictEqual(queue.returning, returning)
+  })
+
+  it("notes for an entry that is served the weight of all agents that waited then, at any priority", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a"))
+    queue.push(call("a"))
+    queue.push(call("b", 1, { weight: 3 }))
+    queue.push(call("c", 1, { weight: 0.5, priority: -1 }))
+    assert.deepStrictEqual(
+      Array.from({ length: 4 }, () => serve(queue)!.among),
+      [4.5, 4.5, 1.5, 0.5]
+    )
+  })
+
+  it("predicts that a newcomer is served before those that come back to the same tag after it", () => {
+    const queue = new FairQueue<Call>()
+    queue.push(call("a", 2))
+    for (let i = 0; i < 4; i++) queue.push(call("b", 1))
+    serve(queue)
+    // Both continue at 2: the newcomer at once, and the other one after two calls.
+    const before = [...queue.inOrder({ agent: "a", priority: 0, first: false })]
+    const newcomer = call("a", 2)
+    queue.push(newcomer)
+    assert.deepStrictEqual(before, servedBefore(queue, newcomer))
+    assert.lengthOf(before, 2)
+  })
+
   it("learns which fraction of the agents comes back, and expects them", () => {
     for (const part of [0, 1]) {
       const queue = new FairQueue<Call>()

@@ -177,6 +177,18 @@ describe("a call is sent below the measured share", () => {
     }
     assert.deepStrictEqual([isSafe(-0.5, -0.2), isSafe(-0.5, 0.5), isSafe(0.5, -0.5)], [true, false, false])
   })
+
+  it("if nothing is measured only where no limit is known, and the number in flight holds calls back", () => {
+    const isSafe = (limits: Limits.Limits, size: number): boolean => {
+      const pool = poolOf(Law, limits)
+      pool.window = { ...pool.window, size }
+      return Law.take(pool, whole(1), 0).isSafe
+    }
+    assert.deepStrictEqual(
+      [isSafe({}, 5), isSafe({}, Infinity), isSafe(stated, 5), isSafe(stated, Infinity)],
+      [true, false, false, false]
+    )
+  })
 })
 
 describe("the threshold of an alarm", () => {

@@ -90,6 +90,35 @@ describe("the opening", () => {
   })
 })
 
+describe("the rounds of the opening", () => {
+  it("have twice as many calls as the one before up to 16, and then a quarter more", () => {
+    const pool = poolOf(Law, {})
+    const sizes = new Set<number>()
+    let now = 0
+    while (sizes.size < 8) {
+      now = send(Law, pool, now, 10).at
+      sizes.add(pool.opening!.allowed)
+    }
+    assert.deepStrictEqual([...sizes], [1, 2, 4, 8, 16, 20, 25, 31.25])
+  })
+
+  it("end once headers have named the limits and a round is not filled, unless a pause has kept it from being filled", () => {
+    const endsAfter = (calls: number, isNamed: boolean, pausedUntil: number): boolean => {
+      const pool = poolOf(Law, {})
+      pool.opening = { at: 1_000, since: 0, last: 2, allowed: 4, isNamed }
+      for (let i = 0; i < calls; i++) Law.take(pool, whole(10), 1_000)
+      Law.pause(pool, "rateLimit", pausedUntil)
+      assert.strictEqual(wait(Law, pool, 2_000, 10), 0)
+      return pool.opening === undefined
+    }
+    assert.isTrue(endsAfter(3, true, -Infinity))
+    assert.isFalse(endsAfter(4, true, -Infinity), "it is filled")
+    assert.isFalse(endsAfter(3, false, -Infinity), "no limit is known")
+    assert.isFalse(endsAfter(3, true, 1_001), "calls were held back")
+    assert.isTrue(endsAfter(3, true, 1_000), "the pause was over when the round began")
+  })
+})
+
 describe("a window of calls in flight", () => {
   it("does not grow unless it is full", () => {
     const pool = poolOf(Law, stated)

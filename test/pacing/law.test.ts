@@ -519,13 +519,17 @@ describe("law", () => {
     const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
     for (let i = 0; i < 3; i++) Law.keep(whole, Law.take(whole, charge, 0))
     whole.safe = 2
+    whole.refused = 5
     whole.window = { ...whole.window, crowded: 3 }
     whole.block = { ...whole.block, before: 1 }
     const admission = Law.take(part, charge, 0)
     Law.adopt(whole, admission)
     assert.deepStrictEqual([whole.inFlight, whole.sent], [1, 4])
-    const { crowded, earlier, number, safe } = admission
-    assert.deepStrictEqual({ crowded, earlier, number, safe }, { crowded: 3, earlier: 1, number: 4, safe: 2 })
+    const { crowded, earlier, number, refused, safe } = admission
+    assert.deepStrictEqual(
+      { crowded, earlier, number, refused, safe },
+      { crowded: 3, earlier: 1, number: 4, refused: 5, safe: 2 }
+    )
     const meter = meterOf(whole, "outputTokens")!
     assert.strictEqual(meter.held, 500)
     assert.deepStrictEqual(admission.sums.slice(0, 2), [1_500, 0])

@@ -228,6 +228,40 @@ describe("a pool that is closed and opened again", () => {
     }
   })
 
+  it("leaves nothing to remember if nothing was used and nothing was learned", () => {
+    const nothing = { at: 1_000, until: 1_000, memory: undefined, levels: {}, used: {} }
+    for (const limits of kinds) assert.deepStrictEqual(Memory.rest(poolOf(Law, limits), 1_000), nothing)
+  })
+
+  it("waits for the provider's bucket if headers showed it empty, though the user's limit is full", () => {
+    const pool = poolOf(Law, stated)
+    const admission = send(Law, pool, 0, 100)
+    Law.observe(pool, admission, readings(10, 2_000), 100)
+    answer(Law, pool, admission, 100)
+    const rest = Memory.rest(pool, 100)
+    assert.isUndefined(rest.memory, "the limit is the user's own")
+    const back = poolOf(Law, stated, 200)
+    Memory.resume(back, rest, 200)
+    assert.strictEqual(waitOfCap(back, 10_000, 200), 0)
+    assert.isAbove(waitOf(pool, 10_000, 200), 500)
+    assert.closeTo(waitOf(back, 10_000, 200), waitOf(pool, 10_000, 200), 1e-6)
+  })
+
+  it("counts the calls before as one, which ended long ago and is not of the opening", () => {
+    const back = poolOf(Law, {}, 100)
+    Memory.resume(back, Memory.rest(poolOf(Law, {}), 0), 100)
+    const { earlier, number } = send(Law, back, 100)
+    assert.deepStrictEqual({ earlier, number }, { earlier: 1, number: 2 })
+    const fresh = poolOf(Law, {}, 100)
+    for (const pool of [fresh, fresh, back]) send(Law, pool, 100)
+    const { since, ...opening } = back.opening!
+    assert.deepStrictEqual({ ...opening, since: since - 1 }, fresh.opening)
+    assert.isUndefined(poolOf(Law, stated).opening)
+    const known = poolOf(Law, stated, 100)
+    Memory.resume(known, Memory.rest(poolOf(Law, stated), 0), 100)
+    assert.isUndefined(known.opening, "with known limits it has none")
+  })
+
   it("is not full under other limits that it is given", () => {
     const pool = poolOf(Law, stated)
     const admission = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)

@@ -147,6 +147,179 @@ describe("window", () => {
     assert.isTrue(window.size === Infinity || window.size >= 2)
   })
 
+  describe("explains rejections", () => {
+    /** A window that accepted up to `high`, and then rejected calls, one after the other, that found so many. */
+    const after = (high: number, ...found: ReadonlyArray<number>): Window.Window => {
+      let window = Window.accepted(Window.make(), high, 0)
+      for (const [i, others] of found.entries()) {
+        const call = { at: 100 * i, number: i + 1, inFlight: others + 1, refused: i }
+        window = Window.noted(window, call, i, 100 * i + 50)
+      }
+      return window
+    }
+
+    it("that found as many in flight as were ever accepted, or up to the slack fewer, and at least two", () => {
+      for (const [high, found, slack, expected] of [
+        [10, 10, 0, true],
+        [10, 9, 0, false],
+        [10, 9, 1, true],
+        [10, 8, 1, false],
+        [0, 2, 0, true],
+        [0, 1, 0, false]
+      ] as const) {
+        const window = after(high, found, found, found)
+        assert.strictEqual(Window.explains(window, { slack }), expected, `${found} of ${high}, less ${slack}`)
+      }
+    })
+
+    it("after three of them in a row that found the same number, or as many as are asked for", () => {
+      assert.isFalse(Window.explains(after(5, 5, 5)))
+      assert.isTrue(Window.explains(after(5, 5, 5), { times: 2 }))
+      assert.isTrue(Window.explains(after(5, 5, 5, 5)))
+      assert.isFalse(Window.explains(after(5, 5, 5, 6)))
+      assert.isFalse(Window.explains(after(5, 5, 6, 6)))
+      assert.isTrue(Window.explains(after(5, 5, 6, 6, 6)))
+    })
+
+    it("never while it is refuted, until a call is accepted that was sent later", () => {
+      const refuted = { ...after(5, 5, 5, 5), refutedAt: 1_000 }
+      for (const inFlight of [undefined, 5]) {
+        const explains = (sentAt: number): boolean => Window.explains(Window.accepted(refuted, inFlight, sentAt))
+        assert.deepStrictEqual([999, 1_000, 1_001].map(explains), [false, false, true])
+      }
+    })
+
+    it("densely if nearly all calls since the first were rejected, by the odds against random rejections", () => {
+      const window = after(5, 5, 5, 5, 5)
+      /** The odds that `accepted` calls between those four leave, if a part of all calls is rejected at random. */
+      const isDense = (accepted: number, random: number, score: number): boolean =>
+        Window.isDense({ ...window, burst: { ...window.burst!, first: 1 } }, 4 + accepted, random, score)
+      for (const [accepted, random] of [
+        [0, 0.02],
+        [0, 0.2],
+        [3, 0.02],
+        [3, 0.2]
+      ] as const) {
+        const odds = 4 * Math.log(0.5 / random) - accepted * Math.log((1 - random) / 0.5)
+        assert.isTrue(isDense(accepted, random, odds - 1e-6), `${accepted} accepted, ${random}`)
+        assert.isFalse(isDense(accepted, random, odds + 1e-6), `${accepted} accepted, ${random}`)
+      }
+      const most = 4 * Math.log(0.5 / 0.02)
+      assert.isFalse(isDense(0, 0, most + 1e-6), "of random rejections at least 2 % are assumed")
+      assert.isFalse(isDense(-2, 0.02, most + 1e-6), "calls that were sent later accept nothing")
+      assert.isTrue(isDense(-2, 0.02, most - 1e-6))
+      assert.isFalse(Window.isDense(Window.make(), 10, 0.02, 0), "nothing was rejected")
+    })
+  })
+
+  describe("that was claimed", () => {
+    const burst = (found: number): Window.Burst => ({ knownAt: 0, refused: 0, times: 3, first: 7, found })
+
+    it("holds as many calls as the last rejections found, at least two, and grows after the time of a verdict", () => {
+      for (const [found, size] of [
+        [5, 5],
+        [1, 2]
+      ] as const) {
+        const window = Window.claim({ ...Window.make(), burst: burst(found) }, 1_000, 100)
+        assert.deepStrictEqual([window.size, Window.growsAt(window)], [size, 1_100])
+      }
+    })
+
+    it("is refuted by a call that was sent after a rejected one and found more than half as many again, and two, in flight", () => {
+      const call = { at: 0, number: 8, inFlight: 19, refused: 0 }
+      const claimed = { ...Window.make(), burst: burst(10), claimed: 10, size: 10 }
+      assert.isTrue(Window.refutes(claimed, call, 0))
+      assert.isFalse(Window.refutes(claimed, { ...call, inFlight: 18 }, 0), "too few in flight")
+      assert.isFalse(Window.refutes(claimed, call, 1), "one of those had been refused")
+      assert.isFalse(Window.refutes(claimed, { ...call, number: 6 }, 0), "sent before")
+      assert.isFalse(Window.refutes({ ...claimed, size: 11 }, call, 0), "it has grown")
+      assert.isFalse(Window.refutes({ ...claimed, burst: undefined }, call, 0), "nothing was rejected")
+    })
+
+    it("is attempted to exceed by calls beyond its size before, until their verdicts are known", () => {
+      const growing = { ...Window.make(), size: 12, sure: 10, dueAt: 1_000 }
+      assert.isTrue(Window.isAttempt(growing, 11, 999))
+      assert.isFalse(Window.isAttempt(growing, 10, 999))
+      assert.isFalse(Window.isAttempt(growing, 11, 1_000))
+      assert.isTrue(Window.isAttempt({ ...growing, dueAt: undefined }, 11, 1_000))
+      assert.isFalse(Window.isAttempt({ ...growing, sure: undefined }, 11, 999))
+    })
+
+    it("grows at the time at which it says that it will", () => {
+      const window = { ...Window.make(), size: 10, need: 10, retryAt: 1_000 }
+      const at = Window.growsAt(window)
+      assert.deepStrictEqual([Window.grow(window, at - 1, 100).size, Window.grow(window, at, 100).size], [10, 11])
+    })
+
+    it("is refuted once clearly more calls in flight were accepted, by more than two and an eighth", () => {
+      /** When it was refuted, if it grows at 1 s because so many were accepted. */
+      const refutedAt = (claimed: number, size: number, before?: number): number | undefined =>
+        Window.grow({ ...Window.make(), claimed, size, retryAt: 1_000, refutedAt: before }, 1_000, 100).refutedAt
+      assert.deepStrictEqual([refutedAt(10, 12), refutedAt(10, 13)], [undefined, 1_000])
+      assert.deepStrictEqual([refutedAt(40, 45), refutedAt(40, 46)], [undefined, 1_000])
+      assert.deepStrictEqual([refutedAt(10, 12, 500), refutedAt(10, 13, 500)], [500, 500], "it stays refuted")
+    })
+
+    it("can be held at the size that is known to be accepted", () => {
+      for (const sure of [undefined, 10]) {
+        const held = Window.held({ ...Window.make(), size: 12, sure, full: 100, retryAt: 1_000, dueAt: 1_000 })
+        assert.deepStrictEqual([held.size, Window.growsAt(held)], [sure ?? 12, Infinity])
+      }
+    })
+
+    it("shrinks after fewer rejections of calls that find it full than of calls that nearly fill it", () => {
+      const rejections = (inFlight: number): number => {
+        let window: Window.Window = { ...Window.make(), high: 20, size: 20 }
+        let count = 0
+        for (; window.size === 20; count++) {
+          window = Window.sent(window, inFlight)
+          window = Window.rejected(
+            window,
+            { inFlight, crowded: window.crowded },
+            { random: 0.02, score: 5, pending: 1 }
+          )
+        }
+        return count
+      }
+      assert.isBelow(rejections(20), rejections(19))
+    })
+
+    /** The window, the calls and the time that it needs to grow again, after an attempt was rejected at 1 s. */
+    const attempted = (window: Partial<Window.Window>) => {
+      const growing = { ...Window.make(), size: 11, sure: 10, need: 10, pause: 100, ...window }
+      const { need, pause, retryAt, size, sure } = Window.attempted(growing, 1_000, 100)
+      return { need, pause, wait: retryAt! - 1_000, size, sure }
+    }
+
+    it("is as large as before after a failed attempt, and needs twice the calls or four times the pause for the next", () => {
+      for (const found of [undefined, burst(10), burst(3)]) {
+        const next = { size: 10, sure: undefined, need: 20, pause: 400, wait: 400 }
+        assert.deepStrictEqual(attempted({ burst: found }), next)
+        assert.deepStrictEqual(attempted({ burst: found, need: 0 }), next)
+      }
+      const longest = { size: 10, sure: undefined, need: 80, pause: 600_000, wait: 600_000 }
+      assert.deepStrictEqual(attempted({ need: 80, pause: 200_000 }), longest)
+    })
+
+    it("keeps what an attempt of several calls found accepted, and tries the next one soon", () => {
+      const several = { size: 14, burst: burst(12), need: 40, pause: 10_000, missed: 1 }
+      assert.deepStrictEqual(attempted(several), { size: 12, sure: undefined, need: 10, pause: 100, wait: 100 })
+    })
+
+    it("waits for the verdicts of an attempt again after any rejection meanwhile", () => {
+      const rates = { random: 0.02, score: 5, pending: 1 }
+      const growing = { ...Window.make(), high: 10, size: 12, sure: 10, dueAt: 1_000 }
+      const few = { inFlight: 3, crowded: 0 }
+      assert.strictEqual(Window.growsAt(Window.rejected(growing, few, rates)), Infinity)
+      const full = { ...growing, sure: undefined, need: 1, full: 5 }
+      assert.strictEqual(
+        Window.growsAt(Window.rejected(full, few, rates)),
+        1_000,
+        "without one, few in flight say nothing"
+      )
+    })
+  })
+
   describe("that was found", () => {
     const rates = { random: 0.001, score: 5, pending: 1 }
     const rejectedAt = (window: Window.Window, inFlight: number): void => {
@@ -214,6 +387,7 @@ describe("window", () => {
       assert.strictEqual(on.grow(window, 0, 100), 100)
       rejectedAt(window, 19)
       assert.strictEqual(on.grow(window, 100, 100), Infinity)
+      assert.strictEqual(window.size, 19)
       fill(window, 3)
       assert.strictEqual(on.grow(window, 200, 100), 300)
     })
@@ -295,6 +469,16 @@ describe("window", () => {
 })
 
 describe("a limit of calls in flight", () => {
+  it("is at least the number in flight that an accepted call found, unless calls were refused meanwhile", () => {
+    for (const refused of [0, 1]) {
+      const pool = poolOf(Law, {})
+      const calls = Array.from({ length: 12 }, () => Law.take(pool, whole(100), 0))
+      for (const call of calls.slice(0, refused)) Law.release(pool, call, {}, 10)
+      Law.accept(pool, calls.at(-1)!)
+      assert.strictEqual(pool.window.high, refused === 0 ? 12 : 0)
+    }
+  })
+
   it("is counted without calls that are already rejected, in whatever order that becomes known", () => {
     // Regression: a limit of 10 was taken for one of 20 and more, because rejected calls counted until they were known.
     const orders = [
