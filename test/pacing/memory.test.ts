@@ -262,6 +262,14 @@ describe("a pool that is closed and opened again", () => {
     assert.isUndefined(known.opening, "with known limits it has none")
   })
 
+  it("has used as much of its quota if it is opened again under another one", () => {
+    const pool = poolOf(Law, { tokens: { total: 400 } })
+    answer(Law, pool, send(Law, pool, 0, 300), 100)
+    const back = poolOf(Law, { tokens: { total: 1_000 } }, 200)
+    Memory.resume(back, Memory.rest(pool, 100), 200)
+    assert.deepStrictEqual([waitOfCap(back, 700, 200), waitOfCap(back, 701, 200)], [0, Infinity])
+  })
+
   it("is not full under other limits that it is given", () => {
     const pool = poolOf(Law, stated)
     const admission = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)
