@@ -303,6 +303,15 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "meter.ts",
+    code: "if (m.peak < Infinity) {",
+    changes: [
+      ["<", "<="],
+      ["m.peak < Infinity", "true"]
+    ],
+    why: "A bucket of an unknown limit is full, and its phase counts only from the next restart on."
+  },
+  {
+    file: "meter.ts",
     code: "while (long - short >",
     changes: [[">", ">="]],
     why: "One step more or less of a bisection that ends within half a millisecond."

@@ -110,7 +110,6 @@ const learnLevel = (
   now: number
 ): void => {
   const given = givenAt(pacer, meter, admission)
-  const { header } = meter
   if (given === undefined || meter.peak === Infinity || now < pacer.distrustUntil || isOld(meter, admission)) return
   meter.most = Math.max(meter.most ?? 0, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : admission.charge[meter.dimension])
@@ -119,8 +118,7 @@ const learnLevel = (
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
   else if (shown > 0 || !hidesDebt(meter, level))
     learnLevelAt(meter, admission.at, level, remaining > nearlyFull * meter.most)
-  if (header === undefined) meter.header = { at: admission.at, remaining, sum }
-  else learnSlope(pacer, meter, header, { at: admission.at, remaining, sum }, roundedTo)
+  learnSlope(pacer, meter, { at: admission.at, remaining, sum }, roundedTo)
 }
 
 /** Whether a bucket that shows nothing left, which suggests this level, may be in debt after a call that was larger than the bucket. */
@@ -167,13 +165,11 @@ const nearlyFull = 0.9
 const minShown = 3
 
 /** Measures the share: our part of the refill is what the bucket gained between two headers, plus what we took meanwhile. */
-const learnSlope = (
-  pacer: Pacer,
-  meter: Meter.Meter,
-  from: Meter.Reference,
-  to: Meter.Reference,
-  roundedTo: number
-): void => {
+const learnSlope = (pacer: Pacer, meter: Meter.Meter, to: Meter.Reference, roundedTo: number): void => {
+  // Without a limit, nothing says how much of the refill a full bucket loses.
+  if (meter.limit === Infinity) return
+  const from = meter.header
+  if (from === undefined) return void (meter.header = to)
   const rate = Meter.rate(meter)
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return

@@ -344,10 +344,11 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
-/** Forgets the limit. A measured share stays. */
+/** Forgets the limit. A measured share stays; without one, the bucket is full, as that of a new pool, because nothing refills it. */
 export const forget = (m: Meter): void => {
   m.burst = m.shown = undefined
   setLimit(m, Infinity)
+  if (m.peak === Infinity) m.level = Infinity
 }
 
 /** One call per longest period: at a rate of 0, no call would find a better one. */

@@ -115,6 +115,17 @@ describe("the share", () => {
   })
 })
 
+describe("a limit that the user has removed", () => {
+  it("leaves no debt of the calls that were sent without it", () => {
+    // Regression: nothing refilled the bucket, so the next exhaustion held all calls back for what was sent since.
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+    Law.resize(pool, {}, {}, flow(Law, pool, 0, 20_000, 0.5))
+    const now = flow(Law, pool, 20_000, 600_000, 0.5)
+    empty(pool, Law.take(pool, whole(1_000), now), now + 50)
+    assert.isAtMost(wait(Law, pool, now + 50), 1_000)
+  })
+})
+
 describe("a call that was sent before", () => {
   it("an exhaustion, or in its millisecond, says nothing new about the bucket when it is rejected", () => {
     const pool = poolOf(Law, stated)

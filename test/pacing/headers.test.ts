@@ -5,7 +5,7 @@ import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import { readings, whole } from "../support/play.ts"
-import { flow, poolOf, reject, send, wait } from "../support/rules.ts"
+import { answer, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
 /** 10 tokens per millisecond, and a bucket that is never full in these tests. */
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
@@ -323,6 +323,24 @@ describe("the share that headers measure", () => {
     const small = { mean: 1_000, gained: 3_000, millis: 4_000 }
     assert.closeTo(after({ ...small, from: 3_000, most: 3_000 }), gets(3 / 4), 1e-9)
     assert.strictEqual(after({ ...small, from: 3_001, most: 3_001 }), 10)
+  })
+
+  it("is not measured while no limit is known: it stays what was delivered, and grows", () => {
+    // Regression: the first measurement ended all pacing, and the average became NaN.
+    const pool = poolOf(Law, {})
+    let now = flow(Law, pool, 0, 20_000, 0.5)
+    const says = { readings: readings(undefined, 0) }
+    assert.strictEqual(reject(Law, pool, send(Law, pool, now), now, says), "exhausted")
+    const meter = meterOf(pool)
+    for (let i = 0; i < 30; i++) {
+      const admission = send(Law, pool, now)
+      now = admission.at + 200
+      Law.observe(pool, admission, readings(undefined, 500), now)
+      answer(Law, pool, admission, now)
+    }
+    assert.isBelow(Meter.rate(meter), 10)
+    assert.isUndefined(meter.lasting)
+    assert.isAbove(Meter.rate(meter), meter.peak)
   })
 
   it("is measured anew under a smaller limit", () => {

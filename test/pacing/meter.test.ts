@@ -136,9 +136,10 @@ describe("meter", () => {
 
   it("keeps its measured share when its limit is forgotten, but not its burst", () => {
     const meter = measured(0.5)
+    meter.level = 100
     Meter.forget(meter)
     assert.strictEqual(Meter.rate(meter), 0.5)
-    assert.deepStrictEqual([meter.burst, meter.limit], [undefined, Infinity])
+    assert.deepStrictEqual([meter.burst, meter.limit, meter.level], [undefined, Infinity, 100])
   })
 
   it("holds nothing back once the limit is forgotten that was all of its share", () => {
