@@ -1,4 +1,5 @@
 /** How a pool or a ledger recovers when its store has lost the state, or returned to an older one. */
+import * as Cap from "../admission/cap.ts"
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -75,16 +76,19 @@ export const adopt: Kind<PoolState>["adopt"] = ({ law }, other, ahead) => {
   law.gate = { ...law.gate, until: Math.max(law.gate.until, other.law.gate.until + ahead) }
 }
 
-/** Charges what processes have spent. The debt is at most one bucket. */
+/** Charges what processes have spent, or gives back a negative amount. The debt is at most one bucket. */
 const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
-    const min = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
-    if (cap !== undefined) cap.level = Math.max(cap.level - spent[dimension], Math.min(cap.level, min))
+    if (cap === undefined) continue
+    const max = cap.rule.quota ? Infinity : Math.max(0, cap.level + cap.rule.capacity)
+    Cap.settle(cap, 0, Math.min(spent[dimension], max), cap.at)
   }
   for (const meter of law.meters) {
-    const min = -Meter.burst(meter)
-    meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, min))
+    const burst = Meter.burst(meter)
+    const min = Math.min(meter.level, -burst)
+    const max = Math.max(meter.level, burst)
+    meter.level = Math.min(max, Math.max(min, meter.level - spent[meter.dimension]))
   }
 }
 

@@ -54,6 +54,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
         ["a store is restored in a long outage in which all went alone", 350_688, true],
         ["a process that is idle does not know that a commit was stored, and others bring it back", 612_423, true],
         ["a message comes a second time, to a store that was wiped meanwhile", 372_873, true],
+        ["a call has ended that the others still count when they fill an empty store", 909_875, true],
         ["the clock of Redis is set back while it is away, and a process has left", 324_834, true],
         [
           "a call that is larger than the bucket goes before the store forgets it, and another one after that",
