@@ -539,8 +539,8 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const isAlone = sharing.whenAway === "degrade"
   const hasLost = losesOf(plan)
   const most = processes + events.filter(({ what }) => what === "start").length
-  // A call that is larger than a part is sent when the part is full.
-  const oversized = isAlone ? most * Math.max(0, sizes[1] - (minPart(plan) * burst) / most) : beyondBurst(plan)
+  // A call that is larger than a part is sent when the part is full. One share of the bucket stays free beside the parts.
+  const oversized = isAlone ? most * Math.max(0, sizes[1] - (minPart(plan) * burst) / (most + 1)) : beyondBurst(plan)
   // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a larger call.
   const forgiven = events.filter(({ what }) => losses.has(what)).length * Math.max(burst, sizes[1])
   // What processes use unseen is at most one declared burst.
