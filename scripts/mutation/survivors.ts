@@ -69,12 +69,6 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "cap.ts",
-    code: "fullAt: missing > 0 ?",
-    changes: [[">", ">="]],
-    why: "If nothing is missing, it is full now."
-  },
-  {
-    file: "cap.ts",
     code: "leaves: rule.window === undefined ?",
     changes: [["rule.window === undefined", "false"]],
     why: "Without cells nothing leaves, and the window is not looked at."
@@ -138,12 +132,6 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "now >= (w.retryAt ?? Infinity)",
     changes: [["w.retryAt ?? Infinity", "w.retryAt"]],
     why: "Comparisons with an undefined time are false."
-  },
-  {
-    file: "rejections.ts",
-    code: "if (part > max) {",
-    changes: [[">", ">="]],
-    why: "If two dimensions are used equally, either may be the empty one."
   },
   {
     file: "outage.ts",
