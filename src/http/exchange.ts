@@ -242,9 +242,8 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
 
   /** Gives the stream to the outlet, which ends the attempt. `close` ends the call, and `passed` gets the stream. */
   passOn(close: () => Effect.Effect<void> | undefined, passed: (stream: PassedStream<R>) => void): void {
-    const { abort, isUnread } = this
+    const { abort, isUnread, ready } = this
     // The exchange may stay in memory as long as the stream.
-    const { ready } = this
     this.ready = []
     const { call, outlet, planned, tools } = this.parts!
     const [reply, events, silence] = [this.reply!, this.events!, this.silences[0]!]

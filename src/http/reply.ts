@@ -94,7 +94,7 @@ export const parserOf = <R extends ProviderResponse>({ planned, response }: Atte
 // Whole answers
 // -----------------------------------------------------------------------------
 
-/** What a whole answer used and says about itself, or why it is none. "Events" are those of a stream. */
+/** What a whole answer used and says about itself, or why it failed. `"events"` if the body is a stream of events. */
 export type WholeAnswer =
   | { readonly actual: Accounting.Actual | undefined; readonly info: Answer }
   | { readonly failure: LlmErrorReason }

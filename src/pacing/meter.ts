@@ -23,10 +23,7 @@ export interface Reference {
 }
 
 /** A bucket of unknown size holds at least the refill of this time. */
-const burstMillis = 3_000
-
-/** What a bucket of unknown size holds at least, by its limit. */
-export const minBurst = (limit: number): number => burstMillis * limit
+export const burstMillis = 3_000
 
 /** A full bucket, with its limit and size if they are known. */
 export const make = (dimension: Dimension, now: number, limit = Infinity, burst?: number) => ({

@@ -51,6 +51,11 @@ export const revive: Kind<PoolState>["revive"] = ({ law }, _, committed, now) =>
 export const retracted: Kind<PoolState>["retracted"] = ({ law }, found, known) =>
   charge(law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
 
+/** Takes an amount from a bucket, or gives it back if it is negative. What a full bucket cannot hold is lost. */
+export const lower = (meter: Meter.Meter, amount: number): void => {
+  meter.level = Math.min(Math.max(meter.level, Meter.burst(meter)), meter.level - amount)
+}
+
 /** Subtracts an amount from every level, or adds it. */
 const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: number, at: number): void => {
   for (const dimension of Amounts.dimensions) {
@@ -58,10 +63,7 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: number, at: number
     const cap = law.caps[dimension]
     if (cap !== undefined && change !== 0) Cap.settle(cap, 0, change, at)
   }
-  for (const meter of law.meters) {
-    const change = sign * (amount[meter.dimension] ?? 0)
-    meter.level = Math.min(Math.max(meter.level, Meter.burst(meter)), meter.level - change)
-  }
+  for (const meter of law.meters) lower(meter, sign * (amount[meter.dimension] ?? 0))
 }
 
 /** Changes the limits. */

@@ -85,10 +85,8 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
     Cap.settle(cap, 0, Math.min(spent[dimension], max), cap.at)
   }
   for (const meter of law.meters) {
-    const burst = Meter.burst(meter)
-    const min = Math.min(meter.level, -burst)
-    const max = Math.max(meter.level, burst)
-    meter.level = Math.min(max, Math.max(min, meter.level - spent[meter.dimension]))
+    const max = Math.max(0, meter.level + Meter.burst(meter))
+    Members.lower(meter, Math.min(spent[meter.dimension], max))
   }
 }
 

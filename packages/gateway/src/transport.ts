@@ -10,16 +10,11 @@ import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { ResponseHeaders } from "./headers.ts"
-import { Engine, headerReader } from "floodgate/internal"
+import { Engine, headerReader, type Source } from "floodgate/internal"
 import type { Upstream } from "./routes.ts"
 
 /** A body that is read chunk by chunk. */
-export interface ByteSource {
-  /** The next chunk; undefined at the end. It rejects when the body breaks off. */
-  readonly read: () => Promise<Uint8Array | undefined>
-  /** Ends the body before its end. */
-  readonly cancel: (reason?: unknown) => void
-}
+export type ByteSource = Source<Uint8Array>
 
 /** An answer of an upstream to a call. */
 export interface UpstreamResponse extends Engine.ProviderResponse {
@@ -51,13 +46,13 @@ export interface Transport {
 }
 
 /** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
-const decoders: ReadonlyMap<string, () => Duplex> = new Map([
+const decoders = new Map<string, () => Duplex>([
   ["gzip", Zlib.createGunzip],
   ["x-gzip", Zlib.createGunzip],
   ["deflate", Zlib.createInflate],
   ["br", Zlib.createBrotliDecompress],
   ["zstd", Zlib.createZstdDecompress]
-] as ReadonlyArray<readonly [string, () => Duplex]>)
+])
 
 /** How many bytes of a body are buffered before the connection pauses. */
 const maxUnread = 64 * 1_024
