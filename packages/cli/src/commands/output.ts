@@ -147,10 +147,21 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
     )
   })
 
-/** Writes a file and waits until the disk has it. Otherwise a power failure could leave it empty under its new name. */
-const writeThrough = Effect.fnUntraced(function* (path: string, text: string) {
+/** The mode of files that say who has called what: only their owner may read and write them. */
+export const ownerOnly = 0o600
+
+/** Gives a file that was there before the mode {@link ownerOnly}. The file of another owner keeps its mode, and that is said. */
+export const restrict = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
-  const file = yield* fs.open(path, { flag: "w" })
+  yield* Effect.catchTag(fs.chmod(path, ownerOnly), "PlatformError", (error) =>
+    Print.err(`${oneLine(path)} stays readable for others: ${innermost(error)}`)
+  )
+})
+
+/** Writes a file and waits until the disk has it. Otherwise a power failure could leave it empty under its new name. */
+const writeThrough = Effect.fnUntraced(function* (path: string, text: string, mode: number | undefined) {
+  const fs = yield* FileSystem.FileSystem
+  const file = yield* fs.open(path, { flag: "w", ...(mode !== undefined && { mode }) })
   yield* file.writeAll(new TextEncoder().encode(text))
   yield* file.sync
 }, Effect.scoped)
@@ -165,20 +176,20 @@ const syncFolder = (path: string) =>
 /**
  * Writes a new file and renames it to the old one, which therefore survives a full disk, the end of the process and a power failure.
  */
-const replace = Effect.fnUntraced(function* (path: string, text: string) {
+const replace = Effect.fnUntraced(function* (path: string, text: string, mode?: number) {
   const fs = yield* FileSystem.FileSystem
   const { basename, dirname, join } = yield* Path.Path
   yield* folder(dirname(path))
   const beside = join(yield* scratch(dirname(path)), basename(path))
-  yield* writeThrough(beside, text)
+  yield* writeThrough(beside, text, mode)
   yield* fs.rename(beside, path)
   yield* syncFolder(dirname(path))
 }, Effect.scoped)
 
 /** Writes a file with a name that the command chose, in a folder that a flag names. */
-export const replaceOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
+export const replaceOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string, mode?: number) {
   yield* ownFile(path, flag)
-  yield* replace(path, text).pipe(writing(path, flag))
+  yield* replace(path, text, mode).pipe(writing(path, flag))
 })
 
 /**

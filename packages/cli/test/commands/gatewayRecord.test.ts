@@ -84,6 +84,8 @@ describe("the trace of a gateway", () => {
           yield* until(Effect.map(TestConsole.errorLines, (lines) => lines.length === 1))
           record(call(4))
           yield* until(Effect.succeed(true))
+          // Whoever reads the trace while the disk is full finds whole lines.
+          assert.match(yield* fs.readFileString(path), /\n$/)
           disk.room = Infinity
           yield* until(Effect.map(fs.readFileString(path), (text) => text.length > header.length + 3 * line(1).length))
           record(call(5))
@@ -104,16 +106,44 @@ describe("the trace of a gateway", () => {
         disk.room = 2 * line(1).length + 7
         for (const at of [1, 2, 3, 4, 5]) record(call(at))
         yield* Scope.close(scope, Exit.void)
-        assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(3).slice(0, 7))
+        assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2))
         assert.match(yield* said, /trace\.csv: 3 calls are missing in it$/)
-        // The next start begins a new line.
         disk.room = Infinity
         yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(6))))
         assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(6))
+      })
+    )
+  )
+
+  it.effect("removes an incomplete line that a killed gateway has left", () =>
+    around((path) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        yield* fs.writeFileString(path, header + line(1) + line(2).slice(0, 7))
+        yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(3))))
+        assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(3))
         assert.match(yield* said, /trace\.csv ended with an incomplete line, which was removed$/)
       })
     )
   )
+
+  for (const before of [undefined, "", header + line(1)]) {
+    it.effect(
+      `can be read by its owner only, ${before === undefined ? "if it is new" : `after ${before.length} bytes`}`,
+      () =>
+        around((path) =>
+          Effect.gen(function* () {
+            const fs = yield* FileSystem.FileSystem
+            if (before !== undefined) {
+              yield* fs.writeFileString(path, before)
+              yield* fs.chmod(path, 0o644)
+            }
+            yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(2))))
+            assert.strictEqual((yield* fs.stat(path)).mode & 0o777, 0o600)
+          })
+        )
+    )
+  }
 
   it.effect("continues after any beginning of a trace, and loses no complete line", () =>
     around((path) =>

@@ -37,6 +37,20 @@ describe("the state of a gateway", () => {
     }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
   )
 
+  it.live("can be read by its owner only, also after an earlier version that all could read", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
+      const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent: Effect.succeed({}) })
+      const saved = Effect.scoped(State.around(path, Effect.succeed(gateway)))
+      yield* saved
+      assert.strictEqual((yield* fs.stat(path)).mode & 0o777, 0o600)
+      yield* fs.chmod(path, 0o644)
+      yield* saved
+      assert.strictEqual((yield* fs.stat(path)).mode & 0o777, 0o600)
+    }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
+  )
+
   it.live("in an empty file is an error, and not a first start", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

@@ -79,21 +79,28 @@ const prepare = Effect.fnUntraced(function* (path: string) {
   const size = Number(info?.size ?? 0)
   const head = Effect.scoped(Effect.flatMap(fs.open(path), (file) => file.readAlloc(header.length)))
   const begun = size === 0 ? "" : decoder.decode(Option.getOrUndefined(yield* writing(head)))
-  if (size < header.length && header.startsWith(begun)) return yield* writing(fs.writeFileString(path, header))
+  if (size < header.length && header.startsWith(begun))
+    return yield* writing(fs.writeFileString(path, header, { mode: Output.ownerOnly }))
   if (begun !== header) return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
   yield* mend(path, size)
 })
 
-/** Opens a trace, to which calls are added until the scope closes. */
+/**
+ * Opens a trace, to which calls are added until the scope closes. Only its owner may read it, also if it was there before: it says
+ * who called which model, and when.
+ */
 export const open = Effect.fnUntraced(function* (
   path: string
 ): Effect.fn.Return<RecordCall, Exit.CommandError, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
   yield* prepare(path)
-  const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a" }))
+  const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a", mode: Output.ownerOnly }))
+  yield* Output.restrict(path)
   let lines: Array<string> = []
-  /** Bytes that are not in the file yet. They may begin within a line if the disk became full while it was written. */
+  /** Bytes that are not in the file yet. */
   let rest = new Uint8Array()
+  /** The beginning of a line of which the rest is not in the file yet. */
+  let begun = new Uint8Array()
   /** The number of lines in `rest`. */
   let unwritten = 0
   let lost = 0
@@ -108,17 +115,31 @@ export const open = Effect.fnUntraced(function* (
     while (rest.length > 0) {
       const count = Number(yield* file.write(rest))
       if (count === 0) return yield* Effect.fail("nothing was written")
-      for (const byte of rest.subarray(0, count)) if (byte === newline) unwritten--
+      const written = rest.subarray(0, count)
+      for (const byte of written) if (byte === newline) unwritten--
+      const last = Buffer.concat([begun, written])
+      begun = last.subarray(last.lastIndexOf(newline) + 1)
       rest = rest.subarray(count)
     }
     if (isFailing) yield* Print.err(`${oneLine(path)} can be written again; ${lost} calls are missing in it`)
     isFailing = false
   })
-  const flush = Effect.catch(write, (error) => {
-    if (isFailing) return Effect.void
-    isFailing = true
-    return Print.err(`${Output.unwritten(path, error)}: calls are kept in memory`)
-  }).pipe(Effect.uninterruptible)
+  /** Takes the beginning of a line out of the file, so that whoever reads or adds to it while the disk is full finds whole lines. */
+  const untear = Effect.gen(function* () {
+    if (begun.length === 0) return
+    const { size } = yield* file.stat
+    yield* file.truncate(Number(size) - begun.length)
+    rest = Buffer.concat([begun, rest])
+    begun = new Uint8Array()
+  })
+  const flush = Effect.catch(write, (error) =>
+    Effect.gen(function* () {
+      yield* Effect.ignore(untear)
+      if (isFailing) return
+      isFailing = true
+      yield* Print.err(`${Output.unwritten(path, error)}: calls are kept in memory`)
+    })
+  ).pipe(Effect.uninterruptible)
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(flushEvery), flush)))
   yield* Effect.addFinalizer(() =>
     Effect.andThen(

@@ -86,7 +86,7 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
             const why = `it would have ${Files.sizeText(bytes)}, and at most ${Files.sizeText(maxBytes)} are read`
             return yield* Print.err(`${oneLine(path)} was not replaced: ${why}`)
           }
-          yield* Output.replaceOwn(path, text, flag)
+          yield* Output.replaceOwn(path, text, flag, Output.ownerOnly)
         }).pipe(
           Effect.catch(({ message }) => Print.err(message)),
           Effect.provideContext(context),
