@@ -12,6 +12,13 @@
 export * as ProviderSim from "./ProviderSim.ts"
 
 /**
+ * What coding agents do, as a workload: conversations that grow, pauses for tools, and sub-agents.
+ *
+ * @since 0.5.0
+ */
+export * as Sessions from "./Sessions.ts"
+
+/**
  * Runs an effect in simulated time, and measures how long it took.
  *
  * @since 0.1.0

@@ -1,0 +1,17 @@
+/**
+ * What coding agents do, as a workload: conversations that grow, pauses for tools, and sub-agents.
+ *
+ * **When to use**
+ *
+ * Use it to test a client, a queue or a gateway with the work of agents instead of independent calls. Almost all of an agent's input
+ * is read from a cache, and it waits for its tools between two calls, so what suits independent calls may be wrong for it.
+ *
+ * **Details**
+ *
+ * A session is a table of numbers ({@link parse}): it has no text, and may be recorded from traffic or written by hand.
+ *
+ * @since 0.5.0
+ */
+
+export type { Session, SessionAgent, SessionTurn } from "./sessions/models.ts"
+export { format, parse, type SessionTable, type UnreadableTurn } from "./sessions/table.ts"
