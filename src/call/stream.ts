@@ -67,9 +67,12 @@ export class StreamProgress {
   /** Set if a read failed. */
   broken: { readonly thrown: unknown } | undefined = undefined
   private readonly observed: (actual: Accounting.Actual) => void
+  /** Whether the provider goes on with the answer after its reader has left. The id of such an answer is content. */
+  private readonly goesOn: boolean
 
-  constructor(observed: (actual: Accounting.Actual) => void) {
+  constructor(observed: (actual: Accounting.Actual) => void, goesOn = false) {
     this.observed = observed
+    this.goesOn = goesOn
   }
 
   /** What was received, for an error. It leaves out the text, because the reader has that. */
@@ -79,7 +82,7 @@ export class StreamProgress {
 
   /** Notes the answer as it is after an event. */
   observe(answer: Answer, failureOf: (error: unknown) => LlmErrorReason): void {
-    this.answer = answer
+    this.answer = this.goesOn && answer.id !== undefined ? { ...answer, started: true } : answer
     if (answer.error !== undefined) this.failure ??= failureOf(answer.error)
     const actual = usageOf(answer)
     if (actual !== undefined) this.observed(actual)
@@ -113,6 +116,7 @@ export class StreamProgress {
   /** How the stream ended, if it was read to its end. */
   get conclusion(): Conclusion {
     const { answer, failure } = this
+    if (this.isGoingOn) return { _tag: "Complete", actual: undefined, info: answer }
     return failure === undefined
       ? { _tag: "Complete", actual: usageOf(answer), info: answer }
       : { _tag: "Failed", reason: failure }
@@ -120,7 +124,13 @@ export class StreamProgress {
 
   /** How the stream ended, if its reader left it. */
   get left(): Conclusion {
-    return this.failure === undefined && !this.answer.complete ? { _tag: "Abandoned" } : this.conclusion
+    const isOpen = this.failure === undefined && !this.answer.complete
+    return isOpen && !this.isGoingOn ? { _tag: "Abandoned" } : this.conclusion
+  }
+
+  /** Whether the answer has no end yet, although its reader has left or the connection broke. Its usage is unknown. */
+  private get isGoingOn(): boolean {
+    return this.goesOn && this.answer.id !== undefined && !this.answer.complete && this.answer.error === undefined
   }
 }
 

@@ -149,7 +149,7 @@ const accountOf = (
 }
 
 /** The fields of a description that a call does not have. Overriding them is faster than leaving them out. */
-const ofRequests = { binary: undefined, needsUsageRequest: undefined, requests: undefined }
+const ofRequests = { background: undefined, binary: undefined, needsUsageRequest: undefined, requests: undefined }
 
 const callOf = (
   { settings }: EngineParts,

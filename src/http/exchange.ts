@@ -7,6 +7,7 @@ import { constVoid } from "effect/Function"
 import { maxHeld } from "../call/stream.ts"
 import type * as Governor from "../Governor.ts"
 import type { Patience, SilenceTimer } from "../domain/input/silence.ts"
+import { emptyAnswer } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import type { BodyChange, HttpCall, Intake, OnUsage, Outlet, ProviderResponse } from "./models.ts"
 import { FlowSilence, PassedStream, type SettledCall } from "./passing.ts"
@@ -178,7 +179,10 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
       const events = (this.events = this.eventsOf(parts, reply, makeSseParser()))
       return this.hold(reply, [...events.feed(body), ...events.end()])
     }
-    if ("failure" in answer) return this.fail(Reply.failed(reply, answer.failure, body))
+    if ("failure" in answer) {
+      if (answer.actual !== undefined) parts.call.recordUsage(answer.actual)
+      return this.fail(Reply.failed(reply, answer.failure, body))
+    }
     parts.tools.used(parts.planned)?.(answer.actual)
     const rest = parts.call.settle(answer.actual, answer.info)
     this.over()
@@ -220,7 +224,8 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
     const { hidesUsage, now, planned, response } = reply
     const { header, status } = response
     const { protocol } = planned.match
-    return new EventBody({ protocol, header, status, now, parser, hidesUsage, observed: call.recordUsage })
+    const goesOn = planned.description.background === true
+    return new EventBody({ protocol, header, status, now, parser, hidesUsage, goesOn, observed: call.recordUsage })
   }
 
   /** Holds back the beginning of a stream, up to its first content. A stream that fails before that can be retried. */
@@ -262,8 +267,11 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
 
   /** Ends the exchange, because its caller has left. Returns false if it was over. */
   leave(): boolean {
-    if (this.parts === undefined) return false
+    const { parts } = this
+    if (parts === undefined) return false
     this.isLeft = true
+    // What the provider goes on with may cost all that was reserved.
+    if (parts.planned.description.background === true) parts.tools.run(parts.call.settle(undefined, emptyAnswer))
     this.over()
     // Without a reason: if the error that its caller gets were that of the request, Anthropic's SDK would take it for a failed request.
     this.abort(undefined)

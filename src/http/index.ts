@@ -9,6 +9,8 @@
  *
  * - A stream is retried until its first content. Its bytes are passed on as they arrive, and its reservation lasts until the
  *   body was read, cancelled, aborted or garbage collected.
+ * - A streamed response in the background (`background: true`) is passed on as soon as it has an id, so that its caller can leave, and
+ *   resume, fetch or cancel it. OpenAI goes on after that, so a call that was left keeps its reservation.
  * - After the last retry a failed call returns the provider's own response with `x-should-retry: false`, so that clients do
  *   not retry it again. A broken connection is thrown as the error that it was.
  * - A call that the budget refuses gets a response in the provider's form: 429 with a `retry-after` of 5 to 59 s, 413 if it can

@@ -97,7 +97,7 @@ export const parserOf = <R extends ProviderResponse>({ planned, response }: Atte
 /** What a whole answer used and says about itself, or why it failed. `"events"` if the body is a stream of events. */
 export type WholeAnswer =
   | { readonly actual: Accounting.Actual | undefined; readonly info: Answer }
-  | { readonly failure: LlmErrorReason }
+  | { readonly failure: LlmErrorReason; readonly actual?: Accounting.Actual | undefined }
   | "events"
 
 const decoder = new TextDecoder()
@@ -118,7 +118,8 @@ export const wholeOf = <R extends ProviderResponse>(
     return { failure: new MalformedResponse({ status: response.status, requestId, detail: "no JSON" }) }
   }
   const info = planned.match.protocol.answer(parsed)
-  return info.error === undefined ? { actual: usageOf(info), info } : { failure: reasonOf(reply, info.error) }
+  const actual = usageOf(info)
+  return info.error === undefined ? { actual, info } : { failure: reasonOf(reply, info.error), actual }
 }
 
 const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {

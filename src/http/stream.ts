@@ -74,6 +74,8 @@ export interface BodyOptions {
   readonly parser: SseParser
   /** Whether to leave out the events that exist only because usage was requested. */
   readonly hidesUsage: boolean
+  /** Whether the provider goes on with the answer after its reader has left. */
+  readonly goesOn: boolean
   readonly observed: (actual: Accounting.Actual) => void
 }
 
@@ -85,9 +87,9 @@ export class EventBody {
   private events = 0
 
   constructor(options: BodyOptions) {
-    const { hidesUsage, observed, protocol } = options
+    const { goesOn, hidesUsage, observed, protocol } = options
     this.options = options
-    this.progress = new Stream.StreamProgress(observed)
+    this.progress = new Stream.StreamProgress(observed, goesOn)
     this.filter = hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined
   }
 

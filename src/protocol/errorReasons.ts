@@ -241,7 +241,8 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
         "change the request or the code around it, retrying does not help"
       )
     }
-    if (this.status < 400) return say(this, "the base URL redirects to another address", "change the base URL")
+    if (this.status >= 300 && this.status < 400)
+      return say(this, "the base URL redirects to another address", "change the base URL")
     return say(this, ...(refusals[this.status] ?? ["invalid request", "change the request, retrying does not help"]))
   }
 }

@@ -76,6 +76,8 @@ export interface FailureContext {
   readonly now: number
   /** A secret to remove from the provider's message. */
   readonly secret?: string | undefined
+  /** Whether an unknown code within a stream or an answer blames the request, and not the provider. @default false */
+  readonly isFinal?: boolean | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -121,11 +123,38 @@ const byStatus: Readonly<Record<number, FailureReason>> = {
   529: "Overloaded"
 }
 
+/** The codes of failed Responses that blame the request: https://developers.openai.com/api/reference/resources/responses. */
+const ofRequests = [
+  "context_length_exceeded",
+  "invalid_prompt",
+  "data_residency_mismatch",
+  "bio_policy",
+  "cyber_policy",
+  "misalignment_policy_violation",
+  "vector_store_timeout",
+  "invalid_image",
+  "invalid_image_format",
+  "invalid_base64_image",
+  "invalid_image_url",
+  "invalid_image_mode",
+  "image_too_large",
+  "image_too_small",
+  "image_parse_error",
+  "image_content_policy_violation",
+  "image_file_too_large",
+  "image_file_not_found",
+  "unsupported_image_media_type",
+  "empty_image_file",
+  "failed_to_download_image"
+]
+
 /** By type or code, for errors within a stream, which have no status. */
 const byType: Readonly<Record<string, FailureReason>> = {
+  ...Object.fromEntries(ofRequests.map((code) => [code, "InvalidRequest"])),
   overloaded_error: "Overloaded",
   service_unavailable_error: "Overloaded",
   server_is_overloaded: "Overloaded",
+  overloaded: "Overloaded",
   serviceUnavailableException: "Overloaded",
   UNAVAILABLE: "Overloaded",
   rate_limit_error: "RateLimited",
@@ -170,10 +199,17 @@ const lookUp = (
 export const isKnown = (error: ErrorObject): boolean =>
   lookUp(byCode, error) !== undefined || lookUp(byType, error) !== undefined
 
-const reasonOf = (status: number | undefined, error: ErrorObject): FailureReason => {
+const reasonOf = (
+  status: number | undefined,
+  error: ErrorObject,
+  { isFinal = false }: FailureContext
+): FailureReason => {
   const coded = lookUp(byCode, error)
   if (coded !== undefined) return coded
-  if (status === undefined) return lookUp(byType, error) ?? "ServerFailed"
+  if (status === undefined) {
+    const unknown = isFinal && error.code !== undefined ? "InvalidRequest" : "ServerFailed"
+    return lookUp(byType, error) ?? unknown
+  }
   // A quota of Google's that is used up until tomorrow comes with the status of a rate limit.
   if (status === 429 && isUsedUp(error.quota)) return "SpendLimited"
   const known = byStatus[status]
@@ -303,14 +339,15 @@ export interface FailedResponse {
 }
 
 /** Reads a failure from a response and its error object. */
-export const failureOfError = (response: FailedResponse, { now, secret }: FailureContext): Failure => {
+export const failureOfError = (response: FailedResponse, context: FailureContext): Failure => {
   const { header } = response
+  const { now, secret } = context
   const found = response.error ?? nothing
   // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
   const error = { ...found, type: found.type ?? textOf(header("x-amzn-errortype")?.split(":")[0]) }
   const time = timeOf(header, now)
   const stated = statedWaitMillis(header, now)
-  const reason = byWait(reasonOf(response.status ?? error.status, error), stated)
+  const reason = byWait(reasonOf(response.status ?? error.status, error, context), stated)
   return {
     reason,
     status: response.status ?? 200,

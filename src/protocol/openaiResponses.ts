@@ -67,6 +67,7 @@ const describe: Protocol["describe"] = (body, route) => {
     maxTokens: amountOf(body["max_output_tokens"]),
     thinking: reasons(at(body, "reasoning", "effort")),
     stream: body["stream"] === true,
+    ...(body["background"] === true && { background: true }),
     ...tierOf(body["service_tier"]),
     continues,
     stored: continues !== undefined || sum.stored === true || isRecord(body["prompt"]),
@@ -96,7 +97,9 @@ const withResponse = (answer: Answer, response: unknown): Answer => {
   }
 }
 
-const isEnd = (status: string | undefined): boolean => status === "completed" || status === "incomplete"
+/** One in the background ends with `cancelled` if somebody cancels it. */
+const ends: ReadonlySet<unknown> = new Set(["completed", "incomplete", "cancelled"])
+const isEnd = (status: string | undefined): boolean => ends.has(status)
 
 const readAnswer = (body: unknown): Answer => {
   const answer = withResponse(emptyAnswer, body)
@@ -174,7 +177,8 @@ export const openaiResponses: Protocol = {
   answer: readAnswer,
   observe,
   limits: ({ header }) => signalOf(header),
-  failure: failureOf,
+  // OpenAI adds codes for requests at fault, and a retry of one repeats the failure for minutes. So an unknown code is final.
+  failure: (response, context) => failureOf(response, { ...context, isFinal: true }),
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent("error", errorEvent(refusal)),
   keepAlive: { stream: sseComment, whole: jsonWhitespace }

@@ -76,6 +76,8 @@ export interface Description extends Size {
   readonly priceFactor?: number | undefined
   /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "embeddings" or "chat", by the route */
   readonly operation?: string | undefined
+  /** Whether the provider goes on with the answer after its caller has left. @default false */
+  readonly background?: boolean | undefined
   /** Whether the answer is a file, which is passed on as it arrives, without being read. @default false */
   readonly binary?: boolean | undefined
   /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */
