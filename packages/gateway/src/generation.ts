@@ -12,7 +12,7 @@ import { makeCallers } from "./callers.ts"
 import { makeKeyring } from "./keys.ts"
 import type { Options, ParsedOptions } from "./options.ts"
 import type { CallerPurses } from "./purses.ts"
-import { agentOf, makeRecorder } from "./records.ts"
+import { agentOf, makeRecorder, type Sessions } from "./records.ts"
 import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
 import * as Transport from "./transport.ts"
@@ -22,6 +22,7 @@ export interface LastingParts {
   readonly purses: CallerPurses
   readonly activity: Activity
   readonly accounts: Engine.Accounts
+  readonly sessions: Sessions
   readonly now: () => number
 }
 
@@ -29,11 +30,11 @@ export interface LastingParts {
 export const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
-  { accounts, activity, now, purses }: LastingParts
+  { accounts, activity, now, purses, sessions }: LastingParts
 ) {
   const { keys, rules = [] } = options
   const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
-  const recorder = options.record && makeRecorder(options.record)
+  const recorder = options.record && makeRecorder(options.record, sessions, now)
   const engine = yield* Engine.make({
     ...options,
     places: checked.places,

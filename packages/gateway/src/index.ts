@@ -78,6 +78,7 @@ import * as Metrics from "./metrics.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
+import { makeSessions } from "./records.ts"
 import * as Server from "./server.ts"
 import { guarded, serving } from "./serving.ts"
 
@@ -198,7 +199,7 @@ export const make = Effect.fnUntraced(function* (
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 
-  const lasting: LastingParts = { purses, activity, accounts: Engine.makeAccounts(), now }
+  const lasting: LastingParts = { purses, activity, accounts: Engine.makeAccounts(), sessions: makeSessions(), now }
   const opened = Effect.fnUntraced(function* (options: Options, checked: ParsedOptions) {
     const inner = yield* Scope.fork(scope)
     const making = Scope.provide(makeGeneration(options, checked, lasting), inner).pipe(

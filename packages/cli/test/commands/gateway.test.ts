@@ -109,7 +109,7 @@ describe("floodgate gateway", () => {
       assert.strictEqual(lines.length, 7)
       assert.match(
         lines[1]!,
-        /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3},\d+,\d+,claude-sonnet-5,key-[\da-f]{8},\d+\.\d{3}$/
+        /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3},\d+,\d+,claude-sonnet-5,[\da-f]{16},\d+\.\d{3},[\da-f]{16},,0,0,,\d+\.\d{3}$/
       )
       for (const file of [state, trace]) assert.notMatch(Fs.readFileSync(file, "utf8"), /sk-a-secret|Hello/)
       for (const command of [

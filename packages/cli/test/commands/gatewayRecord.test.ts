@@ -10,18 +10,28 @@ import * as TestConsole from "effect/testing/TestConsole"
 import * as Record from "../../src/commands/gateway/record.ts"
 import { services } from "../support/services.ts"
 
-const header = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
+const headerOf04 = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
+const header =
+  "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds,Session,Parent,CachedTokens,CacheWrittenTokens,PauseSeconds,AnswerSeconds\n"
 
 const call = (at: number, agent = `agent-${at}`) => ({
   at,
   model: "m",
   agent,
   inputTokens: 10,
+  cachedTokens: 7,
+  cacheWrittenTokens: 2,
   outputTokens: 5,
-  waitedMillis: 1_234
+  waitedMillis: 1_234,
+  answeredMillis: 2_500,
+  pauseMillis: 500,
+  sessionId: "5e55",
+  agentId: `a${at}`,
+  parentId: "a0"
 })
-const line = (at: number) =>
-  `${new Date(at).toISOString().replace("T", " ").replace("Z", "")},10,5,m,agent-${at},1.234\n`
+const timeOf = (at: number) => new Date(at).toISOString().replace("T", " ").replace("Z", "")
+const lineOf04 = (at: number) => `${timeOf(at)},10,5,m,a${at},1.234`
+const line = (at: number) => `${lineOf04(at)},5e55,a0,7,2,0.500,2.500\n`
 
 /** A file system with limited room for appended data. */
 const diskWith = (disk: { room: number }) =>
@@ -157,6 +167,34 @@ describe("the trace of a gateway", () => {
           const whole = [header + line(1) + line(2), header + line(1), header].find((text) => text.length <= length + 1)
           assert.strictEqual(yield* fs.readFileString(path), (whole ?? header) + line(3), String(length))
         }
+      })
+    )
+  )
+
+  it.effect("leaves the parent and the pause of a first call empty, and has no name of an agent", () =>
+    around((path) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const first = { ...call(1, "nightly-review"), parentId: undefined, pauseMillis: undefined }
+        yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(first)))
+        assert.strictEqual(yield* fs.readFileString(path), `${header}${lineOf04(1)},5e55,,7,2,,2.500\n`)
+      })
+    )
+  )
+
+  it.effect("continues a trace of 0.4 in its own columns, and says what it lacks", () =>
+    around((path) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const old = `${headerOf04}${timeOf(1)},10,5,m,a-name-in-clear,1.234\n`
+        yield* fs.writeFileString(path, old)
+        yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(2))))
+        assert.strictEqual(yield* fs.readFileString(path), `${old}${lineOf04(2)}\n`)
+        assert.match(yield* said, /was begun by version 0\.4, so its calls have no sessions: record to a new file/)
+        // One without calls becomes a new one.
+        yield* fs.writeFileString(path, headerOf04)
+        yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(2))))
+        assert.strictEqual(yield* fs.readFileString(path), header + line(2))
       })
     )
   )

@@ -1,4 +1,7 @@
-/** Writes the trace of `--record`: CSV with the columns of the Azure LLM inference traces and three more, without content and keys. */
+/**
+ * Writes the trace of `--record`: CSV with the columns of the Azure LLM inference traces, and more for the sessions of agents. It has
+ * neither content nor keys, and instead of names the keyed hashes that the gateway makes of them.
+ */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -10,36 +13,64 @@ import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
 
 const flag = "--record"
-const header = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
 /** Calls are written to the file at this interval. */
 const flushEvery = "1 second"
 /** How many calls are kept in memory while the file cannot be written. Further ones are lost. */
 const maxWaiting = 100_000
 
+type RecordCall = NonNullable<Gateway.Options["record"]>
+type Recorded = Parameters<RecordCall>[0]
+
 /** `2023-11-16 18:17:03.979`, in UTC. */
 const timeOf = (millis: number): string => new Date(millis).toISOString().replace("T", " ").replace("Z", "")
 
-/** Names come from callers, so they are cut. */
+/** Names of models come from callers, so they are cut. */
 const maxNameLength = 200
 
 /** A name as a cell that needs no quotes and that no spreadsheet takes for a formula. */
 const cellOf = (name: string): string => oneLine(name.slice(0, maxNameLength)).replaceAll(/[",]|^[=+@-]/g, "_")
 
+const secondsOf = (millis: number): string => (millis / 1_000).toFixed(3)
+const tokensOf = (tokens: number): string => String(Math.round(tokens))
+
+interface Column {
+  readonly name: string
+  readonly cell: (call: Recorded) => string
+}
+
+/** The columns of version 0.4. A file that it began keeps them. */
+const columnsOf04: ReadonlyArray<Column> = [
+  { name: "TIMESTAMP", cell: ({ at }) => timeOf(at) },
+  { name: "ContextTokens", cell: ({ inputTokens }) => tokensOf(inputTokens) },
+  { name: "GeneratedTokens", cell: ({ outputTokens }) => tokensOf(outputTokens) },
+  { name: "Model", cell: ({ model }) => cellOf(model) },
+  { name: "Agent", cell: ({ agentId }) => agentId },
+  { name: "WaitSeconds", cell: ({ waitedMillis }) => secondsOf(waitedMillis) }
+]
+
+/** All columns. Every line ends with seconds in three decimals, which shows that it is complete. */
+const columns: ReadonlyArray<Column> = [
+  ...columnsOf04,
+  { name: "Session", cell: ({ sessionId }) => sessionId },
+  { name: "Parent", cell: ({ parentId = "" }) => parentId },
+  { name: "CachedTokens", cell: ({ cachedTokens }) => tokensOf(cachedTokens) },
+  { name: "CacheWrittenTokens", cell: ({ cacheWrittenTokens }) => tokensOf(cacheWrittenTokens) },
+  {
+    name: "PauseSeconds",
+    cell: ({ pauseMillis }) => (pauseMillis === undefined ? "" : secondsOf(pauseMillis))
+  },
+  { name: "AnswerSeconds", cell: ({ answeredMillis }) => secondsOf(answeredMillis) }
+]
+
+const headerOf = (of: ReadonlyArray<Column>): string => `${of.map(({ name }) => name).join(",")}\n`
+const header = headerOf(columns)
+const headerOf04 = headerOf(columnsOf04)
+
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-type RecordCall = NonNullable<Gateway.Options["record"]>
-
 /** A call as a line. */
-const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Parameters<RecordCall>[0]): string =>
-  [
-    timeOf(at),
-    Math.round(inputTokens),
-    Math.round(outputTokens),
-    cellOf(model),
-    cellOf(agent),
-    (waitedMillis / 1_000).toFixed(3)
-  ].join(",")
+const lineOf = (of: ReadonlyArray<Column>, call: Recorded): string => of.map(({ cell }) => cell(call)).join(",")
 
 // -----------------------------------------------------------------------------
 // The file
@@ -48,11 +79,12 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: P
 /** Longer than any line. */
 const tailBytes = 64 * 1_024
 const newline = 10
-/** A complete line. */
-const wholeLine = /^(?:[^,]*,){5}\d+\.\d{3}$/
+/** Whether a line has all of its cells, the last of them in full. */
+const isWhole = (of: ReadonlyArray<Column>, line: string): boolean =>
+  line.split(",").length === of.length && /,\d+\.\d{3}$/.test(line)
 
 /** Completes or removes the last line if a killed process left it without its end. */
-const mend = Effect.fnUntraced(function* (path: string, size: number) {
+const mend = Effect.fnUntraced(function* (path: string, size: number, of: ReadonlyArray<Column>) {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
   const start = Math.max(0, size - tailBytes)
@@ -65,13 +97,13 @@ const mend = Effect.fnUntraced(function* (path: string, size: number) {
   const end = tail.lastIndexOf(newline) + 1
   if (end === tail.length) return
   if (end === 0) return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
-  const isWhole = wholeLine.test(decoder.decode(tail.subarray(end)))
-  if (isWhole) return yield* writing(fs.writeFileString(path, "\n", { flag: "a" }))
+  if (isWhole(of, decoder.decode(tail.subarray(end))))
+    return yield* writing(fs.writeFileString(path, "\n", { flag: "a" }))
   yield* writing(fs.truncate(path, start + end))
   yield* Print.err(`${oneLine(path)} ended with an incomplete line, which was removed`)
 })
 
-/** Prepares a trace that ends with a complete line. A file that is not a trace is refused. */
+/** Prepares a trace that ends with a complete line, and returns its columns. A file that is not a trace is refused. */
 const prepare = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
@@ -79,10 +111,19 @@ const prepare = Effect.fnUntraced(function* (path: string) {
   const size = Number(info?.size ?? 0)
   const head = Effect.scoped(Effect.flatMap(fs.open(path), (file) => file.readAlloc(header.length)))
   const begun = size === 0 ? "" : decoder.decode(Option.getOrUndefined(yield* writing(head)))
-  if (size < header.length && header.startsWith(begun))
-    return yield* writing(fs.writeFileString(path, header, { mode: Output.ownerOnly }))
-  if (begun !== header) return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
-  yield* mend(path, size)
+  const isEmpty = begun === headerOf04 || header.startsWith(begun)
+  if (isEmpty && size < header.length) {
+    yield* writing(fs.writeFileString(path, header, { mode: Output.ownerOnly }))
+    return columns
+  }
+  const own = begun === header ? columns : columnsOf04
+  if (!begun.startsWith(headerOf(own)))
+    return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
+  yield* mend(path, size, own)
+  if (own === columnsOf04) {
+    yield* Print.err(`${oneLine(path)} was begun by version 0.4, so its calls have no sessions: record to a new file`)
+  }
+  return own
 })
 
 /**
@@ -93,7 +134,7 @@ export const open = Effect.fnUntraced(function* (
   path: string
 ): Effect.fn.Return<RecordCall, Exit.CommandError, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
-  yield* prepare(path)
+  const own = yield* prepare(path)
   const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a", mode: Output.ownerOnly }))
   yield* Output.restrict(path)
   let lines: Array<string> = []
@@ -150,7 +191,7 @@ export const open = Effect.fnUntraced(function* (
     )
   )
   return (call) => {
-    if (lines.length + unwritten < maxWaiting) lines.push(lineOf(call))
+    if (lines.length + unwritten < maxWaiting) lines.push(lineOf(own, call))
     else lost++
   }
 })
