@@ -5,7 +5,7 @@ import { credentialsOf, nameOf } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 
 /** The names that a client gives; the first agent of a session has no parent. */
-export interface Lineage {
+interface Lineage {
   readonly session: string
   readonly agent: string
   readonly parent: string | undefined
@@ -39,7 +39,7 @@ const ofCodex = ({ header }: NamedRequest): Lineage | undefined => {
 }
 
 /** Any other client has one agent in each session. `fallback` names a caller that gives no name. */
-export const lineageOf = (request: NamedRequest, fallback: string): Lineage => {
+const lineageOf = (request: NamedRequest, fallback: string): Lineage => {
   const known = ofClaudeCode(request) ?? ofCodex(request)
   if (known !== undefined) return known
   const name = request.agent ?? fallback

@@ -2,45 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Gateway from "@floodgate/gateway"
-import { lineageOf } from "../src/lineage.ts"
-import { makeRecorder, makeSessions } from "../src/records.ts"
 import { ask, world } from "./world.ts"
-
-const header = (headers: Readonly<Record<string, string>>) => (name: string) => headers[name] ?? null
-
-const lineage = (headers: Readonly<Record<string, string>>, named: { agent?: string; session?: string } = {}) =>
-  lineageOf({ agent: named.agent, session: named.session ?? named.agent, header: header(headers) }, "key-1")
-
-describe("the lineage of a call", () => {
-  // The headers as Claude Code 2.1.332 and Codex 0.171 were seen to send them.
-  const claude = { "x-claude-code-session-id": "s" }
-  const codex = { "session-id": "s", "thread-id": "s" }
-  for (const [who, headers, expected] of [
-    ["Claude Code", claude, ["s", "s", undefined]],
-    ["a sub-agent of it", { ...claude, "x-claude-code-agent-id": "a" }, ["s", "a", "s"]],
-    [
-      "a nested one",
-      { ...claude, "x-claude-code-agent-id": "b", "x-claude-code-parent-agent-id": "a" },
-      ["s", "b", "a"]
-    ],
-    ["Codex", codex, ["s", "s", undefined]],
-    ["a thread of it", { ...codex, "thread-id": "t", "x-codex-parent-thread-id": "s" }, ["s", "t", "s"]],
-    ["a thread below a thread", { ...codex, "thread-id": "u", "x-codex-parent-thread-id": "t" }, ["s", "u", "t"]],
-    ["an older Codex", { session_id: "s", conversation_id: "s" }, ["s", "s", undefined]],
-    ["a client without a name", {}, ["key-1", "key-1", undefined]]
-  ] as const) {
-    it(`is read from the headers of ${who}`, () => {
-      const { agent, parent, session } = lineage(headers)
-      assert.deepStrictEqual([session, agent, parent], [...expected])
-    })
-  }
-
-  it("is the agent that other clients name, and the session in the body where no header has it", () => {
-    assert.deepStrictEqual(lineage({}, { agent: "a7" }), { session: "a7", agent: "a7", parent: undefined })
-    const sub = lineage({ "x-claude-code-agent-id": "a" }, { agent: "body-session/a", session: "body-session" })
-    assert.deepStrictEqual(sub, { session: "body-session", agent: "a", parent: "body-session" })
-  })
-})
 
 const usage = { input_tokens: 3, cache_read_input_tokens: 900, cache_creation_input_tokens: 100, output_tokens: 40 }
 const message = {
@@ -74,26 +36,77 @@ const recording = Effect.gen(function* () {
   return { recorded, call }
 })
 
+/** The headers as Claude Code 2.1.332 and Codex 0.171 were seen to send them. */
+const claude = { "x-claude-code-session-id": "s" }
+const codex = { "session-id": "s", "thread-id": "s" }
+
+/** The calls of a lead, of a sub-agent, of one that this starts, and of the lead again. */
+const trees = {
+  "Claude Code": [
+    claude,
+    { ...claude, "x-claude-code-agent-id": "a" },
+    { ...claude, "x-claude-code-agent-id": "b", "x-claude-code-parent-agent-id": "a" },
+    claude
+  ],
+  "Claude Code, whose session only the body names": [
+    {},
+    { "x-claude-code-agent-id": "a" },
+    { "x-claude-code-agent-id": "b", "x-claude-code-parent-agent-id": "a" },
+    {}
+  ],
+  Codex: [
+    codex,
+    { ...codex, "thread-id": "t", "x-codex-parent-thread-id": "s" },
+    { ...codex, "thread-id": "u", "x-codex-parent-thread-id": "t" },
+    codex
+  ]
+}
+
 describe("the records of a gateway", () => {
-  it.live("have sessions, parents, cached tokens and pauses", () =>
+  for (const [who, tree] of Object.entries(trees)) {
+    it.live(`have the tree of agents that the headers of ${who} name`, () =>
+      Effect.gen(function* () {
+        const { call, recorded } = yield* recording
+        const metadata = { user_id: JSON.stringify({ device_id: "d", session_id: "s" }) }
+        for (const headers of tree) yield* call({ "x-api-key": "k", ...headers }, { metadata })
+        const [lead, sub, nested, again] = recorded
+        assert.strictEqual(new Set(recorded.map(({ sessionId }) => sessionId)).size, 1)
+        assert.strictEqual(new Set(recorded.map(({ agentId }) => agentId)).size, 3)
+        assert.deepStrictEqual(
+          [lead!.parentId, sub!.parentId, nested!.parentId, again!.agentId],
+          [undefined, lead!.agentId, sub!.agentId, lead!.agentId]
+        )
+      })
+    )
+  }
+
+  it.live(
+    "have a session for each agent that any other client names, and one for the calls of a key without names",
+    () =>
+      Effect.gen(function* () {
+        const { call, recorded } = yield* recording
+        for (const name of ["a7", "a8", "a7"]) yield* call({ "x-api-key": "k", "x-floodgate-agent": name })
+        for (const key of ["k", "k"]) yield* call({ "x-api-key": key })
+        // What Codex called a session and a conversation before.
+        yield* call({ "x-api-key": "k", session_id: "s", conversation_id: "s" })
+        const sessions = recorded.map(({ sessionId }) => sessionId)
+        assert.deepStrictEqual(
+          sessions.map((id) => sessions.indexOf(id)),
+          [0, 1, 0, 3, 3, 5]
+        )
+        assert.isTrue(recorded.every(({ parentId }) => parentId === undefined))
+      })
+  )
+
+  it.live("have the cached tokens, and the pause since the agent's previous answer", () =>
     Effect.gen(function* () {
       const { call, recorded } = yield* recording
-      const headers = { "x-api-key": "k", "x-claude-code-session-id": "s" }
-      yield* call(headers)
-      yield* call({ ...headers, "x-claude-code-agent-id": "a" })
-      yield* call({ ...headers, "x-claude-code-agent-id": "b", "x-claude-code-parent-agent-id": "a" })
-      yield* call(headers)
-      const [lead, sub, nested, again] = recorded
-      assert.strictEqual(new Set(recorded.map(({ sessionId }) => sessionId)).size, 1)
-      assert.deepStrictEqual(
-        [lead!.parentId, sub!.parentId, nested!.parentId],
-        [undefined, lead!.agentId, sub!.agentId]
-      )
-      assert.strictEqual(again!.agentId, lead!.agentId)
-      assert.deepStrictEqual([lead!.pauseMillis, sub!.pauseMillis], [undefined, undefined])
-      const ended = lead!.at + lead!.waitedMillis + lead!.answeredMillis
+      for (const name of ["a", "b", "a"]) yield* call({ "x-api-key": "k", "x-floodgate-agent": name })
+      const [first, other, again] = recorded
+      assert.deepStrictEqual([first!.pauseMillis, other!.pauseMillis], [undefined, undefined])
+      const ended = first!.at + first!.waitedMillis + first!.answeredMillis
       assert.strictEqual(again!.pauseMillis, again!.at - ended)
-      const { cacheWrittenTokens, cachedTokens, inputTokens, outputTokens } = lead!
+      const { cacheWrittenTokens, cachedTokens, inputTokens, outputTokens } = first!
       assert.deepStrictEqual([inputTokens, cachedTokens, cacheWrittenTokens, outputTokens], [1_003, 900, 100, 40])
     })
   )
@@ -153,20 +166,4 @@ describe("the records of a gateway", () => {
       }
     })
   )
-
-  it("remember a bounded number of agents", () => {
-    const sessions = makeSessions()
-    const recorder = makeRecorder(
-      () => {},
-      sessions,
-      () => 0
-    )
-    for (let index = 0; index < 10_500; index++) {
-      const request = { url: "/", protocol: "anthropic", model: "m", agent: `a${index}`, session: `a${index}` }
-      const planned = { request: { ...request, header: () => null }, terms: { _tag: "Failure" } } as never
-      recorder.came(planned, 0)
-      recorder.used(planned)({ inputTokens: 1, outputTokens: 1 })
-    }
-    assert.strictEqual(sessions.answered.size, 10_000)
-  })
 })

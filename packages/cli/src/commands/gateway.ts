@@ -78,7 +78,7 @@ const flags = {
   ),
   record: Output.flag("record", "file").pipe(
     Flags.optional(
-      "A trace to which each call is added without its content: time, tokens, model, agent, wait; forecast and storm read it with --trace"
+      "A trace to which each answered call is added in numbers, without content and names: tokens, cached tokens, model, waits, pauses, and hashes of session and agent; lab and forecast play it with --sessions, forecast and storm with --trace"
     )
   ),
   ...LimitFlags.flags,

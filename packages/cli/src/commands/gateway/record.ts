@@ -19,7 +19,7 @@ const flushEvery = "1 second"
 const maxWaiting = 100_000
 
 type RecordCall = NonNullable<Gateway.Options["record"]>
-type Recorded = Parameters<RecordCall>[0]
+type RecordedCall = Parameters<RecordCall>[0]
 
 /** `2023-11-16 18:17:03.979`, in UTC. */
 const timeOf = (millis: number): string => new Date(millis).toISOString().replace("T", " ").replace("Z", "")
@@ -33,13 +33,13 @@ const cellOf = (name: string): string => oneLine(name.slice(0, maxNameLength)).r
 const secondsOf = (millis: number): string => (millis / 1_000).toFixed(3)
 const tokensOf = (tokens: number): string => String(Math.round(tokens))
 
-interface Column {
+interface TraceColumn {
   readonly name: string
-  readonly cell: (call: Recorded) => string
+  readonly cell: (call: RecordedCall) => string
 }
 
 /** The columns of version 0.4. A file that it began keeps them. */
-const columnsOf04: ReadonlyArray<Column> = [
+const columnsOf04: ReadonlyArray<TraceColumn> = [
   { name: "TIMESTAMP", cell: ({ at }) => timeOf(at) },
   { name: "ContextTokens", cell: ({ inputTokens }) => tokensOf(inputTokens) },
   { name: "GeneratedTokens", cell: ({ outputTokens }) => tokensOf(outputTokens) },
@@ -49,7 +49,7 @@ const columnsOf04: ReadonlyArray<Column> = [
 ]
 
 /** All columns. Every line ends with seconds in three decimals, which shows that it is complete. */
-const columns: ReadonlyArray<Column> = [
+const columns: ReadonlyArray<TraceColumn> = [
   ...columnsOf04,
   { name: "Session", cell: ({ sessionId }) => sessionId },
   { name: "Parent", cell: ({ parentId = "" }) => parentId },
@@ -62,7 +62,7 @@ const columns: ReadonlyArray<Column> = [
   { name: "AnswerSeconds", cell: ({ answeredMillis }) => secondsOf(answeredMillis) }
 ]
 
-const headerOf = (of: ReadonlyArray<Column>): string => `${of.map(({ name }) => name).join(",")}\n`
+const headerOf = (of: ReadonlyArray<TraceColumn>): string => `${of.map(({ name }) => name).join(",")}\n`
 const header = headerOf(columns)
 const headerOf04 = headerOf(columnsOf04)
 
@@ -70,7 +70,8 @@ const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
 /** A call as a line. */
-const lineOf = (of: ReadonlyArray<Column>, call: Recorded): string => of.map(({ cell }) => cell(call)).join(",")
+const lineOf = (of: ReadonlyArray<TraceColumn>, call: RecordedCall): string =>
+  of.map(({ cell }) => cell(call)).join(",")
 
 // -----------------------------------------------------------------------------
 // The file
@@ -80,11 +81,11 @@ const lineOf = (of: ReadonlyArray<Column>, call: Recorded): string => of.map(({ 
 const tailBytes = 64 * 1_024
 const newline = 10
 /** Whether a line has all of its cells, the last of them in full. */
-const isWhole = (of: ReadonlyArray<Column>, line: string): boolean =>
+const isWhole = (of: ReadonlyArray<TraceColumn>, line: string): boolean =>
   line.split(",").length === of.length && /,\d+\.\d{3}$/.test(line)
 
 /** Completes or removes the last line if a killed process left it without its end. */
-const mend = Effect.fnUntraced(function* (path: string, size: number, of: ReadonlyArray<Column>) {
+const mend = Effect.fnUntraced(function* (path: string, size: number, of: ReadonlyArray<TraceColumn>) {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
   const start = Math.max(0, size - tailBytes)
