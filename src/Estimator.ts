@@ -97,6 +97,14 @@ export interface Call {
    * request teaches nothing about tokens per byte. @default false
    */
   readonly stored?: boolean | undefined
+  /**
+   * Whether the request asks the provider to cache its prompt, if the provider wants to be asked. False means that nothing is read
+   * from a cache.
+   *
+   * @default unknown: the prompt may be cached
+   * @since 0.5.0
+   */
+  readonly caches?: boolean | undefined
   /** How the provider of this call counts, if one estimator serves several providers. @default that of the estimator */
   readonly accounting?: Accounting.Accounting | undefined
 }

@@ -185,7 +185,10 @@ const describeFor = (
   inputTokens: number | undefined,
   kind: string | undefined
 ): Governor.Call => {
-  const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking, tier } = describe(params, route)!
+  const { bytes, caches, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking, tier } = describe(
+    params,
+    route
+  )!
   return {
     countTokens: bytes < minCountedBytes ? undefined : countWith(provider, { ...params, ...fields }),
     model: params.model,
@@ -197,6 +200,7 @@ const describeFor = (
     thinking,
     continues,
     stored,
+    caches,
     fast,
     tier,
     priceFactor,

@@ -642,7 +642,7 @@ describe("Governor", () => {
 
     it.effect("does not retry a refusal of the budget", () =>
       Effect.gen(function* () {
-        const tooLarge = { ...call, inputTokens: 1_000_000 }
+        const tooLarge = { ...call, inputTokens: 1_000_000, caches: false }
         const error = yield* Effect.flip(run(() => succeed(1), undefined, tooLarge))
         assert.instanceOf(error, Budget.BudgetError)
         assert.strictEqual(error.reason._tag, "EstimateTooLarge")
@@ -993,15 +993,30 @@ describe("Governor", () => {
 
     it.effect("reduces a guessed output, but not a known input, of tokens that are counted together", () =>
       Effect.gen(function* () {
-        const ask = (inputTokens: number, maxTokens: number) =>
-          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(10, 10) }), undefined, {
+        const ask = (inputTokens: number, maxTokens: number, caches?: boolean) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(0, 0) }), undefined, {
             ...call,
             inputTokens,
-            maxTokens
+            maxTokens,
+            caches
           })
-        assert.deepStrictEqual(yield* ask(1_000, 9_000), { tokens: 2_500 })
-        for (const known of [ask(2_501, 9_000), ask(1_000, 1_501)]) {
-          assert.instanceOf(yield* Effect.flip(known), Budget.BudgetError)
+        assert.deepStrictEqual(yield* ask(2_500, 9_000, false), { tokens: 2_500 })
+        assert.instanceOf(yield* Effect.flip(ask(2_501, 9_000, false)), Budget.BudgetError)
+      }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
+    )
+
+    it.effect("does not refuse a known prompt that may be read from a cache", () =>
+      Effect.gen(function* () {
+        // Regression: conversations that were almost entirely cached were refused as larger than the limit.
+        const ask = (inputTokens: number, caches: boolean | undefined) =>
+          run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(1, 1) }), undefined, {
+            ...call,
+            inputTokens,
+            caches
+          })
+        for (const caches of [true, undefined]) {
+          assert.deepStrictEqual(yield* ask(90_000, caches), { tokens: 2_500 })
+          yield* TestClock.adjust("1 minute")
         }
       }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
     )
@@ -1036,9 +1051,9 @@ describe("Governor", () => {
             bytes: 4_000,
             maxTokens
           })
-        // 4,000 bytes are 1,482 tokens, and may be 926.
-        assert.deepStrictEqual(yield* ask(70), { inputTokens: 1_000 })
-        const error = yield* Effect.flip(ask(80))
+        // 4,000 bytes are 1,482 tokens, and may be 500.
+        assert.deepStrictEqual(yield* ask(500), { inputTokens: 1_000 })
+        const error = yield* Effect.flip(ask(501))
         assert.instanceOf(error, Budget.BudgetError)
         assert.strictEqual(error.reason._tag, "EstimateTooLarge")
       }).pipe(
@@ -1058,10 +1073,11 @@ describe("Governor", () => {
           run((ticket) => Effect.succeed({ value: ticket.reservation.charge }), undefined, {
             model: "m",
             bytes: 100_000,
-            textBytes
+            textBytes,
+            caches: false
           })
-        assert.deepStrictEqual(yield* ask(100), { inputTokens: 1_000 })
-        const error = yield* Effect.flip(ask(5_000))
+        assert.deepStrictEqual(yield* ask(8_007), { inputTokens: 1_000 })
+        const error = yield* Effect.flip(ask(8_008))
         assert.instanceOf(error, Budget.BudgetError)
         assert.strictEqual(error.reason._tag, "EstimateTooLarge")
       }).pipe(Effect.provide(small))
@@ -1070,10 +1086,11 @@ describe("Governor", () => {
     it.effect("refuses a call that is certainly larger than the limit", () =>
       Effect.gen(function* () {
         for (const [bytes, inputTokens] of [
-          [5_000, undefined],
+          [8_008, undefined],
           [4_000, 1_001]
         ] as const) {
-          const error = yield* Effect.flip(run(() => succeed(1), undefined, { model: "m", bytes, inputTokens }))
+          const what = { model: "m", bytes, inputTokens, caches: false }
+          const error = yield* Effect.flip(run(() => succeed(1), undefined, what))
           assert.instanceOf(error, Budget.BudgetError)
           assert.strictEqual(error.reason._tag, "EstimateTooLarge")
         }

@@ -5,9 +5,10 @@ import { Queued } from "../admission/fairQueue.ts"
 import type * as Law from "../pacing/law.ts"
 import type { Home } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../domain/amounts.ts"
+import type * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { BudgetError } from "./errors.ts"
+import { type Fitted, fitted } from "./fitting.ts"
 import type { Claim } from "./models.ts"
 import type { Wake } from "./waker.ts"
 
@@ -22,6 +23,8 @@ export interface Queueing {
   readonly maxWait: number
   /** Estimates it again; undefined if nothing is known that was not known before. */
   readonly revise?: (() => Limits.Estimate | undefined) | undefined
+  /** What it is charged even if its estimate is wrong; undefined if that is the whole estimate. */
+  readonly certain?: (() => Limits.Estimate) | undefined
   /** Shared by the entries of a call that waits in several pools. */
   readonly claim?: Claim | undefined
 }
@@ -50,7 +53,9 @@ export interface PoolOfCall {
 export class Entry extends Queued {
   readonly pool: PoolOfCall
   readonly how: Queueing
-  /** What it is expected to use. Both may change while it waits. */
+  /** What it is expected to use. */
+  asked: Limits.Estimate
+  /** That within the limits. All of these may change while it waits. */
   estimate: Limits.Estimate
   charge: Amounts.Whole
   /** When it began to wait. This and its cost in the queue are 0 if it is admitted at once. */
@@ -71,29 +76,43 @@ export class Entry extends Queued {
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
-  constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
+  constructor(pool: PoolOfCall, how: Queueing, asked: Limits.Estimate, { charge, estimate }: Fitted) {
     super(how, 0)
+    this.asked = asked
     this.pool = pool
     this.how = how
     this.estimate = estimate
     this.charge = charge
   }
   /**
-   * Estimates it again; returns whether anything changed. An estimate beyond a limit is ignored, because it would end a call that
+   * Estimates it again; returns whether anything changed. An estimate that cannot fit is ignored, because it would end a call that
    * was admissible when it arrived.
    */
   revise(rules: Rules.Rules): boolean {
     try {
-      const estimate = this.how.revise?.()
-      if (estimate === undefined) return false
-      const charge = Amounts.wholeOf(estimate)
-      if (Amounts.neverFits(charge, rules) !== undefined) return false
-      this.estimate = estimate
-      this.charge = charge
+      const asked = this.how.revise?.()
+      if (asked === undefined) return false
+      const fits = fitted(rules, asked, this.how.certain)
+      if (fits.misfit !== undefined) return false
+      this.asked = asked
+      this.estimate = fits.estimate
+      this.charge = fits.charge
       return true
     } catch {
       // The accounting is the caller's, and must not harm other calls of the pool.
       return false
+    }
+  }
+  /** Fits its charge into other limits. Returns the one that it certainly exceeds, if there is one. */
+  fit(rules: Rules.Rules): Amounts.Misfit | undefined {
+    try {
+      const { charge, estimate, misfit } = fitted(rules, this.asked, this.how.certain)
+      this.estimate = estimate
+      this.charge = charge
+      return misfit
+    } catch {
+      // The accounting is the caller's, and must not harm other calls of the pool.
+      return undefined
     }
   }
   /** Whether it stood in the queue until its turn came. */

@@ -14,6 +14,7 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { Entry, Queueing } from "./entry.ts"
 import { type BudgetErrorReason, EstimateTooLarge, QueueFull, QuotaExhausted, WaitTooLong } from "./errors.ts"
+import { fitted } from "./fitting.ts"
 import type { Foreseen } from "./models.ts"
 
 /** Only the first callers in the queue are played; those behind them wait at least as long. */
@@ -202,11 +203,6 @@ const enterTogether = (projection: Projection, [head, ...others]: ReadonlyArray<
 /** A pool that pauses for longer refuses its callers: as long as the default retry policy tries. */
 export const maxPause = 600_000
 
-export const tooLarge = (pool: string, rules: Rules.Rules, charge: Amounts.Whole): EstimateTooLarge | undefined => {
-  const misfit = Amounts.neverFits(charge, rules)
-  return misfit && new EstimateTooLarge({ pool, ...misfit })
-}
-
 export const quotaExhausted = (
   pool: string,
   { caps }: Law.Pacer,
@@ -263,10 +259,10 @@ export const refusal = (
 // -----------------------------------------------------------------------------
 
 /** When a call that came now would start, and why it would be refused. */
-export const foresee = (view: PoolView, charge: Amounts.Whole, how: Queueing): Foreseen => {
+export const foresee = (view: PoolView, estimate: Limits.Estimate, how: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
-  const misfit = tooLarge(pool, rules, charge)
-  if (misfit !== undefined) return never(pool, misfit, misfit.dimension, !isWhole)
+  const { charge, misfit } = fitted(rules, estimate, how.certain, "Budget.foresee")
+  if (misfit !== undefined) return never(pool, new EstimateTooLarge({ pool, ...misfit }), misfit.dimension, !isWhole)
   const prediction = predict(view, charge, how)
   const { exhausted, isLowerBound, millis, obstacle } = prediction
   const atItsTurn = exhausted && quotaExhausted(pool, exhausted, charge)

@@ -102,6 +102,7 @@ export interface ReserveOptions {
 export const first: unique symbol = Symbol.for("floodgate/Budget/first")
 export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
 export const revised: unique symbol = Symbol.for("floodgate/Budget/revised")
+export const certainly: unique symbol = Symbol.for("floodgate/Budget/certainly")
 export const claimed: unique symbol = Symbol.for("floodgate/Budget/claimed")
 
 /** What the reservations of one call in several pools share. The first that is admitted takes it, and no other is. */
@@ -121,6 +122,11 @@ export interface GovernedOptions extends ReserveOptions {
    * known that was not known before. It must be quick; if it throws, the call keeps its estimate.
    */
   readonly [revised]?: (() => Limits.Estimate | undefined) | undefined
+  /**
+   * What the call is charged even if its estimate is wrong. Only that must fit within the limits. A larger estimate counts as a whole
+   * limit, and what the call then uses beyond that is debt. Without it, all of the estimate must fit.
+   */
+  readonly [certainly]?: (() => Limits.Estimate) | undefined
   /** The claim of a call that waits in several pools. Its caller gives up the reservations that are not admitted. */
   readonly [claimed]?: Claim | undefined
 }

@@ -19,6 +19,7 @@ import {
   type RateLimitSignal,
   Priority,
   type ReserveOptions,
+  certainly,
   claimed,
   revised,
   type ResizeOptions
@@ -251,7 +252,14 @@ const hasVersionOf =
 
 /** How a call is queued. */
 export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
-  const { [first]: isFirst = false, maxWait, [revised]: revise, [claimed]: claim, weight = 1 } = how
+  const {
+    [first]: isFirst = false,
+    maxWait,
+    [revised]: revise,
+    [certainly]: certain,
+    [claimed]: claim,
+    weight = 1
+  } = how
   const agent = how.agent ?? Context.get(context, Agent)
   const priority = how.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
@@ -261,6 +269,7 @@ export const queueingOf = (context: Context.Context<never>, how: GovernedOptions
     weight,
     first: isFirst,
     revise,
+    certain,
     claim,
     maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait)
   }

@@ -20,7 +20,8 @@ import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
 import { Entry, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
 import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
-import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
+import { BudgetError, type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
+import { fitted } from "./fitting.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
 import { reportsOf } from "./observer.ts"
@@ -99,13 +100,13 @@ export class Pool implements PoolOfCall {
   /** Admits a call at once, refuses it, or queues it. */
   admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
-    const charge = Amounts.wholeOf(estimate)
-    const entry = new Entry(this, how, estimate, charge)
-    const tooLarge = Foresee.tooLarge(this.name, this.config.rules, charge)
-    if (tooLarge !== undefined) {
+    const fits = fitted(this.config.rules, estimate, how.certain)
+    const { misfit } = fits
+    const entry = new Entry(this, how, estimate, fits)
+    if (misfit !== undefined) {
       // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
       this.port.transact(this.serve, this.served)
-      return this.refuse(entry, tooLarge)
+      return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
     }
     if (this.queue.size === 0) {
       this.arriving = entry
@@ -135,13 +136,12 @@ export class Pool implements PoolOfCall {
 
   /** When a call would start, and why it would be refused. */
   foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
-    const charge = Amounts.wholeOf(estimate, "Budget.foresee")
     const { view } = this
-    if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, charge, how)
+    if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, estimate, how)
     const rules = Rules.resolve(this.limits, counting)
     const law = Law.copy(view.law)
     Law.resize(law, rules, Rules.shares(this.limits), view.now)
-    return Foresee.foresee({ ...view, law, rules }, charge, how)
+    return Foresee.foresee({ ...view, law, rules }, estimate, how)
   }
 
   /** What is known of it now, to play ahead. */
@@ -432,11 +432,11 @@ export class Pool implements PoolOfCall {
     const { concurrency, rules } = this.config
     for (; this.bids > 0; this.bids--) this.permits.release()
     this.permits.resize(concurrency)
-    this.reprice()
     for (const entry of Array.from(this.queue.inOrder())) {
-      const tooLarge = Foresee.tooLarge(this.name, rules, entry.charge)
-      if (tooLarge !== undefined) this.refuse(entry, tooLarge)
+      const misfit = entry.fit(rules)
+      if (misfit !== undefined) this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
     }
+    this.reprice()
     this.drain()
   }
 

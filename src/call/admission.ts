@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import { awaited, mayAsk } from "../budget/asking.ts"
 import { Entry } from "../budget/entry.ts"
-import { claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
+import { certainly, claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
 import * as Estimating from "../domain/estimating.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError } from "../LlmError.ts"
@@ -130,11 +130,7 @@ const reserve = (
     asked instanceof Entry ? awaited(asked, context) : asked
   return Effect.matchEffect(Counting.whileWaiting(call, [call], waiting), {
     onSuccess: (held) => Effect.succeed(admit(held)),
-    onFailure: (error) => {
-      const less = lessOf(call, error, estimate)
-      if (less === undefined) return Effect.fail(refusalFor(call, error, since))
-      return reserve(call, less, revise, since, context) ?? Effect.void
-    }
+    onFailure: (error) => Effect.fail(refusalFor(call, error, since))
   })
 }
 
@@ -159,18 +155,10 @@ const ask = (
   return Scope.provide(noted, call.scope)
 }
 
-/** The estimate to try again with, if the refused one is only a guess that is larger than the limit. */
-export const lessOf = (
-  { accounting, known }: Reserving,
-  { reason }: Budget.BudgetError,
-  estimate: Limits.Estimate
-): Limits.Estimate | undefined =>
-  reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
   { agent, how, isFirst, until }: GovernedCall,
-  { accounting, pool }: Reserving,
+  { accounting, known, pool }: Reserving,
   since: number,
   revise?: Revise,
   claim?: GovernedOptions[typeof claimed]
@@ -184,6 +172,7 @@ export const queueingOf = (
   [first]: isFirst,
   [counting]: accounting.counting,
   [revised]: revise,
+  [certainly]: () => Usage.certain(accounting, known),
   [claimed]: claim
 })
 

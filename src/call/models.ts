@@ -317,6 +317,7 @@ export const call: Input.Check = Input.options<Call>(
     priceFactor: Input.notNegative,
     continues: Input.text,
     stored: Input.flag,
+    caches: Input.flag,
     stream: Input.flag,
     accounting: Input.accounting,
     provider: Input.text,

@@ -12,11 +12,10 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
-import type * as Limits from "../Limits.ts"
 import { type Candidate, chosen, inOrder, minStay } from "./places/choice.ts"
 import type { ConversationHome } from "./places/memory.ts"
 import type { PlacedBecause, Placement } from "./places/placement.ts"
-import { type CallError, lessOf, pay, queueingOf, refusalFor } from "./admission.ts"
+import { type CallError, pay, queueingOf, refusalFor } from "./admission.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Restore } from "./models.ts"
@@ -190,17 +189,13 @@ class Race {
   }
 }
 
-/** Reserves an estimate at a place. The `maxWait` of the call counts from now. */
+/** Reserves at a place. The `maxWait` of the call counts from now. */
 const reserve = (
   call: GovernedCall,
   at: Located,
-  estimate: Limits.Estimate,
   claim: Claim | undefined
 ): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
-  Effect.catch(call.parts.budget.reserve(estimate, queueingOf(call, at, call.now, at.revise, claim)), (error) => {
-    const less = lessOf(at, error, estimate)
-    return less === undefined ? Effect.fail(error) : reserve(call, at, less, claim)
-  })
+  call.parts.budget.reserve(at.estimate, queueingOf(call, at, call.now, at.revise, claim))
 
 /** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
 const raced = (race: Race, restore: Restore) => {
@@ -208,7 +203,7 @@ const raced = (race: Race, restore: Restore) => {
   const claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
-      restore(Effect.flatMap(race.joined(at), () => reserve(call, at, at.estimate, claim))).pipe(
+      restore(Effect.flatMap(race.joined(at), () => reserve(call, at, claim))).pipe(
         Effect.map((reserved) => {
           const won = { at, reserved }
           admitted.push(won)

@@ -18,7 +18,9 @@ import type { PoolRecord } from "./pool.ts"
 
 /** The properties of a call from which its estimate and its price are computed. */
 export interface KnownCall
-  extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "flex" | "priceFactor"> {}
+  extends
+    Estimator.Call,
+    Pick<Call, "model" | "textBytes" | "continues" | "choices" | "fast" | "flex" | "priceFactor"> {}
 
 /** What is known now of a call of an agent. */
 export const known = (call: Call, agent: string, pool: PoolRecord, conversations: Conversations): KnownCall => {
@@ -50,42 +52,33 @@ export interface HeldCall {
 // -----------------------------------------------------------------------------
 
 /**
- * The factor by which a guess of the input may be too high: the first guess assumes 2.7 bytes per token, but more than 4 occur.
+ * No text has more bytes per token than this. Usual text has 2.5 to 5; long words and the white space of indented code have more.
  */
-const maxOverestimate = 1.6
+const maxBytesPerToken = 8
 
 /**
- * The usage of a limit that is certain even if every guess in the estimate is wrong. What was learned about prompts is also a
- * guess, because it may come from a call with a short body and a long document. So are the tokens of pictures, and those of
- * documents, whose data may be text or pictures of pages.
+ * The tokens that a prompt has at least. A count is certain, and a text has at least a token for each {@link maxBytesPerToken}. All else
+ * is a guess: what was learned about prompts may come from a call with a short body and a long document, the tokens of pictures and
+ * documents are not known, and a provider may drop parts of a conversation that it stores.
  */
-const certainUsage = (
-  accounting: Accounting.Accounting,
-  call: KnownCall,
-  { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
-  dimension: Limits.Dimension
-): number => {
-  const certain = accounting.estimate({
-    inputTokens:
-      call.inputTokens ?? Math.min(inputTokens, (call.textBytes ?? call.bytes) / bytesPerToken) / maxOverestimate,
-    cachedTokens: 0,
-    outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
+const minPromptOf = ({ bytes, continues, inputTokens, textBytes = bytes }: KnownCall): number =>
+  continues === undefined && inputTokens !== undefined ? inputTokens : Math.floor(textBytes / maxBytesPerToken)
+
+/**
+ * What a call is charged even if every guess in its estimate is wrong: the output that the provider reserves, and the prompt, as read
+ * from the cache unless the request does not ask for one. So a prompt counts only where cached tokens count as well, or where none can
+ * be cached. A call that may be charged less than its limit is not refused.
+ */
+export const certain = (accounting: Accounting.Accounting, call: KnownCall): Limits.Estimate => {
+  const prompt = minPromptOf(call)
+  const isUncached = call.caches === false
+  return accounting.estimate({
+    inputTokens: isUncached ? prompt : 0,
+    cachedTokens: isUncached ? 0 : prompt,
+    outputTokens: 0,
     maxTokens: call.maxTokens
   })
-  return Amounts.whole(certain)[dimension]
 }
-
-/**
- * Replaces an estimate that is larger than a limit by the whole limit, because only a guess may be larger. Undefined if the call
- * is certainly too large.
- */
-export const within = (
-  { dimension, limit }: { readonly dimension: Limits.Dimension; readonly limit: number },
-  accounting: Accounting.Accounting,
-  call: KnownCall,
-  estimate: Limits.Estimate
-): Limits.Estimate | undefined =>
-  certainUsage(accounting, call, estimate, dimension) <= limit ? { ...estimate, [dimension]: limit } : undefined
 
 /**
  * The estimated tokens of the prompt: the input without the output that some providers count as input in advance. NaN, which is

@@ -289,6 +289,18 @@ export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
 }
 
 /**
+ * An estimate of which no dimension is larger than what its limit admits. `charge` is its {@link whole}.
+ */
+export const within = (estimate: Estimate, charge: Charge, limits: Most): Estimate => {
+  const reduced: { [D in Dimension]?: number } = {}
+  for (const dimension of dimensions) {
+    const limit = get(limits, dimension)?.most ?? Infinity
+    if ((get(charge, dimension) ?? 0) > limit) reduced[dimension] = limit
+  }
+  return { ...estimate, ...reduced }
+}
+
+/**
  * A charge that is larger than what a limit admits.
  */
 export interface Misfit {

@@ -88,6 +88,12 @@ export const withinTheUs = 1.1
 const continuedBy = (body: unknown): string | undefined =>
   at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
 
+/**
+ * Whether a part is marked for the cache, or the whole request. Without a mark nothing is cached:
+ * https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+ */
+const isMarked = (part: unknown): boolean => isRecord(at(part, "cache_control"))
+
 /** What a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
@@ -101,6 +107,7 @@ export const describe: Protocol["describe"] = (body, route) => {
   const continues = continuedBy(body)
   return {
     ...sizeOf(sum),
+    caches: continues !== undefined || sum.caches === true || [body, ...listOf(body["tools"])].some(isMarked),
     model: route.model ?? nameOf(body["model"]),
     maxTokens: amountOf(body["max_tokens"]),
     thinking: (textOf(at(body, "thinking", "type")) ?? "disabled") !== "disabled",

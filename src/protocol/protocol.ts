@@ -66,6 +66,13 @@ export interface Description extends Size {
    * has more tokens than its bytes suggest.
    */
   readonly stored: boolean
+  /**
+   * Whether the request asks the provider to cache its prompt, if the provider wants to be asked. If it does not ask, nothing is read
+   * from a cache.
+   *
+   * @default unknown: the prompt may be cached
+   */
+  readonly caches?: boolean | undefined
   /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
   /** The name of a tier with limits of its own, which is a pool of its own, such as "fast". @default none */

@@ -96,6 +96,8 @@ export interface Sum {
   files: number
   /** Whether the request refers to content that the provider stores, so that the prompt is larger than its bytes. */
   stored?: boolean
+  /** Whether the request marks content for the provider's cache. */
+  caches?: boolean
 }
 
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
@@ -166,8 +168,11 @@ const addPart = (sum: Sum, part: ContentPart, depth: number): void => {
   // A document by its URL, or an item of an earlier answer.
   if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true
   for (const key of Object.keys(part)) {
-    if (marks.has(key)) continue
     const value = part[key]
+    if (marks.has(key)) {
+      if (isRecord(value)) sum.caches = true
+      continue
+    }
     const bytes = fileIn(part, key, value)
     if (bytes !== undefined) sum.files += bytes
     else if (values.has(key) && typeof value === "object") sum.text += jsonBytes(value)

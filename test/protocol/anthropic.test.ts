@@ -77,6 +77,7 @@ describe("anthropic", () => {
         model: "claude-sonnet-5",
         bytes: "Be brief.userHello".length,
         textBytes: "Be brief.userHello".length,
+        caches: false,
         maxTokens: 1_024,
         thinking: false,
         stream: false,
@@ -89,6 +90,32 @@ describe("anthropic", () => {
       assert.deepInclude(describeBody({ ...body, thinking: { type: "disabled" } }), { thinking: false })
       const dear = describeBody({ ...body, speed: "fast", inference_geo: "us" })
       assert.deepInclude(dear, { fast: true, priceFactor: 1.1 })
+    })
+
+    it("asks for caching if it, a tool or a part of its content is marked, or if it continues a thread", () => {
+      const cachesOf = (more: object) => describeBody({ ...body, ...more })?.caches
+      const marked = { type: "text", text: "Hello", cache_control: { type: "ephemeral" } }
+      for (const asking of [
+        { cache_control: { type: "ephemeral" } },
+        { system: [marked] },
+        { messages: [{ role: "user", content: [{ type: "text", text: "Hi" }, marked] }] },
+        { messages: [{ role: "user", content: [{ type: "tool_result", tool_use_id: "t", content: [marked] }] }] },
+        { tools: [{ name: "a" }, { name: "b", cache_control: { type: "ephemeral" } }] },
+        { thread: { type: "continue", previous_message_id: "msg_1" } }
+      ]) {
+        assert.isTrue(cachesOf(asking), JSON.stringify(asking))
+      }
+      const unmarked = { ...marked, cache_control: null }
+      const input = { type: "tool_use", id: "t", name: "n", input: marked }
+      for (const not of [
+        {},
+        { cache_control: null },
+        { tools: [{ name: "a", input_schema: { properties: marked } }] },
+        { messages: [{ role: "user", content: [unmarked] }] },
+        { messages: [{ role: "assistant", content: [input] }] }
+      ]) {
+        assert.isFalse(cachesOf(not), JSON.stringify(not))
+      }
     })
 
     it("reads the model and the stream from the path", () => {
