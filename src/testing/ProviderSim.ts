@@ -168,6 +168,8 @@ export class ProviderSim extends Context.Service<
     readonly inFlight: Effect.Effect<number>
     /** The highest number of calls that ran at once. */
     readonly peakInFlight: Effect.Effect<number>
+    /** The tokens of a request that would be read from the cache if it came now: 0 without the option `cache`. */
+    readonly cached: (params: Params) => Effect.Effect<number>
     /** What is left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
     readonly left: (model: string) => Effect.Effect<Limits.Usage>
   }
@@ -370,10 +372,26 @@ interface Services {
   readonly sim: ProviderSim["Service"]
 }
 
+/** What a simulated provider has seen. */
+const seen = ({ now, self }: RunningSimulator): ProviderSim["Service"] => {
+  const { engine } = self
+  const stats = Effect.map(now, (now) => Engine.stats(engine, now))
+  return {
+    log: Effect.map(now, (now) => {
+      Engine.advance(engine, now)
+      return engine.log.map((entry) => ({ ...entry }))
+    }),
+    stats,
+    inFlight: Effect.map(stats, (stats) => stats.inFlight),
+    peakInFlight: Effect.map(stats, (stats) => stats.peakInFlight),
+    cached: (params) => Effect.map(now, (now) => Simulator.cachedTokens(self, now, params)),
+    left: (model) => Effect.map(now, (now) => Engine.left(engine, now, model))
+  }
+}
+
 /** Makes a simulated provider and its log. Its time starts now. */
 const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Return<Services> {
   const self = Simulator.make(options)
-  const state = self.engine
   const start = yield* Clock.currentTimeMillis
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - start)
   const playing: RunningSimulator = {
@@ -382,7 +400,6 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
     now,
     wall: (now) => ({ epochMillis: start + now, scale: 1 })
   }
-  const stats = Effect.map(now, (now) => Engine.stats(state, now))
   return {
     provider: {
       name: "anthropic",
@@ -390,22 +407,13 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
       stream: (params) => Effect.andThen(invalid(Validity.createProblem(params)), stream(playing, params)),
       countTokens: (params) =>
         Effect.flatMap(invalid(Validity.countProblem(params)), () => {
-          state.counters.countTokens++
+          self.engine.counters.countTokens++
           const reply = { value: Simulator.countTokens(self, params), signal: undefined, requestId: undefined }
           const millis = options.latency?.countTokensMillis ?? 0
           return millis === 0 ? Effect.succeed(reply) : Effect.delay(Effect.succeed(reply), millis)
         })
     },
-    sim: {
-      log: Effect.map(now, (now) => {
-        Engine.advance(state, now)
-        return state.log.map((entry) => ({ ...entry }))
-      }),
-      stats,
-      inFlight: Effect.map(stats, (stats) => stats.inFlight),
-      peakInFlight: Effect.map(stats, (stats) => stats.peakInFlight),
-      left: (model) => Effect.map(now, (now) => Engine.left(state, now, model))
-    }
+    sim: seen(playing)
   }
 })
 

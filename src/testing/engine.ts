@@ -11,6 +11,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
+import * as PromptCache from "./promptCache.ts"
 import * as Seeded from "./seeded.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
@@ -29,9 +30,11 @@ export type { AcceptedCall, ProviderState } from "./state.ts"
 export interface SimulatedRequest {
   readonly model: string
   readonly agent?: string | undefined
-  /** Input that counts against the limits: without what is read from a cache. */
+  /** Input without what is read from a cache. */
   readonly inputTokens: number
   readonly cachedTokens?: number | undefined
+  /** What the provider's own cache reads and writes, `cachedTokens` among it. */
+  readonly cache?: PromptCache.CacheUse | undefined
   /** Output tokens of the answer. */
   readonly outputTokens: number
   readonly maxTokens?: number | undefined
@@ -73,7 +76,7 @@ const faultOf = (state: ProviderState, request: SimulatedRequest, number: number
       (fault.rate === undefined || Seeded.unit(state.seed, lanes.fault, index, number) < fault.rate)
   )
 
-/** The amount that a limit on `tokens` counts. Only a limit on input leaves out cached tokens. */
+/** The amount that a limit on `tokens` counts. Only a limit on input may leave out cached tokens. */
 const combined = (state: ProviderState, request: SimulatedRequest): number => {
   const { cachedTokens = 0, inputTokens, maxTokens, outputTokens } = request
   const prompt = inputTokens + cachedTokens
@@ -89,7 +92,7 @@ const combined = (state: ProviderState, request: SimulatedRequest): number => {
 
 const amounts = (state: ProviderState, request: SimulatedRequest): Amounts.Whole => ({
   requests: 1,
-  inputTokens: request.inputTokens,
+  inputTokens: request.inputTokens + (state.options.cache === "automatic" ? (request.cachedTokens ?? 0) : 0),
   outputTokens: countsLive(state) ? 0 : request.outputTokens,
   tokens: combined(state, request)
 })
@@ -151,6 +154,10 @@ const record = (
     model: request.model,
     pool: pool.name,
     inputTokens: request.inputTokens,
+    ...(request.cache && {
+      cacheReadTokens: request.cache.readTokens,
+      cacheWriteTokens: request.cache.writtenTokens
+    }),
     outputTokens: request.outputTokens,
     ...what,
     finishedAt: what.outcome === "accepted" ? undefined : state.now,
@@ -299,6 +306,9 @@ const admit = (
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, options, seed } = state
   const { cachedTokens = 0, inputTokens, key = counters.requests } = request
+  if (state.cache !== undefined && request.cache !== undefined) {
+    PromptCache.refresh(state.cache, state.now, request.cache)
+  }
   counters.accepted++
   counters.inputTokens += inputTokens + cachedTokens
   const call: AcceptedCall = {
@@ -312,6 +322,7 @@ const admit = (
     pool,
     work: {
       cachedTokens,
+      cache: request.cache,
       fault,
       factor: Seeded.lognormal(1, options.latency?.noise ?? 0, Seeded.unit(seed, lanes.noise, key)),
       cutAfter: 0.25 + 0.5 * Seeded.unit(seed, lanes.cut, counters.requests)

@@ -384,6 +384,26 @@ export interface Options {
    */
   readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
   /**
+   * Caches prompts by their content: the first parts of a request (tools, system prompt, messages) are read from the cache if an earlier
+   * request to the same model began with them. One provider is one organisation, so nothing is shared with another provider.
+   *
+   * - `"breakpoints"`, as Anthropic does: prefixes up to a `cache_control`, at most 20 blocks after one that is cached, from 512 to 4,096
+   *   tokens on, depending on the model. They live for 5 minutes, or an hour with `ttl: "1h"`. A limit on `inputTokens` counts what is
+   *   written to the cache, and not what is read from it
+   * - `"automatic"`, as OpenAI does: every prefix, from 1,024 tokens on, in steps of 128, for 5 minutes. Limits count all input
+   *
+   * **Details**
+   *
+   * Each use starts the lifetime of a prefix again. It can be read once the answer to the call that brought it has begun, so of many
+   * equal calls at once none reads anything. Answers state what was read and written in their `usage`, and subscription windows are
+   * charged for it. A limit on `tokens` counts all input in both cases. If you count tokens yourself, `inputTokens` is also called with
+   * the first parts of requests. Sources: https://platform.claude.com/docs/en/build-with-claude/prompt-caching and
+   * https://platform.openai.com/docs/guides/prompt-caching.
+   *
+   * @default none: nothing is cached, unless `cachedShare` says so
+   */
+  readonly cache?: "breakpoints" | "automatic" | undefined
+  /**
    * The text of an answer, and its tool calls, which get an `id`.
    *
    * @default an extract of the longest text of the user
@@ -417,6 +437,10 @@ export interface Entry {
   readonly model: string
   readonly pool: string
   readonly inputTokens: number
+  /** The part of the prompt that the option `cache` has read from the cache. It is not in `inputTokens`. */
+  readonly cacheReadTokens?: number | undefined
+  /** The part of `inputTokens` that the option `cache` has written to the cache. */
+  readonly cacheWriteTokens?: number | undefined
   /** The output of the whole answer; `producedTokens` is the part that was produced. */
   readonly outputTokens: number
   readonly outcome: "accepted" | "rejected" | "failed" | "refused"

@@ -125,10 +125,16 @@ export const simulated: Input.Checks<Options> = {
   inputTokens: Input.callback,
   outputTokens: Input.orFunction(Input.notNegative),
   cachedShare: Input.orFunction(share),
+  cache: Input.oneOf("breakpoints", "automatic"),
   reply: Input.callback
 }
 
-const made = Input.options(simulated)
+const made = Input.all(Input.options(simulated), (value) => {
+  const { cache, cachedShare } = value as Options
+  return cache === undefined || cachedShare === undefined
+    ? undefined
+    : { place: ".cachedShare", text: `expected nothing beside cache "${cache}", got ${shown(cachedShare)}` }
+})
 
 /** Throws for invalid options. */
 export const checkMade = (given: Options): void => Input.check("ProviderSim.layer", made, given)

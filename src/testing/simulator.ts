@@ -15,6 +15,8 @@ import { invalid } from "../domain/input/checks.ts"
 import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
+import * as Prefixes from "./prefixes.ts"
+import * as PromptCache from "./promptCache.ts"
 import * as Seeded from "./seeded.ts"
 import * as Replies from "./replies.ts"
 
@@ -43,6 +45,7 @@ export interface SimulatedAnswer {
   readonly params: Params
   readonly inputTokens: number
   readonly cachedTokens: number
+  readonly cache: PromptCache.CacheUse | undefined
   readonly outputTokens: number
   readonly random: number
   /** The content of the answer, if its length decided the number of tokens. */
@@ -105,6 +108,19 @@ export const countTokens = (
   return Math.max(1, Math.round(finite("inputTokens", inputTokens(params))))
 }
 
+/** What the cache reads and writes for a request at `now`; undefined without a cache. */
+const cacheUse = (self: Simulator, now: number, params: Params, tokens: number): PromptCache.CacheUse | undefined => {
+  const { cache } = self.engine
+  if (cache === undefined) return undefined
+  // An answer may have begun since the last request.
+  Engine.advance(self.engine, now)
+  return PromptCache.look(cache, now, params, tokens, (parts) => countTokens(self, Prefixes.upTo(params, parts)))
+}
+
+/** The tokens of a request that would be read from the cache at `now`. */
+export const cachedTokens = (self: Simulator, now: number, params: Params): number =>
+  cacheUse(self, now, params, countTokens(self, params))?.readTokens ?? 0
+
 /**
  * Decides on a request that arrives at `now`, in milliseconds since the provider started. `agent` is the agent of a caller in
  * this process; an agent named in the request takes precedence.
@@ -117,7 +133,8 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
   const number = Seeded.unit(seed, lanes.answer, key, twin)
   const input = countTokens(self, params)
   const share = valueOf("cachedShare", self, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
-  const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
+  const cache = cacheUse(self, now, params, input)
+  const cachedTokens = cache?.readTokens ?? Math.floor(input * Math.min(1, Math.max(0, share)))
   const planned = valueOf("outputTokens", self, params, number)
   const content = planned === undefined ? replyOf(self, params, number) : undefined
   const wanted = planned ?? Math.ceil(lengthOf(content!) / charsPerToken)
@@ -127,6 +144,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
     agent: params.metadata?.user_id ?? agent,
     inputTokens: input - cachedTokens,
     cachedTokens,
+    cache,
     outputTokens,
     // In other protocols the output of a request need not be limited.
     maxTokens: Number.isFinite(params.max_tokens) ? params.max_tokens : undefined,
@@ -143,6 +161,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
     params,
     inputTokens: input - cachedTokens,
     cachedTokens,
+    cache,
     outputTokens,
     random: number,
     content
@@ -153,11 +172,22 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
 // Answers
 // -----------------------------------------------------------------------------
 
+/** The input of an answer, as its usage states it. */
+const inputUsage = ({ cache, cachedTokens, inputTokens }: SimulatedAnswer) => ({
+  input_tokens: inputTokens - (cache?.writtenTokens ?? 0),
+  cache_creation_input_tokens: cache?.writtenTokens ?? 0,
+  cache_read_input_tokens: cachedTokens
+})
+
 const usage = (answer: SimulatedAnswer, outputTokens: number): Usage => ({
-  input_tokens: answer.inputTokens,
-  cache_creation: null,
-  cache_creation_input_tokens: 0,
-  cache_read_input_tokens: answer.cachedTokens,
+  ...inputUsage(answer),
+  cache_creation:
+    answer.cache === undefined
+      ? null
+      : {
+          ephemeral_5m_input_tokens: answer.cache.writtenTokens - answer.cache.writtenLongTokens,
+          ephemeral_1h_input_tokens: answer.cache.writtenLongTokens
+        },
   inference_geo: null,
   output_tokens: outputTokens,
   output_tokens_details: null,
@@ -283,9 +313,7 @@ export const events = (
     type: "message_delta",
     delta: { container: null, stop_details: null, stop_reason: whole.stop_reason, stop_sequence: null },
     usage: {
-      input_tokens: answer.inputTokens,
-      cache_creation_input_tokens: 0,
-      cache_read_input_tokens: answer.cachedTokens,
+      ...inputUsage(answer),
       output_tokens: answer.outputTokens,
       output_tokens_details: null,
       server_tool_use: null

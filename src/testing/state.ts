@@ -12,6 +12,7 @@ import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { checkMade } from "./options.ts"
+import * as PromptCache from "./promptCache.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
 
@@ -35,6 +36,7 @@ export interface ProviderPool {
 interface SimulatedWork {
   /** The part of the prompt that was read from a cache. */
   readonly cachedTokens: number
+  readonly cache: PromptCache.CacheUse | undefined
   readonly fault: Fault | undefined
   /** The factor of noise on its latency. */
   readonly factor: number
@@ -68,6 +70,7 @@ export interface ProviderState {
   readonly charge: { readonly requests: number; readonly tokenShare: number } | undefined
   readonly pools: Map<string, ProviderPool>
   readonly windows: ReadonlyArray<Windows.ProviderWindow>
+  readonly cache: PromptCache.PromptCache | undefined
   readonly due: Agenda.Agenda<{ readonly call: AcceptedCall; readonly what: "firstToken" | "silence" | "end" }>
   readonly log: Array<Entry>
   readonly counters: Writable<Omit<Stats, "rejectionsBy" | "windows">> & {
@@ -87,6 +90,7 @@ export const make = (options: Options): ProviderState => {
     charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
     pools: new Map(),
     windows: Windows.make(options.windows ?? {}),
+    cache: options.cache === undefined ? undefined : PromptCache.make(options.cache),
     due: Agenda.make(),
     log: [],
     counters: {
@@ -163,6 +167,9 @@ const startOutput = (state: ProviderState, call: AcceptedCall): void => {
   const output = call.pool.gauges.outputTokens
   const millis = call.finishesAt - call.firstTokenAt
   call.phase = "producing"
+  if (state.cache !== undefined && call.work.cache !== undefined) {
+    PromptCache.write(state.cache, state.now, call.work.cache)
+  }
   if (!countsLive(state) || output === undefined) return
   if (millis <= 0) {
     Gauge.take(output, state.now, call.entry.outputTokens)
@@ -253,7 +260,15 @@ export const end = (state: ProviderState, call: AcceptedCall, aborted: boolean):
   call.entry.aborted = aborted
   const { inputTokens, model, producedTokens } = call.entry
   state.counters.outputTokens += producedTokens
-  const used = { inputTokens, cacheReadTokens: call.work.cachedTokens, outputTokens: producedTokens }
+  const { cache, cachedTokens } = call.work
+  const written = cache?.writtenTokens ?? 0
+  const used = {
+    inputTokens: inputTokens - written,
+    cacheReadTokens: cachedTokens,
+    cacheCreationTokens: written,
+    cacheCreationLongTokens: cache?.writtenLongTokens,
+    outputTokens: producedTokens
+  }
   if (call.phase !== "queued") Windows.spend(state.windows, model, used, state.now)
   const ended = call.fault === undefined ? "completed" : "broken"
   state.counters[aborted ? "aborted" : ended]++

@@ -86,8 +86,9 @@ export const idOf = (id: string, prefix: string): string => id.replace(/^[a-z]+(
 /** The counts of a usage. The input includes cached tokens. */
 export const usageOf = ({ usage }: Pick<Message, "usage">) => {
   const cached = usage.cache_read_input_tokens ?? 0
-  const input = usage.input_tokens + cached
-  return { cached, input, output: usage.output_tokens, total: input + usage.output_tokens }
+  const written = usage.cache_creation_input_tokens ?? 0
+  const input = usage.input_tokens + cached + written
+  return { cached, written, input, output: usage.output_tokens, total: input + usage.output_tokens }
 }
 
 /** Why an answer ended, in the words of another protocol. */

@@ -71,12 +71,16 @@ const finishOf = (message: Pick<Message, "stop_reason">): string =>
   OpenAi.endOf(message.stop_reason, { tool_use: "tool_calls", max_tokens: "length" }, "stop")
 
 const usageOf = (message: Pick<Message, "usage">) => {
-  const { cached, input, output, total } = OpenAi.usageOf(message)
+  const { cached, input, output, total, written } = OpenAi.usageOf(message)
   return {
     prompt_tokens: input,
     completion_tokens: output,
     total_tokens: total,
-    prompt_tokens_details: { cached_tokens: cached, audio_tokens: 0 },
+    prompt_tokens_details: {
+      cached_tokens: cached,
+      ...(written > 0 && { cache_write_tokens: written }),
+      audio_tokens: 0
+    },
     completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 }
   }
 }

@@ -141,10 +141,10 @@ const itemOf = (messageId: string, block: Output, index: number, status: Respons
 }
 
 const usageOf = (message: Pick<Message, "usage">) => {
-  const { cached, input, output, total } = OpenAi.usageOf(message)
+  const { cached, input, output, total, written } = OpenAi.usageOf(message)
   return {
     input_tokens: input,
-    input_tokens_details: { cached_tokens: cached, cache_write_tokens: 0 },
+    input_tokens_details: { cached_tokens: cached, cache_write_tokens: written },
     output_tokens: output,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: total
