@@ -113,6 +113,22 @@ type PlaceEvent = Base & {
   readonly insteadWait: number | undefined
 }
 
+/** A cap in dollars is reached, so that calls are refused, or calls fit again. `pool` is that of the call that was refused. */
+type CapEvent = Base & {
+  readonly type: "cap"
+  /** The name of the purse. */
+  readonly cap: string
+  readonly isReached: boolean
+  /** In dollars, within the period of the cap. */
+  readonly spent: number
+  /** In dollars. What running calls have reserved is part of it. */
+  readonly left: number
+  /** In dollars. */
+  readonly limit: number
+  /** When the refused call would fit; undefined if never, or if the cap is not reached. */
+  readonly until: number | undefined
+}
+
 /**
  * An event of a call or a pool, by its `type`. Times are milliseconds since the epoch.
  *
@@ -122,11 +138,12 @@ type PlaceEvent = Base & {
  * - `"retryDelayed"`: the retry budget is spent, and delays a retry
  * - `"pause"`: a pool sends nothing for a time
  * - `"place"`: an attempt goes to another place than it usually would
+ * - `"cap"`: a cap in dollars is reached, or calls fit it again (since 0.5.0)
  *
  * @category models
  * @since 0.2.0
  */
-export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent | PlaceEvent
+export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent | PlaceEvent | CapEvent
 
 /**
  * Gets each event as it happens. A budget and a governor read it when they are made. Errors that it throws are ignored, so

@@ -68,6 +68,7 @@ import { admit, answered, begin, broken, opened, reserved, retried, settled, tim
 import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
+import * as CapLog from "./call/capLog.ts"
 import type { EstimatorForms, GovernorParts } from "./call/parts.ts"
 import { History } from "./call/agents/history.ts"
 import { openPlaces } from "./call/located.ts"
@@ -189,6 +190,7 @@ export const make = Effect.fnUntraced(function* (
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const windows = new LongWindows(options.windows, options.learned?.windows)
+  const observer = observerOf(context)
   const parts: GovernorParts = {
     accounting,
     ask: AtOnce.of<Ask>(budget.reserve),
@@ -201,10 +203,11 @@ export const make = Effect.fnUntraced(function* (
     learns: AtOnce.of<EstimatorForms>(estimator.learn),
     history: Context.get(context, History),
     memory: new PlaceMemory(),
-    observer: observerOf(context),
+    observer,
     policy,
     pools: new PoolRecords(context),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
+    reportCap: CapLog.make(context, observer),
     retryBudget: Context.get(context, RetryBudget),
     wake,
     warmup: Warmup.make(wake),

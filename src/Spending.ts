@@ -54,7 +54,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
-import { dollars } from "./domain/words.ts"
+import { counted, dollars, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
 import { RunningLedger } from "./call/ledger.ts"
@@ -70,8 +70,10 @@ export type { Cap, Purse, Status } from "./domain/spending/models.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A cap in dollars has too little left for the call. `purse` is the name of the purse, `asked` the amount to reserve, and `until`
- * when the call would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ * A cap in dollars has too little left for the call, or running calls have reserved what is left for longer than the call may wait.
+ * It is the `cause` of a `BudgetError` with the reason `Denied`. `purse` is the name of the purse, and `until` is when the call would
+ * fit, in milliseconds since the epoch. The message says why a call may cost much more than is expected: how much output `max_tokens`
+ * allows, and whether the tokens of its prompt are known.
  *
  * @category errors
  * @since 0.2.0
@@ -80,23 +82,54 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
   "SpendCapReached",
   {
     purse: Schema.String,
+    /** The amount to reserve: with `reserve: "most"` the most that the call can cost. In dollars, as the next ones. */
     asked: Schema.Finite,
+    /** What the call is expected to cost (since 0.5.0). */
+    expected: Schema.optional(Schema.Finite),
+    /** What was spent in the period of the cap (since 0.5.0). */
+    spent: Schema.optional(Schema.Finite),
+    /** What running calls have reserved (since 0.5.0). */
+    reserved: Schema.optional(Schema.Finite),
+    /** The limit without what was spent. */
     left: Schema.Finite,
     limit: Schema.Finite,
     /** Such as "a day". */
     per: Schema.optional(Schema.String),
-    until: Schema.optional(Schema.Finite)
+    until: Schema.optional(Schema.Finite),
+    /** The output that the request allows, and how much of it is expected, in tokens (since 0.5.0). */
+    maxTokens: Schema.optional(Schema.Finite),
+    expectedTokens: Schema.optional(Schema.Finite),
+    /** Whether the tokens of the prompt are known. Otherwise each of its bytes counts as one (since 0.5.0). */
+    isCounted: Schema.optional(Schema.Boolean)
   }
 ) {
-  /** Whether the call fits later. */
+  /** Whether the call fits later: at `until`, or when running calls have given back what they have reserved. */
   get isRetryable(): boolean {
-    return this.until !== undefined
+    return this.until !== undefined || this.asked <= this.left
   }
   override get message(): string {
-    const { asked, left, limit, per, purse, until } = this
-    const cap = per === undefined ? dollars(limit) : `${dollars(limit)} ${per}`
+    const { asked, left, limit, per, purse, reserved = 0, spent, until } = this
+    const cap = `the cap of ${per === undefined ? dollars(limit) : `${dollars(limit)} ${per}`} for ${purse}`
+    const call = `The call may cost ${dollars(asked)}${this.why}`
+    const used = spent === undefined ? "" : ` (${dollars(spent)} spent, ${dollars(reserved)} reserved by running calls)`
+    if (asked <= left) {
+      return `${call}, and running calls have reserved too much of ${cap}${used}: run fewer calls at once, lower max_tokens, or raise the cap`
+    }
     const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}, `
-    return `The call may cost ${dollars(asked)}, but only ${dollars(left)} is left of the cap of ${cap} for ${purse}: ${when}lower max_tokens, or raise the cap`
+    return `${call}, but only ${dollars(left)} is left of ${cap}${used}: ${when}lower max_tokens, or raise the cap`
+  }
+  /** Why the call may cost much more than is expected. */
+  private get why(): string {
+    const { asked, expected, expectedTokens = 0, isCounted, maxTokens } = this
+    if (expected === undefined || asked < 1.5 * expected) return ""
+    const reasons: Array<string> = []
+    if (maxTokens !== undefined && maxTokens > expectedTokens) {
+      reasons.push(
+        `max_tokens allows ${counted(maxTokens, "token")} of output, and ${thousands(Math.ceil(expectedTokens))} are expected`
+      )
+    }
+    if (isCounted === false) reasons.push("its prompt was not counted, so each byte of it is taken for a token")
+    return ` at most (about ${dollars(expected)} is expected${reasons.map((reason) => `; ${reason}`).join("")})`
   }
 }
 

@@ -73,7 +73,7 @@ describe("Spending", () => {
       assert.deepStrictEqual({ asked, left, limit, until }, { asked: 3, left: 2, limit: 5, until: day })
       assert.strictEqual(
         reason.message,
-        "The call may cost $3.00, but only $2.00 is left of the cap of $5.00 a day for us: wait until 1970-01-02T00:00:00.000Z, lower max_tokens, or raise the cap"
+        "The call may cost $3.00, but only $2.00 is left of the cap of $5.00 a day for us ($3.00 spent, $0.00 reserved by running calls): wait until 1970-01-02T00:00:00.000Z, lower max_tokens, or raise the cap"
       )
       // A millisecond before midnight nothing has changed.
       yield* TestClock.setTime(day - 1)
@@ -161,7 +161,7 @@ describe("Spending", () => {
         Effect.exit(pay(run(() => Effect.succeed(answer(1, 1)), { maxWait: "10 seconds" })))
       )
       yield* TestClock.adjust("10 seconds")
-      assert.strictEqual(reasonOf(yield* Fiber.join(second))?._tag, "WaitTooLong")
+      assert.strictEqual(reasonOf(yield* Fiber.join(second))?._tag, "SpendCapReached")
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(first)
       assert.strictEqual((yield* purse.status).held, 0)

@@ -17,6 +17,7 @@ import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
+import type { CapReporter } from "./ledger.ts"
 import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { type Reserving, stay } from "./place.ts"
@@ -84,7 +85,7 @@ export const pay = (
   context: Context.Context<never>
 ): Effect.Effect<void, CallError> | undefined => {
   const { how, parts, purses } = call
-  const { wake, windows } = parts
+  const { reportCap, wake, windows } = parts
   if (purses.length === 0 && how.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
   const { now, until } = call
@@ -92,7 +93,8 @@ export const pay = (
   const held = { accounting, estimate, known }
   const { account } = at.call
   const queueing = queueingOf(call, at, now)
-  const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
+  const report: CapReporter = (event) => reportCap({ type: "cap", pool: pool.name, ...event })
+  const request = { purses, price, call: held, pool: pool.name, account, queueing, report, wake, windows, maxWait }
   const { payment, rest } = Payment.pay(request, context)
   // However the attempt ends, its end settles this, also if it is interrupted before the rest begins.
   call.payment = payment

@@ -9,12 +9,13 @@ import * as Clock from "effect/Clock"
 import { FairQueue, Queued } from "../admission/fairQueue.ts"
 import type { Wake } from "../budget/waker.ts"
 import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
-import type { Status } from "../domain/spending/models.ts"
+import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
 import type { Decided, Done, Home, Port, PortOptions, QueueDecision } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
+import type { CapTurn } from "./capLog.ts"
 
 /** The store of the ledger did not answer, or what is stored cannot be read. */
 export interface LedgerLost {
@@ -44,6 +45,8 @@ export class LedgerEntry extends Queued {
   home: Home<LedgerState> | undefined = undefined
   outcome: Paid | undefined = undefined
   isOver = false
+  /** When it arrived, by the clock of its caller. */
+  readonly since: number
   private readonly wake: Wake
   private resume: (() => void) | undefined = undefined
 
@@ -51,6 +54,7 @@ export class LedgerEntry extends Queued {
     const { asked, wake } = paying
     super(paying, Math.max(minCost, Math.min(asked.expected, asked.max) / perDollar))
     this.ledger = ledger
+    this.since = ledger.clock.currentTimeMillisUnsafe()
     this.wake = wake
     this.asked = asked
   }
@@ -71,6 +75,18 @@ const minCost = 1e-6
 /** How old the state behind a status may be, in milliseconds. */
 const lookMillis = 5_000
 
+/** How many waiting calls a status lists. */
+const maxListed = 32
+
+/** Reports a change of a cap. The pool is that of the call that found it. */
+export type CapReporter = (event: Omit<CapTurn, "type" | "pool">) => void
+
+/** The refusal since which a cap counts as reached. */
+interface ReachedCap {
+  readonly asked: number
+  readonly report: CapReporter | undefined
+}
+
 /** How many ledgers there were in this process. */
 let made = 0
 
@@ -90,6 +106,9 @@ export interface LedgerOptions {
   readonly changed: (() => void) | undefined
 }
 
+/** Whether calls are refused because the cap of a purse is spent, as far as is known without asking its store. */
+export const isReached = (purse: Purse): boolean => ledgerOf<RunningLedger>(purse).isReached
+
 export class RunningLedger {
   readonly name: string
   readonly key: string
@@ -98,6 +117,9 @@ export class RunningLedger {
   readonly port: Port<LedgerState>
   /** The clock of the latest caller, which a ledger of this process goes by. */
   clock: Clock.Clock = Clock.Clock.defaultValue()
+  /** Reports for the latest caller that the cap is reached, and that it is no longer. */
+  report: CapReporter | undefined = undefined
+  private reached: ReachedCap | undefined = undefined
   private readonly changed: (() => void) | undefined
   private readonly queue = new FairQueue<LedgerEntry>()
   /** A call that arrives at an empty queue, until it is decided or queued. */
@@ -188,13 +210,59 @@ export class RunningLedger {
     if (entry.flow !== undefined) this.queue.serve(entry)
     this.queue.forget()
     entry.end("reserved")
+    this.review()
     this.changed?.()
   }
 
   private refuse(entry: LedgerEntry, refusal: CapRefusal | LedgerLost): void {
     if (entry === this.arriving) this.arriving = undefined
     this.queue.remove(entry)
+    if (refusal._tag === "CapRefusal") this.reach(refusal)
     entry.end(refusal)
+  }
+
+  /**
+   * Notes that what is left of the cap is too little for calls. One that is larger than the whole cap, or that only the part of a
+   * process has no room for, says nothing of the kind.
+   */
+  private reach({ asked, cap, isAlone, until }: CapRefusal): void {
+    if (this.reached !== undefined || isAlone || asked > cap.limit) return
+    this.reached = { asked, report: this.report }
+    this.tell(this.reached, until)
+  }
+
+  /** Notes that a call of the cost that was refused fits again, because the period has ended, or an operator has changed the cap. */
+  review(): void {
+    const { port, reached } = this
+    if (reached === undefined) return
+    const left = port.state.config.limit - Ledgers.spent(port.state, port.now())
+    if (left < reached.asked) return
+    this.reached = undefined
+    this.tell(reached, undefined)
+  }
+
+  private tell({ report }: ReachedCap, until: number | undefined): void {
+    const { left, limit, spent } = Ledgers.statusOf(this.port.state, this.port.now())
+    const at = this.clock.currentTimeMillisUnsafe()
+    report?.({
+      at,
+      cap: this.name,
+      isReached: this.reached !== undefined,
+      spent,
+      left: left ?? 0,
+      limit: limit ?? 0,
+      until
+    })
+  }
+
+  /** Whether calls are refused because the cap is spent. */
+  get isReached(): boolean {
+    return this.reached !== undefined
+  }
+
+  /** The refusal of a call that has waited for reserved money as long as it may. */
+  refusalOf(asked: CostAsked): CapRefusal {
+    return Ledgers.refusalAt(this.port.state, asked, undefined, this.port.now())
   }
 
   private refuseAll(refusal: LedgerLost): void {
@@ -251,12 +319,14 @@ export class RunningLedger {
   resize(cap: CapInUnits): void {
     this.port.transact((draft) => configure(draft, cap))
     this.drain()
+    this.review()
   }
 
   /** Forgets what was spent in the period. */
   reset(): void {
     this.port.transact((draft) => Ledgers.reset(draft))
     this.drain()
+    this.review()
     this.changed?.()
   }
 
@@ -267,6 +337,23 @@ export class RunningLedger {
       this.lookedAt = port.now()
       port.transact(() => undefined)
     }
-    return { ...Ledgers.statusOf(port.state, port.now()), unpriced }
+    this.review()
+    const { isReached, queue, waiting } = this
+    return { ...Ledgers.statusOf(port.state, port.now()), isReached, queued: queue.size, waiting, unpriced }
+  }
+
+  /** The first calls that wait, in the order of service. */
+  private get waiting(): Status["waiting"] {
+    const now = this.clock.currentTimeMillisUnsafe()
+    const listed: Array<Status["waiting"][number]> = []
+    for (const { agent, asked, since } of this.queue.inOrder()) {
+      if (listed.length === maxListed) break
+      listed.push({
+        agent,
+        dollars: Ledgers.amountOf(this.cap, asked) / perDollar,
+        waitedMillis: Math.max(0, now - since)
+      })
+    }
+    return listed
   }
 }

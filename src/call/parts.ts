@@ -8,6 +8,7 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
+import type { CapTurn } from "./capLog.ts"
 import type { AgentHistory } from "./agents/history.ts"
 import type { PlaceMemory } from "./places/memory.ts"
 import type * as Prices from "../Prices.ts"
@@ -46,6 +47,8 @@ export interface GovernorParts {
   readonly pools: PoolRecords
   readonly prices: Prices.Table
   /** The retry budget of the governor's own context, if it has one. */
+  /** Reports that a cap in dollars is reached, or open again. */
+  readonly reportCap: (event: CapTurn) => void
   readonly retryBudget: RetryTokens | undefined
   readonly wake: Wake
   readonly warmup: Warmup

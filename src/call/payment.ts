@@ -15,7 +15,7 @@ import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf } from "../domain/spending/models.ts"
 import type { CapRefusal } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
-import type { LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
+import type { CapReporter, LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
 import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
 import type { LongWindows, WindowHold } from "./windows.ts"
@@ -31,17 +31,27 @@ const perOf = ({ period }: CapInUnits): string | undefined => {
 
 const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
-const refusalOf = ({ name: purse }: RunningLedger, refusal: CapRefusal | LedgerLost): Budget.BudgetError => {
+const refusalOf = (
+  { name: purse }: RunningLedger,
+  refusal: CapRefusal | LedgerLost,
+  { estimate, known }: PaymentRequest["call"]
+): Budget.BudgetError => {
   if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
-  const { asked, cap, isAlone, left, until } = refusal
+  const { asked, cap, expected, held, isAlone, left, until } = refusal
   if (asked === Infinity) return denied(new Spending.NoMaxTokens({ purse }))
   const reached = new Spending.SpendCapReached({
     purse,
     asked: asked / perDollar,
+    expected: expected / perDollar,
+    spent: Math.max(0, cap.limit - left) / perDollar,
+    reserved: held / perDollar,
     left: left / perDollar,
     limit: cap.limit / perDollar,
     per: perOf(cap),
-    until
+    until,
+    maxTokens: known.maxTokens,
+    expectedTokens: estimate.outputTokens,
+    isCounted: known.inputTokens !== undefined
   })
   return denied(isAlone ? new Spending.LedgerUnavailable({ purse, cause: reached }) : reached)
 }
@@ -95,6 +105,15 @@ export class Payment {
   }
 }
 
+/**
+ * Whoever holds the connection of a caller, and wants to know whether its call waits for money that running calls have reserved. If it
+ * still does at `until`, in milliseconds since the epoch, it is refused. The gateway provides it, because nothing that it has begun
+ * to answer can become a refusal.
+ */
+export const MoneyWait = Context.Reference<
+  { readonly until: number; readonly waits: (isWaiting: boolean) => void } | undefined
+>("floodgate/Spending/MoneyWait", { defaultValue: () => undefined })
+
 /** A call that reserves its cost. */
 export interface PaymentRequest {
   /** The purses that pay. One that is named twice pays once. */
@@ -105,6 +124,7 @@ export interface PaymentRequest {
   readonly account: string | undefined
   readonly windows: LongWindows
   readonly queueing: Budget.ReserveOptions
+  readonly report: CapReporter
   readonly wake: Wake
   /** How long the call may wait, in milliseconds. */
   readonly maxWait: number
@@ -187,7 +207,10 @@ const payOnce = (
   const { account, call, price, queueing, wake, windows } = request
   const clock = Context.get(context, Clock.Clock)
   const ledgers = inOrder(request.purses)
-  for (const ledger of ledgers) ledger.clock = clock
+  for (const ledger of ledgers) {
+    ledger.clock = clock
+    ledger.report = request.report
+  }
   const capped = ledgers.find(({ isCapped }) => isCapped)
   if (price === undefined && capped !== undefined) {
     return refused(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
@@ -207,11 +230,36 @@ const payOnce = (
   // A cap that is reached refuses the call before it waits for another one.
   const entry = payment.refused ?? payment.advance()
   if (entry === undefined) return { payment, rest: undefined }
-  const rest = (restore: Restore): Effect.Effect<Payment, Budget.BudgetError> =>
-    Effect.onExit(Effect.as(awaited(entry, payment, request, restore), payment), (exit) =>
-      Exit.isFailure(exit) ? Effect.sync(() => payment.settle(0)) : Effect.void
+  return { payment, rest: waitFor(entry, payment, request, context) }
+}
+
+/** Waits for the ledgers of a payment. If that ends otherwise, nothing of it stays reserved. */
+const waitFor = (
+  entry: LedgerEntry,
+  payment: Payment,
+  request: PaymentRequest,
+  context: Context.Context<never>
+): PaymentState["rest"] => {
+  const holder = Context.get(context, MoneyWait)
+  const clock = Context.get(context, Clock.Clock)
+  if (entry.outcome === undefined) holder?.waits(true)
+  return (restore) =>
+    Effect.onExit(Effect.as(awaited(entry, payment, boundBy(holder, request, clock), restore), payment), (exit) =>
+      Effect.sync(() => {
+        holder?.waits(false)
+        if (Exit.isFailure(exit)) payment.settle(0)
+      })
     )
-  return { payment, rest }
+}
+
+/** The request with the shorter of two waits: its own, and that of whoever holds the connection of its caller. */
+const boundBy = (
+  holder: Context.Service.Shape<typeof MoneyWait>,
+  request: PaymentRequest,
+  clock: Clock.Clock
+): PaymentRequest => {
+  if (holder === undefined) return request
+  return { ...request, maxWait: Math.min(request.maxWait, Math.max(0, holder.until - clock.currentTimeMillisUnsafe())) }
 }
 
 const tooLong = ({ maxWait, pool }: PaymentRequest): Budget.BudgetError => {
@@ -239,7 +287,7 @@ const awaited = (
     const goOn = (): void => {
       const { ledger, outcome } = at
       if (outcome === undefined) return at.listen(goOn)
-      if (outcome !== "reserved") return resume(Effect.fail(refusalOf(ledger, outcome)))
+      if (outcome !== "reserved") return resume(Effect.fail(refusalOf(ledger, outcome, request.call)))
       const next = payment.advance()
       if (next === undefined) return resume(Effect.void)
       at = next
@@ -248,6 +296,10 @@ const awaited = (
     goOn()
   })
   // It may have been paid for in the millisecond in which its time ended.
-  const late = Effect.suspend(() => (payment.isPaid ? Effect.void : Effect.fail(tooLong(request))))
+  const late = Effect.suspend(() => {
+    if (payment.isPaid) return Effect.void
+    const { asked, ledger } = at
+    return Effect.fail(refusalOf(ledger, ledger.refusalOf(asked), request.call))
+  })
   return restore(inTime(request, woken, late))
 }

@@ -90,7 +90,10 @@ export const held = (state: LedgerState): number =>
   Object.values(state.members).reduce((sum, member) => sum + member.held, 0)
 
 /** The state in dollars. */
-export const statusOf = (state: LedgerState, now: number): Omit<Status, "unpriced"> => {
+export const statusOf = (
+  state: LedgerState,
+  now: number
+): Pick<Status, "spent" | "total" | "held" | "limit" | "left" | "until"> => {
   const { perDollar } = Ledger
   const account = accountOf(state)
   const utc = utcAt(state, now)
@@ -130,13 +133,34 @@ interface PayingCall extends Turns.CallInTurn {
 export interface CapRefusal {
   readonly _tag: "CapRefusal"
   readonly asked: number
+  /** What the call is expected to cost. */
+  readonly expected: number
   readonly left: number
+  /** What running calls have reserved. */
+  readonly held: number
   readonly cap: Ledger.CapInUnits
   /** When the call would fit; undefined if never. */
   readonly until: number | undefined
   /** Whether only the part of a process is used up that decides alone. */
   readonly isAlone: boolean
 }
+
+/** The refusal of a call, as the ledger is now. `until` is when it would fit. */
+export const refusalAt = (
+  state: LedgerState,
+  asked: CostAsked,
+  until: number | undefined,
+  now: number
+): CapRefusal => ({
+  _tag: "CapRefusal",
+  asked: amountOf(state.config, asked),
+  expected: asked.expected,
+  left: Math.max(0, state.config.limit - spent(state, now)),
+  held: held(state),
+  cap: state.config,
+  until,
+  isAlone: state.isAlone === true
+})
 
 /** The amount that is reserved for a call. */
 export const amountOf = ({ reserve }: Ledger.CapInUnits, { expected, max }: CostAsked): number =>
@@ -166,9 +190,7 @@ export const admit = (
   changeAccounts(state, (account) => Ledger.tidy(account, config.period, utc))
   const gone = spent(state, now)
   if (gone + amount > config.limit || amount === Infinity) {
-    const until = Ledger.fitsAt(accountOf(state), amount, config, utc)
-    const left = Math.max(0, config.limit - gone)
-    return { _tag: "CapRefusal", asked: amount, left, cap: config, until, isAlone: state.isAlone === true }
+    return refusalAt(state, call.asked, Ledger.fitsAt(accountOf(state), amount, config, utc), now)
   }
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
   const ahead = Turns.aheadOf(state, id, call, weight, now, sums)

@@ -171,17 +171,18 @@ export class Activity {
   /** Shows what is left of these caps instead of earlier ones. */
   watch(caps: ReadonlyArray<SharedCap>): void {
     const earlier = this.caps
-    this.caps = caps.flatMap(({ dollars, left, name, per }) => {
+    this.caps = caps.flatMap(({ dollars, isReached, left, name, per, waiting }) => {
       const attributes = { cap: name, per }
-      const all = Metric.gauge("floodgate_gateway_cap_dollars", {
-        description: "The caps in dollars, by cap",
-        attributes
-      })
-      const remaining = Metric.gauge("floodgate_gateway_cap_left_dollars", {
-        description: "Dollars that remain under a cap, by cap",
-        attributes
-      })
-      return [this.show(all, () => dollars), this.show(remaining, left)]
+      const show = (id: string, description: string, read: () => number): Metric.Registration =>
+        this.show(Metric.gauge(id, { description, attributes }), read)
+      return [
+        show("floodgate_gateway_cap_dollars", "The caps in dollars, by cap", () => dollars),
+        show("floodgate_gateway_cap_left_dollars", "Dollars that remain under a cap, by cap", left),
+        show("floodgate_gateway_cap_reached", "Whether calls are refused because a cap is spent, by cap", () =>
+          Number(isReached())
+        ),
+        show("floodgate_gateway_cap_waiting", "Calls that wait for what running calls have reserved, by cap", waiting)
+      ]
     })
     for (const series of earlier) series.remove()
   }

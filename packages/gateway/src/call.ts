@@ -6,7 +6,7 @@ import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import type { Refusal } from "floodgate/protocol"
-import { Deadline, Engine, ReviewAt, type SilenceTimer } from "floodgate/internal"
+import { Deadline, Engine, MoneyWait, ReviewAt, type SilenceTimer } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
@@ -84,6 +84,13 @@ const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean):
 // Requests
 // -----------------------------------------------------------------------------
 
+/**
+ * How long a call without a stream may wait for money that running calls have reserved, in milliseconds. Nothing is sent meanwhile,
+ * so that a refusal has its status: a client takes the end of a response that has begun for a broken connection, and calls again.
+ * Node's `fetch` waits 5 minutes for the status of an answer, and the SDKs of OpenAI and Anthropic for 10.
+ */
+const longestSilence = 4 * 60_000
+
 /** From this size on, an insertion does not copy the body, or a running call would hold it twice. */
 const largeBytes = 64 * 1_024
 
@@ -107,8 +114,8 @@ const changed = (
 const heldResponse = (response: ServerResponse, { match, streams }: Engine.HttpCall): Response.HeldResponse => {
   const { keepAlive } = match.protocol
   return streams === "events"
-    ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false }
-    : { response, contentType: "application/json", text: keepAlive.whole, began: false }
+    ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false, isHeldBack: false }
+    : { response, contentType: "application/json", text: keepAlive.whole, began: false, isHeldBack: false }
 }
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
@@ -288,7 +295,12 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
   const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt), release }
   const outlet = new CallAnswer(made)
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
-  const around = (context: Context.Context<never>): Context.Context<never> =>
-    Context.add(Context.add(context, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+  const around = (given: Context.Context<never>): Context.Context<never> => {
+    const context = Context.add(Context.add(given, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+    // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
+    if (planned.streams === "events" || paying.length === 0) return context
+    const waits = (isWaiting: boolean): void => void (held.isHeldBack = isWaiting && !held.began)
+    return Context.add(context, MoneyWait, { until: startedAt + longestSilence, waits })
+  }
   outlet.by(parts.engine.start(planned, { around, dispatch, outlet }))
 }

@@ -14,7 +14,8 @@
  *   own: callers send one of these, and the upstream gets the provider's credential instead. Bodies are passed on byte for byte.
  * - A caller that waits receives nothing for 20 seconds, so that errors keep their status. Then its response begins with
  *   status 200, and pings (in a stream) or white space (before JSON) keep it alive. A call that finally fails after that
- *   ends with an error event, or with a broken connection if the answer is not a stream.
+ *   ends with an error event, or with a broken connection if the answer is not a stream. So while a call without a stream waits for
+ *   money of a cap, for at most 4 minutes, its response does not begin, and a refusal has its status 402.
  * - A call whose wait would be longer than `maxHold` is refused at once: 429 with a `retry-after` of 5 to 59 seconds.
  * - When a client disconnects, its call leaves the queue, and a request to the provider is aborted. A client that reads
  *   nothing for a minute is disconnected.
@@ -113,6 +114,9 @@ export class Gateway extends Context.Service<
     readonly spent: Effect.Effect<Readonly<Record<string, Effect.Success<Spending.Purse["kept"]>>>>
   }
 >()("@floodgate/gateway/Gateway") {}
+
+/** How often the gateway looks whether a cap that is spent has begun anew, so that the log says so while nobody calls. */
+const capReview = "10 seconds"
 
 /** The recent rejections, retries and pauses that the page shows. */
 const Remembered = Context.Reference<Journal | undefined>("@floodgate/gateway/Remembered", {
@@ -242,6 +246,14 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.andThen(
+        Effect.sleep(capReview),
+        Effect.sync(() => purses.review())
+      )
+    )
+  )
   const serve = serving({ current: () => current, isClosing: () => closing, memory, metrics, page, run, users })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {

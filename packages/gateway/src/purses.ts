@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
-import { Lru } from "floodgate/internal"
+import { isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
 import type { Rule } from "./rule.ts"
 
@@ -70,6 +70,10 @@ export interface SharedCap {
   readonly dollars: number
   /** Returns what is left of it, in dollars. */
   readonly left: () => number
+  /** Returns whether calls are refused because it is spent. */
+  readonly isReached: () => boolean
+  /** Returns how many calls wait until running calls give back what they have reserved of it. */
+  readonly waiting: () => number
 }
 
 const perOf = (per: Spending.Cap["per"]): string => {
@@ -156,12 +160,16 @@ export class CallerPurses {
     const caps = rules.flatMap((rule) => {
       const purse = this.ofRule(rule)
       if (purse === undefined) return []
+      const { cap } = rule
+      const status = () => this.read(purse.status)
       return [
         {
           name: purse.name,
-          per: perOf(rule.cap?.per),
-          dollars: rule.cap?.dollars ?? 0,
-          left: () => this.read(purse.status).left ?? 0
+          per: perOf(cap?.per),
+          dollars: cap?.dollars ?? 0,
+          left: () => status().left ?? 0,
+          isReached: () => status().isReached,
+          waiting: () => status().queued
         }
       ]
     })
@@ -173,6 +181,11 @@ export class CallerPurses {
   /** The purses from which every call pays. */
   get ofEverybody(): ReadonlyArray<Spending.Purse> {
     return this.general.flatMap((rule) => this.ofRule(rule) ?? [])
+  }
+
+  /** Reports the caps whose period has ended since they were reached, although nobody calls. */
+  review(): void {
+    for (const { purse } of this.capped.values()) if (isReached(purse)) this.read(purse.status)
   }
 
   private isIdle(purse: Spending.Purse): boolean {

@@ -194,6 +194,8 @@ export interface HeldResponse {
   readonly text: string
   /** Whether the response has begun. */
   began: boolean
+  /** Whether it must not begin yet, because its call may still be refused, and nothing but its status could say so. */
+  isHeldBack: boolean
 }
 
 /** Keeps responses alive, from when they are added until they are removed. */
@@ -206,8 +208,8 @@ export interface Keeper {
 const checksPerInterval = 4
 
 /**
- * Makes a keeper. It sends nothing for `silence`, so that the response can still have the provider's status, and then the text in
- * intervals of `every`. One timer serves all responses, so that quick answers cost nothing.
+ * Makes a keeper. It sends nothing for `silence`, or while a response is held back, so that the response can still have the provider's
+ * status or that of a refusal, and then the text in intervals of `every`. One timer serves all responses, so that quick answers cost nothing.
  */
 export const makeKeeper = Effect.fnUntraced(function* (
   silence: Duration.Duration,
@@ -232,7 +234,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   const tick = Effect.sync(() => {
     const at = now()
     for (const [held, when] of due) {
-      if (when > at) continue
+      if (when > at || held.isHeldBack) continue
       due.set(held, at + everyMillis)
       keep(held)
     }

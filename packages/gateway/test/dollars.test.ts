@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
@@ -96,6 +97,9 @@ const figures = (url: string) =>
         readonly dollars: number
         readonly spent: number
         readonly held: number
+        readonly isReached: boolean
+        readonly queued: number
+        readonly waiting: ReadonlyArray<{ readonly agent: string; readonly dollars: number }>
       }>
     }
   })
@@ -156,7 +160,7 @@ describe("dollars at the gateway", () => {
       assert.deepStrictEqual([type, error.type], ["error", "billing_error"])
       assert.match(
         error.message,
-        /may cost \$1\.0\d, but only \$0\.50 is left of the cap of \$2\.50 a day for agent a: wait until \d{4}-\d\d-\d\dT00:00:00\.000Z, lower max_tokens/
+        /may cost \$1\.0\d(?: at most \(.*\))?, but only \$0\.50 is left of the cap of \$2\.50 a day for agent a \(\$2\.00 spent, \$0\.00 reserved by running calls\): wait until \d{4}-\d\d-\d\dT00:00:00\.000Z, lower max_tokens/
       )
       // Less output still fits.
       assert.strictEqual((yield* ask(here.url, agent("a"), { max_tokens: 10_000 })).status, 200)
@@ -245,9 +249,9 @@ describe("dollars at the gateway", () => {
       const search = { "x-team": "search-8f2" }
       const ads = { "x-team": "ads-77c", ...agent("b") }
       yield* ask(here.url, { ...search, ...agent("a") })
-      assert.match((yield* ask(here.url, { ...search, ...agent("a") })).text, /the cap of \$1\.50 for search:/)
+      assert.match((yield* ask(here.url, { ...search, ...agent("a") })).text, /the cap of \$1\.50 for search \(/)
       yield* ask(here.url, ads)
-      assert.match((yield* ask(here.url, ads)).text, /the cap of \$1\.50 for the key key-[\da-f]{8} \(ads\):/)
+      assert.match((yield* ask(here.url, ads)).text, /the cap of \$1\.50 for the key key-[\da-f]{8} \(ads\) \(/)
       const page = yield* figures(here.url)
       assert.includeMembers(
         page.caps.map(({ name }) => name),
@@ -330,7 +334,7 @@ describe("dollars at the gateway", () => {
         Scope.provide(scope),
         Effect.provideService(Metric.MetricRegistry, registry as never)
       )
-      const cap = ["floodgate_gateway_cap_dollars", "floodgate_gateway_cap_left_dollars"]
+      const cap = ["dollars", "left_dollars", "reached", "waiting"].map((name) => `floodgate_gateway_cap_${name}`)
       assert.deepStrictEqual(shown(), ["floodgate_gateway_open", ...cap, ...cap])
       yield* gateway.reload({ rules: rules.slice(1) })
       assert.deepStrictEqual(shown(), ["floodgate_gateway_open", ...cap])
@@ -463,5 +467,63 @@ describe("dollars at the gateway", () => {
       }
       assert.strictEqual((yield* ask(here.url)).status, 200)
     })
+  )
+
+  it.live("lists who waits for money, and shows a cap that is spent in the log, the metrics and the status", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const answered = Promise.withResolvers<void>()
+      const holds: Handler = (request, response, body) => {
+        void answered.promise.then(() => gives(50_000)(request, response, body))
+      }
+      const here = yield* Effect.provide(
+        world(holds, { rules: [{ cap: { dollars: 1.4 } }], silence: "20 millis" }),
+        Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
+      )
+      const cap = Effect.map(figures(here.url), ({ caps }) => caps[0])
+      const metrics = Effect.promise(async () => (await fetch(`${here.url}/metrics`)).text())
+      const metric = (name: string) =>
+        Effect.map(metrics, (text) => new RegExp(`cap_${name}\\{[^}]*\\} (\\d)`).exec(text)?.[1])
+      const first = yield* Effect.forkChild(ask(here.url, agent("a")))
+      yield* until(cap, (cap) => (cap?.held ?? 0) > 0)
+      const second = yield* Effect.forkChild(ask(here.url, agent("b")))
+      const waits = yield* until(cap, (cap) => cap?.queued === 1)
+      assert.deepStrictEqual(
+        waits?.waiting.map(({ agent, dollars }) => [agent, dollars.toFixed(1)]),
+        [["b", "1.0"]]
+      )
+      assert.strictEqual(yield* metric("waiting"), "1")
+      assert.strictEqual(yield* metric("reached"), "0")
+      assert.isFalse(waits!.isReached)
+      answered.resolve()
+      assert.strictEqual((yield* Fiber.join(first)).status, 200)
+      // Ninety cents are left, and the second call may cost a dollar.
+      const { status, text } = yield* Fiber.join(second)
+      assert.strictEqual(status, 402)
+      assert.include(text, "of the cap of $1.40 for all callers ($0.50 spent, $0.00 reserved by running calls)")
+      const reached = yield* cap
+      assert.deepStrictEqual([reached?.isReached, reached?.queued, reached?.waiting], [true, 0, []])
+      assert.deepStrictEqual([yield* metric("waiting"), yield* metric("reached")], ["0", "1"])
+      assert.deepStrictEqual(lines, [
+        "The cap of $1.40 for all callers is reached: $0.50 spent, so calls that may cost more than the $0.90 left are refused"
+      ])
+    })
+  )
+
+  it.live(
+    "answers 402 to a call that has waited too long for reserved money, without a client in between that gave up",
+    () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => {}, {
+          rules: [{ cap: { dollars: 1.4 } }],
+          silence: "20 millis",
+          maxHold: "300 millis"
+        })
+        yield* Effect.forkChild(ask(here.url))
+        yield* until(figures(here.url), ({ caps }) => (caps[0]?.held ?? 0) > 0)
+        const { retry, status, text } = yield* ask(here.url)
+        assert.deepStrictEqual([status, retry], [402, "false"])
+        assert.match(text, /running calls have reserved too much of the cap of \$1\.40 for all callers/)
+      })
   )
 })

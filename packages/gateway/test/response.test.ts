@@ -21,7 +21,7 @@ describe("a response that is kept alive", () => {
       const keeper = yield* Response.makeKeeper(Duration.seconds(20), Duration.seconds(10), () => {}).pipe(
         Effect.provideService(Clock.Clock, clock)
       )
-      keeper.add({ response, contentType: "application/json", text: " ", began: false })
+      keeper.add({ response, contentType: "application/json", text: " ", began: false, isHeldBack: false })
       ahead = 3_600_000
       yield* TestClock.adjust("18 seconds")
       assert.strictEqual(written, "")

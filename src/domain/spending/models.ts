@@ -89,6 +89,17 @@ export interface Status {
   readonly left: number | undefined
   /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */
   readonly until: number | undefined
+  /** Whether calls are refused because the cap is spent: since a refusal, until a call of that cost fits again. */
+  readonly isReached: boolean
+  /** The number of calls of this process that wait for what running calls have reserved. */
+  readonly queued: number
+  /** The first of them in the order of service, at most 32. */
+  readonly waiting: ReadonlyArray<{
+    readonly agent: string
+    /** What it asks for, in dollars. */
+    readonly dollars: number
+    readonly waitedMillis: number
+  }>
   /** The number of calls of this process to models without a price, which are in none of these sums. */
   readonly unpriced: number
 }

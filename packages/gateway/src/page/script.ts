@@ -89,18 +89,20 @@ const longWindow = ({ account, isRejected, name, resetsAt, share, used }) => {
   const who = name + (account === undefined || account === null ? "" : " of " + account);
   return make("div", { class: "level" }, make("span", { class: "who" }, who), bar, make("span", { class: "text" }, parts.join(", ")));
 };
-const cap = ({ name, dollars: max, held, left, spent, until }) => {
+const cap = ({ name, dollars: max, held, isReached, queued, spent, until }) => {
   const width = (value) => (100 * Math.max(0, Math.min(1, value / max))).toFixed(1) + "%";
   const used = make("i", {});
   used.style.width = width(spent);
   const reserved = make("i", { class: "held" });
   reserved.style.width = width(Math.min(held, max - spent));
   const part = Math.min(1, (spent + held) / max);
-  const bar = make("div", { class: spent / max >= 0.8 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
+  const bar = make("div", { class: isReached || spent / max >= 0.8 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
     "aria-valuenow": String(Math.round(100 * part)), "aria-label": "spent and reserved by " + name }, used, reserved);
   const parts = [dollars(spent) + " of " + dollars(max) + " spent (" + Math.round(100 * spent / max) + " %)"];
   if (held > 0) parts.push(dollars(held) + " reserved by running calls");
   parts.push(dollars(Math.max(0, max - spent - held)) + " free");
+  if (queued > 0) parts.push(queued + (queued === 1 ? " call waits" : " calls wait"));
+  if (isReached) parts.push("reached: calls are refused");
   if (until !== undefined && until !== null) parts.push("until " + new Date(until).toLocaleString());
   return make("div", { class: "level" }, make("span", { class: "who" }, name), bar, make("span", { class: "text" }, parts.join(", ")));
 };
@@ -136,6 +138,7 @@ const hour = (minutes, now) => {
 };
 
 const whatOf = (event) => {
+  if (event.type === "cap") return event.cap + (event.isReached ? ": reached, " : ": open again, ") + dollars(event.left) + " of " + dollars(event.limit) + " left";
   // How much sooner the place was: "azure: 0.2 s instead of 14 s".
   if (event.type === "place") {
     const elsewhere = event.why === "failed" ? "after a failure at " + event.instead
@@ -155,7 +158,8 @@ const section = (name, id, rows, shown) => {
 const show = (now) => {
   const running = now.pools.reduce((sum, pool) => sum + pool.inFlight, 0);
   const waiting = now.pools.flatMap((pool) => pool.waiting.map((waiter) => ({ ...waiter, pool: pool.name })));
-  const queued = now.pools.reduce((sum, pool) => sum + pool.queued, 0);
+  const queued = [...now.pools, ...now.caps].reduce((sum, line) => sum + line.queued, 0);
+  const unpaid = now.caps.flatMap((cap) => cap.waiting.map((waiter) => ({ ...waiter, cap: cap.name })));
   const latest = now.minutes[now.minutes.length - 1];
   const last = latest && now.at - latest.at < 60000 ? latest : undefined;
   const figure = (value, text) => make("div", {}, make("b", {}, typeof value === "number" ? amount(value) : value), make("span", {}, text));
@@ -163,9 +167,11 @@ const show = (now) => {
     figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"),
     figure(dollars(now.minutes.reduce((sum, minute) => sum + minute.dollars, 0)), "last hour"));
   if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
-  at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
-    waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
-      time(waiter.expectedMillis), placed(waiter.pool)[0]])) ?? none("No calls are waiting."));
+  at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool or cap"]],
+    [...waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
+      time(waiter.expectedMillis), placed(waiter.pool)[0]]),
+    ...unpaid.map((waiter) => [waiter.agent, dollars(waiter.dollars), time(waiter.waitedMillis), "-", waiter.cap])])
+      ?? none("No calls are waiting."));
   section("windowed", "windows", now.windows, (windows) => windows.map(longWindow));
   section("capped", "caps", now.caps, (caps) => caps.map(cap));
   section("keyed", "keys", now.keys, (keys) => [table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
