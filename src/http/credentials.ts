@@ -24,13 +24,13 @@ const locations: Readonly<Record<"anthropic" | "azure" | "google" | "other", Rea
 
 /** AWS signatures differ for each request; only the access key stays the same. */
 const awsKey = /^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
-const bedrock = /\/model\/[^/]+\/invoke$/
+const bedrock = /\/model\/[^/]+\/invoke(?:-with-response-stream)?$/
 const azure = /\/openai\/deployments\//
 /** Google's tokens change every hour; the paths of Vertex AI name the project. */
 const vertexProject = /\/projects\/([^/]+)\/locations\/[^/]+\/(?:publishers|endpoints)\//
 
 const locationsOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArray<Location> => {
-  if (protocol === "gemini") return locations.google
+  if (protocol.startsWith("gemini")) return locations.google
   if (protocol === "anthropic-messages") return bedrock.test(pathname) ? locations.other : locations.anthropic
   return hostname.endsWith(".azure.com") || azure.test(pathname) ? locations.azure : locations.other
 }

@@ -9,7 +9,7 @@ import type * as Governor from "../Governor.ts"
 import * as Called from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
-import type { Match } from "../protocol/protocol.ts"
+import type { Match, StreamFormat } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName, Identity } from "./account.ts"
 import type { Addressed, CredentialHeader } from "./credentials.ts"
 import type { ParsedPlaces } from "../call/places/parse.ts"
@@ -183,8 +183,8 @@ export interface HttpCall {
   readonly terms: EffectResult.Result<CallTerms, unknown>
   /** See {@link IncomingRequest.text}. */
   readonly text: (() => string) | undefined
-  /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
-  readonly streams: "events" | "list" | undefined
+  /** The format of the stream that the caller expects; undefined for a whole answer. */
+  readonly streams: StreamFormat | undefined
   /** Whether the usage must be requested, because the caller did not. */
   readonly needsUsageRequest: boolean
   /** The properties that request it, if nothing else of the body must be changed. */

@@ -4,14 +4,20 @@ import * as Accounting from "../Accounting.ts"
 import * as Called from "../call/models.ts"
 import { check } from "../domain/input/checks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
+import { bedrockConverse } from "../protocol/bedrockConverse.ts"
+import { cohere } from "../protocol/cohere.ts"
 import { gemini } from "../protocol/gemini.ts"
 import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
+import { geminiInteractions } from "../protocol/geminiInteractions.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
+import { mistral } from "../protocol/mistral.ts"
+import { mistralConversations } from "../protocol/mistralConversations.ts"
+import { ollama } from "../protocol/ollama.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
 import { openaiRequests } from "../protocol/openaiRequests.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
-import { isCall, match, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
+import { callIn, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
 import { type PlacesByModel, placesHeader } from "./places.ts"
@@ -24,7 +30,13 @@ export const protocols: ReadonlyArray<Protocol> = [
   openaiResponses,
   openaiEmbeddings,
   gemini,
-  geminiEmbeddings
+  geminiEmbeddings,
+  geminiInteractions,
+  bedrockConverse,
+  cohere,
+  mistral,
+  mistralConversations,
+  ollama
 ]
 
 /** More addresses than a program calls, and the longest that is remembered: clients of a gateway can invent them. */
@@ -42,8 +54,8 @@ export const routes = (known: ReadonlyArray<Protocol>): ((method: string, url: s
     const name = `${method} ${query < 0 ? url : url.slice(0, query)}`
     const seen = remembered.get(name)
     if (seen !== undefined) return seen
-    const found = match(known, method, url)
-    if (found === undefined || !isCall(found)) return undefined
+    const found = callIn(known, method, url)
+    if (found === undefined) return undefined
     if (name.length <= longestRemembered && !name.includes("@")) Lru.put(remembered, name, found, maxRemembered)
     return found
   }
@@ -65,6 +77,8 @@ export const accountingOf = ({ protocol, route }: Match, url: string): Accountin
         : Accounting.openai
     case "gcp.gemini":
       return Accounting.gemini
+    case "aws.bedrock":
+      return bedrock
     default:
       return Accounting.openai
   }
@@ -118,9 +132,6 @@ const termsOf = (
   }
 }
 
-const streamsOf = ({ listsEvents }: Protocol, url: string): "list" | "events" =>
-  listsEvents?.(url) === true ? "list" : "events"
-
 const insertionFor = ({ usageRequest }: Protocol, body: unknown): string | undefined =>
   isRecord(body) ? usageRequest?.insertion?.(body) : undefined
 
@@ -150,7 +161,7 @@ export const planOf = (
       catch: (thrown) => thrown
     }),
     text,
-    streams: description.stream ? streamsOf(protocol, url) : undefined,
+    streams: description.stream ? (protocol.streamFormat?.(url) ?? "events") : undefined,
     needsUsageRequest,
     usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
     hold,

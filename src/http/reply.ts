@@ -6,6 +6,7 @@ import { FailedAttempt } from "../call/failure.ts"
 import type { Patience } from "../domain/input/silence.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
+import { makeFrameParser } from "../protocol/amazonFrames.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
 import { maxValues, ValueCounter } from "../protocol/jsonValues.ts"
@@ -85,9 +86,12 @@ export const parserOf = <R extends ProviderResponse>({ planned, response }: Atte
   const type = response.header("content-type")?.toLowerCase() ?? ""
   const isJson = type.includes("json")
   if (planned.description.binary === true && !isJson) return opaque
-  const isOther = planned.streams === "events" && !isJson
-  if (response.isStream ?? (type.includes("text/event-stream") || isOther)) return makeSseParser()
-  return planned.streams === "list" && isJson ? makeJsonListParser() : undefined
+  const { streams } = planned
+  // Objects on lines are read like those of a list.
+  if (streams === "lines" || (streams === "list" && isJson)) return makeJsonListParser()
+  if (streams === "frames" && !isJson) return makeFrameParser()
+  const isOther = streams === "events" && !isJson
+  return (response.isStream ?? (type.includes("text/event-stream") || isOther)) ? makeSseParser() : undefined
 }
 
 // -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@
  * - https://platform.claude.com/docs/en/build-with-claude/streaming
  * - https://platform.claude.com/docs/en/api/errors
  */
+import { exceptionOf, isException } from "./amazonFrames.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import type { MessageEvent } from "../Messages.ts"
@@ -35,7 +36,7 @@ import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 const messages = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|anthropic))\/messages(?<rest>\/.*)?$/
 /** Vertex AI: `.../publishers/anthropic/models/MODEL:rawPredict`. */
 const vertex = /\/publishers\/anthropic\/models\/(?<model>[^/:]+):(?<method>rawPredict|streamRawPredict)$/
-/** Bedrock: `/model/MODEL/invoke`. Its streams are Amazon's binary events, which this protocol does not read. */
+/** Bedrock: `/model/MODEL/invoke`. Its streams are Amazon's binary frames. */
 const bedrock = /^\/model\/(?<model>[^/]+)\/(?<method>invoke|invoke-with-response-stream)$/
 /** A POST to a model's path is a Gemini call. */
 const others = /^GET \/(?:.*\/)?v\d+\/models(?:\/.*)?$|^\w+ \/(?:.*\/)?v\d+\/(?:files|complete)(?:\/.*)?$/
@@ -50,7 +51,7 @@ const matchVertex = (path: string): Route | undefined => {
 const matchBedrock = (path: string): Route | undefined => {
   const { method, model = "" } = bedrock.exec(path)?.groups ?? {}
   if (method === undefined) return undefined
-  return { operation: method === "invoke" ? "generate" : "passThrough", model: decodeSegment(model), path }
+  return { operation: method === "invoke" ? "generate" : "stream", model: decodeSegment(model), path }
 }
 
 const matchRoute = (method: string, path: string): Route | undefined => {
@@ -218,9 +219,23 @@ export class PartialAnswer {
   }
 }
 
+const bytesOf = (base64: string): Uint8Array => {
+  try {
+    return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))
+  } catch {
+    return new Uint8Array(0)
+  }
+}
+const decoder = new TextDecoder()
+
+/** The event in a frame of Bedrock's, in base64. */
+const inFrame = (frame: unknown): unknown => parseJson(decoder.decode(bytesOf(textOf(at(frame, "bytes")) ?? "")))
+
 const observe: Protocol["observe"] = (answer, { data, name }) => {
   if (data === "" || name === "ping") return answer
   const event = parseJson(data)
+  if (name === "chunk") return step(answer, inFrame(event))
+  if (isException(name)) return { ...answer, error: exceptionOf(name, event) }
   // An error from a proxy may not be JSON.
   return name === "error" ? { ...answer, error: event ?? data } : step(answer, event)
 }
@@ -256,7 +271,7 @@ const errorBody = ({ kind, message }: Refusal) => ({
  *
  * It recognises `/v1/messages` with and without its version, `count_tokens`, batches, models and files, Vertex AI's
  * `publishers/anthropic/models/M:rawPredict` and `:streamRawPredict`, Foundry's `/anthropic/v1/messages`, and Bedrock's
- * `/model/M/invoke`. Bedrock's streams are binary and are passed on unchanged.
+ * `/model/M/invoke` and `/model/M/invoke-with-response-stream`.
  *
  * **Example** (A turn that continues a thread)
  *
@@ -291,5 +306,6 @@ export const anthropic: Protocol = {
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),
+  streamFormat: (url) => (url.includes("/invoke-with-response-stream") ? "frames" : "events"),
   keepAlive: { stream: sseEvent("ping", { type: "ping" }), whole: jsonWhitespace }
 }

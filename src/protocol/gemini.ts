@@ -231,7 +231,7 @@ export const gemini: Protocol = {
   agentOf: (_, header) => agentOf(header),
   answer: readAnswer,
   observe,
-  listsEvents: (url) => !/[?&]\$?alt=sse(?:[&#]|$)/.test(url),
+  streamFormat: (url) => (/[?&]\$?alt=sse(?:[&#]|$)/.test(url) ? "events" : "list"),
   limits: ({ body, header }) => {
     const quota = errorObjectOf(body)?.quota
     return signalOf(header) ?? (quota === undefined ? undefined : signalOfQuota(quota))

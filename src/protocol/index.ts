@@ -45,8 +45,14 @@
 export type { Failure, FailureContext } from "./errors.ts"
 export type { HeaderReader } from "./headers.ts"
 export { anthropic } from "./anthropic.ts"
+export { bedrockConverse } from "./bedrockConverse.ts"
+export { cohere } from "./cohere.ts"
 export { gemini } from "./gemini.ts"
 export { geminiEmbeddings } from "./geminiEmbeddings.ts"
+export { geminiInteractions } from "./geminiInteractions.ts"
+export { mistral } from "./mistral.ts"
+export { mistralConversations } from "./mistralConversations.ts"
+export { ollama } from "./ollama.ts"
 export { openaiChat } from "./openaiChat.ts"
 export { openaiEmbeddings } from "./openaiEmbeddings.ts"
 export { openaiRequests } from "./openaiRequests.ts"
@@ -57,6 +63,7 @@ export {
   type Description,
   type Protocol,
   type ResponseParts,
-  type Route
+  type Route,
+  type StreamFormat
 } from "./protocol.ts"
 export type { Refusal } from "./refusal.ts"

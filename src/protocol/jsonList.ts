@@ -1,6 +1,6 @@
 /**
- * Events that come as one JSON list of objects, read from chunks of bytes as they arrive, wherever the chunks are cut. Gemini
- * streams such a list to clients that do not request server-sent events.
+ * Events that come as one JSON list of objects, or as objects on lines of their own, read from chunks of bytes as they arrive,
+ * wherever the chunks are cut. Gemini streams a list to clients that do not request server-sent events, and Ollama streams lines.
  */
 import { defaultMaxBytes, type SseEvent, type SseParser } from "./sse.ts"
 

@@ -306,6 +306,19 @@ export interface ResponseParts {
 }
 
 /**
+ * How a stream is written.
+ *
+ * - `"events"`: server-sent events.
+ * - `"list"`: one JSON list, each object of which is an event.
+ * - `"lines"`: JSON objects, each of which is an event, on lines of their own.
+ * - `"frames"`: Amazon's binary event stream, to which no text can be added.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export type StreamFormat = "events" | "list" | "lines" | "frames"
+
+/**
  * A provider's protocol.
  *
  * **Details**
@@ -352,8 +365,8 @@ export interface Protocol {
   readonly refuseInStream: (refusal: Refusal) => string
   /** The text that keeps a response alive while there is nothing to send; clients skip it. */
   readonly keepAlive: { readonly stream: string; readonly whole: string }
-  /** Whether the stream for this URL is a JSON list of events. @default it consists of server-sent events */
-  readonly listsEvents?: ((url: string) => boolean) | undefined
+  /** How the stream for this URL is written. @default `"events"` */
+  readonly streamFormat?: ((url: string) => StreamFormat) | undefined
   /** How usage is requested, if streams leave it out by default. */
   readonly usageRequest?:
     | {
@@ -403,14 +416,20 @@ export const matches = (protocols: ReadonlyArray<Protocol>, method: string, path
 }
 
 /**
- * Finds the protocol of a request by its method and the path of its URL, never by its host. The first protocol that recognises
- * it applies; undefined if none does.
+ * Finds the call that a request is, by its method and the path of its URL, never by its host. The first protocol of which it is a
+ * call applies; undefined if it is none.
  *
  * **Details**
  *
  * The version in the path may be missing or doubled, because clients disagree about whether a base URL contains it. The URL may
  * be relative.
  */
+export const callIn = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
+  const path = pathOf(url)
+  return path === undefined ? undefined : matches(protocols, method.toUpperCase(), path).find(isCall)
+}
+
+/** The first protocol that recognises a request by its method and the path of its URL; see {@link callIn}. */
 export const match = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
   const path = pathOf(url)
   return path === undefined ? undefined : matches(protocols, method.toUpperCase(), path)[0]
