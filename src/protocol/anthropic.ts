@@ -39,7 +39,9 @@ const vertex = /\/publishers\/anthropic\/models\/(?<model>[^/:]+):(?<method>rawP
 /** Bedrock: `/model/MODEL/invoke`. Its streams are Amazon's binary frames. */
 const bedrock = /^\/model\/(?<model>[^/]+)\/(?<method>invoke|invoke-with-response-stream)$/
 /** A POST to a model's path is a Gemini call. */
-const others = /^GET \/(?:.*\/)?v\d+\/models(?:\/.*)?$|^\w+ \/(?:.*\/)?v\d+\/(?:files|complete)(?:\/.*)?$/
+const models = /^GET \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
+const others =
+  /^\/(?:.*\/)?v\d+\/(?:files|complete|organizations|skills|agents(?!\/completions)|sessions|environments|deployments|deployment_runs|dreams|memory_stores|user_profiles|tunnels|traces|vaults)(?:\/.*)?$/
 
 const matchVertex = (path: string): Route | undefined => {
   const { method, model = "" } = vertex.exec(path)?.groups ?? {}
@@ -57,7 +59,7 @@ const matchBedrock = (path: string): Route | undefined => {
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = messages.exec(path)
   if (found === null) {
-    if (others.test(`${method} ${path}`)) return { operation: "passThrough", path }
+    if (others.test(path) || models.test(`${method} ${path}`)) return { operation: "passThrough", path }
     return method === "POST" ? (matchVertex(path) ?? matchBedrock(path)) : undefined
   }
   const rest = found.groups?.["rest"]

@@ -127,18 +127,15 @@ const observe: Protocol["observe"] = (answer, { data, name = "" }) => {
 // -----------------------------------------------------------------------------
 
 /** AWS's clients read the type from a header, and retry a throttling or an unavailable service. */
-const exceptions = {
+const exceptions: Partial<Record<Refusal["kind"], string>> = {
   rateLimited: "ThrottlingException",
   unavailable: "ServiceUnavailableException",
-  tooLarge: "ValidationException",
   spendLimited: "ServiceQuotaExceededException",
   notFound: "ResourceNotFoundException",
-  invalid: "ValidationException",
   timedOut: "ModelTimeoutException",
   unauthorized: "UnrecognizedClientException",
-  forbidden: "AccessDeniedException",
-  upgradeRequired: "ValidationException"
-} as const satisfies Record<Refusal["kind"], string>
+  forbidden: "AccessDeniedException"
+}
 
 /**
  * Bedrock's Converse and ConverseStream.
@@ -176,7 +173,10 @@ export const bedrockConverse: Protocol = {
   failure: failureOf,
   refuse: (refusal) => {
     const response = refusalResponse(refusal, { message: refusal.message })
-    return { ...response, headers: { ...response.headers, "x-amzn-errortype": exceptions[refusal.kind] } }
+    return {
+      ...response,
+      headers: { ...response.headers, "x-amzn-errortype": exceptions[refusal.kind] ?? "ValidationException" }
+    }
   },
   refuseInStream: () => "",
   streamFormat: () => "frames",

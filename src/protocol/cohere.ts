@@ -39,9 +39,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-type JsonBody = Readonly<Record<string, unknown>>
-
-const ofChat = (sum: Sum, body: JsonBody) => {
+const ofChat = (sum: Sum, body: Readonly<Record<string, unknown>>) => {
   add(sum, body["messages"])
   add(sum, body["documents"])
   addSchema(sum, body["tools"])
@@ -64,7 +62,7 @@ const searchesOf = (documents: unknown): number => {
   return Math.max(1, Math.ceil(chunks / chunksOfSearch))
 }
 
-const addTexts = (sum: Sum, body: JsonBody): void => {
+const addTexts = (sum: Sum, body: Readonly<Record<string, unknown>>): void => {
   for (const name of ["texts", "inputs", "query", "documents"]) add(sum, body[name])
   sum.files += imageBytes * listOf(body["images"]).length
   if (sum.text + sum.files === 0) sum.text = jsonBytes(body)

@@ -24,7 +24,7 @@ const completions = /\/chat\/completions(?<rest>\/.*)?$/
 /** A POST to a model's path is a Gemini call. */
 const models = /^(?:GET|DELETE) \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
 const others =
-  /^\/(?:.*\/)?v\d+\/(?:files|batches|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime)(?:\/.*)?$/
+  /^\/(?:.*\/)?v\d+\/(?:files|batches|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime|live|organization|projects|skills|chatkit|content_provenance_checks|decisions|safety|webhook_endpoints|webhook_event_types|agents(?!\/completions)|vaults)(?:\/.*)?$/
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = completions.exec(path)

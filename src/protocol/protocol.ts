@@ -396,7 +396,7 @@ export interface Match {
 }
 
 /** Whether a model answers the request. */
-export const isCall = ({ route: { operation } }: Match): boolean =>
+const isCall = ({ route: { operation } }: Match): boolean =>
   operation === "generate" || operation === "stream" || operation === "embed"
 
 /**

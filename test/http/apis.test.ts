@@ -56,8 +56,8 @@ describe("a call through a governed fetch", () => {
           return Buffer.from(await response.arrayBuffer())
         })
         assert.deepStrictEqual(got, bytesOf(call))
-        const pool = yield* here.pool
-        assert.strictEqual(pool?.inFlight, 0)
+        const pool = (yield* here.pool)!
+        assert.strictEqual(pool.inFlight, 0)
         assert.strictEqual(1_000 - pool.dimensions.requests!.level, 1)
         const { cacheReadTokens, inputTokens, outputTokens } = here.recorded.at(-1)!
         assert.deepStrictEqual([inputTokens, cacheReadTokens, outputTokens], [...call.used])

@@ -48,7 +48,7 @@ describe("anthropic", () => {
       assert.deepInclude(match(`${publisher}/count-tokens:rawPredict`), { operation: "countTokens" })
       const model = "anthropic.claude-sonnet-5-v1:0"
       assert.deepInclude(match(`/model/${encodeURIComponent(model)}/invoke`), { operation: "generate", model })
-      assert.deepInclude(match(`/model/${model}/invoke-with-response-stream`), { operation: "passThrough", model })
+      assert.deepInclude(match(`/model/${model}/invoke-with-response-stream`), { operation: "stream", model })
     })
 
     it.each([

@@ -76,9 +76,14 @@ const writeHead = (
   response.writeHead(sent.status, headers)
 }
 
+/** The content type of a stream to which the gateway can add an event. */
+const contentTypes = { events: "text/event-stream", lines: "application/x-ndjson" } as const
+const eventsOf = ({ streams }: Engine.HttpCall): keyof typeof contentTypes | undefined =>
+  streams === "events" || streams === "lines" ? streams : undefined
+
 /** Whether the client of a response that has begun can read an answer: it expects a stream, or a whole answer. */
 const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean): boolean =>
-  status < 300 && (planned.streams === "list" || (planned.streams === "events") === !isWhole)
+  status < 300 && (planned.streams === "list" || (eventsOf(planned) !== undefined) === !isWhole)
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -111,12 +116,17 @@ const changed = (
 }
 
 /** The response to a call, which has to begin early if the call waits for long. */
-const heldResponse = (response: ServerResponse, { match, streams }: Engine.HttpCall): Response.HeldResponse => {
-  const { keepAlive } = match.protocol
-  return streams === "events"
-    ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false, isHeldBack: false }
-    : { response, contentType: "application/json", text: keepAlive.whole, began: false, isHeldBack: false }
+const heldResponse = (response: ServerResponse, planned: Engine.HttpCall): Response.HeldResponse => {
+  const { keepAlive } = planned.match.protocol
+  const events = eventsOf(planned)
+  return events === undefined
+    ? { response, contentType: "application/json", text: keepAlive.whole, began: false, isHeldBack: false }
+    : { response, contentType: contentTypes[events], text: keepAlive.stream, began: false, isHeldBack: false }
 }
+
+/** Whether something may be sent while a call waits: no byte may be added to a file, or to a stream of frames. */
+const mayBegin = ({ description, streams }: Engine.HttpCall): boolean =>
+  description.binary !== true && streams !== "frames"
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
 const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
@@ -234,7 +244,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
   private tooLate(refusal: Refusal): void {
     const { planned, proxied } = this.made
-    if (planned.streams !== "events") return void proxied.response.destroy()
+    if (eventsOf(planned) === undefined) return void proxied.response.destroy()
     proxied.answering.run(Response.end(proxied.response, planned.match.protocol.refuseInStream(refusal)))
   }
 
@@ -285,8 +295,7 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
   }
   const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
   const held = heldResponse(response, planned)
-  // The status and the content type of a file are the provider's, and no byte may be added to it.
-  if (planned.description.binary !== true) parts.keeper.add(held)
+  if (mayBegin(planned)) parts.keeper.add(held)
   const leave = parts.purses.use(paying)
   const release = (): void => {
     parts.keeper.remove(held)

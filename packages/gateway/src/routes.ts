@@ -38,35 +38,50 @@ export const upstreamOf = (name: string, address: string): Upstream | undefined 
 }
 
 /** The name of the upstream for each provider's name in a protocol. */
-const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
-const builtIn = Object.values(names)
+const names: Readonly<Record<string, string>> = {
+  anthropic: "anthropic",
+  openai: "openai",
+  "gcp.gemini": "gemini",
+  "aws.bedrock": "bedrock",
+  mistral_ai: "mistral",
+  cohere: "cohere",
+  ollama: "ollama"
+}
+const known: ReadonlySet<string> = new Set(Object.values(names))
 
 /** The first segments of providers' paths. Any other segment in front of a path is the name of an upstream. */
 export const ownSegment =
-  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
+  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|interactions|fim|ocr|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
 interface NamedMatch extends Match {
   readonly name: string
 }
 
-const found = (method: string, path: string): ReadonlyArray<NamedMatch> =>
-  matches(Engine.protocols, method, path).map((found) => {
-    const { provider } = found.protocol
-    return { ...found, name: names[provider] ?? provider }
-  })
+/** The name of the upstream that serves a match. Claude on Bedrock has Anthropic's format, and Bedrock's paths. */
+const nameFor = (upstreams: Upstreams, { protocol: { provider }, route: { path } }: Match): string =>
+  path.startsWith("/model/") && upstreams.has("bedrock") ? "bedrock" : (names[provider] ?? provider)
+
+const found = (upstreams: Upstreams, method: string, path: string): ReadonlyArray<NamedMatch> =>
+  matches(Engine.protocols, method, path).map((found) => ({ ...found, name: nameFor(upstreams, found) }))
 
 const has = (header: HeaderReader, name: string): boolean => (header(name) ?? "") !== ""
 
+/** Whether a request has its key where only Anthropic looks: some are written by hand, without the version. */
+const hasAnthropicsKey = (header: HeaderReader): boolean => has(header, "x-api-key") && !has(header, "authorization")
+
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
 const nameOf = (
+  upstreams: Upstreams,
   all: ReadonlyArray<NamedMatch>,
   path: string,
   header: HeaderReader,
   search: string
 ): string | undefined => {
   const call = all.find(({ route }) => route.operation !== "passThrough")
-  if (call !== undefined) return call.name
-  if (has(header, "anthropic-version")) return "anthropic"
+  // The conversations of OpenAI, which no model answers, have the paths of Mistral's.
+  if (call !== undefined) return (all.find(({ name }) => name !== call.name && upstreams.has(name)) ?? call).name
+  const isShared = all.some(({ name }) => name === "anthropic")
+  if (has(header, "anthropic-version") || (isShared && hasAnthropicsKey(header))) return "anthropic"
   if (has(header, "x-goog-api-key") || /[?&]key=/.test(search)) return "gemini"
   // Anthropic's clients always send their version.
   const others = all.filter(({ name }) => name !== "anthropic")
@@ -100,7 +115,7 @@ const splitName = (
 /** The provider that a gateway with one upstream has, if it is one of the known ones. */
 const onlyProvider = (upstreams: Upstreams): string | undefined => {
   const [first = ""] = upstreams.keys()
-  return upstreams.size === 1 && builtIn.includes(first) ? first : undefined
+  return upstreams.size === 1 && known.has(first) ? first : undefined
 }
 
 /** The path at an upstream. The version may be both at the end of the address and at the start of the path. */
@@ -109,36 +124,38 @@ const pathAt = ({ base }: Upstream, known: Match | undefined, unknown: string): 
   return known === undefined || base === "" ? path : (pathOf(path) ?? path)
 }
 
+interface Found extends Omit<Routed, "call"> {
+  /** Whether the provider of the upstream has this path for something else than a call. */
+  readonly isOwn: boolean
+}
+
 /**
  * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
  * provider that has such paths, and to no other, because the caller sends that provider's key.
  */
-const find = (
-  upstreams: Upstreams,
-  method: string,
-  target: string,
-  header: HeaderReader
-): Omit<Routed, "call"> | NoRoute => {
+const find = (upstreams: Upstreams, method: string, target: string, header: HeaderReader): Found | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const { search } = parsed
   const { name: given, rest } = splitName(upstreams, parsed.pathname)
   const path = pathOf(rest) ?? rest
-  const all = found(method, path)
-  const provider = nameOf(all, path, header, search) ?? onlyProvider(upstreams)
+  const all = found(upstreams, method, path)
+  const provider = nameOf(upstreams, all, path, header, search) ?? onlyProvider(upstreams)
   const name = given ?? provider
   const upstream = upstreams.get(name ?? "")
   if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
-  const known = all.find(({ name }) => name === upstream.name) ?? all[0]
-  const joined = pathAt(upstream, known, rest) + search
-  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: known?.protocol }
+  const own = all.find(({ name }) => name === upstream.name)
+  const match = own ?? all[0]
+  const joined = pathAt(upstream, match, rest) + search
+  const isOwn = own?.route.operation === "passThrough"
+  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: match?.protocol, isOwn }
 }
 
 /** Finds the route of a request by its method, its target and its headers. */
 export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
 
-/** The headers that tell which client sent a request, in order. */
-const clientHeaders = ["anthropic-version", "x-goog-api-key"]
+/** The headers that tell which client sent a request. */
+const clientHeaders = ["anthropic-version", "x-goog-api-key", "x-api-key", "authorization"]
 
 /** More paths than clients use. */
 const maxKnown = 1_000
@@ -149,17 +166,21 @@ export const makeRouter = (
   upstreams: Upstreams,
   callOf: (method: string, path: string) => Match | undefined
 ): Router => {
-  const known = new Map<string, Routed | NoRoute>()
+  const remembered = new Map<string, Routed | NoRoute>()
   const routeOf: Router = (method, target, header) => {
     const found = find(upstreams, method, target, header)
-    return "upstream" in found ? { ...found, call: callOf(method, found.path) } : found
+    if (!("upstream" in found)) return found
+    const { isOwn, ...rest } = found
+    const call = callOf(method, found.path)
+    const isOthers = isOwn && call !== undefined && nameFor(upstreams, call) !== found.upstream.name
+    return { ...rest, call: isOthers ? undefined : call }
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
-    const client = clientHeaders.find((name) => has(header, name)) ?? ""
+    const client = clientHeaders.reduce((sent, name) => `${sent}${has(header, name) ? 1 : 0}`, "")
     const key = `${client} ${method} ${target}`
-    const route = known.get(key) ?? routeOf(method, target, header)
-    Lru.put(known, key, route, maxKnown)
+    const route = remembered.get(key) ?? routeOf(method, target, header)
+    Lru.put(remembered, key, route, maxKnown)
     return route
   }
 }

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { apiCalls } from "../../../test/support/apis.ts"
 import { makeRouter, type Upstream, upstreamOf } from "../src/routes.ts"
 
 const upstreams = (given: Record<string, string>): ReadonlyMap<string, Upstream> =>
@@ -55,6 +56,77 @@ describe("routes of the gateway", () => {
     assert.strictEqual(to("GET", "/v1/models", { "x-goog-api-key": "k" }), "https://gemini.test/v1/models")
     assert.strictEqual(to("GET", "/openai/v1/models", { "anthropic-version": "1" }), "https://openai.test/v1/models")
     assert.strictEqual(to("GET", "/anthropic/v1/models"), "https://anthropic.test/v1/models")
+  })
+
+  // OpenAI's own suite got 404 for 210 of these requests.
+  it("sends to OpenAI what only OpenAI has, and to Anthropic what its clients send to paths of both", () => {
+    for (const [method, path] of [
+      ["GET", "/v1/organization/usage/completions"],
+      ["POST", "/v1/organization/projects/p1/api_keys"],
+      ["POST", "/v1/chatkit/sessions"],
+      ["GET", "/v1/chatkit/threads/t1/items"],
+      ["POST", "/v1/content_provenance_checks"],
+      ["POST", "/v1/decisions"],
+      ["POST", "/v1/live/sessions/s1/accept"],
+      ["GET", "/v1/safety/events"],
+      ["POST", "/v1/webhook_endpoints"],
+      ["POST", "/v1/agents/sessions/s1/events"]
+    ] as const) {
+      assert.strictEqual(to(method, path, { authorization: "Bearer k" }), `https://openai.test${path}`, path)
+    }
+    for (const path of ["/v1/skills", "/v1/skills/skill_1/versions", "/v1/files", "/v1/agents", "/v1/vaults/v1"]) {
+      for (const header of ["anthropic-version", "x-api-key"]) {
+        assert.strictEqual(to("POST", path, { [header]: "any" }), `https://anthropic.test${path}`, path)
+      }
+      assert.strictEqual(to("POST", path, { authorization: "Bearer k" }), `https://openai.test${path}`, path)
+      // Anthropic's client sends a token with its version.
+      const both = { authorization: "Bearer k", "anthropic-version": "2026-10-21" }
+      assert.strictEqual(to("POST", path, both), `https://anthropic.test${path}`, path)
+    }
+    for (const path of ["/v1/organizations/me", "/v1/sessions/s1/events", "/v1/memory_stores"]) {
+      assert.strictEqual(to("GET", path), `https://anthropic.test${path}`, path)
+    }
+  })
+
+  const all = upstreams({
+    anthropic: "https://anthropic.test",
+    openai: "https://openai.test",
+    gemini: "https://gemini.test",
+    bedrock: "https://bedrock.test",
+    mistral: "https://mistral.test",
+    cohere: "https://cohere.test",
+    ollama: "http://ollama.test"
+  })
+
+  it("sends each provider's own calls to it", () => {
+    for (const { path, upstream } of apiCalls) {
+      // Without a name, OpenAI's conversations have precedence over Mistral's.
+      const isShared = path.startsWith("/v1/conversations")
+      const host = all.get(isShared ? "openai" : upstream)!.origin
+      assert.strictEqual(to("POST", path, {}, all), `${host}${path}`, path)
+      assert.strictEqual(to("POST", `/${upstream}${path}`, {}, all), `${all.get(upstream)!.origin}${path}`, path)
+    }
+    const mistral = upstreams({ anthropic: "https://anthropic.test", mistral: "https://mistral.test" })
+    assert.strictEqual(to("POST", "/v1/conversations", {}, mistral), "https://mistral.test/v1/conversations")
+  })
+
+  it("sends a prompt for Ollama nowhere else", () => {
+    for (const path of ["/api/chat", "/api/generate", "/api/embed", "/api/embeddings"]) {
+      assert.strictEqual(to("POST", path, {}, all), `http://ollama.test${path}`)
+      const [message, protocol] = lost("POST", path)
+      assert.strictEqual(message, 'No upstream named "ollama"; this gateway has anthropic, openai, gemini')
+      assert.strictEqual(protocol, "ollama")
+      const claude = upstreams({ anthropic: "https://anthropic.test" })
+      assert.match(String(lost("POST", path, {}, claude)[0]), /^No upstream named "ollama"/)
+    }
+    for (const [method, path] of [
+      ["GET", "/api/tags"],
+      ["POST", "/api/show"],
+      ["GET", "/api/version"]
+    ] as const) {
+      assert.strictEqual(to(method, path, {}, all), `http://ollama.test${path}`)
+    }
+    assert.strictEqual(to("HEAD", "/api/hello", {}, all), "https://anthropic.test/api/hello")
   })
 
   it("passes on requests that no protocol knows", () => {
