@@ -124,7 +124,7 @@ const pathAt = ({ base }: Upstream, known: Match | undefined, unknown: string): 
   return known === undefined || base === "" ? path : (pathOf(path) ?? path)
 }
 
-interface Destination extends Omit<Routed, "call"> {
+interface Destined extends Omit<Routed, "call"> {
   /** Whether the provider of the upstream has this path for something else than a call. */
   readonly isOwn: boolean
 }
@@ -133,7 +133,7 @@ interface Destination extends Omit<Routed, "call"> {
  * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
  * provider that has such paths, and to no other, because the caller sends that provider's key.
  */
-const find = (upstreams: Upstreams, method: string, target: string, header: HeaderReader): Destination | NoRoute => {
+const find = (upstreams: Upstreams, method: string, target: string, header: HeaderReader): Destined | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const { search } = parsed
