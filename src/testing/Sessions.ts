@@ -8,10 +8,14 @@
  *
  * **Details**
  *
- * A session is a table of numbers ({@link parse}): it has no text, and may be recorded from traffic or written by hand.
+ * A session is a table of numbers ({@link parse}): it has no text, and may be recorded from traffic or written by hand. {@link script}
+ * makes requests of it, and {@link run} makes the calls, with pauses and sub-agents. `ProviderSim` caches them with its option `cache`.
  *
  * @since 0.5.0
  */
 
 export type { Session, SessionAgent, SessionTurn } from "./sessions/models.ts"
+export { providerOptions, run } from "./sessions/play.ts"
+export { script, type AgentScript, type ScriptedCall, type ScriptOptions } from "./sessions/script.ts"
 export { format, parse, type SessionTable, type UnreadableTurn } from "./sessions/table.ts"
+export { inputTokens } from "./sessions/texts.ts"

@@ -14,16 +14,16 @@ interface Fingerprint {
   readonly high: number
 }
 
-/** The end of a prefix within a request. */
+/** The end of a prefix within a request: after one of its parts. */
 export interface PrefixEnd {
   /** The fingerprint as one number, which is exact up to 2^53. */
   readonly key: number
-  /** How many parts of the request it has; the last of them may be cut. */
-  readonly parts: number
-  /** The share of the last part that it has, from 0 (exclusive) to 1. */
-  readonly share: number
   /** How long a breakpoint at its end keeps it; undefined if there is none. */
   readonly ttl: "5m" | "1h" | undefined
+  /** The keys of the prefixes that end within the part, after each {@link chunk} of its text. */
+  readonly cuts: () => ReadonlyArray<number>
+  /** The share of the part that each of them has. */
+  readonly cutShare: number
 }
 
 /** A part of a request: a tool, a block of the system prompt or of a message. */
@@ -110,26 +110,23 @@ const hashesOf = ({ text, value }: RequestPart): ReadonlyArray<Fingerprint> => {
   return hashes
 }
 
-/**
- * The ends of the prefixes of a request: after each part, or with `cuts` also within texts. `scope` is whatever else must be equal, such
- * as the model.
- */
-export const endsOf = (params: CountParams | Params, scope: string, cuts: boolean): ReadonlyArray<PrefixEnd> => {
+/** The fingerprints of the usual parts, which are only a role beside their text. */
+const roles = new Map(["user", "assistant", "system", "tool"].map((role) => [role, hashed(role).at(-1)!]))
+
+/** The ends of the prefixes of a request, after each part. `scope` is whatever else must be equal, such as the model. */
+export const endsOf = (params: CountParams | Params, scope: string): ReadonlyArray<PrefixEnd> => {
   const ends: Array<PrefixEnd> = []
   let before = hashed(scope).at(-1)!
-  let parts = 0
   for (const part of partsOf(params)) {
-    parts++
     const hashes = hashesOf(part)
-    const from = joined(before, hashed(part.rest).at(-1)!)
-    if (cuts) {
-      for (let cut = 1; cut < hashes.length; cut++) {
-        const share = (cut * chunk) / part.text.length
-        ends.push({ key: keyOf(joined(from, hashes[cut - 1]!)), parts, share, ttl: undefined })
-      }
-    }
+    const from = joined(before, roles.get(part.rest) ?? hashed(part.rest).at(-1)!)
     before = joined(from, hashes.at(-1)!)
-    ends.push({ key: keyOf(before), parts, share: 1, ttl: part.ttl })
+    ends.push({
+      key: keyOf(before),
+      ttl: part.ttl,
+      cuts: () => hashes.slice(0, -1).map((hash) => keyOf(joined(from, hash))),
+      cutShare: chunk / part.text.length
+    })
   }
   // A breakpoint of the whole request is one at its last part.
   const whole = ttlOf(params)

@@ -11,7 +11,7 @@ import * as Prefixes from "./prefixes.ts"
 /** How a provider caches. */
 export type CacheMode = "breakpoints" | "automatic"
 
-/** A prefix in the cache. */
+/** A prefix in the cache. An automatic cache also holds those that end within its last part, which live as long. */
 interface LivePrefix {
   readonly lifetimeMillis: number
   usedAt: number
@@ -31,8 +31,8 @@ export interface CacheUse {
   readonly writtenLongTokens: number
   /** The prefixes that it uses, which then live longer. */
   readonly used: ReadonlyArray<number>
-  /** The prefixes that it brings. */
-  readonly brought: ReadonlyArray<readonly [key: number, lifetimeMillis: number]>
+  /** The prefixes that it brings: the keys of each, and how long it lives. */
+  readonly brought: ReadonlyArray<readonly [keys: ReadonlyArray<number>, lifetimeMillis: number]>
 }
 
 /** Lifetimes, refreshed by use (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). */
@@ -76,12 +76,6 @@ const isLive = ({ prefixes }: PromptCache, key: number, now: number): boolean =>
 /** The tokens of the first parts of a request. */
 type CountParts = (parts: number) => number
 
-const tokensAt = (count: CountParts, { parts, share }: Prefixes.PrefixEnd): number => {
-  if (share === 1) return count(parts)
-  const before = parts === 1 ? 0 : count(parts - 1)
-  return before + (count(parts) - before) * share
-}
-
 /** The last of the ends that is in the cache; -1 if none is. An automatic cache holds every prefix of what it has read. */
 const foundAt = (cache: PromptCache, ends: ReadonlyArray<Prefixes.PrefixEnd>, now: number): number => {
   const isCached = (index: number) => isLive(cache, ends[index]!.key, now)
@@ -97,20 +91,32 @@ const foundAt = (cache: PromptCache, ends: ReadonlyArray<Prefixes.PrefixEnd>, no
   return -1
 }
 
-/** What an automatic cache reads and writes of a prompt of `tokens`. */
-const automaticUse = (ends: ReadonlyArray<Prefixes.PrefixEnd>, found: number, count: CountParts, tokens: number) => {
+/** What an automatic cache reads and writes of a prompt of `tokens`: up to the last part that it knows, and some of the next. */
+const automaticUse = (
+  cache: PromptCache,
+  ends: ReadonlyArray<Prefixes.PrefixEnd>,
+  now: number,
+  count: CountParts,
+  tokens: number
+): CacheUse => {
   const inSteps = (some: number): number => {
     // The last token is always read, because the answer begins with it.
     const whole = Math.floor(Math.min(some, tokens - 1) / automatic.step + 1e-9) * automatic.step
     return whole < automatic.min ? 0 : whole
   }
-  const readTokens = found < 0 ? 0 : inSteps(tokensAt(count, ends[found]!))
+  const whole = foundAt(cache, ends, now) + 1
+  const next = ends[whole]
+  const cuts = next?.cuts() ?? []
+  const missing = cuts.findIndex((key) => !isLive(cache, key, now))
+  const share = (missing < 0 ? cuts.length : missing) * (next?.cutShare ?? 0)
+  const before = whole === 0 ? 0 : count(whole)
+  const readTokens = inSteps(share === 0 ? before : before + share * (count(whole + 1) - before))
   return {
     readTokens,
     writtenTokens: inSteps(tokens) - readTokens,
     writtenLongTokens: 0,
-    used: ends.slice(0, found + 1).map(({ key }) => key),
-    brought: ends.slice(found + 1).map(({ key }): [number, number] => [key, lifetimes["5m"]])
+    used: [...ends.slice(0, whole).map(({ key }) => key), ...cuts.slice(0, 1)],
+    brought: ends.slice(whole).map((end) => [[end.key, ...end.cuts()], lifetimes["5m"]])
   }
 }
 
@@ -122,14 +128,15 @@ const breakpointUse = (
   count: CountParts,
   min: number
 ): CacheUse => {
-  const readTokens = found < 0 ? 0 : tokensAt(count, ends[found]!)
-  const brought: Array<[number, number]> = []
+  const readTokens = found < 0 ? 0 : count(found + 1)
+  const brought: Array<[Array<number>, number]> = []
   let [until, long] = [readTokens, 0]
-  for (const end of ends.slice(found + 1)) {
+  for (let index = found + 1; index < ends.length; index++) {
+    const end = ends[index]!
     if (end.ttl === undefined) continue
-    const tokens = tokensAt(count, end)
+    const tokens = count(index + 1)
     if (tokens < min) continue
-    brought.push([end.key, lifetimes[end.ttl]])
+    brought.push([[end.key], lifetimes[end.ttl]])
     if (end.ttl === "1h") long += tokens - until
     until = tokens
   }
@@ -150,12 +157,11 @@ export const look = (
   tokens: number,
   count: CountParts
 ): CacheUse => {
-  const ends = Prefixes.endsOf(params, params.model, cache.mode === "automatic")
-  const found = foundAt(cache, ends, now)
+  const ends = Prefixes.endsOf(params, params.model)
   const atMost: CountParts = (parts) => Math.min(tokens, count(parts))
   return cache.mode === "automatic"
-    ? automaticUse(ends, found, atMost, tokens)
-    : breakpointUse(cache, ends, found, atMost, minTokens(params.model))
+    ? automaticUse(cache, ends, now, atMost, tokens)
+    : breakpointUse(cache, ends, foundAt(cache, ends, now), atMost, minTokens(params.model))
 }
 
 /** A call that was admitted at `now` uses its prefixes: they live for another lifetime. */
@@ -170,5 +176,8 @@ export const refresh = ({ prefixes }: PromptCache, now: number, { used }: CacheU
 
 /** The answer to a call has begun at `now`: what it has brought can be read. */
 export const write = ({ prefixes }: PromptCache, now: number, { brought }: CacheUse): void => {
-  for (const [key, lifetimeMillis] of brought) Lru.put(prefixes, key, { lifetimeMillis, usedAt: now }, maxPrefixes)
+  for (const [keys, lifetimeMillis] of brought) {
+    const prefix = { lifetimeMillis, usedAt: now }
+    for (const key of keys) Lru.put(prefixes, key, prefix, maxPrefixes)
+  }
 }

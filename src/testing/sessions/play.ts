@@ -1,0 +1,89 @@
+/** Plays scripts: waits for pauses and sub-agents, and answers as the table says. */
+import * as Effect from "effect/Effect"
+import type { CountParams, Params } from "../../LlmProvider.ts"
+import type { Options } from "../models.ts"
+import type { AgentScript, ScriptedCall } from "./script.ts"
+import * as Written from "./texts.ts"
+
+/**
+ * Plays the calls of an agent, with its pauses and its sub-agents. It ends when the last call and all sub-agents have ended, and fails with
+ * the first failure of `call`.
+ *
+ * **Example** (Two turns with a pause of 5 seconds)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
+ *
+ * const { sessions } = Sessions.parse("session,path,pause,input,cached,output\nfix,0,0,16000,0,300\n,,5,17000,16000,200\n")
+ * const script = Sessions.script(sessions[0]!)
+ *
+ * const program = Effect.gen(function* () {
+ *   const { create } = yield* LlmProvider
+ *   yield* Sessions.run(script, ({ params }) => create(params))
+ *   return yield* (yield* ProviderSim.ProviderSim).log
+ * }).pipe(Effect.provide(ProviderSim.layer({ cache: "breakpoints", ...Sessions.providerOptions([script]) })))
+ *
+ * const { value: log } = await Effect.runPromise(Simulation.run(program))
+ * log.map(({ cacheReadTokens, inputTokens }) => [inputTokens, cacheReadTokens]) // => [[16_000, 0], [1_000, 16_000]]
+ * ```
+ *
+ * @category playing
+ * @since 0.5.0
+ */
+export const run = <A, E, R>(
+  { calls }: AgentScript,
+  call: (call: ScriptedCall) => Effect.Effect<A, E, R>
+): Effect.Effect<void, E, R> =>
+  Effect.forEach(
+    calls,
+    (one, index) => {
+      const subAgents = Effect.forEach(one.subAgents, (agent) => run(agent, call), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      const paused = Effect.sleep(calls[index + 1]?.pauseMillis ?? 0)
+      const first = index === 0 ? Effect.sleep(one.pauseMillis) : Effect.void
+      return first.pipe(
+        Effect.andThen(call(one)),
+        Effect.andThen(Effect.all([subAgents, paused], { concurrency: "unbounded", discard: true }))
+      )
+    },
+    { discard: true }
+  )
+
+const callsOf = function* ({ calls }: AgentScript): Generator<ScriptedCall> {
+  for (const call of calls) {
+    yield call
+    for (const agent of call.subAgents) yield* callsOf(agent)
+  }
+}
+
+/** The name of the last text of a request, which is that of its call: `agent/index`. */
+const nameOf = ({ messages }: CountParams | Params): string => {
+  const block = messages.at(-1)?.content[0]
+  return typeof block === "object" && block.type === "text" ? Written.nameOf(block.text) : ""
+}
+
+/**
+ * The options with which a simulated provider counts the requests of scripts, and answers as long as the table says.
+ *
+ * @category playing
+ * @since 0.5.0
+ */
+export const providerOptions = (
+  scripts: ReadonlyArray<AgentScript>
+): Pick<Options, "inputTokens" | "outputTokens" | "reply"> => {
+  const outputs = new Map(
+    scripts.flatMap((script) =>
+      [...callsOf(script)].map(({ agent, index, outputTokens }) => [`${agent}/${index}`, outputTokens])
+    )
+  )
+  return {
+    inputTokens: Written.inputTokens,
+    outputTokens: (params) => outputs.get(nameOf(params)) ?? 1,
+    reply: () => "ok"
+  }
+}
