@@ -17,7 +17,9 @@ const system = [
   "packages/cli/test/lab/report.test.ts",
   "packages/cli/test/security/**/*.test.ts",
   "test/examples.test.ts",
+  "packages/gateway/test/failover.test.ts",
   "packages/gateway/test/page.test.ts",
+  "packages/redis/test/failover.test.ts",
   "test/packaging/**/*.test.ts"
 ]
 

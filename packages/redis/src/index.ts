@@ -12,7 +12,8 @@
  *
  * **Gotchas**
  *
- * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool is on one of its nodes).
+ * - Redis must run scripts: any server from version 6.2, Valkey, a cluster (each pool is on one of its nodes), or a master with
+ *   Sentinels.
  * - Set `maxmemory-policy noeviction` on the server: a pool starts anew if its state is evicted and no process knows it.
  *
  * **Example** (a budget in Redis)
@@ -44,6 +45,7 @@ import { Input, RedisAddress, storeChecks } from "floodgate/internal"
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
+export { check } from "./check.ts"
 export {
   caps,
   type DimensionStatus,
@@ -128,6 +130,10 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
 /**
  * The store on the Redis server at an address, or on the cluster that the server belongs to. It uses the installed client,
  * `redis` or else `ioredis`. The layer is built even if the server cannot be reached.
+ *
+ * The address also may name several nodes of one cluster, `redis://host:6379,host:6379`, of which one must be alive when the
+ * process starts; or Sentinels, `redis+sentinel://host:26379,host:26379/master-name`, which name the master. In both cases, what
+ * replaces a dead server is found by itself.
  *
  * **Gotchas**
  *

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -71,7 +71,20 @@ interface Options {
    * concerns keys of more than one slot, or of another's.
    */
   readonly cluster?: "alone" | "member" | undefined
+  /** More flags. */
+  readonly flags?: ReadonlyArray<string> | undefined
+  /** What its file of configuration says. A Sentinel is one, and rewrites the file. */
+  readonly config?: string | undefined
 }
+
+/** What still runs, with its directory: a worker that ends in the middle of a test leaves nothing behind. */
+const running = new Map<ChildProcess, string>()
+process.on("exit", () => {
+  for (const [child, directory] of running) {
+    child.kill("SIGKILL")
+    rmSync(directory, { recursive: true, force: true })
+  }
+})
 
 const serveAllSlots = async (command: Server["command"]): Promise<void> => {
   await command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
@@ -79,11 +92,14 @@ const serveAllSlots = async (command: Server["command"]): Promise<void> => {
 }
 
 /** Starts a server. */
-export const start = async ({ binary = binaries[0]!, cluster }: Options = {}): Promise<Server> => {
+export const start = async ({ binary = binaries[0]!, cluster, config, flags = [] }: Options = {}): Promise<Server> => {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), "floodgate-redis-"))
   const url = `redis://127.0.0.1:${port}`
-  const own = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory]
+  const file = join(directory, "redis.conf")
+  if (config !== undefined) writeFileSync(file, config)
+  const general = [...(config === undefined ? [] : [file]), "--port", String(port), "--bind", "127.0.0.1"]
+  const own = [...general, ...(config === undefined ? ["--save", "", "--appendonly", "no"] : []), "--dir", directory]
   // A node that is silent for two seconds is replaced; its bus is on a port of its own, since the usual one may be too high.
   const ofCluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
   const bus = cluster === undefined ? [] : [...ofCluster, "--cluster-port", String(await freePort())]
@@ -91,7 +107,8 @@ export const start = async ({ binary = binaries[0]!, cluster }: Options = {}): P
 
   const command = commandAt(url)
   const launch = async (): Promise<void> => {
-    child = spawn(binary, [...own, ...bus], { stdio: "ignore" })
+    child = spawn(binary, [...own, ...bus, ...flags], { stdio: "ignore" })
+    running.set(child, directory)
     await until(() => command("PING").then(Boolean, () => false))
     if (cluster === "alone") await serveAllSlots(command)
   }
@@ -100,6 +117,7 @@ export const start = async ({ binary = binaries[0]!, cluster }: Options = {}): P
     const gone = once(child, "exit")
     child.kill("SIGKILL")
     await gone
+    running.delete(child)
   }
   await launch()
   return {
@@ -119,44 +137,102 @@ export const start = async ({ binary = binaries[0]!, cluster }: Options = {}): P
   }
 }
 
+const idOf = async (node: Server) => String(await node.command("CLUSTER", "MYID"))
+const infoOf = async (node: Server, section: string) => String(await node.command("INFO", section))
+/** Stops all that have started, if one of them has not. */
+const startAll = async (starts: ReadonlyArray<Promise<Server>>): Promise<ReadonlyArray<Server>> => {
+  const settled = await Promise.allSettled(starts)
+  const servers = settled.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []))
+  if (servers.length === starts.length) return servers
+  await Promise.all(servers.map((server) => server.stop()))
+  throw new Error("a server of several has not started")
+}
+
 export interface Cluster {
   /** Three that share the slots. */
   readonly masters: ReadonlyArray<Server>
-  /** What takes the first one's place when it dies. */
+  /** What takes the place of the first one when it dies; with `replicas` 3, of each. */
+  readonly replicas: ReadonlyArray<Server>
   readonly replica: Server
   readonly stop: () => Promise<void>
 }
 
-/** Starts a cluster of three masters, the first with a replica. */
-export const startCluster = async (): Promise<Cluster> => {
-  const nodes = await Promise.all([0, 1, 2, 3].map(() => start({ cluster: "member" })))
-  const [first, second, third, replica] = nodes as [Server, Server, Server, Server]
-  const masters = [first, second, third]
-  const idOf = async (node: Server) => String(await node.command("CLUSTER", "MYID"))
-  const meet = async (node: Server) => {
-    const port = new URL(node.url).port
-    const [, busPort = ""] = /@(\d+)/.exec(String(await node.command("CLUSTER", "NODES"))) ?? []
-    await first.command("CLUSTER", "MEET", "127.0.0.1", port, busPort)
-  }
-  const share = 16_384 / 3
-  await Promise.all(
-    masters.map((node, i) =>
-      node.command("CLUSTER", "ADDSLOTSRANGE", String(Math.ceil(i * share)), String(Math.ceil((i + 1) * share) - 1))
-    )
-  )
-  await Promise.all([second, third, replica].map(meet))
-  const isWhole = async (node: Server) => {
-    const info = String(await node.command("CLUSTER", "INFO"))
-    return info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:4")
-  }
-  for (const node of nodes) {
-    if (node === replica) {
-      await until(async () => String(await replica.command("CLUSTER", "INFO")).includes("cluster_known_nodes:4"))
-      const id = await idOf(first)
-      await until(() => replica.command("CLUSTER", "REPLICATE", id).then(Boolean, () => false))
-      await until(async () => String(await replica.command("INFO", "replication")).includes("master_link_status:up"))
+/** Starts a cluster of three masters, of which the first or all have a replica. */
+export const startCluster = async (replicaCount: 1 | 3 = 1): Promise<Cluster> => {
+  const count = 3 + replicaCount
+  const nodes = await startAll(Array.from({ length: count }, () => start({ cluster: "member" })))
+  const stop = async () => void (await Promise.all(nodes.map((node) => node.stop())))
+  try {
+    const masters = nodes.slice(0, 3)
+    const replicas = nodes.slice(3)
+    const [first] = masters as [Server]
+    const meet = async (node: Server) => {
+      const [, busPort = ""] = /@(\d+)/.exec(String(await node.command("CLUSTER", "NODES"))) ?? []
+      await first.command("CLUSTER", "MEET", "127.0.0.1", new URL(node.url).port, busPort)
     }
-    await until(() => isWhole(node))
+    const share = 16_384 / 3
+    await Promise.all(
+      masters.map((node, i) =>
+        node.command("CLUSTER", "ADDSLOTSRANGE", String(Math.ceil(i * share)), String(Math.ceil((i + 1) * share) - 1))
+      )
+    )
+    await Promise.all(nodes.slice(1).map(meet))
+    const knowsAll = async (node: Server) =>
+      String(await node.command("CLUSTER", "INFO")).includes(`cluster_known_nodes:${count}`)
+    for (const node of nodes) await until(() => knowsAll(node))
+    for (const [i, replica] of replicas.entries()) {
+      const id = await idOf(masters[i]!)
+      await until(() => replica.command("CLUSTER", "REPLICATE", id).then(Boolean, () => false))
+      await until(async () => (await infoOf(replica, "replication")).includes("master_link_status:up"))
+    }
+    const isWhole = async (node: Server) => {
+      const slots = await node.command("CLUSTER", "SLOTS")
+      const known = (slots as ReadonlyArray<ReadonlyArray<unknown>>).reduce((sum, range) => sum + range.length - 2, 0)
+      return known === count && String(await node.command("CLUSTER", "INFO")).includes("cluster_state:ok")
+    }
+    for (const node of nodes) await until(() => isWhole(node))
+    return { masters, replicas, replica: replicas[0]!, stop }
+  } catch (error) {
+    await stop()
+    throw error
   }
-  return { masters, replica, stop: async () => void (await Promise.all(nodes.map((node) => node.stop()))) }
+}
+
+export interface Sentinels {
+  readonly master: Server
+  readonly replica: Server
+  readonly sentinels: ReadonlyArray<Server>
+  /** The address of the master by its name, "gate". */
+  readonly url: string
+  readonly stop: () => Promise<void>
+}
+
+/** Starts a master, its replica, and three Sentinels that replace the master when it has been silent for a second. */
+export const startSentinels = async (): Promise<Sentinels> => {
+  const servers: Array<Server> = []
+  const stop = async () => void (await Promise.all(servers.map((server) => server.stop())))
+  try {
+    const master = await start()
+    servers.push(master)
+    const { port } = new URL(master.url)
+    const replica = await start({ flags: ["--replicaof", "127.0.0.1", port, "--repl-diskless-sync-delay", "0"] })
+    servers.push(replica)
+    await until(async () => (await infoOf(replica, "replication")).includes("master_link_status:up"))
+    const config = [
+      `sentinel monitor gate 127.0.0.1 ${port} 2`,
+      "sentinel down-after-milliseconds gate 1000",
+      "sentinel failover-timeout gate 3000"
+    ].join("\n")
+    const sentinels = await startAll([1, 2, 3].map(() => start({ config, flags: ["--sentinel"] })))
+    servers.push(...sentinels)
+    // Each knows the replica and both others.
+    for (const sentinel of sentinels) {
+      await until(async () => /slaves=1,sentinels=3/.test(await infoOf(sentinel, "sentinel")))
+    }
+    const hosts = sentinels.map(({ url }) => new URL(url).host)
+    return { master, replica, sentinels, url: `redis+sentinel://${hosts.join(",")}/gate`, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
 }

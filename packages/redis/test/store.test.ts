@@ -32,7 +32,7 @@ describe("a connection", () => {
       const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
         const fail: Array<(error: Error) => void> = []
         opened.push({ signal, fail })
-        return { send: () => new Promise((_, reject) => fail.push(reject)), nodes: () => [] }
+        return { send: () => new Promise((_, reject) => fail.push(reject)), nodes: () => [], known: [] }
       }
       const { send } = yield* Client.connect("redis://test", open)
       const command = Effect.forkChild(Effect.exit(send("key", ["GET", "key"])), { startImmediately: true })
@@ -56,7 +56,11 @@ describe("a connection", () => {
     const opened: Array<AbortSignal> = []
     const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
       opened.push(signal)
-      return { send: () => (opened.length === 1 ? Promise.reject(error) : Promise.resolve("OK")), nodes: () => [] }
+      return {
+        send: () => (opened.length === 1 ? Promise.reject(error) : Promise.resolve("OK")),
+        nodes: () => [],
+        known: []
+      }
     }
     const { send } = yield* Client.connect("redis://test", open)
     yield* Effect.flip(send("key", ["SET", "key", "1"]))

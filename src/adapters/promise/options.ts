@@ -100,7 +100,10 @@ export interface RetryOptions {
  * @since 0.2.0
  */
 export interface RedisOptions {
-  /** Such as `redis://127.0.0.1:6379`. The package `redis` or `ioredis` must be installed. */
+  /**
+   * Such as `redis://127.0.0.1:6379`, `redis://host:6379,host:6379` for nodes of a cluster, or
+   * `redis+sentinel://host:26379,host:26379/master-name`. The package `redis` or `ioredis` must be installed.
+   */
   readonly url: string
   /** The beginning of all keys. Processes with the same prefix share their budgets. @default "floodgate" */
   readonly prefix?: string | undefined

@@ -1,11 +1,81 @@
-/** The address of a Redis server, as its clients take it. */
+/**
+ * The address of Redis, which is one of
+ *
+ * - a server, or any node of a cluster: `redis://user:password@host:6379/0`, with TLS `rediss://`
+ * - several nodes of one cluster: `redis://host:6379,host:6379`
+ * - Sentinels: `redis+sentinel://user:password@host:26379,host:26379/master-name/0`. The user and the password are those of the
+ *   master. `?sentinelUser=name&sentinelPassword=word` are those of the Sentinels.
+ */
 import * as Input from "./checks.ts"
 
 /** What is expected, for errors. */
-export const expected = "an address such as redis://127.0.0.1:6379"
+export const expected =
+  "an address such as redis://127.0.0.1:6379, redis://host:6379,host:6379 (nodes of a cluster) or redis+sentinel://host:26379,host:26379/master-name"
 
-export const isAddress = (value: unknown): boolean =>
-  typeof value === "string" && /^rediss?:$/.test(URL.parse(value)?.protocol ?? "")
+/** What an address says. A server is a URL as the clients of Redis take it, with user and password. */
+export interface Parsed {
+  /** The servers that are named: one, several nodes of a cluster, or the Sentinels. */
+  readonly named: ReadonlyArray<string>
+  /** The name of the master that the Sentinels watch; undefined if the named servers keep the data themselves. */
+  readonly master: string | undefined
+  /** The URL of a server that keeps the data. */
+  readonly server: (host: string, port: number) => string
+}
+
+const form =
+  /^redis(?<tls>s?)(?<sentinel>\+sentinel)?:\/\/(?:(?<login>[^/?#]*)@)?(?<hosts>[^/?#]*)(?<path>[^?#]*)(?<query>[^#]*)$/
+
+/** The path and the query of an address of Sentinels; undefined if they have another form. */
+const watchedOf = (path: string, query: string) => {
+  const [, master, database = ""] = /^\/([^/]+)(\/\d*)?$/.exec(path) ?? []
+  if (master === undefined) return undefined
+  const { sentinelPassword = "", sentinelUser = "", ...others } = Object.fromEntries(new URLSearchParams(query))
+  if (Object.keys(others).length > 0) return undefined
+  const login = [sentinelUser, sentinelPassword].map(encodeURIComponent).join(":")
+  return { master: decodeURIComponent(master), database, login: login === ":" ? "" : `${login}@` }
+}
+
+const read = (text: string): Parsed | undefined => {
+  const groups = form.exec(text)?.groups
+  if (groups === undefined) return undefined
+  const { hosts = "", login, path = "", query = "", sentinel, tls } = groups
+  decodeURIComponent(login ?? "")
+  const scheme = `redis${tls}://`
+  const own = login === undefined ? "" : `${login}@`
+  const watched = sentinel === undefined ? undefined : watchedOf(path, query)
+  if (sentinel !== undefined && watched === undefined) return undefined
+  const tail = watched === undefined ? path + query : watched.database
+  const named = hosts.split(",").map((host) => {
+    if (watched === undefined) return `${scheme}${own}${host}${tail}`
+    return `${scheme}${watched.login}${host}${/:\d+$/.test(host) ? "" : ":26379"}`
+  })
+  const isServer = (url: string): boolean => {
+    const hostname = URL.parse(url)?.hostname
+    // A single server without a name is the one of this machine, for the clients.
+    return hostname !== undefined && (hostname !== "" || (named.length === 1 && watched === undefined))
+  }
+  if (!named.every(isServer)) return undefined
+  const server = (host: string, port: number): string =>
+    `${scheme}${own}${host.includes(":") ? `[${host}]` : host}:${port}${tail}`
+  return { named, master: watched?.master, server }
+}
+
+/** Reads an address; undefined if it has another form. */
+export const parse = (text: string): Parsed | undefined => {
+  try {
+    return read(text)
+  } catch {
+    return undefined // a "%" that encodes nothing
+  }
+}
+
+export const isAddress = (value: unknown): boolean => typeof value === "string" && parse(value) !== undefined
 
 /** An address may contain a password. */
 export const check: Input.Check = Input.secret(expected, isAddress)
+
+/** An address without users, passwords and query, for messages. */
+export const shown = (address: string): string => {
+  const { hosts = "", path = "", sentinel = "", tls = "" } = form.exec(address)?.groups ?? {}
+  return `redis${tls}${sentinel}://${hosts}${path === "/" ? "" : path}`
+}

@@ -199,6 +199,7 @@ const without = [
   "LlmProvider.make",
   "Estimator.ratios",
   "FloodgateRedis.caps",
+  "FloodgateRedis.check",
   "FloodgateRedis.status",
   "Presets.poolOf",
   "Prices.cost",

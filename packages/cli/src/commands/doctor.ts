@@ -190,13 +190,23 @@ const sdks = Effect.gen(function* () {
   return checks
 })
 
-const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Finding> =>
-  Effect.match(FloodgateRedis.status(at), {
+/** What a run needs of Redis, and what is there if the user may see it, which a run does not need. */
+const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Finding> => {
+  const pools = Effect.catchIf(FloodgateRedis.status(at), Redis.isForbidden, () => Effect.undefined)
+  return Effect.match(Effect.andThen(FloodgateRedis.check(at), pools), {
     onFailure: (error) => {
       const { exitCode, message } = Redis.explained(at.url)(error)
-      return fails(exitCode, message, "docker run --detach --publish 127.0.0.1:6379:6379 redis")
+      const hasAnswered = !message.startsWith("no Redis")
+      return fails(
+        exitCode,
+        message,
+        ...(hasAnswered ? [] : ["docker run --detach --publish 127.0.0.1:6379:6379 redis"])
+      )
     },
     onSuccess: (pools) => {
+      if (pools === undefined) {
+        return ok(`Redis at ${Redis.shown(at.url)} answers; its user needs +scan only for \`floodgate status\``)
+      }
       const damaged = pools.find((pool) => pool.damaged !== undefined)
       if (damaged !== undefined) {
         const { damaged: why, pool } = damaged
@@ -210,6 +220,7 @@ const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Ef
       return ok(`Redis at ${Redis.shown(at.url)} answers; the budget "${at.prefix}" there has ${used}`)
     }
   })
+}
 
 const marks = { ok: "ok     ", note: "note   ", fails: "FAILS  " } as const
 

@@ -34,20 +34,40 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
 
 /** An address without user, password and query, for messages. */
 export const shown = (address: string): string => {
+  if (RedisAddress.isAddress(address)) return RedisAddress.shown(address)
   const { host, pathname, protocol } = new URL(address)
   return `${protocol}//${host}${pathname === "/" ? "" : pathname}`
 }
 
+/** What a server has said begins with a code. */
+const isAnswer = /^[A-Z]{2,} /
+const isLogin = /^(WRONGPASS|NOAUTH) /
+const isPermission = /^NOPERM /
+
+/** Whether a permission is missing. */
+export const isForbidden = ({ cause }: StoreError): boolean =>
+  cause instanceof Error && isPermission.test(cause.message)
+
+/** What is wrong with the Redis at an address, and what to do. */
+const problemOf = (at: string, cause: unknown): string => {
+  const { message } = cause instanceof Error ? cause : new Error("")
+  if (isLogin.test(message)) {
+    return `Redis at ${at} refuses the user or the password of the address (${message}); correct --redis`
+  }
+  if (isPermission.test(message)) {
+    return `the user of the address lacks a permission in Redis at ${at} (${message}); docs/guides/many-processes.md lists all that are needed`
+  }
+  if (isAnswer.test(message)) return `Redis at ${at} answers, but cannot keep a budget (${message})`
+  return `no Redis answers at ${at} (${innermost(cause)}); start one there, or correct --redis`
+}
+
 /** The error of a store for people. */
 export const explained = (address: string) => (error: StoreError) =>
-  Exit.failure(
-    "network",
-    `no Redis answers at ${shown(address)} (${innermost(error.cause)}); start one there, or correct --redis`
-  )
+  Exit.failure("network", problemOf(shown(address), error.cause))
 
-/** The store of a run at an address, after a check that a server answers there. */
+/** The store of a run at an address, after a check of the server there. */
 const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
-  yield* Effect.mapError(FloodgateRedis.status(at), explained(at.url))
+  yield* Effect.mapError(FloodgateRedis.check(at), explained(at.url))
   // Distinguishes several runs on one machine.
   return FloodgateRedis.layerStoreUrl({ ...at, name: `${hostname()}/${pid}` })
 })

@@ -7,7 +7,7 @@ import * as FloodgateRedis from "@floodgate/redis"
 import * as Spending from "floodgate/Spending"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -219,6 +219,62 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
       /\ncap broken cannot be read: a later version of Floodgate has written it/
     )
   }, 60_000)
+
+  describe("for a user of its own", () => {
+    const page = readFileSync(join(root, "docs/guides/many-processes.md"), "utf8").replaceAll(/\s+/g, " ")
+    const [, documented = ""] = /`ACL SETUSER floodgate ([^`]+)`/.exec(page) ?? []
+    const rights = documented.split(" ")
+    const allow = (...all: ReadonlyArray<string>) => server.command("ACL", "SETUSER", "floodgate", "reset", ...all)
+    const address = () => server.url.replace("//", "//floodgate:password@")
+    const gateway = () => floodgate(["gateway", "--port", "0", "--redis", address()])
+
+    it("starts a gateway with the rights that the documentation lists", async () => {
+      await allow(...rights)
+      const started = gateway()
+      for await (const line of started.output) if (/listening on/.test(line)) break
+      started.child.kill("SIGTERM")
+      assert.include([0, 143], (await started.exit).code)
+      const { code, out } = await floodgate(["doctor", "--redis", address()]).exit
+      assert.match(
+        out.replaceAll(/\s+/g, " "),
+        /ok Redis at \S+ answers; its user needs \+scan only for `floodgate status`/
+      )
+      assert.notStrictEqual(code, 4)
+      const status = await floodgate(["status", "--redis", address()]).exit
+      assert.match(status.stderr, /lacks a permission in Redis at \S+ \(NOPERM .*scan/)
+      await allow(...rights, "+scan")
+      assert.strictEqual((await floodgate(["status", "--redis", address()]).exit).code, 0)
+    })
+
+    it("names each permission that is missing", async () => {
+      const needed = ["+eval", "+evalsha", "+time", "+hget", "+hmget", "+hset", "+pexpire", "+info"]
+      for (const right of needed) {
+        assert.include(rights, right)
+        await allow(...rights.filter((each) => each !== right))
+        const error = await Effect.runPromise(Effect.flip(FloodgateRedis.check({ url: address() })))
+        const { message } = error.cause as Error
+        assert.strictEqual(message, `NOPERM the user may not run ${right.slice(1)}: allow it ${right}`)
+      }
+      await allow(...rights.map((each) => each.replace("~floodgate", "~other")))
+      const elsewhere = await Effect.runPromise(Effect.flip(FloodgateRedis.check({ url: address() })))
+      assert.match((elsewhere.cause as Error).message, /^NOPERM .*: allow the user ~floodgate:\*$/)
+      assert.deepStrictEqual(await server.command("KEYS", "floodgate:check*"), [])
+      const { code, stderr } = await gateway().exit
+      assert.strictEqual(code, 4)
+      assert.match(
+        stderr,
+        /^floodgate: the user of the address lacks a permission in Redis at redis:\/\/127[^@]*\(NOPERM/
+      )
+    })
+
+    it("says that the password is wrong", async () => {
+      await allow(...rights, ">other")
+      const { code, stderr } = await floodgate(["gateway", "--redis", address().replace("password", "secret")]).exit
+      assert.strictEqual(code, 4)
+      assert.match(stderr, /^floodgate: Redis at \S+ refuses the user or the password of the address \(WRONGPASS/)
+      assert.notInclude(stderr, "secret")
+    })
+  })
 
   it("says that the state of a pool is damaged, and why", async () => {
     const args = ["--redis", server.url, "--redis-prefix", "damaged"]
