@@ -65,7 +65,7 @@ const usageOf = (reason: LlmErrorReason): Limits.Usage => {
     case "TimedOut":
       return unanswered
     case "MalformedResponse":
-      return { requests: 1 }
+      return reason.executed === false ? Amounts.nothing : { requests: 1 }
     default:
       // Without a status the SDK refused the request before it was sent.
       return reason.status === undefined && !reason.isRetryable ? Amounts.nothing : requestOnly

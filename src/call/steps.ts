@@ -212,9 +212,13 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   }
 }
 
-/** Whether a failure concerns all calls at the place, so that no retry there can help: the credential, the bill, a missing model. */
+/**
+ * Whether a failure concerns all calls at the place, so that no retry there can help: the credential, the bill, a missing model, or no
+ * provider at all.
+ */
 const isDenial = (error: unknown): boolean => {
   const reason = Failure.reasonOf(error)
+  if (reason?._tag === "MalformedResponse") return reason.executed === false
   return reason?._tag === "AccessDenied" || reason?._tag === "SpendLimited" || reason?.status === 404
 }
 

@@ -300,6 +300,16 @@ export interface CallResult<R extends ProviderResponse> {
   readonly place?: string | undefined
 }
 
+/** A response began, and its rest cannot be read. */
+export class UnreadableResponse extends Error {
+  /** A code of Node's parser, as the errors of other transports have. */
+  readonly code = "HPE_UNEXPECTED"
+
+  constructor() {
+    super("The response breaks off HTTP after its status line")
+  }
+}
+
 /** A body was silent for too long. */
 export class Stalled extends Error {
   override readonly name = "TimeoutError"

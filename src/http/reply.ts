@@ -4,8 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../call/failure.ts"
 import type { Patience } from "../domain/input/silence.ts"
-import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
-import { requestIdOf } from "../protocol/errors.ts"
+import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { makeFrameParser } from "../protocol/amazonFrames.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
@@ -15,6 +14,7 @@ import { type Answer, emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import type { CallResult, HttpCall, ProviderResponse } from "./models.ts"
+import { noAnswer } from "./noAnswer.ts"
 
 /** The response to an attempt. */
 export interface AttemptReply<R extends ProviderResponse> {
@@ -112,14 +112,13 @@ export const wholeOf = <R extends ProviderResponse>(
   bytes: Uint8Array,
   seed: () => number
 ): WholeAnswer => {
-  const { planned, response } = reply
+  const { planned } = reply
   if (bytes.length > maxValues && hasTooManyValues(bytes, seed())) return { actual: undefined, info: emptyAnswer }
   const parsed = parseJson(decoder.decode(bytes))
   if (parsed === undefined) {
     // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
     if (planned.streams === "events") return "events"
-    const requestId = requestIdOf(response.header)
-    return { failure: new MalformedResponse({ status: response.status, requestId, detail: "no JSON" }) }
+    return { failure: noAnswer(reply.response, bytes, "no JSON") }
   }
   const info = planned.match.protocol.answer(parsed)
   const actual = usageOf(info)
@@ -164,14 +163,26 @@ export const resultOf = <R extends ProviderResponse>(
   isFinal: boolean
 ): CallResult<R> => ({ response, isChanged: hidesUsage, isFinal, place })
 
-/** A failed attempt, whose caller gets this body. */
+/** A failed attempt, whose caller gets this body, unless it would take it for an answer. */
 export const failed = <R extends ProviderResponse>(
   reply: AttemptReply<R>,
   reason: LlmErrorReason,
   body: EndedAnswer<R>["body"]
-): AttemptFailure<R> =>
-  new FailedAttempt(new LlmError({ reason }), Effect.succeed({ result: resultOf(reply, true), body }))
+): AttemptFailure<R> => {
+  const error = new LlmError({ reason })
+  const isNoAnswer = reason._tag === "MalformedResponse" && reason.executed !== undefined
+  return new FailedAttempt(
+    error,
+    isNoAnswer ? Effect.fail(error) : Effect.succeed({ result: resultOf(reply, true), body })
+  )
+}
 
-/** A request that has no response, or whose response broke off. */
-export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> =>
-  new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
+/**
+ * A request that has no response, or whose response broke off: its caller gets what was thrown. What cannot be read would look like a
+ * lost connection, and be sent again.
+ */
+export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> => {
+  const error = new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
+  const isUnreadable = error.reason._tag === "MalformedResponse" && error.reason.executed !== undefined
+  return new FailedAttempt(error, Effect.fail(isUnreadable ? error : thrown))
+}

@@ -1,12 +1,13 @@
 /** Bodies that are passed on as they arrive, and the events of a streamed answer, which are observed on the way. */
 import type * as Accounting from "../Accounting.ts"
 import * as Stream from "../call/stream.ts"
-import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import type { LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import type { Protocol } from "../protocol/protocol.ts"
 import { makeSseFilter, type SseEvent, type SseFilter, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
+import { noAnswer } from "./noAnswer.ts"
 
 /** Receives a body as it arrives. */
 export interface ChunkFlow {
@@ -65,6 +66,8 @@ export class ReadFlow implements BodyFlow {
   private readonly lost = (thrown: unknown): void => this.receiving!.broke(thrown)
 }
 
+const empty = new Uint8Array(0)
+
 export interface BodyOptions {
   readonly protocol: Protocol
   readonly header: HeaderReader
@@ -85,6 +88,8 @@ export class EventBody {
   private readonly options: BodyOptions
   private readonly filter: SseFilter | undefined
   private events = 0
+  /** The first bytes, as long as there is no event: they tell what else the body is. */
+  private start: Uint8Array = empty
 
   constructor(options: BodyOptions) {
     const { goesOn, hidesUsage, observed, protocol } = options
@@ -98,6 +103,8 @@ export class EventBody {
     const { parser } = this.options
     const found = parser.feed(chunk)
     for (const event of found) this.observe(event)
+    if (this.events > 0) this.start = empty
+    else if (this.start.length === 0) this.start = chunk
     this.progress.isOpaque = parser.hasStopped()
     return this.filter?.push(chunk, found) ?? [chunk]
   }
@@ -144,7 +151,7 @@ export class EventBody {
 
   private cut(): LlmErrorReason {
     return this.events === 0
-      ? new MalformedResponse({ ...this.requestId, status: this.options.status, detail: "not a stream of events" })
+      ? noAnswer(this.options, this.start, "not a stream of events")
       : SdkErrors.interrupted("truncated", this.progress.received, this.requestId)
   }
 

@@ -257,6 +257,9 @@ const errorTypes = {
   timedOut: "timeout_error",
   unauthorized: "authentication_error",
   forbidden: "permission_error",
+  badGateway: "api_error",
+  unreadable: "api_error",
+  notImplemented: "invalid_request_error",
   upgradeRequired: "invalid_request_error"
 } as const
 

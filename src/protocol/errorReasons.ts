@@ -296,21 +296,32 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("fl
 }
 
 /**
- * The provider answered with success, but the body is not an answer of its API. Not retryable; often a proxy is in
- * between. The call keeps its estimate.
+ * The answer cannot be read. Not retryable.
+ *
+ * - With `executed: true` an HTTP response began, and then broke the protocol, for example with headers above 64 KB. The provider has
+ *   probably executed the call, so it keeps its estimate and is not sent again.
+ * - With `executed: false` no provider has answered: something that speaks no HTTP, or an HTML page with status 200. The call has used
+ *   nothing, and continues at another place, if its model has one.
+ * - Without `executed` the provider answered with success, but the body is not an answer of its API; often a proxy is in between. The
+ *   call keeps its estimate.
  *
  * @category errors
  * @since 0.1.0
  */
 export class MalformedResponse extends Schema.TaggedError<MalformedResponse>("floodgate/LlmError/MalformedResponse")(
   "MalformedResponse",
-  fields
+  { ...fields, executed: Schema.optional(Schema.Boolean) }
 ) {
   get isRetryable(): boolean {
     return false
   }
   override get message(): string {
-    return say(this, "the response is malformed", "check what the base URL points to")
+    if (this.executed === true) {
+      const wayOut = "it is not sent again: look whether the answer was stored, and report this to the provider"
+      return say(this, "the answer cannot be read, and the provider has probably executed the call", wayOut)
+    }
+    const what = this.executed === false ? "what answered is not an API of a provider" : "the response is malformed"
+    return say(this, what, "check what the base URL points to")
   }
 }
 

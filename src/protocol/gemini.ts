@@ -180,6 +180,9 @@ const statuses = {
   timedOut: "DEADLINE_EXCEEDED",
   unauthorized: "UNAUTHENTICATED",
   forbidden: "PERMISSION_DENIED",
+  badGateway: "UNAVAILABLE",
+  unreadable: "INTERNAL",
+  notImplemented: "UNIMPLEMENTED",
   upgradeRequired: "FAILED_PRECONDITION"
 } as const
 

@@ -62,6 +62,9 @@ const errors = {
   timedOut: { type: "invalid_request_error", code: "request_timeout" },
   unauthorized: { type: "authentication_error", code: "unauthorized" },
   forbidden: { type: "permission_error", code: "forbidden" },
+  badGateway: { type: "server_error", code: "bad_gateway" },
+  unreadable: { type: "server_error", code: "bad_gateway" },
+  notImplemented: { type: "invalid_request_error", code: "not_implemented" },
   upgradeRequired: { type: "invalid_request_error", code: "upgrade_required" }
 } as const
 

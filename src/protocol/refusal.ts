@@ -3,8 +3,8 @@
  *
  * Clients react differently to a refusal (measured in November 2026). LangChain fails at once on a 429 without `retry-after` or
  * with one above 60 s. The openai SDK ignores one above 60 s. Claude Code gives up at once on a long one and on `x-should-retry:
- * false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429 or a 503 with a `retry-after`
- * of 5 to 59 s, and one that may not is a 402, 404 or 413 with `x-should-retry: false`.
+ * false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429, a 502 or a 503 with a `retry-after`
+ * of 5 to 59 s, and one that may not, such as a 402, 404 or 413, has `x-should-retry: false`.
  */
 
 /**
@@ -17,6 +17,8 @@ export interface Refusal {
   /**
    * - `"rateLimited"` (429): the wait would be too long, or the queue is full; the client should retry
    * - `"unavailable"` (503): nothing is accepted now, for example during a shutdown; the client should retry
+   * - `"badGateway"` (502): the provider cannot be reached; the client should retry
+   * - `"unreadable"` (502): what answered cannot be read; a retry might be executed twice, or meet the same again
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
    * - `"notFound"` (404): there is nothing at this path
@@ -24,6 +26,7 @@ export interface Refusal {
    * - `"timedOut"` (408): the request arrived too slowly
    * - `"unauthorized"` (401): the caller has not authenticated
    * - `"forbidden"` (403): the caller may not send this
+   * - `"notImplemented"` (501): no part of HTTP that is supported, such as a transfer coding
    * - `"upgradeRequired"` (426): the connection stays HTTP/1.1, and does not become a WebSocket
    */
   readonly kind: keyof typeof statuses
@@ -43,6 +46,8 @@ export interface RefusalResponse {
 const statuses = {
   rateLimited: 429,
   unavailable: 503,
+  badGateway: 502,
+  unreadable: 502,
   tooLarge: 413,
   spendLimited: 402,
   notFound: 404,
@@ -50,18 +55,20 @@ const statuses = {
   timedOut: 408,
   unauthorized: 401,
   forbidden: 403,
+  notImplemented: 501,
   upgradeRequired: 426
 } as const
 
 /** The HTTP status of a refusal. */
 export const statusOf = ({ kind }: Refusal): number => statuses[kind]
 
+const retried: ReadonlySet<Refusal["kind"]> = new Set(["rateLimited", "unavailable", "badGateway"])
 const minSeconds = 5
 const maxSeconds = 59
 
 /** The `retry-after` of a refusal in whole seconds; undefined if a retry does not help. */
 export const retryAfterSecondsOf = ({ kind, retryAfterSeconds = minSeconds }: Refusal): number | undefined => {
-  if (kind !== "rateLimited" && kind !== "unavailable") return undefined
+  if (!retried.has(kind)) return undefined
   const seconds = Number.isNaN(retryAfterSeconds) ? minSeconds : Math.ceil(retryAfterSeconds)
   return Math.min(maxSeconds, Math.max(minSeconds, seconds))
 }

@@ -109,6 +109,27 @@ const unsent =
 const timeouts = /^(ETIMEDOUT|ESOCKETTIMEDOUT|ETIMEOUT|ERR_SOCKET_CONNECTION_TIMEOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
 const broken =
   /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|ENOTCONN|ESHUTDOWN|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_SOCKET_CLOSED|ERR_STREAM_(PREMATURE_CLOSE|DESTROYED)|HPE_\w+)$/
+/** The codes of Node's parser, and the words of undici's, which has no code, for bytes that are no status line of HTTP. */
+const noHttp =
+  /^HPE_INVALID_(?:CONSTANT|VERSION|STATUS)$|HTTP\/1\.1 protocol \((?:Expected HTTP|Invalid HTTP version|Invalid status code|Response overflow)/
+/**
+ * The same for a response that breaks the protocol after its status line. `HPE_INVALID_EOF_STATE` is not among them, which is a
+ * connection that was cut. undici takes an unasked `100 Continue` for a bad response.
+ */
+const unreadable =
+  /^HPE_(?!INVALID_EOF_STATE$)\w+$|^UND_ERR_(?:HEADERS_OVERFLOW|RES_CONTENT_LENGTH_MISMATCH)$|HTTP\/1\.1 protocol \(|^bad (?:response|upgrade)$/
+
+/**
+ * What answered if it cannot be read: `executed` if it was a response of HTTP, so that the provider has probably executed the call.
+ * Undefined for any other error.
+ */
+const unreadableOf = (chain: ReadonlyArray<unknown>): { readonly executed: boolean } | undefined => {
+  const signs = chain.flatMap((cause) => [text(field(cause, "code")), text(field(cause, "message"))])
+  const shows = (pattern: RegExp): boolean => signs.some((sign) => sign !== undefined && pattern.test(sign))
+  if (!shows(unreadable)) return undefined
+  return { executed: !shows(noHttp) }
+}
+
 /** The codes of Node and undici for invalid arguments, such as an invalid address. */
 const impossible = /^(UND_)?ERR_INVALID_/
 
@@ -203,6 +224,10 @@ const fromConnection = (
   const codes = codesOf(chain)
   const code = codes.find(isNetwork) ?? codes[0]
   const detail = detailOf(text(field(chain[0], "message")), context.secret)
+  const unreadable = unreadableOf(chain)
+  if (unreadable !== undefined) {
+    return new LlmError.MalformedResponse({ ...unreadable, code, detail: detailOf(wordsOf(chain), context.secret) })
+  }
   if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes)
   if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
@@ -241,10 +266,15 @@ export const fromBroken = (
   received: NonNullable<LlmError.LlmErrorReason["received"]>,
   fields: { readonly requestId: string | undefined },
   context: FailureContext
-): LlmError.LlmErrorReason =>
-  interrupted("cut", received, {
+): LlmError.LlmErrorReason => {
+  const chain = chainOf(error)
+  const more = {
     ...fields,
     status: 200,
-    code: codesOf(chainOf(error))[0],
+    code: codesOf(chain)[0],
     detail: detailOf(text(field(error, "message")), context.secret)
-  })
+  }
+  return !received.started && unreadableOf(chain) !== undefined
+    ? new LlmError.MalformedResponse({ ...more, executed: true })
+    : interrupted("cut", received, more)
+}

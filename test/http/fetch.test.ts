@@ -169,10 +169,10 @@ describe("floodgate/fetch", () => {
 
     it.live("that is not JSON is returned unchanged", () =>
       Effect.gen(function* () {
-        const here = yield* world(() => ({ body: "<html>", headers: { "content-type": "text/html" } }))
+        const here = yield* world(() => ({ body: "Hello", headers: { "content-type": "text/plain" } }))
         const response = yield* ask(here)
         assert.strictEqual(response.headers.get("x-should-retry"), "false")
-        assert.strictEqual(yield* text(response), "<html>")
+        assert.strictEqual(yield* text(response), "Hello")
         assert.strictEqual(here.bodies.length, 1)
       })
     )

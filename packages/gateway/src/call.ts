@@ -73,7 +73,7 @@ const writeHead = (
   if (isFinal) headers["x-should-retry"] = "false"
   if (place !== undefined) headers["x-floodgate-place"] = place
   if (length !== undefined) headers["content-length"] = String(length)
-  response.writeHead(sent.status, headers)
+  response.writeHead(sent.status, sent.phrase, headers)
 }
 
 /** The content type of a stream to which the gateway can add an event. */
@@ -112,7 +112,7 @@ const changed = (
   const length = bytes.length + parts[1]!.length
   return length < largeBytes
     ? { body: Buffer.concat(parts), headers }
-    : { body: Readable.from(parts), headers: [...headers, "content-length", String(length)] }
+    : { body: () => Readable.from(parts), headers: [...headers, "content-length", String(length)] }
 }
 
 /** The response to a call, which has to begin early if the call waits for long. */
@@ -235,7 +235,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
       if (Cause.hasInterrupts(cause)) return this.left()
       if (Cause.hasDies(cause)) throw why
       const own = Engine.refuse(planned, why)
-      const refusal = own ?? Refusals.lost(planned, why)
+      const refusal = own ?? Refusals.lost(planned, why, proxied.parts.now())
       this.report(own === undefined ? "failed" : "refused", refusal.status)
       if (held.began) this.tooLate(Refusals.inStream(refusal))
       else proxied.answering.run(Refusals.refuse(proxied.response, refusal))

@@ -94,5 +94,11 @@ export const incoming = (
     if (value === undefined || withheld.has(name) || named.includes(name) || drop.includes(name)) continue
     kept[name] = typeof value === "string" ? value : [...value]
   }
+  const length = kept["content-length"]
+  if (length !== undefined && kept["content-disposition"] !== undefined) {
+    // Node encodes the name of a file once more if it knows the length by then, and may refuse the result.
+    delete kept["content-length"]
+    kept["content-length"] = length
+  }
   return kept
 }

@@ -18,7 +18,7 @@ import { passedKindOf } from "./passed.ts"
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (
-  { exchange, parts: { activity, transports }, request, response, routed }: ProxiedRequest,
+  { exchange, parts: { activity, now, transports }, request, response, routed }: ProxiedRequest,
   body: Buffer | undefined
 ) {
   const controller = yield* Effect.acquireRelease(
@@ -42,11 +42,13 @@ const pass = Effect.fnUntraced(function* (
   const answer = yield* Effect.exit(sending)
   if (Exit.isFailure(answer)) {
     activity.ended({ outcome: "failed", upstream })
-    return yield* Refusals.refuse(response, Refusals.refusalFor(Refusals.unreachable(Cause.squash(answer.cause))))
+    const refusal = Refusals.unreachable(Cause.squash(answer.cause), now())
+    return yield* Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
   }
   activity.ended({ outcome: "passed", upstream })
   activity.passed(passedKindOf(routed.path), exchange?.holder.name ?? "")
-  response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
+  const { headers: received, phrase, status } = answer.value
+  response.writeHead(status, phrase, Headers.incoming(received))
   yield* Response.relay(response, answer.value)
 }, Effect.scoped)
 

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
-import { at, type Engine, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
+import { at, type Engine, fromThrown, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
 import type * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { UpstreamResponse } from "./transport.ts"
@@ -38,12 +38,14 @@ export const tooManyValues = (values: number): Refusal => ({
   message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
 })
 
-/** The provider could not be reached. The message contains no part of the request. */
-export const unreachable = (thrown: unknown): Refusal => {
+/** Why no answer of the provider can be passed on. The message contains no part of the request. */
+export const unreachable = (thrown: unknown, now: number): Refusal => {
+  const reason = fromThrown(thrown, { now })
+  if (reason._tag === "MalformedResponse") return { kind: "unreadable", message: reason.message }
   const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const why = typeof code === "string" ? code : message
   return {
-    kind: "unavailable",
+    kind: "badGateway",
     message: `No answer from the provider: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
   }
 }
@@ -91,8 +93,8 @@ export const refuse = (response: ServerResponse, { body, headers, status }: Refu
   Response.whole(response, status, headers, body)
 
 /** The refusal of a call whose provider could not be reached. The governor has already retried it. */
-export const lost = ({ match }: Engine.HttpCall, error: unknown): RefusalResponse =>
-  withoutRetry(refusalFor(unreachable(error), match.protocol))
+export const lost = ({ match }: Engine.HttpCall, error: unknown, now: number): RefusalResponse =>
+  withoutRetry(refusalFor(unreachable(error, now), match.protocol))
 
 /** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
 export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>

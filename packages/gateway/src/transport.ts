@@ -4,13 +4,14 @@
  */
 import Undici from "@effect/platform-node/Undici"
 import type { Dispatcher } from "@effect/platform-node/Undici"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { ResponseHeaders } from "./headers.ts"
-import { Engine, headerReader, type Source } from "floodgate/internal"
+import { Engine, headerReader, monotonic, type Source } from "floodgate/internal"
 import type { Upstream } from "./routes.ts"
 
 /** A body that is read chunk by chunk. */
@@ -19,6 +20,8 @@ export type ByteSource = Source<Uint8Array>
 /** An answer of an upstream to a call. */
 export interface UpstreamResponse extends Engine.ProviderResponse {
   readonly headers: ResponseHeaders
+  /** The reason phrase, as it was sent. */
+  readonly phrase: string
   /** Whether the body was decompressed. */
   readonly isDecoded: boolean
 }
@@ -26,6 +29,8 @@ export interface UpstreamResponse extends Engine.ProviderResponse {
 /** An answer of an upstream that is only passed on. */
 export interface PassedResponse extends ByteSource {
   readonly status: number
+  /** The reason phrase, as it was sent. */
+  readonly phrase: string
   readonly headers: ResponseHeaders
 }
 
@@ -34,7 +39,8 @@ export interface UpstreamRequest {
   readonly method: string
   readonly path: string
   readonly headers: ReadonlyArray<string>
-  readonly body: string | Uint8Array | Readable | null
+  /** A function makes a body that can be read only once, for each time that the request is sent. */
+  readonly body: string | Uint8Array | Readable | (() => Readable) | null
 }
 
 /** Sends requests. */
@@ -60,7 +66,7 @@ const maxUnread = 64 * 1_024
 /** Receives a response. Its body is passed on to a flow, or buffered for a reader. */
 class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlow {
   private readonly began: (receiver: Receiver) => void
-  private readonly failed: (error: unknown) => void
+  private readonly failed: (error: unknown, receiver: Receiver) => void
   private controller: Dispatcher.DispatchController | undefined
   private hasBegun = false
   private receiving: Engine.ChunkFlow | undefined
@@ -75,23 +81,55 @@ class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlo
     | { readonly resolve: (chunk: Uint8Array | undefined) => void; readonly reject: (error: unknown) => void }
     | undefined
   status = 0
+  /** The reason phrase, as it was sent. */
+  phrase = ""
   headers: ResponseHeaders = {}
+  private connection: KeptConnection | undefined
+  private sentAt = -Infinity
+  private readonly now: () => number
+  /** Whether any part of a response has arrived. */
+  private isAnswered = false
+  /** Whether the connection had served other requests before. */
+  private isReused = false
 
-  constructor(began: (receiver: Receiver) => void, failed: (error: unknown) => void) {
+  constructor(
+    began: (receiver: Receiver) => void,
+    failed: (error: unknown, receiver: Receiver) => void,
+    now: () => number
+  ) {
     this.began = began
     this.failed = failed
+    this.now = now
+  }
+
+  /** Sets the connection that the request is given to. */
+  via(connection: KeptConnection): void {
+    this.connection = connection
+  }
+
+  /**
+   * Whether the request met a kept connection that its server was just closing, so that it cannot have been executed: the connection
+   * was used before, broke within {@link longestRaceMillis} of the request, and nothing of a response has arrived.
+   */
+  wasStale(error: unknown): boolean {
+    return this.isReused && !this.isAnswered && isCut(error) && this.now() - this.sentAt < longestRaceMillis
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller
+    this.sentAt = this.now()
+    this.isReused = (this.connection?.answered ?? 0) > 0
     // The caller gave up while the connection was being made.
     if (this.broken !== undefined) controller.abort(this.broken.error as Error)
   }
 
-  onResponseStart(_: unknown, status: number, headers: ResponseHeaders): void {
+  onResponseStart(_: unknown, status: number, headers: ResponseHeaders, phrase = ""): void {
+    this.isAnswered = true
     // Responses with a status below 200 are informational; the final one follows.
     if (status < 200) return
     this.status = status
+    // The client reads it as UTF-8, and the server writes Latin-1: the bytes stay the same.
+    this.phrase = Buffer.from(phrase).toString("latin1")
     this.headers = headers
     this.hasBegun = true
     this.began(this)
@@ -106,14 +144,18 @@ class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlo
 
   onResponseEnd(): void {
     this.isOver = true
+    if (this.connection !== undefined) this.connection.answered++
     this.passOn()
     this.wake()
   }
 
-  onResponseError(_: unknown, error: unknown): void {
+  onResponseError(_: unknown, given: unknown): void {
+    // A response that begins with an informational one, and goes on with something else.
+    const isUnreadable = this.isAnswered && !this.hasBegun && given instanceof Undici.errors.HTTPParserError
+    const error = isUnreadable ? new Engine.UnreadableResponse() : given
     this.broken ??= { error }
     this.passOn()
-    if (!this.hasBegun) this.failed(this.broken.error)
+    if (!this.hasBegun) this.failed(this.broken.error, this)
     this.wake()
   }
 
@@ -194,13 +236,36 @@ class Receiver implements Dispatcher.DispatchHandler, ByteSource, Engine.BodyFlo
   }
 }
 
+/** A connection, which counts the answers on it. */
+class KeptConnection extends Undici.Client {
+  answered = 0
+
+  constructor(...args: ConstructorParameters<typeof Undici.Client>) {
+    super(...args)
+    this.on("connect", () => (this.answered = 0))
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    if (handler instanceof Receiver) handler.via(this)
+    return super.dispatch(options, handler)
+  }
+}
+
+/**
+ * A server that closes an idle connection just when a request arrives resets it within the time that a message takes there and back,
+ * before it has read the request. One that breaks down while it works on a request takes longer.
+ */
+const longestRaceMillis = 1_000
+
 /** Whether a request changes nothing, so that it may be sent twice. */
 const isRepeatable = ({ body, method }: UpstreamRequest): boolean =>
   body === null && (method === "GET" || method === "HEAD")
 
-/** Whether a connection broke in use, rather than while it was made. */
-const isCut = (error: unknown): boolean =>
-  ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
+/** Whether a connection broke in use, rather than while it was made. undici also gives up one whose response it cannot read. */
+const isCut = (error: unknown): boolean => {
+  const { code = "", message = "" } = (error ?? {}) as NodeJS.ErrnoException
+  return ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(code) && !message.startsWith("bad ")
+}
 
 const chunksOf = async function* ({ read }: ByteSource): AsyncGenerator<Uint8Array> {
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
@@ -222,49 +287,79 @@ const decoded = (body: ByteSource, decoder: Duplex): Engine.BodyFlow => {
 }
 
 const responseOf = (receiver: Receiver): UpstreamResponse => {
-  const { headers, status } = receiver
+  const { headers, phrase, status } = receiver
   const header = headerReader(headers)
   const decoder = decoders.get(header("content-encoding")?.trim().toLowerCase() ?? "")?.()
   const body = decoder === undefined ? receiver : decoded(receiver, decoder)
-  return { status, header, headers, body, isDecoded: decoder !== undefined }
+  return { status, phrase, header, headers, body, isDecoded: decoder !== undefined }
+}
+
+/** As much as the gateway takes of its own callers. */
+const maxHeaderBytes = 64 * 1_024
+
+const poolOf = (origin: string, timeout: Duration.Duration, options: Undici.Pool.Options): Undici.Pool =>
+  new Undici.Pool(origin, {
+    ...options,
+    headersTimeout: Duration.toMillis(timeout),
+    // The engine limits the silence of bodies, because it tells streams from whole answers.
+    bodyTimeout: 0,
+    maxHeaderSize: maxHeaderBytes,
+    allowH2: false
+  })
+
+const pooled = (origin: string, timeout: Duration.Duration, options: Undici.Pool.Options) =>
+  Effect.acquireRelease(
+    Effect.sync(() => poolOf(origin, timeout, options)),
+    (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
+  )
+
+/** Gives a request to connections. */
+const give = (pool: Undici.Pool, { body, headers, method, path }: UpstreamRequest, receiver: Receiver): Receiver => {
+  const sent = typeof body === "function" ? body() : body
+  pool.dispatch(
+    { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body: sent },
+    receiver
+  )
+  return receiver
 }
 
 /** Connects to an upstream. `timeout` bounds the time until an answer begins. The connections close with the scope. */
-export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.Effect<Transport, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(
-        () =>
-          new Undici.Pool(origin, {
-            headersTimeout: Duration.toMillis(timeout),
-            // The engine limits the silence of bodies, because it tells streams from whole answers.
-            bodyTimeout: 0,
-            allowH2: false
-          })
-      ),
-      (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
-    ),
-    (pool): Transport => {
-      const sent = ({ body, headers, method, path }: UpstreamRequest, receiver: Receiver): Receiver => {
-        const request = { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body }
-        pool.dispatch(request, receiver)
-        return receiver
+export const make = Effect.fnUntraced(function* (
+  { origin }: Upstream,
+  timeout: Duration.Duration
+): Effect.fn.Return<Transport, never, Scope.Scope> {
+  const now = monotonic(yield* Clock.Clock)
+  const kept = yield* pooled(origin, timeout, { factory: (url, options) => new KeptConnection(url, options) })
+  // Where one kept connection is stale, the others are as well. So what is sent again gets a connection of its own.
+  const fresh = yield* pooled(origin, timeout, { pipelining: 0 })
+  const once = (pool: Undici.Pool, request: UpstreamRequest, signal: AbortSignal): Promise<PassedResponse> =>
+    new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason)
+      const { cancel } = give(pool, request, new Receiver(resolve, reject, now))
+      signal.addEventListener("abort", () => cancel(signal.reason), { once: true })
+    })
+  return {
+    dispatch: (request, { began, failed }) => {
+      const begin = (receiver: Receiver): void => began(responseOf(receiver))
+      let isLeft = false
+      let current = new Receiver(
+        begin,
+        (error, receiver) => {
+          if (isLeft || !receiver.wasStale(error)) return failed(error)
+          current = give(fresh, request, new Receiver(begin, failed, now))
+        },
+        now
+      )
+      give(kept, request, current)
+      return (reason) => {
+        isLeft = true
+        current.cancel(reason)
       }
-      const once = (request: UpstreamRequest, signal: AbortSignal): Promise<PassedResponse> =>
-        new Promise((resolve, reject) => {
-          if (signal.aborted) return reject(signal.reason)
-          const { cancel } = sent(request, new Receiver(resolve, reject))
-          signal.addEventListener("abort", () => cancel(signal.reason), { once: true })
-        })
-      return {
-        dispatch: (request, { began, failed }) =>
-          sent(request, new Receiver((receiver) => began(responseOf(receiver)), failed)).cancel,
-        send: async (request, signal) =>
-          // An upstream may close an idle connection just when the next request arrives.
-          once(request, signal).catch((error: unknown) => {
-            if (isCut(error) && isRepeatable(request)) return once(request, signal)
-            throw error
-          })
-      }
-    }
-  )
+    },
+    send: async (request, signal) =>
+      once(kept, request, signal).catch((error: unknown) => {
+        if (isCut(error) && isRepeatable(request)) return once(fresh, request, signal)
+        throw error
+      })
+  }
+})

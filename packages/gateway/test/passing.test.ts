@@ -58,7 +58,7 @@ describe("a request that is passed on", () => {
     Effect.gen(function* () {
       const upstream = yield* closingAfter(0)
       const here = yield* gatewayTo(upstream.url)
-      assert.strictEqual(yield* ask(here.url, "GET"), 503)
+      assert.strictEqual(yield* ask(here.url, "GET"), 502)
       assert.strictEqual(upstream.got.length, 2)
     })
   )
@@ -72,7 +72,7 @@ describe("a request that is passed on", () => {
       Effect.gen(function* () {
         const upstream = yield* closingAfter(0)
         const here = yield* gatewayTo(upstream.url)
-        assert.strictEqual(yield* ask(here.url, method, body), 503)
+        assert.strictEqual(yield* ask(here.url, method, body), 502)
         assert.strictEqual(upstream.got.length, 1)
       })
     )
