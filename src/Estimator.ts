@@ -86,6 +86,14 @@ export interface Call {
   readonly bytes: number
   /** The tokens of the whole prompt, if they are known. */
   readonly inputTokens?: number | undefined
+  /**
+   * The longest beginning of the prompt that an earlier call of the same account and model had in common with it. Its tokens are 0 if
+   * there is none.
+   *
+   * @default unknown: the call is estimated by its size alone
+   * @since 0.5.0
+   */
+  readonly prefix?: Prefix | undefined
   /** The most output that the request allows. */
   readonly maxTokens?: number | undefined
   /** Whether the model thinks first. The length of its output then varies more. */
@@ -107,6 +115,26 @@ export interface Call {
   readonly caches?: boolean | undefined
   /** How the provider of this call counts, if one estimator serves several providers. @default that of the estimator */
   readonly accounting?: Accounting.Accounting | undefined
+}
+
+/**
+ * The beginning of a prompt that the provider has seen before.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export interface Prefix {
+  /** Its tokens, as the provider has counted them. */
+  readonly tokens: number
+  /** Its size in UTF-8, which is a part of the `bytes` of the call. */
+  readonly bytes: number
+  /**
+   * The tokens of it that should be in the provider's cache: written there, not older than the provider keeps them, and, where the
+   * provider wants to be asked, within what the request asks to be cached. 0 if there are none.
+   */
+  readonly cachedTokens: number
+  /** For how many milliseconds the cached part was not used; undefined if none is cached. */
+  readonly unusedFor: number | undefined
 }
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
@@ -306,6 +334,10 @@ interface KindMemory {
   ofPool: KindMemory | undefined
   tokensPerByte: Estimating.Trend | undefined
   cachedShare: Estimating.Trend | undefined
+  /** The tokens per byte of what is appended to a known prefix. */
+  appended: Estimating.Ratio | undefined
+  /** The part that was read of each of the last prefixes that should have been in the cache. */
+  readonly hits: Estimating.Recent
   readonly outputs: Estimating.Recent
   answers: number
   counted: number
@@ -318,6 +350,8 @@ const nothing = (key: string, pool: string, kind: string | undefined): KindMemor
   ofPool: undefined,
   tokensPerByte: undefined,
   cachedShare: undefined,
+  appended: undefined,
+  hits: Estimating.recent([]),
   outputs: Estimating.recent([]),
   answers: 0,
   counted: 0
@@ -347,12 +381,54 @@ const outputOf = (call: Call, { ofPool, outputs }: KindMemory): number => {
 const isNews = (call: Call, memory: KindMemory, output: number): boolean =>
   output < (call.maxTokens ?? Infinity) || margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory)
 
+/** The tokens of a prompt of which no number is known, and the part that is read from the cache. */
+interface ExpectedPrompt {
+  readonly tokens: number
+  readonly cached: number
+}
+
+/** By its size: the cached part is the share that earlier calls have read, less two deviations. */
+const promptBySize = (call: Call, memory: KindMemory): ExpectedPrompt => {
+  const { cachedShare } = memory
+  const tokens = Math.ceil(call.inputTokens ?? call.bytes * perByteOf(memory))
+  return { tokens, cached: cachedShare === undefined ? 0 : tokens * Estimating.low(cachedShare) }
+}
+
+const perByteOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
+  tokensPerByte === undefined ? 1 / bytesPerToken : Estimating.high(tokensPerByte)
+
+/** By its content: the prefix has been counted, and of what is cached so much is read as usually is. */
+const promptByContent = (call: Call, prefix: Prefix, memory: KindMemory): ExpectedPrompt => ({
+  tokens: call.inputTokens ?? prefix.tokens + Math.max(0, call.bytes - prefix.bytes) * appendedOf(prefix, memory),
+  cached: prefix.cachedTokens * hitOf(memory)
+})
+
+/**
+ * The tokens per byte of what follows the prefix. It is the mean: errors of many short texts even out, and two deviations more would add
+ * a fifth to all that is reserved.
+ */
+const appendedOf = ({ tokens }: Prefix, memory: KindMemory): number => {
+  if (tokens === 0) return perByteOf(memory)
+  const { appended = memory.ofPool?.appended, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
+  return appended === undefined ? (tokensPerByte?.mean ?? 1 / bytesPerToken) : appended.counted / appended.measured
+}
+
+/** A kind has learned how much of a prefix is read after so many. Before that, its pool tells. */
+const enoughHits = 8
+
+/**
+ * The part of a cached prefix that is read. It is the median, because a prefix is read or it is not: if one in ten was evicted early,
+ * two deviations below the mean would take every call for ten times what it is. Those that were evicted become debt when their answers
+ * begin.
+ */
+const hitOf = ({ hits, ofPool }: KindMemory): number =>
+  Estimating.median(hits.values.length >= enoughHits || ofPool === undefined ? hits : ofPool.hits)
+
 const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accounting["estimate"]>[0] => {
-  const { cachedShare, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
-  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Estimating.high(tokensPerByte)
-  const prompt = call.inputTokens ?? Math.min(maxAmount, Math.ceil(call.bytes * perByte))
-  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Estimating.low(cachedShare)))
-  const cachedTokens = Math.floor(prompt * share)
+  const { prefix } = call
+  const { cached, tokens } = prefix === undefined ? promptBySize(call, memory) : promptByContent(call, prefix, memory)
+  const prompt = Math.min(maxAmount, Math.ceil(tokens))
+  const cachedTokens = Math.floor(Math.min(prompt, Math.max(0, cached)))
   return {
     inputTokens: prompt - cachedTokens,
     cachedTokens,
@@ -378,7 +454,29 @@ const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void 
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
   learnRatio(call, memory, prompt, "answers")
-  memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
+  if (call.prefix === undefined) memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
+  else learnContent(call, call.prefix, memory, prompt, cacheReadTokens)
+}
+
+/** Shorter texts have too few tokens for a ratio. */
+const minAppended = 200
+/** The number of hits that are kept. */
+const keptHits = 64
+
+const learnContent = (
+  { bytes, stored }: Call,
+  prefix: Prefix,
+  memory: KindMemory,
+  prompt: number,
+  read: number
+): void => {
+  const appended = bytes - prefix.bytes
+  const more = prompt - prefix.tokens
+  if (prefix.tokens > 0 && appended >= minAppended && more > 0 && stored !== true) {
+    memory.appended = Estimating.add(memory.appended, more, appended)
+  }
+  const { cachedTokens } = prefix
+  if (cachedTokens > 0) Estimating.push(memory.hits, Math.min(1, read / cachedTokens), keptHits)
 }
 
 // -----------------------------------------------------------------------------
@@ -482,7 +580,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
         forms.lessons++
         for (const memory of memories.taughtBy(call)) learnRatio(call, memory, tokens, "counted")
       },
-      uncertainty: (call: Call): number => call.bytes * spreadOf(memories.recall(call.pool, call.kind))
+      uncertainty: ({ bytes, kind, pool, prefix }: Call): number =>
+        (bytes - (prefix?.bytes ?? 0)) * spreadOf(memories.recall(pool, kind))
     }
     return Estimator.of({
       accounting,

@@ -185,10 +185,9 @@ const describeFor = (
   inputTokens: number | undefined,
   kind: string | undefined
 ): Governor.Call => {
-  const { bytes, caches, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking, tier } = describe(
-    params,
-    route
-  )!
+  const described = describe(params, route)!
+  const { bytes, caches, continues, fast, maxTokens, prefixes, priceFactor, stored, textBytes, thinking, tier } =
+    described
   return {
     countTokens: bytes < minCountedBytes ? undefined : countWith(provider, { ...params, ...fields }),
     model: params.model,
@@ -199,6 +198,7 @@ const describeFor = (
     maxTokens,
     thinking,
     continues,
+    prefixes,
     stored,
     caches,
     fast,

@@ -56,8 +56,12 @@ export const priceOf = (call: Call, place: CallPlace | undefined, prices: Prices
 }
 
 /** What is known of a call in a pool, from which its estimate is computed. */
-export const knownOf = ({ agent, counted, parts }: GovernedCall, call: Call, pool: PoolRecord): Usage.KnownCall => {
-  const known = Usage.known(call, agent, pool, parts.conversations)
+export const knownOf = (
+  { agent, counted, how, now, parts }: GovernedCall,
+  call: Call,
+  pool: PoolRecord
+): Usage.KnownCall => {
+  const known = Usage.withPrefix(Usage.known(call, agent, how.caller, pool), parts.conversations, now)
   return counted === undefined ? known : { ...known, inputTokens: counted }
 }
 
@@ -67,7 +71,7 @@ const admittedFor = (
   context: Context.Context<never>
 ): Effect.Effect<unknown, CallError> | undefined => {
   if (call.last < call.now) return tooLate
-  const revise = Estimating.revision(call.parts.estimates, call, estimate)
+  const revise = Estimating.revision(call.parts.estimates, () => call.knownNow(), estimate)
   const unpaid = pay(call, call, estimate, context)
   if (unpaid === undefined) return reserve(call, estimate, revise, call.now, context)
   return Effect.flatMap(unpaid, () => reserve(call, estimate, revise, call.now, context) ?? Effect.void)

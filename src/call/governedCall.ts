@@ -95,7 +95,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The error of the last attempt. */
   failure: unknown = undefined
   private failedAt = 0
-  private admittedAt = 0
+  private sentAt = 0
+  /** Whether the prefixes of its prompt are remembered, because its answer has begun. */
+  private isRemembered = false
 
   // The attempt
 
@@ -207,6 +209,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.
     call.isFirst = failed.verdict !== "outage" && call.exhaustions < maxExhaustions
     call.payment = call.observed = call.failed = undefined
+    call.isRemembered = false
     return call
   }
 
@@ -226,6 +229,11 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   get place(): string | undefined {
     const { placement } = this
     return placement?.current === undefined ? undefined : placement.places[placement.current]!.name
+  }
+
+  /** What is known of the call now: the same value while nothing is learned. */
+  knownNow(): Usage.KnownCall {
+    return (this.known = Usage.withPrefix(this.known, this.parts.conversations, this.now))
   }
 
   /** Notes that the attempt was admitted, by its entry in the queue or with a reservation that a layer has made. */
@@ -252,10 +260,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   send(): void {
     this.phase = "sent"
     this.attempts++
-    if (this.placement !== undefined) {
-      this.admittedAt = this.now
-      this.parts.memory.sent(this.pool.name, this.now)
-    }
+    this.sentAt = this.now
+    if (this.placement !== undefined) this.parts.memory.sent(this.pool.name, this.sentAt)
     this.pool.counts.attempts++
   }
 
@@ -270,7 +276,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   get recordUsage(): Ticket["recordUsage"] {
-    return (actual) => void (this.observed = usageOf(actual))
+    return (actual) => {
+      this.observed = usageOf(actual)
+      if (this.observed !== undefined && this.began(this.observed)) this.lookAgain()
+    }
   }
 
   get succeed(): Ticket["succeed"] {
@@ -304,6 +313,21 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
       this.parts.windows.observe(this.call.account, signal, this.now, this.payment?.window)
   }
 
+  /** Remembers the prefixes of the prompt once the provider has counted it. Returns whether that is news. */
+  private began(actual: Accounting.Actual): boolean {
+    const { known, now, parts, sentAt } = this
+    const { prefixes, scope } = known
+    if (prefixes === undefined || this.isRemembered || !(Amounts.promptTokens(actual) > 0)) return false
+    parts.conversations.began(scope, prefixes, actual, sentAt, now)
+    this.isRemembered = true
+    return true
+  }
+
+  /** Lets the pool look at its first call again, whose prefix may be in the cache now. */
+  private lookAgain(): void {
+    if (this.entry !== undefined && this.phase === "sent") Reservation.observe(this.entry, { dimensions: {} })
+  }
+
   /** Settles an attempt that was answered, and learns from it. */
   settle(
     given: Accounting.Actual | undefined,
@@ -319,12 +343,14 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
-    if (this.placement !== undefined) remember(this, this.now - this.admittedAt, actual, response.continuation)
+    if (this.placement !== undefined) remember(this, this.now - this.sentAt, actual, response.continuation)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual)
     const { continuation, finishReason } = response
-    if (continuation !== undefined) parts.conversations.remember(continuation, actual)
+    const { conversations } = parts
+    this.began(actual)
+    if (continuation !== undefined) conversations.remember(this.known.scope, continuation, actual, this.now)
     const { estimator, learns } = parts
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
@@ -383,7 +409,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { pushback, signal } = failed
     this.failed = failed
     this.failedAt = this.now
-    if (this.placement !== undefined) this.parts.memory.failed(pool.name, this.failedAt - this.admittedAt)
+    if (this.placement !== undefined) this.parts.memory.failed(pool.name, this.failedAt - this.sentAt)
     this.limit = pushback === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
     if (pushback === "rateLimit" || pushback === "ramp") this.reportRejection(failed)
     pool.counts.failed(1, type)

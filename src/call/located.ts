@@ -58,7 +58,11 @@ export const locate = Effect.fnUntraced(function* (
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, call, accounting, pool, price, known }
   const located = Object.assign(at, estimated(governed, at, learned, home))
-  const again = Estimating.revision(parts.estimates, located, learned)
+  const again = Estimating.revision(
+    parts.estimates,
+    () => (located.known = Usage.withPrefix(located.known, parts.conversations, governed.now)),
+    learned
+  )
   const revise = (): Limits.Estimate | undefined => {
     const next = again?.()
     return next && Object.assign(located, estimated(governed, located, next, home)).estimate

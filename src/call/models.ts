@@ -11,6 +11,7 @@ import * as Input from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../domain/signal.ts"
+import type { Prefixes } from "../protocol/prefixes.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type * as Retry from "../Retry.ts"
@@ -28,7 +29,7 @@ import type * as Spending from "../Spending.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together"> {
+export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" | "prefix"> {
   /** The model. It decides the pool. */
   readonly model: string
   /** Groups similar calls: the estimator learns from one call for the others of its kind. @default the agent */
@@ -40,6 +41,14 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
    * only the new messages, but the model reads, and the provider charges, the whole conversation.
    */
   readonly continues?: string | undefined
+  /**
+   * The prefixes of the prompt by their content, as a protocol of `floodgate/protocol` describes them. They tell how much of it the
+   * provider has seen before.
+   *
+   * @default unknown: the call is estimated by its size, and by what earlier calls of its kind have read from the cache
+   * @since 0.5.0
+   */
+  readonly prefixes?: Prefixes | undefined
   /** `bytes` without pictures and documents, whose number of tokens is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
   /** How many answers are requested, if `maxTokens` does not limit them together. @default 1 */
@@ -165,6 +174,13 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    */
   readonly cacheKey?: string | undefined
   /**
+   * Whose prompt it is, if several callers share an account. What is known of the prompts of one changes nothing for another.
+   *
+   * @default all calls are of one caller
+   * @since 0.5.0
+   */
+  readonly caller?: string | undefined
+  /**
    * The names of the places where the call may be made, for example because data must stay in a region.
    *
    * @default all places of its model
@@ -286,6 +302,7 @@ export const called: Input.Checks<CallOptions> = {
   maxWait: Input.wait,
   timeout: Input.span,
   cacheKey: Input.text,
+  caller: Input.text,
   places: Input.list(Input.text),
   purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
   onBilled: Input.callback,
@@ -316,6 +333,7 @@ export const call: Input.Check = Input.options<Call>(
     places: callPlaces,
     priceFactor: Input.notNegative,
     continues: Input.text,
+    prefixes: Input.anObject,
     stored: Input.flag,
     caches: Input.flag,
     stream: Input.flag,

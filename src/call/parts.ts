@@ -13,11 +13,11 @@ import type { AgentHistory } from "./agents/history.ts"
 import type { PlaceMemory } from "./places/memory.ts"
 import type * as Prices from "../Prices.ts"
 import type * as Retry from "../Retry.ts"
+import type { Conversations } from "./conversations.ts"
 import type { PromptCounter } from "./counting.ts"
 import type { Breaker } from "./models.ts"
 import type { PoolRecords } from "./pool.ts"
 import type { RetryTokens } from "./retryBudget.ts"
-import type * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
 import type { LongWindows } from "./windows.ts"
 
@@ -31,7 +31,7 @@ export interface GovernorParts {
   readonly ask: Ask | undefined
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
-  readonly conversations: Usage.Conversations
+  readonly conversations: Conversations
   /** Counts prompts; undefined if that is switched off. */
   readonly counter: PromptCounter | undefined
   readonly estimator: Estimator.Estimator["Service"]

@@ -7,12 +7,12 @@
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as Lru from "../domain/input/lru.ts"
 import * as PriceTable from "../domain/prices.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
+import type { Conversations, KnownPrefix } from "./conversations.ts"
 import type { Call, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 
@@ -20,22 +20,33 @@ import type { PoolRecord } from "./pool.ts"
 export interface KnownCall
   extends
     Estimator.Call,
-    Pick<Call, "model" | "textBytes" | "continues" | "choices" | "fast" | "flex" | "priceFactor"> {}
+    Pick<Call, "model" | "textBytes" | "choices" | "fast" | "flex" | "priceFactor" | "prefixes" | "continues"> {
+  /** What may share a prefix with it: the calls of the same account, pool, model and caller. */
+  readonly scope: string
+  readonly prefix: KnownPrefix | undefined
+}
 
-/** What is known now of a call of an agent. */
-export const known = (call: Call, agent: string, pool: PoolRecord, conversations: Conversations): KnownCall => {
+/** What is known of a call of an agent, and of a caller of several. */
+export const known = (call: Call, agent: string, caller: string | undefined, pool: PoolRecord): KnownCall => {
   // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
   const given = call.countTokens === undefined ? call : { ...call, countTokens: undefined }
-  const { bytes, continues, inputTokens, kind, maxTokens } = given
+  const { kind, maxTokens, model } = given
   return {
     ...given,
     // The provider is going to reject an invalid number.
     maxTokens: Amounts.isAmount(maxTokens) ? maxTokens : undefined,
-    inputTokens: inputTokens ?? (continues === undefined ? undefined : conversations.promptOf(continues, bytes)),
     pool: pool.name,
     kind: kind ?? agent,
-    together: pool.usual
+    together: pool.usual,
+    scope: JSON.stringify([pool.name, model, caller]),
+    prefix: undefined
   }
+}
+
+/** A call with its prefix as it is now. It is the same call if that has not changed. */
+export const withPrefix = (known: KnownCall, conversations: Conversations, now: number): KnownCall => {
+  const prefix = conversations.again(known.prefix, known, now)
+  return prefix === known.prefix ? known : { ...known, prefix }
 }
 
 /** A call that holds its reservation. */
@@ -96,8 +107,8 @@ export const promptOf = ({
 
 /** The usage that the estimate expects. The part of the prompt that was not reserved is expected to be read from a cache. */
 export const expected = (held: Omit<HeldCall, "observed">): Accounting.Actual => {
-  const { bytes, inputTokens } = held.known
-  const prompt = inputTokens ?? bytes / bytesPerToken
+  const { bytes, inputTokens, prefix } = held.known
+  const prompt = inputTokens ?? (prefix?.tokens ?? 0) + Math.max(0, bytes - (prefix?.bytes ?? 0)) / bytesPerToken
   const reserved = promptOf(held)
   const uncached = Math.min(Number.isNaN(reserved) ? prompt : reserved, Math.max(prompt, 0))
   return {
@@ -215,27 +226,3 @@ export const costOf = (price: PriceTable.Price, actual: Accounting.Actual): numb
 /** The most that a call can cost, in whole billionths of a dollar. */
 export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number =>
   Math.ceil(PriceTable.bound(price, known) * perDollar)
-
-// -----------------------------------------------------------------------------
-// Conversations that the provider stores
-// -----------------------------------------------------------------------------
-
-/** An id and a number take about 200 bytes. */
-const maxConversations = 10_000
-
-/** The lengths of conversations. A call that continues one sends only the new messages, but is charged for the whole prompt. */
-export class Conversations {
-  private readonly lengths = new Map<string, number>()
-
-  /** Remembers how long a conversation is after an answer. */
-  remember(continuation: string, actual: Accounting.Actual): void {
-    const prompt = Amounts.promptTokens(actual)
-    if (prompt > 0) Lru.put(this.lengths, continuation, prompt + actual.outputTokens, maxConversations)
-  }
-
-  /** The tokens of the whole prompt of a call; undefined if the conversation is not remembered. */
-  promptOf(continues: string, bytes: number): number | undefined {
-    const before = this.lengths.get(continues)
-    return before === undefined ? undefined : before + Math.ceil(bytes / bytesPerToken)
-  }
-}

@@ -66,9 +66,9 @@ export const recent = (values: ReadonlyArray<number>): Recent => {
 }
 
 /** Adds a value, and removes the oldest if there are too many. */
-export const push = (recent: Recent, value: number): void => {
+export const push = (recent: Recent, value: number, max = size): void => {
   const { sorted, values } = recent
-  const isFull = values.length === size
+  const isFull = values.length === max
   // In ascending order, the new value first takes the place of the oldest, and then moves to its own.
   let place = isFull ? indexOf(sorted, values[0]!) : sorted.length
   if (isFull) recent.sum -= values.shift()!
@@ -88,8 +88,26 @@ export const push = (recent: Recent, value: number): void => {
 export const quantile = ({ sorted }: Recent, p: number): number =>
   sorted[Math.min(sorted.length, Math.ceil(p * (sorted.length + 1))) - 1] ?? 0
 
+/** The value in the middle; 0 without values. */
+export const median = (recent: Recent): number => quantile(recent, 1 / 2)
+
 /** The mean; 0 without values. */
 export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 0 : sum / values.length)
+
+/** What was counted of what was measured, such as tokens of bytes. What was learned last counts most. */
+export interface Ratio {
+  readonly counted: number
+  readonly measured: number
+}
+
+/** The weight of the last value in a ratio whose values are of the same size: about the last 64 count. */
+const ratioWeight = 1 / 64
+
+/** Adds to a ratio. Large values count more, so the sum of what is expected of all is right. */
+export const add = (ratio: Ratio | undefined, counted: number, measured: number): Ratio => ({
+  counted: (ratio?.counted ?? 0) * (1 - ratioWeight) + counted,
+  measured: (ratio?.measured ?? 0) * (1 - ratioWeight) + measured
+})
 
 // -----------------------------------------------------------------------------
 // At once
@@ -114,14 +132,18 @@ export interface Immediate<Call, Actual, Estimate> {
  */
 export const revision = <Call, Estimate>(
   forms: Immediate<Call, never, Estimate> | undefined,
-  held: { readonly known: Call },
+  /** What is known of the call now: the same value as long as that does not change. */
+  known: () => Call,
   before: Estimate
 ): (() => Estimate | undefined) | undefined => {
   if (forms === undefined) return undefined
   let { lessons } = forms
+  let last = known()
   return () => {
-    if (forms.lessons === lessons) return undefined
+    const now = known()
+    if (forms.lessons === lessons && now === last) return undefined
     lessons = forms.lessons
-    return forms.estimate(held.known, before)
+    last = now
+    return forms.estimate(now, before)
   }
 }

@@ -144,7 +144,7 @@ export const planOf = (
 ): HttpCall | undefined => {
   const { protocol, route } = found
   const body = ready ?? parseJson(text?.())
-  const description = protocol.describe(body, route)
+  const description = protocol.describe(body, route, header)
   if (description === undefined) return undefined
   const { model = unnamed, requests } = description
   const needsUsageRequest = (settings.streamUsage ?? true) && description.needsUsageRequest

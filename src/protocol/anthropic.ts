@@ -26,7 +26,8 @@ import {
   withVersion
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { PrefixReader } from "./prefixes.ts"
+import { sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -92,25 +93,38 @@ const continuedBy = (body: unknown): string | undefined =>
   at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
 
 /**
- * Whether a part is marked for the cache, or the whole request. Without a mark nothing is cached:
- * https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+ * The prompt in the order of Anthropic's cache. Betas, the format and the speed change all of it; the choice of a tool and thinking change the
+ * messages only.
+ *
+ * Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, "What invalidates the cache"
  */
-const isMarked = (part: unknown): boolean => isRecord(at(part, "cache_control"))
+const promptOf = (body: Readonly<Record<string, unknown>>, betas: unknown): PrefixReader => {
+  const prompt = new PrefixReader()
+  prompt.setting(betas ?? undefined)
+  prompt.setting(body["speed"])
+  prompt.schema(at(body, "output_config", "format") ?? body["output_format"])
+  prompt.schema(body["tools"])
+  prompt.system(body["system"])
+  prompt.setting(body["tool_choice"])
+  prompt.setting(body["thinking"])
+  prompt.messages(body["messages"])
+  prompt.mark(body["cache_control"])
+  return prompt
+}
 
 /** What a request asks for; see {@link Protocol.describe}. */
-export const describe: Protocol["describe"] = (body, route) => {
+export const describe: Protocol["describe"] = (body, route, header) => {
   if (!isRecord(body)) return undefined
   // Bedrock serves models with other bodies at the same paths.
   if (!Array.isArray(body["messages"]) && !/claude|anthropic/.test(route.model ?? "claude")) return undefined
-  const sum: Sum = { text: 0, files: 0 }
-  add(sum, body["system"])
-  add(sum, body["messages"])
-  addSchema(sum, body["tools"])
-  addSchema(sum, at(body, "output_config", "format") ?? body["output_format"])
+  const prompt = promptOf(body, header?.("anthropic-beta"))
+  const { sum } = prompt
+  const prefixes = prompt.prefixes(undefined)
   const continues = continuedBy(body)
   return {
     ...sizeOf(sum),
-    caches: continues !== undefined || sum.caches === true || [body, ...listOf(body["tools"])].some(isMarked),
+    caches: continues !== undefined || prefixes.marks.length > 0,
+    prefixes,
     model: route.model ?? nameOf(body["model"]),
     maxTokens: amountOf(body["max_tokens"]),
     thinking: (textOf(at(body, "thinking", "type")) ?? "disabled") !== "disabled",

@@ -31,7 +31,8 @@ import {
   sseEvent,
   statusOf
 } from "./refusal.ts"
-import { add, addSchema, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { PrefixReader, usualLifetime } from "./prefixes.ts"
+import { jsonBytes, sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -79,15 +80,17 @@ const thinks = (config: unknown): boolean => {
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const config = either(body, "generationConfig", "generation_config")
-  const sum: Sum = { text: 0, files: 0 }
-  add(sum, either(body, "systemInstruction", "system_instruction"))
-  add(sum, body["contents"])
-  addSchema(sum, body["tools"])
-  addSchema(sum, either(config, "responseSchema", "response_schema"))
-  addSchema(sum, either(config, "responseJsonSchema", "response_json_schema"))
+  const prompt = new PrefixReader()
+  const { sum } = prompt
+  prompt.schema(either(config, "responseSchema", "response_schema"))
+  prompt.schema(either(config, "responseJsonSchema", "response_json_schema"))
+  prompt.schema(body["tools"])
+  prompt.system(either(body, "systemInstruction", "system_instruction"))
+  prompt.messages(body["contents"], "parts")
   const cached = either(body, "cachedContent", "cached_content")
   return {
     ...sizeOf(sum),
+    prefixes: prompt.prefixes(usualLifetime),
     model: route.model ?? nameOf(body["model"]),
     ...outputOf(
       amountOf(either(config, "maxOutputTokens", "max_output_tokens")),

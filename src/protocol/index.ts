@@ -66,4 +66,5 @@ export {
   type Route,
   type StreamFormat
 } from "./protocol.ts"
+export type { Prefixes } from "./prefixes.ts"
 export type { Refusal } from "./refusal.ts"

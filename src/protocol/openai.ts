@@ -8,6 +8,7 @@
  */
 import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
 import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
+import { type Lifetime, usualLifetime } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
 import { add, bytesPerToken, type Sum } from "./requestSize.ts"
 
@@ -30,6 +31,16 @@ export const addInput = (sum: Sum, input: unknown): void => {
     else add(sum, item)
   }
 }
+
+const aDay = 86_400_000
+
+/**
+ * For how long OpenAI keeps the prompt of a request.
+ *
+ * Source: https://developers.openai.com/api/docs/guides/prompt-caching, "Prompt cache retention"
+ */
+export const keptFor = (body: Readonly<Record<string, unknown>>): Lifetime =>
+  body["prompt_cache_retention"] === "24h" ? aDay : usualLifetime
 
 /** Whether an effort asks the model to reason. */
 export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"

@@ -11,10 +11,21 @@ import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { at, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
-import { agentOfRequest, countsOf, deploymentOf, errorIn, errorOf, finishReasonOf, reasons, tierOf } from "./openai.ts"
+import {
+  agentOfRequest,
+  countsOf,
+  deploymentOf,
+  errorIn,
+  errorOf,
+  finishReasonOf,
+  keptFor,
+  reasons,
+  tierOf
+} from "./openai.ts"
 import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { PrefixReader } from "./prefixes.ts"
+import { sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -45,14 +56,16 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
-  add(sum, body["messages"])
-  addSchema(sum, body["tools"])
-  addSchema(sum, body["functions"])
-  addSchema(sum, body["response_format"])
+  const prompt = new PrefixReader()
+  const { sum } = prompt
+  prompt.schema(body["response_format"])
+  prompt.schema(body["tools"])
+  prompt.schema(body["functions"])
+  prompt.messages(body["messages"])
   const stream = body["stream"] === true
   return {
     ...sizeOf(sum),
+    prefixes: prompt.prefixes(keptFor(body)),
     model: route.model ?? nameOf(body["model"]),
     // Services read one name of the limit or the other. If a request has both, either may apply.
     ...outputOf(largestOf([body["max_completion_tokens"], body["max_tokens"]]), body["n"]),

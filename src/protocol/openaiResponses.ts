@@ -9,10 +9,11 @@
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, tierOf, agentOfRequest, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, keptFor, tierOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { PrefixReader } from "./prefixes.ts"
+import { add, sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -52,17 +53,21 @@ const conversationOf = (body: unknown): string | undefined =>
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
-  add(sum, body["instructions"])
-  add(sum, body["input"])
+  const prompt = new PrefixReader()
+  const { sum } = prompt
+  prompt.schema(at(body, "text", "format"))
+  prompt.schema(body["tools"])
+  prompt.system(body["instructions"])
+  prompt.setting(at(body, "prompt", "id"))
   const variables = at(body, "prompt", "variables")
   // The model does not see the names of variables.
   if (isRecord(variables)) add(sum, Object.values(variables))
-  addSchema(sum, body["tools"])
-  addSchema(sum, at(body, "text", "format"))
+  prompt.setting(variables)
+  prompt.messages(body["input"])
   const continues = nameOf(body["previous_response_id"]) ?? conversationOf(body)
   return {
     ...sizeOf(sum),
+    prefixes: prompt.prefixes(keptFor(body)),
     model: route.model ?? nameOf(body["model"]),
     maxTokens: amountOf(body["max_output_tokens"]),
     thinking: reasons(at(body, "reasoning", "effort")),

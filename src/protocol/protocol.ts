@@ -10,6 +10,7 @@ import type * as Limits from "../Limits.ts"
 import type { Failure, FailureContext } from "./errors.ts"
 import type { HeaderReader } from "./headers.ts"
 import { nameOf } from "./json.ts"
+import type { Prefixes } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
 import { bytesPerToken, type Size } from "./requestSize.ts"
 
@@ -73,6 +74,13 @@ export interface Description extends Size {
    * @default unknown: the prompt may be cached
    */
   readonly caches?: boolean | undefined
+  /**
+   * The prefixes of the prompt by their content, which tell how much of it the provider has seen before.
+   *
+   * @default unknown: the call is estimated by its size alone
+   * @since 0.5.0
+   */
+  readonly prefixes?: Prefixes | undefined
   /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
   /** The name of a tier with limits of its own, which is a pool of its own, such as "fast". @default none */
@@ -335,8 +343,11 @@ export interface Protocol {
   readonly provider: string
   /** Recognises a request by method and path, never by host. The path is as {@link match} prepares it. */
   readonly match: (method: string, path: string) => Route | undefined
-  /** Describes a request; undefined if its parsed body does not fit this protocol. */
-  readonly describe: (body: unknown, route: Route) => Description | undefined
+  /**
+   * Describes a request; undefined if its parsed body does not fit this protocol. Headers may change the prompt, such as Anthropic's
+   * betas; without them, the prefixes of two requests that differ only in such a header are the same.
+   */
+  readonly describe: (body: unknown, route: Route, header?: HeaderReader) => Description | undefined
   /** The agent that makes a request, by the most specific name in its headers and its body; undefined if they name none. */
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
   /**

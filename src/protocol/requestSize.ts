@@ -96,14 +96,14 @@ export interface Sum {
   files: number
   /** Whether the request refers to content that the provider stores, so that the prompt is larger than its bytes. */
   stored?: boolean
-  /** Whether the request marks content for the provider's cache. */
-  caches?: boolean
+  /** What asks the provider to cache the content up to there, as it was last met. */
+  mark?: unknown
 }
 
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
 
-/** Properties of content that a model does not see. */
-const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
+/** Properties of content that a model does not see: they ask for caching. */
+export const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
 
 /**
  * Properties whose values are the caller's own data, in which names have no meaning: the inputs and results of
@@ -167,10 +167,16 @@ const addPart = (sum: Sum, part: ContentPart, depth: number): void => {
   const { type, url } = part
   // A document by its URL, or an item of an earlier answer.
   if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true
+  addProperties(sum, part, undefined, depth)
+}
+
+/** Adds the properties of a part or of a message, but one. */
+export const addProperties = (sum: Sum, part: ContentPart, except: string | undefined, depth = 1): void => {
   for (const key of Object.keys(part)) {
+    if (key === except) continue
     const value = part[key]
     if (marks.has(key)) {
-      if (isRecord(value)) sum.caches = true
+      if (isRecord(value)) sum.mark = value
       continue
     }
     const bytes = fileIn(part, key, value)

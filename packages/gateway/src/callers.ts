@@ -118,6 +118,7 @@ export const makeCallers = (
     }
     return {
       agent,
+      caller: payer.key,
       onBilled: billTo(payer, billed),
       weight: matching.find(({ weight }) => weight !== undefined)?.weight,
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),

@@ -1,0 +1,350 @@
+/**
+ * What a governor remembers of prompts: how many tokens each prefix has, and until when the provider has it in its cache.
+ *
+ * A prefix is known by its content (`protocol/prefixes.ts`) within one scope: the account, the pool and the model, because a cache
+ * belongs to these, and the caller of a gateway, because no caller's wait may tell it what another one has sent. A conversation that
+ * the provider stores is known by its id. No text is kept.
+ */
+import * as Amounts from "../domain/amounts.ts"
+import type * as Accounting from "../Accounting.ts"
+import * as Lru from "../domain/input/lru.ts"
+import type * as Estimator from "../Estimator.ts"
+import { type Lifetime, type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
+
+/**
+ * A prefix takes about 130 bytes, with its place in a conversation, so all take at most 7 MB. A conversation has a few dozen, and those
+ * of more than a thousand agents at work fit.
+ */
+const maxPrefixes = 50_000
+
+/**
+ * The prefixes of a conversation that are remembered, besides those that agents share and the last two ends: with the parts of its last
+ * prompt a rewritten history is found again.
+ */
+const lastParts = 32
+
+/** An id and its prefix take about 250 bytes. */
+const maxStored = 10_000
+
+/** A prefix, as the provider has counted it. */
+interface Entry {
+  tokens: number
+  /** Whether the provider has counted it; otherwise its tokens are those of its share of the bytes. */
+  isCounted: boolean
+  /** When an answer that read or wrote it began, in milliseconds. */
+  usedAt: number
+  /** How long the provider keeps it after that; 0 if it has not written it to its cache. */
+  life: Lifetime
+  /** How many conversations have it. */
+  holders: number
+  /** The conversation whose last prompt it is. */
+  endOf: Conversation | undefined
+}
+
+type Scope = Map<number, Entry>
+
+interface Conversation {
+  readonly name: string
+  readonly scope: Scope
+  fingerprints: ReadonlyArray<number>
+  /** The last prompt, and the one before it. */
+  ends: ReadonlyArray<number>
+}
+
+/** A prefix that a call has in common with earlier ones, as it is now. */
+export interface KnownPrefix extends Estimator.Prefix {
+  /** Until when it is cached; infinite if it is not. */
+  readonly until: number
+  /** What had been learned when it was looked up last. */
+  seen: number
+}
+
+/** What is looked up: a call within its scope. */
+export interface Lookup {
+  readonly scope: string
+  readonly prefixes?: Prefixes | undefined
+  /** The id of a stored conversation. */
+  readonly continues?: string | undefined
+}
+
+/** By how much the share of the bytes may be wrong: a schema and a text have different numbers of bytes in a token. */
+const maxShareError = 1.5
+
+/**
+ * Shorter prompts are not cached by a provider that is not asked.
+ *
+ * Source: https://developers.openai.com/api/docs/guides/prompt-caching
+ */
+const minAutomatic = 1_024
+
+/** Tokens of a template that no part has, and what rounds a count of the cache. */
+const slack = 64
+
+/** Whether a cached prefix was read as a whole, or whether all of it was. */
+const isWithin = (tokens: number, counted: number): boolean => tokens <= 1.02 * counted + slack
+
+export class Conversations {
+  private readonly scopes = new Map<string, Scope>()
+  /** The least recently used first. */
+  private readonly conversations = new Set<Conversation>()
+  private readonly stored = new Map<string, Entry>()
+  private size = 0
+  /** How often something was learned, so that waiting calls look again. */
+  changes = 0
+
+  // ---------------------------------------------------------------------------
+  // Finding
+  // ---------------------------------------------------------------------------
+
+  /** What is known of the beginning of a prompt; undefined if nothing tells its content. `before` is returned if it has not changed. */
+  again(before: KnownPrefix | undefined, lookup: Lookup, now: number): KnownPrefix | undefined {
+    if (before !== undefined && before.seen === this.changes && now < before.until) return before
+    const found = this.find(lookup, now)
+    if (before === undefined || found === undefined || !isSame(before, found)) return found
+    before.seen = this.changes
+    return before
+  }
+
+  private find({ continues, prefixes, scope }: Lookup, now: number): KnownPrefix | undefined {
+    const { changes: seen } = this
+    if (continues !== undefined) {
+      const entry = this.stored.get(`${scope} ${continues}`)
+      return entry && { ...cachedBy(entry, now), tokens: entry.tokens, bytes: 0, seen }
+    }
+    if (prefixes === undefined) return undefined
+    const known = this.scopes.get(scope)
+    const at = known === undefined ? -1 : longest(known, prefixes)
+    if (at < 0) return { ...notCached, tokens: 0, bytes: 0, seen }
+    const { tokens } = known!.get(prefixes.fingerprints[at]!)!
+    return { ...cachedIn(known!, prefixes, at, now), tokens, bytes: prefixes.bytes[at]!, seen }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Learning
+  // ---------------------------------------------------------------------------
+
+  /** Remembers how long a stored conversation is after an answer. */
+  remember(scope: string, continuation: string, actual: Accounting.Actual, now: number): void {
+    const prompt = Amounts.promptTokens(actual)
+    if (!(prompt > 0)) return
+    const { cacheCreationTokens = 0, cacheReadTokens = 0 } = actual
+    const life = cacheCreationTokens + cacheReadTokens > 0 ? usualLifetime : 0
+    const entry = { ...entryOf(prompt + actual.outputTokens, true), usedAt: now, life }
+    Lru.put(this.stored, `${scope} ${continuation}`, entry, maxStored)
+    this.changes++
+  }
+
+  /**
+   * Remembers the prefixes of a prompt once its answer has begun: what the provider has counted, read and written. The call was sent at
+   * `sentAt`.
+   */
+  began(name: string, prefixes: Prefixes, actual: Accounting.Actual, sentAt: number, now: number): void {
+    const prompt = Amounts.promptTokens(actual)
+    const end = prefixes.fingerprints.length - 1
+    if (!(prompt > 0) || !Amounts.isAmount(prompt) || end < 0) return
+    const scope = this.scopes.get(name) ?? new Map<number, Entry>()
+    this.scopes.set(name, scope)
+    const at = longest(scope, prefixes)
+    const before = at < 0 ? undefined : scope.get(prefixes.fingerprints[at]!)!
+    const answer: Answer = {
+      prefixes,
+      prompt,
+      read: actual.cacheReadTokens ?? 0,
+      cached: cachedOf(actual),
+      sentAt,
+      now
+    }
+    if (before !== undefined) recount(before, at, answer)
+    const tokensAt = tokensBy(answer, at, before?.tokens ?? 0)
+    const kept = partsOf(prefixes, at)
+    for (const index of kept) {
+      const fingerprint = prefixes.fingerprints[index]!
+      let entry = scope.get(fingerprint)
+      if (entry === undefined) scope.set(fingerprint, (entry = entryOf(tokensAt(index), index === end)))
+      else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
+      used(entry, index, answer)
+    }
+    this.hold(
+      name,
+      scope,
+      before?.endOf,
+      kept.map((index) => prefixes.fingerprints[index]!)
+    )
+    this.changes++
+  }
+
+  /** Continues a conversation whose last prompt this one begins with, or begins another. */
+  private hold(name: string, scope: Scope, known: Conversation | undefined, fingerprints: ReadonlyArray<number>): void {
+    const end = fingerprints.at(-1)!
+    const conversation = known ?? { name, scope, fingerprints: [], ends: [] }
+    const last = conversation.ends.at(-1)
+    const ends = last === undefined || last === end ? [end] : [last, end]
+    const all = new Set([...ends, ...fingerprints])
+    const before = conversation.fingerprints
+    for (const fingerprint of all) scope.get(fingerprint)!.holders++
+    this.size += all.size
+    conversation.fingerprints = [...all]
+    conversation.ends = ends
+    this.release(scope, before)
+    if (last !== undefined) {
+      const entry = scope.get(last)
+      if (entry?.endOf === conversation) entry.endOf = undefined
+    }
+    scope.get(end)!.endOf = conversation
+    this.conversations.delete(conversation)
+    this.conversations.add(conversation)
+    for (const oldest of this.conversations) {
+      if (this.size <= maxPrefixes) return
+      this.forget(oldest)
+    }
+  }
+
+  private release(scope: Scope, fingerprints: ReadonlyArray<number>): void {
+    this.size -= fingerprints.length
+    for (const fingerprint of fingerprints) {
+      const entry = scope.get(fingerprint)!
+      if (--entry.holders === 0) scope.delete(fingerprint)
+    }
+  }
+
+  private forget(conversation: Conversation): void {
+    const { fingerprints, name, scope } = conversation
+    this.conversations.delete(conversation)
+    const end = scope.get(conversation.ends.at(-1)!)!
+    if (end.endOf === conversation) end.endOf = undefined
+    this.release(scope, fingerprints)
+    if (scope.size === 0 && this.scopes.get(name) === scope) this.scopes.delete(name)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Finding
+// -----------------------------------------------------------------------------
+
+/** The index of the longest known prefix; negative if none is known. */
+const longest = (known: Scope, { fingerprints }: Prefixes): number => {
+  let index = fingerprints.length - 1
+  while (index >= 0 && !known.has(fingerprints[index]!)) index--
+  return index
+}
+
+const isSame = (one: KnownPrefix, other: KnownPrefix): boolean =>
+  one.tokens === other.tokens &&
+  one.bytes === other.bytes &&
+  one.cachedTokens === other.cachedTokens &&
+  one.until === other.until
+
+const isLive = ({ life, usedAt }: Entry, now: number): boolean => now - usedAt < life
+
+type Cached = Pick<KnownPrefix, "cachedTokens" | "unusedFor" | "until">
+
+const notCached: Cached = { cachedTokens: 0, unusedFor: undefined, until: Infinity }
+
+const cachedBy = (entry: Entry, now: number): Cached =>
+  isLive(entry, now)
+    ? { cachedTokens: entry.tokens, unusedFor: now - entry.usedAt, until: entry.usedAt + entry.life }
+    : notCached
+
+/** The longest prefix that the provider has in its cache, and that the request asks it to look up. */
+const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): Cached => {
+  const { automatic, fingerprints, marks } = prefixes
+  const asked = automatic === undefined ? (marks.at(-1)?.index ?? -1) : from
+  for (let index = Math.min(from, asked); index >= 0; index--) {
+    const entry = known.get(fingerprints[index]!)
+    if (entry !== undefined && isLive(entry, now)) return cachedBy(entry, now)
+  }
+  return notCached
+}
+
+// -----------------------------------------------------------------------------
+// Learning
+// -----------------------------------------------------------------------------
+
+/** An answer that has begun. */
+interface Answer {
+  readonly prefixes: Prefixes
+  readonly prompt: number
+  /** The tokens that were read from the cache. */
+  readonly read: number
+  /** The tokens that are in the cache since then: those that were read or written. */
+  readonly cached: number
+  readonly sentAt: number
+  readonly now: number
+}
+
+const cachedOf = ({ cacheCreationTokens = 0, cacheReadTokens = 0 }: Accounting.Actual): number =>
+  cacheCreationTokens + cacheReadTokens
+
+const entryOf = (tokens: number, isCounted: boolean): Entry => ({
+  tokens,
+  isCounted,
+  usedAt: -Infinity,
+  life: 0,
+  holders: 0,
+  endOf: undefined
+})
+
+const count = (entry: Entry, tokens: number, isCounted: boolean): void => {
+  entry.tokens = tokens
+  entry.isCounted = isCounted
+}
+
+/**
+ * Anthropic's count of what was read is that of the prefix, if the known beginning was read: exact for a system prompt of which only the
+ * share of the bytes was known.
+ */
+const recount = (entry: Entry, index: number, { prefixes, read, sentAt }: Answer): void => {
+  const { automatic, marks } = prefixes
+  const isAsked = automatic === undefined && index <= (marks.at(-1)?.index ?? -1)
+  if (entry.isCounted || !isAsked || !isLive(entry, sentAt)) return
+  const ratio = read / entry.tokens
+  if (ratio > 1 / maxShareError && ratio < maxShareError) count(entry, read, true)
+}
+
+/** The prefixes to remember, by index: what agents share, the last parts, and the known beginning. */
+const partsOf = ({ fingerprints, shared }: Prefixes, known: number): ReadonlyArray<number> => {
+  const first = fingerprints.length - lastParts
+  return fingerprints.flatMap((_, index) => (index < shared || index === known || index >= first ? [index] : []))
+}
+
+/**
+ * The tokens of each prefix: exact for the whole prompt, for the known beginning, and at the last mark, up to which everything is in the
+ * cache; between these in proportion to the bytes.
+ */
+const tokensBy = ({ cached, prefixes, prompt }: Answer, known: number, tokens: number): ((index: number) => number) => {
+  const { bytes, marks } = prefixes
+  const end = bytes.length - 1
+  const mark = marks.at(-1)?.index ?? -1
+  const points: Array<readonly [bytes: number, tokens: number]> = [[0, 0]]
+  const add = (index: number, tokens: number): void => {
+    const [lastBytes, lastTokens] = points.at(-1)!
+    if (index >= 0 && bytes[index]! > lastBytes && tokens >= lastTokens) points.push([bytes[index]!, tokens])
+  }
+  if (tokens <= prompt) add(known, tokens)
+  if (mark < end && cached <= prompt && cached > 0) add(mark, cached)
+  add(end, prompt)
+  return (index) => {
+    const size = bytes[index]!
+    const next = points.findIndex(([bytes]) => bytes >= size)
+    if (next <= 0) return next < 0 ? prompt : 0
+    const [[fromBytes, from], [toBytes, to]] = [points[next - 1]!, points[next]!]
+    return Math.round(from + ((to - from) * (size - fromBytes)) / (toBytes - fromBytes))
+  }
+}
+
+/** Notes whether an answer has read a prefix from the cache, or written it there. */
+const used = (entry: Entry, index: number, { cached, now, prefixes, prompt, read, sentAt }: Answer): void => {
+  const { automatic, marks } = prefixes
+  const wasLive = isLive(entry, sentAt)
+  const asked = marks.find((mark) => mark.index === index)?.life
+  const written = automatic === undefined ? isWithin(entry.tokens, cached) : prompt >= minAutomatic
+  const life = written ? (automatic ?? asked) : undefined
+  if (life !== undefined) {
+    entry.life = Math.max(life, wasLive ? entry.life : 0)
+    entry.usedAt = now
+  } else if (wasLive && entry.usedAt <= sentAt) {
+    // What was not read although it should have been there has been evicted.
+    if (isWithin(entry.tokens, read)) entry.usedAt = now
+    else entry.life = 0
+  }
+}
