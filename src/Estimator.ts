@@ -405,12 +405,12 @@ const promptByContent = (call: Call, prefix: Prefix, memory: KindMemory): Expect
 
 /**
  * The tokens per byte of what follows the prefix. It is the mean: errors of many short texts even out, and two deviations more would add
- * a fifth to all that is reserved.
+ * a fifth to all that is reserved. The ratio of whole prompts says nothing about it, because a provider may add to a prompt.
  */
 const appendedOf = ({ tokens }: Prefix, memory: KindMemory): number => {
   if (tokens === 0) return perByteOf(memory)
-  const { appended = memory.ofPool?.appended, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
-  return appended === undefined ? (tokensPerByte?.mean ?? 1 / bytesPerToken) : appended.counted / appended.measured
+  const { appended = memory.ofPool?.appended } = memory
+  return appended === undefined ? 1 / bytesPerToken : appended.counted / appended.measured
 }
 
 /** A kind has learned how much of a prefix is read after so many. Before that, its pool tells. */

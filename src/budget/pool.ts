@@ -11,7 +11,7 @@ import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
-import type { QueueDecision, Done, Home, Port } from "../sharing/port.ts"
+import type { After, Done, Home, Port, QueueDecision } from "../sharing/port.ts"
 import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
@@ -61,10 +61,16 @@ export class Pool implements PoolOfCall {
     this.counting = options.rested?.counting
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
-    this.port = portOf(options, {
-      configured: () => this.configured(),
-      unreachable: (cause) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
-    })
+    // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
+    const again = Effect.sync(() => this.revise())
+    const after: After = (millis, wake) => options.after(millis, Effect.andThen(again, wake))
+    this.port = portOf(
+      { ...options, after },
+      {
+        configured: () => this.configured(),
+        unreachable: (cause) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
+      }
+    )
     options.counts.join(this)
   }
 
@@ -180,12 +186,13 @@ export class Pool implements PoolOfCall {
     const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
     for (; this.bids > wanted; this.bids--) this.permits.release()
     while (this.bids < wanted && this.permits.take()) this.bids++
-    if (this.bids > 0 && this.arriving === undefined) this.revise()
+    this.revise()
     return this.bids > 0
   }
 
   /** Estimates the calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
   private revise(): void {
+    if (this.bids === 0 || this.arriving !== undefined) return
     const next: Array<Entry> = []
     for (const entry of this.heads(this.port.batch)) if (next.push(entry) >= this.bids) break
     for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)

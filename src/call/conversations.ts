@@ -38,12 +38,12 @@ interface Entry {
   /** How many conversations have it. */
   holders: number
   /** The conversation whose last prompt it is. */
-  endOf: Conversation | undefined
+  endOf: KnownConversation | undefined
 }
 
 type Scope = Map<number, Entry>
 
-interface Conversation {
+interface KnownConversation {
   readonly name: string
   readonly scope: Scope
   fingerprints: ReadonlyArray<number>
@@ -86,7 +86,7 @@ const isWithin = (tokens: number, counted: number): boolean => tokens <= 1.02 * 
 export class Conversations {
   private readonly scopes = new Map<string, Scope>()
   /** The least recently used first. */
-  private readonly conversations = new Set<Conversation>()
+  private readonly conversations = new Set<KnownConversation>()
   private readonly stored = new Map<string, Entry>()
   private size = 0
   /** How often something was learned, so that waiting calls look again. */
@@ -136,17 +136,17 @@ export class Conversations {
 
   /**
    * Remembers the prefixes of a prompt once its answer has begun: what the provider has counted, read and written. The call was sent at
-   * `sentAt`.
+   * `sentAt`. Returns false if the provider has not counted it.
    */
-  began(name: string, prefixes: Prefixes, actual: Accounting.Actual, sentAt: number, now: number): void {
+  began({ prefixes, scope: name }: Lookup, actual: Accounting.Actual, sentAt: number, now: number): boolean {
     const prompt = Amounts.promptTokens(actual)
-    const end = prefixes.fingerprints.length - 1
-    if (!(prompt > 0) || !Amounts.isAmount(prompt) || end < 0) return
+    if (prefixes === undefined || prefixes.fingerprints.length === 0) return false
+    if (!Amounts.isAmount(prompt) || prompt === 0) return false
     const scope = this.scopes.get(name) ?? new Map<number, Entry>()
     this.scopes.set(name, scope)
     const at = longest(scope, prefixes)
     const before = at < 0 ? undefined : scope.get(prefixes.fingerprints[at]!)!
-    const answer: Answer = {
+    const answer: BegunAnswer = {
       prefixes,
       prompt,
       read: actual.cacheReadTokens ?? 0,
@@ -155,26 +155,21 @@ export class Conversations {
       now
     }
     if (before !== undefined) recount(before, at, answer)
-    const tokensAt = tokensBy(answer, at, before?.tokens ?? 0)
     const kept = partsOf(prefixes, at)
-    for (const index of kept) {
-      const fingerprint = prefixes.fingerprints[index]!
-      let entry = scope.get(fingerprint)
-      if (entry === undefined) scope.set(fingerprint, (entry = entryOf(tokensAt(index), index === end)))
-      else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
-      used(entry, index, answer)
-    }
-    this.hold(
-      name,
-      scope,
-      before?.endOf,
-      kept.map((index) => prefixes.fingerprints[index]!)
-    )
+    note(scope, kept, answer, tokensBy(answer, at, before?.tokens ?? 0))
+    const fingerprints = kept.map((index) => prefixes.fingerprints[index]!)
+    this.hold(name, scope, before?.endOf, fingerprints)
     this.changes++
+    return true
   }
 
   /** Continues a conversation whose last prompt this one begins with, or begins another. */
-  private hold(name: string, scope: Scope, known: Conversation | undefined, fingerprints: ReadonlyArray<number>): void {
+  private hold(
+    name: string,
+    scope: Scope,
+    known: KnownConversation | undefined,
+    fingerprints: ReadonlyArray<number>
+  ): void {
     const end = fingerprints.at(-1)!
     const conversation = known ?? { name, scope, fingerprints: [], ends: [] }
     const last = conversation.ends.at(-1)
@@ -207,7 +202,7 @@ export class Conversations {
     }
   }
 
-  private forget(conversation: Conversation): void {
+  private forget(conversation: KnownConversation): void {
     const { fingerprints, name, scope } = conversation
     this.conversations.delete(conversation)
     const end = scope.get(conversation.ends.at(-1)!)!
@@ -261,7 +256,7 @@ const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): 
 // -----------------------------------------------------------------------------
 
 /** An answer that has begun. */
-interface Answer {
+interface BegunAnswer {
   readonly prefixes: Prefixes
   readonly prompt: number
   /** The tokens that were read from the cache. */
@@ -293,7 +288,7 @@ const count = (entry: Entry, tokens: number, isCounted: boolean): void => {
  * Anthropic's count of what was read is that of the prefix, if the known beginning was read: exact for a system prompt of which only the
  * share of the bytes was known.
  */
-const recount = (entry: Entry, index: number, { prefixes, read, sentAt }: Answer): void => {
+const recount = (entry: Entry, index: number, { prefixes, read, sentAt }: BegunAnswer): void => {
   const { automatic, marks } = prefixes
   const isAsked = automatic === undefined && index <= (marks.at(-1)?.index ?? -1)
   if (entry.isCounted || !isAsked || !isLive(entry, sentAt)) return
@@ -311,7 +306,11 @@ const partsOf = ({ fingerprints, shared }: Prefixes, known: number): ReadonlyArr
  * The tokens of each prefix: exact for the whole prompt, for the known beginning, and at the last mark, up to which everything is in the
  * cache; between these in proportion to the bytes.
  */
-const tokensBy = ({ cached, prefixes, prompt }: Answer, known: number, tokens: number): ((index: number) => number) => {
+const tokensBy = (
+  { cached, prefixes, prompt }: BegunAnswer,
+  known: number,
+  tokens: number
+): ((index: number) => number) => {
   const { bytes, marks } = prefixes
   const end = bytes.length - 1
   const mark = marks.at(-1)?.index ?? -1
@@ -332,8 +331,25 @@ const tokensBy = ({ cached, prefixes, prompt }: Answer, known: number, tokens: n
   }
 }
 
+/** Notes what an answer says about the parts of its prompt, given the tokens of each. */
+const note = (
+  scope: Scope,
+  parts: ReadonlyArray<number>,
+  answer: BegunAnswer,
+  tokensAt: (index: number) => number
+): void => {
+  const { fingerprints } = answer.prefixes
+  const end = fingerprints.length - 1
+  for (const index of parts) {
+    let entry = scope.get(fingerprints[index]!)
+    if (entry === undefined) scope.set(fingerprints[index]!, (entry = entryOf(tokensAt(index), index === end)))
+    else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
+    used(entry, index, answer)
+  }
+}
+
 /** Notes whether an answer has read a prefix from the cache, or written it there. */
-const used = (entry: Entry, index: number, { cached, now, prefixes, prompt, read, sentAt }: Answer): void => {
+const used = (entry: Entry, index: number, { cached, now, prefixes, prompt, read, sentAt }: BegunAnswer): void => {
   const { automatic, marks } = prefixes
   const wasLive = isLive(entry, sentAt)
   const asked = marks.find((mark) => mark.index === index)?.life

@@ -278,7 +278,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   get recordUsage(): Ticket["recordUsage"] {
     return (actual) => {
       this.observed = usageOf(actual)
-      if (this.observed !== undefined && this.began(this.observed)) this.lookAgain()
+      // The first call of the queue may begin with the same prefix, which is in the cache now.
+      if (this.began(this.observed) && this.phase === "sent") this.observe({ dimensions: {} })
     }
   }
 
@@ -314,18 +315,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   /** Remembers the prefixes of the prompt once the provider has counted it. Returns whether that is news. */
-  private began(actual: Accounting.Actual): boolean {
-    const { known, now, parts, sentAt } = this
-    const { prefixes, scope } = known
-    if (prefixes === undefined || this.isRemembered || !(Amounts.promptTokens(actual) > 0)) return false
-    parts.conversations.began(scope, prefixes, actual, sentAt, now)
-    this.isRemembered = true
-    return true
-  }
-
-  /** Lets the pool look at its first call again, whose prefix may be in the cache now. */
-  private lookAgain(): void {
-    if (this.entry !== undefined && this.phase === "sent") Reservation.observe(this.entry, { dimensions: {} })
+  private began(actual: Accounting.Actual | undefined): boolean {
+    if (this.isRemembered || actual === undefined) return false
+    return (this.isRemembered = this.parts.conversations.began(this.known, actual, this.sentAt, this.now))
   }
 
   /** Settles an attempt that was answered, and learns from it. */
@@ -348,9 +340,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual)
     const { continuation, finishReason } = response
-    const { conversations } = parts
     this.began(actual)
-    if (continuation !== undefined) conversations.remember(this.known.scope, continuation, actual, this.now)
+    if (continuation !== undefined) parts.conversations.remember(this.known.scope, continuation, actual, this.now)
     const { estimator, learns } = parts
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.

@@ -29,7 +29,7 @@ const governed = Layer.fresh(
 describe("a call that continues a stored conversation", () => {
   it.effect("reserves the whole conversation and what is new", () =>
     Effect.gen(function* () {
-      yield* turn({ bytes: 24_300 }, { continuation: "msg_1" })
+      yield* turn({}, { continuation: "msg_1" })
       // 9,000 tokens were read and 10 written before; 270 bytes are 100 tokens.
       const known = { ...call, inputTokens: 9_110 }
       const governor = yield* Governor.Governor

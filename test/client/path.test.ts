@@ -4,8 +4,11 @@ import { execFileSync } from "node:child_process"
 import { join } from "node:path"
 import { root } from "../support/modules.ts"
 
-/** Lower these when a call runs through less. `npm run -s bench -- call --path` lists the files and functions. */
-const max = { files: 48, functions: 287 }
+/**
+ * Lower these when a call runs through less. An eighth of the functions reads the prompt part by part, and remembers its prefixes.
+ * `npm run -s bench -- call --path` lists the files and functions.
+ */
+const max = { files: 50, functions: 336 }
 
 describe("a warm LlmClient.create", () => {
   it("runs through at most so many files and functions of src, by V8's coverage", () => {
