@@ -51,6 +51,93 @@ describe("Forecast", () => {
       assert.closeTo(seconds(forecast.duration), (12 * (3.998 + 4 * 2.638)) / 2, 3)
     })
 
+    describe("with pauses and sub-agents", () => {
+      const call = (how: Partial<Forecast.Call> = {}): Forecast.Call => ({
+        inputTokens: 1,
+        outputTokens: 1,
+        duration: "5 seconds",
+        ...how
+      })
+      const endOf = (workload: Forecast.Workload, options: Partial<Forecast.Options> = {}): number =>
+        seconds(Forecast.make(workload, { limits: {}, ...options }).duration)
+      const agent = (calls: ReadonlyArray<Forecast.Call>, how: Partial<Forecast.Agent> = {}): Forecast.Agent => ({
+        name: "a",
+        calls,
+        ...how
+      })
+
+      it("waits before a call, and uses no room meanwhile", () => {
+        const paused = agent([call({ pause: "2 seconds" }), call({ pause: "30 seconds" })])
+        assert.strictEqual(endOf([paused]), 2 + 5 + 30 + 5)
+        // Two others run in the pause.
+        assert.strictEqual(endOf([paused, agent([call({ pause: "10 seconds" }), call()])], { concurrency: 1 }), 42)
+      })
+
+      it("goes on when the sub-agents of a call have ended, and the pause is over", () => {
+        const helped = (pause: Duration.Input, ...subAgents: ReadonlyArray<Forecast.Agent>) => [
+          agent([call({ subAgents }), call({ pause })])
+        ]
+        const helper = agent([call(), call({ pause: "1 second" })], { name: "a/1" })
+        assert.strictEqual(endOf(helped(0, helper, helper)), 5 + 11 + 5)
+        assert.strictEqual(endOf(helped("20 seconds", helper)), 5 + 20 + 5)
+        // One after the other where one call runs at once: 5 + 4 x 5 + 5, and the pauses of both overlap.
+        assert.strictEqual(endOf(helped(0, helper, helper), { concurrency: 1 }), 30)
+      })
+
+      it("lets an agent go on while sub-agents work in the background, and ends when they have ended", () => {
+        const slow = (turnsMeanwhile: number) =>
+          agent([call({ duration: "100 seconds" })], { name: "a/1", turnsMeanwhile })
+        const calls = (turnsMeanwhile: number) => [call({ subAgents: [slow(turnsMeanwhile)] }), call(), call()]
+        assert.strictEqual(endOf([agent(calls(0))]), 5 + 100 + 10)
+        assert.strictEqual(endOf([agent(calls(1))]), 5 + 100 + 5)
+        assert.strictEqual(endOf([agent(calls(Infinity))]), 5 + 100)
+      })
+
+      it("counts what sub-agents use, at any depth, and says which calls were theirs", () => {
+        const deep = agent([call({ inputTokens: 100 })], { name: "a/1/1" })
+        const sub = agent([call({ inputTokens: 10, subAgents: [deep] })], { name: "a/1" })
+        const forecast = Forecast.make([agent([call({ subAgents: [sub] })])], {
+          limits: { requests: { perSecond: 1, burst: 1 } }
+        })
+        assert.strictEqual(forecast.usage.inputTokens, 111)
+        assert.deepStrictEqual(
+          forecast.calls.map(({ agent }) => agent),
+          ["a", "a/1", "a/1/1"]
+        )
+        assert.deepStrictEqual(
+          forecast.agents.map(({ finishesAfter, name }) => [name, seconds(finishesAfter)]),
+          [["a", 15]]
+        )
+      })
+
+      it("goes on without sub-agents whose calls are refused", () => {
+        const forecast = Forecast.make(
+          [agent([call({ subAgents: [agent([call({ inputTokens: 1_000 })], { name: "a/1" })] }), call()])],
+          { limits: { inputTokens: { perMinute: 100 } } }
+        )
+        assert.deepStrictEqual(
+          forecast.refused.map(({ agent }) => agent),
+          ["a/1"]
+        )
+        assert.strictEqual(seconds(forecast.duration), 10)
+      })
+
+      it("runs as many agents at once as it is told, apart from sub-agents", () => {
+        const lead = agent([call({ subAgents: [agent([call()]), agent([call()])] })])
+        assert.strictEqual(endOf([lead, lead], { atOnce: 1 }), 20)
+      })
+
+      it("names what is invalid", () => {
+        for (const [calls, problem] of [
+          [[call({ pause: "-1 soon" as never })], /calls\[0\]\.pause/],
+          [[call({ subAgents: [agent([], { turnsMeanwhile: -1 })] })], /calls\[0\]\.subAgents\[0\]\.turnsMeanwhile/]
+        ] as const) {
+          assert.throws(() => endOf([agent(calls)]), RangeError)
+          assert.throws(() => endOf([agent(calls)]), problem)
+        }
+      })
+    })
+
     it("waits for agents that start later, and for calls that say how long they take", () => {
       const workload = [
         {

@@ -18,12 +18,18 @@ export interface ForecastCall {
   readonly charge: Amounts.Whole
   readonly used: Amounts.Whole
   readonly millis: number
+  /** Before it, from the end of the agent's last call. */
+  readonly pauseMillis: number
+  /** What starts when it ends. */
+  readonly subAgents: ReadonlyArray<ForecastAgent>
 }
 
 export interface ForecastAgent {
   readonly name: string
   readonly startsAt: number
   readonly calls: ReadonlyArray<ForecastCall>
+  /** How many calls the agent that started it makes before it waits for its end. */
+  readonly turnsMeanwhile: number
 }
 
 /** An agent that uses the pool already. Its own end does not matter, but it competes with the others. */
@@ -67,16 +73,32 @@ export interface Played {
   /** Calls that are never admitted, because they are larger than a limit or a quota is used up. Their agents stop there. */
   readonly refused: ReadonlyArray<Amounts.Misfit & { readonly agent: ForecastAgent }>
   readonly endsAt: number
+  /** When each agent had ended, with its sub-agents; one that a call stopped has no entry. */
+  readonly ends: ReadonlyMap<ForecastAgent, number>
   /** How long the head of the queue waited for what. */
   readonly blocked: { readonly [O in Obstacle]?: number }
 }
 
-/** An agent, and its next calls. */
+/** An agent, and its next calls. It is mutable. */
 interface Player extends Pick<PresentAgent, "agent" | "priority" | "weight"> {
-  readonly calls: Iterator<ForecastCall, undefined>
+  readonly calls: ReadonlyArray<ForecastCall>
+  /** The index of its next call. */
+  next: number
   /** The agent of the workload; undefined if it was present before. */
   readonly own: ForecastAgent | undefined
+  /** The agent that started it; undefined if the workload did. */
+  readonly parent: Player | undefined
+  /** Its sub-agents that run, each with the index of the call that waits for its end. */
+  readonly subAgents: Map<Player, number>
+  /** Whether it waits for sub-agents. */
+  isWaiting: boolean
 }
+
+const playerOf = (
+  how: Pick<PresentAgent, "agent" | "priority" | "weight" | "calls">,
+  own?: ForecastAgent,
+  parent?: Player
+): Player => ({ ...how, next: 0, own, parent, subAgents: new Map(), isWaiting: false })
 
 /** A call in the queue. */
 class AskedCall extends Queued {
@@ -134,6 +156,7 @@ class FanOut {
   /** The agents of the workload that have not ended. */
   private open: number
   private endsAt = 0
+  private readonly ends = new Map<ForecastAgent, number>()
 
   constructor(setup: Setup) {
     const { agents, at, law, present } = setup
@@ -141,9 +164,9 @@ class FanOut {
     this.law = law
     this.open = agents.length
     this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
-    for (const { busyUntil, calls, ...how } of present) {
+    for (const { busyUntil, ...how } of present) {
       this.active++
-      const player = { ...how, calls: calls.values(), own: undefined }
+      const player = playerOf(how)
       this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
     }
     this.fill(at)
@@ -164,7 +187,7 @@ class FanOut {
       if (answer === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (answer?.millis ?? Infinity))
       if (wake === Infinity || this.open === 0) {
-        return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
+        return { served: this.served, refused: this.refused, endsAt: this.endsAt, ends: this.ends, blocked }
       }
       if (answer !== undefined) blocked[answer.by] = (blocked[answer.by] ?? 0) + wake - now
       now = wake
@@ -182,9 +205,14 @@ class FanOut {
       const own = this.unstarted.pop()
       if (own === undefined) return
       this.active++
-      const player = { agent: own.name, priority, weight: 1, calls: own.calls.values(), own }
-      this.schedule(Math.max(now, at + own.startsAt), player, undefined)
+      this.start(own, Math.max(now, at + own.startsAt), priority)
     }
+  }
+
+  private start(own: ForecastAgent, at: number, priority: number, parent?: Player): Player {
+    const player = playerOf({ agent: own.name, priority, weight: 1, calls: own.calls }, own, parent)
+    this.schedule(at + (own.calls[0]?.pauseMillis ?? 0), player, undefined)
+    return player
   }
 
   /** Handles the next event that is due. False if none is. */
@@ -192,9 +220,30 @@ class FanOut {
     const due = this.due[0]
     if (due === undefined || due.at > now) return false
     Heap.remove(this.due, due, byTime)
-    if (due.ended !== undefined) this.end(due.ended, now)
-    this.ask(due.player, now)
+    const { ended, player } = due
+    if (ended === undefined) {
+      this.ask(player, now)
+      return true
+    }
+    this.end(ended, now)
+    if (ended !== "present") this.startSubAgents(player, ended.waiting.call, now)
+    const pause = player.calls[player.next]?.pauseMillis ?? 0
+    if (pause > 0) this.schedule(now + pause, player, undefined)
+    else this.ask(player, now)
     return true
+  }
+
+  private startSubAgents(player: Player, { subAgents }: ForecastCall, now: number): void {
+    for (const agent of subAgents) {
+      const started = this.start(agent, now + agent.startsAt, player.priority, player)
+      player.subAgents.set(started, player.next + agent.turnsMeanwhile)
+    }
+  }
+
+  /** Whether the next call of an agent, or its end, waits for one of its sub-agents. */
+  private waitsForOthers({ calls, next, subAgents }: Player): boolean {
+    if (subAgents.size === 0) return false
+    return next >= calls.length || [...subAgents.values()].some((index) => index <= next)
   }
 
   private end(ended: NonNullable<Due["ended"]>, now: number): void {
@@ -209,8 +258,13 @@ class FanOut {
 
   private ask(player: Player, now: number): void {
     const { rules } = this.setup
-    const call = player.calls.next().value
-    if (call === undefined) return this.leave(player, now)
+    player.isWaiting = this.waitsForOthers(player)
+    if (player.isWaiting) return
+    const call = player.calls[player.next++]
+    if (call === undefined) {
+      if (player.own !== undefined) this.ends.set(player.own, now - this.setup.at)
+      return this.leave(player, now)
+    }
     const misfit = Amounts.neverFits(call.charge, rules)
     if (misfit !== undefined) return this.refuse(player, misfit, now)
     this.queue.push(new AskedCall(player, call, Amounts.dominantShare(call.charge, rules), now))
@@ -221,8 +275,14 @@ class FanOut {
     this.leave(player, now)
   }
 
-  /** An agent has ended, so that another may start. */
-  private leave({ own }: Player, now: number): void {
+  /** An agent has ended, so that another may start, or the one that it worked for may go on. */
+  private leave(player: Player, now: number): void {
+    const { own, parent } = player
+    if (parent !== undefined) {
+      parent.subAgents.delete(player)
+      if (parent.isWaiting) this.ask(parent, now)
+      return
+    }
     this.active--
     if (own !== undefined) {
       this.open--

@@ -26,14 +26,21 @@ export const checkCall: Input.Check = Input.options<Call>(
     inputTokens: tokens,
     outputTokens: tokens,
     reservedOutputTokens: tokens,
-    duration: Input.finiteWait
+    duration: Input.finiteWait,
+    pause: Input.finiteWait,
+    subAgents: (value) => workload(value)
   },
   "inputTokens",
   "outputTokens"
 )
 
 const agent = Input.options<Agent>(
-  { name: Input.text, startsAfter: Input.finiteWait, calls: Input.list(checkCall) },
+  {
+    name: Input.text,
+    startsAfter: Input.finiteWait,
+    calls: Input.list(checkCall),
+    turnsMeanwhile: Input.wholeOrInfinite(0)
+  },
   "name",
   "calls"
 )
@@ -76,8 +83,10 @@ export const checkUniform: Input.Check = Input.all(uniform, (value) => {
 
 const callsOf = (calls: ReadonlyArray<Call>, millisOf: (call: Call) => number): ReadonlyArray<FanOut.ForecastCall> =>
   calls.map((call) => {
-    const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
+    const { duration, inputTokens, outputTokens, pause = 0, reservedOutputTokens = 0, subAgents = [] } = call
     return {
+      pauseMillis: Input.millisOf(pause),
+      subAgents: agentsOf(subAgents, millisOf),
       charge: Amounts.whole({ inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) }),
       used: Amounts.whole({ inputTokens, outputTokens }),
       millis: duration === undefined ? millisOf(call) : Input.millisOf(duration)
@@ -85,10 +94,11 @@ const callsOf = (calls: ReadonlyArray<Call>, millisOf: (call: Call) => number): 
   })
 
 const agentsOf = (workload: Workload, millisOf: (call: Call) => number): ReadonlyArray<FanOut.ForecastAgent> =>
-  workload.map(({ calls, name, startsAfter = 0 }) => ({
+  workload.map(({ calls, name, startsAfter = 0, turnsMeanwhile = 0 }) => ({
     name,
     startsAt: Input.millisOf(startsAfter),
-    calls: callsOf(calls, millisOf)
+    calls: callsOf(calls, millisOf),
+    turnsMeanwhile
   }))
 
 /** Checks the workload and the options. Throws if one is invalid. */
@@ -152,7 +162,8 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
     due += 1 / (how.claim?.queues ?? 1)
     if (due < 1 - rounding) continue
     due--
-    enter(agent, [{ charge, used: charge, millis: law.answerMillis }, ...then], { priority, weight })
+    const current = { charge, used: charge, millis: law.answerMillis, pauseMillis: 0, subAgents: [] }
+    enter(agent, [current, ...then], { priority, weight })
   }
   while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
   const agents = agentsOf(given, millis)
@@ -189,9 +200,13 @@ const bindingOf = ({ blocked, endsAt }: FanOut.Played): Forecast["binding"] => {
 
 const usageOf = (agents: ReadonlyArray<FanOut.ForecastAgent>): Amounts.Whole => {
   const sum = { ...Amounts.nothing }
-  for (const { calls } of agents) {
-    for (const { used } of calls) for (const each of Amounts.dimensions) sum[each] += used[each]
+  const add = ({ calls }: FanOut.ForecastAgent): void => {
+    for (const { subAgents, used } of calls) {
+      for (const each of Amounts.dimensions) sum[each] += used[each]
+      subAgents.forEach(add)
+    }
   }
+  agents.forEach(add)
   return sum
 }
 
@@ -217,8 +232,7 @@ export function* forecast(setup: FanOut.Setup): Stepwise<Forecast> {
   }
   const forecastOf = (agent: FanOut.ForecastAgent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
-    // The calls of an agent are in order.
-    const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
+    const finishesAfter = Duration.millis(outcome.ends.get(agent) ?? served.at(-1)?.endsAt ?? 0)
     return { name: agent.name, finishesAfter, waits: waitsOf(served) }
   }
   return {

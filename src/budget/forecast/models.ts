@@ -25,6 +25,21 @@ export interface Call {
   readonly reservedOutputTokens?: number | undefined
   /** @default from the tokens, by the `latency` of {@link Options} */
   readonly duration?: Duration.Input | undefined
+  /**
+   * From the end of the agent's last call to this one, or before its first: the time of tools and people.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly pause?: Duration.Input | undefined
+  /**
+   * Agents that start when this call ends. The next call waits until they have ended and its pause is over, see `turnsMeanwhile` of
+   * {@link Agent}.
+   *
+   * @default none
+   * @since 0.5.0
+   */
+  readonly subAgents?: ReadonlyArray<Agent> | undefined
 }
 
 /**
@@ -38,6 +53,14 @@ export interface Agent {
   /** @default at once */
   readonly startsAfter?: Duration.Input | undefined
   readonly calls: ReadonlyArray<Call>
+  /**
+   * For a sub-agent: how many calls the agent that starts it makes before it waits for its end. More than 0 for a sub-agent in the
+   * background, `Infinity` if it never waits.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly turnsMeanwhile?: number | undefined
 }
 
 /**
