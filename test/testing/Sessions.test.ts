@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
@@ -264,6 +265,38 @@ job,0,1,16000,0,300
             ["job/4", 49]
           ])
           assert.strictEqual(value, 50)
+        })
+      ))
+
+    it("lets an agent go on while sub-agents work in the background", () =>
+      Effect.runPromise(
+        Effect.gen(function* () {
+          const small = turn({ inputTokens: 1_000 })
+          const slow = (path: string, turnsMeanwhile: number) => ({ path, turns: [small], turnsMeanwhile })
+          const turns = [turn({ inputTokens: 1_000, subAgents: [slow("0/1", 1), slow("0/2", Infinity)] }), small, small]
+          const starts: Array<[string, number]> = []
+          const { duration } = yield* Simulation.run(
+            Sessions.run(Sessions.script({ name: "job", lead: { path: "0", turns } }), ({ agent, index }) =>
+              Effect.flatMap(Clock.currentTimeMillis, (now) => {
+                starts.push([`${agent}/${index}`, now])
+                const lasts = { "job/1": "10 seconds", "job/2": "50 seconds" } as const
+                return Effect.sleep(agent === "job" ? "1 second" : lasts[agent as keyof typeof lasts])
+              })
+            )
+          )
+          const begin = starts[0]![1]
+          assert.deepStrictEqual(
+            starts.map(([name, at]) => [name, (at - begin) / 1_000]),
+            [
+              ["job/0", 0],
+              ["job/1", 1],
+              ["job/1/0", 1],
+              ["job/2/0", 1],
+              // It waits for the first of them, and not for the second.
+              ["job/2", 11]
+            ]
+          )
+          assert.strictEqual(Duration.toSeconds(duration), 51)
         })
       ))
 

@@ -38,6 +38,13 @@ export interface SessionAgent {
   /** `0` for the lead of a session. A sub-agent has the path of the agent that starts it, and a number of its own: `0/6`, `0/6/2`. */
   readonly path: string
   readonly turns: ReadonlyArray<SessionTurn>
+  /**
+   * How many turns the agent that starts this one makes before it waits for its end: more than 0 for a sub-agent in the background,
+   * `Infinity` if it never waits.
+   *
+   * @default 0
+   */
+  readonly turnsMeanwhile?: number | undefined
 }
 
 /**

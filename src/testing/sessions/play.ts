@@ -1,5 +1,6 @@
 /** Plays scripts: waits for pauses and sub-agents, and answers as the table says. */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type { CountParams, Params } from "../../LlmProvider.ts"
 import type { Options } from "../models.ts"
 import type { AgentScript, ScriptedCall } from "./script.ts"
@@ -7,7 +8,7 @@ import * as Written from "./texts.ts"
 
 /**
  * Plays the calls of an agent, with its pauses and its sub-agents. It ends when the last call and all sub-agents have ended, and fails with
- * the first failure of `call`.
+ * the first failure of `call`. A failure of a sub-agent counts when the agent waits for it.
  *
  * **Example** (Two turns with a pause of 5 seconds)
  *
@@ -37,21 +38,27 @@ export const run = <A, E, R>(
   { calls }: AgentScript,
   call: (call: ScriptedCall) => Effect.Effect<A, E, R>
 ): Effect.Effect<void, E, R> =>
-  Effect.forEach(
-    calls,
-    (one, index) => {
-      const subAgents = Effect.forEach(one.subAgents, (agent) => run(agent, call), {
-        concurrency: "unbounded",
-        discard: true
-      })
-      const paused = Effect.sleep(calls[index + 1]?.pauseMillis ?? 0)
-      const first = index === 0 ? Effect.sleep(one.pauseMillis) : Effect.void
-      return first.pipe(
-        Effect.andThen(call(one)),
-        Effect.andThen(Effect.all([subAgents, paused], { concurrency: "unbounded", discard: true }))
-      )
-    },
-    { discard: true }
+  Effect.scoped(
+    Effect.gen(function* () {
+      /** The sub-agents that work in the background, each with the index of the call that waits for it. */
+      const background: Array<{ readonly fiber: Fiber.Fiber<void, E>; readonly until: number }> = []
+      const joined = (index: number) =>
+        Effect.forEach(background, ({ fiber, until }) => (until <= index ? Fiber.join(fiber) : Effect.void), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      for (const [index, one] of calls.entries()) {
+        if (index === 0) yield* Effect.sleep(one.pauseMillis)
+        yield* call(one)
+        for (const agent of one.subAgents) {
+          const fiber = yield* Effect.forkScoped(run(agent, call))
+          background.push({ fiber, until: index + 1 + agent.turnsMeanwhile })
+        }
+        const paused = Effect.sleep(calls[index + 1]?.pauseMillis ?? 0)
+        yield* Effect.all([joined(index + 1), paused], { concurrency: "unbounded", discard: true })
+      }
+      yield* joined(Infinity)
+    })
   )
 
 const callsOf = function* ({ calls }: AgentScript): Generator<ScriptedCall> {

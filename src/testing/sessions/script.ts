@@ -55,6 +55,8 @@ export interface ScriptedCall {
 export interface AgentScript {
   readonly agent: string
   readonly calls: ReadonlyArray<ScriptedCall>
+  /** How many calls the agent that starts this one makes before it waits for its end. */
+  readonly turnsMeanwhile: number
 }
 
 const made = Input.options<ScriptOptions>({ scale: Input.positive, maxPause: Input.wait, model: Input.text })
@@ -160,10 +162,10 @@ const keptOf = (
 /** Makes the calls of an agent. */
 const agentScript = (
   session: Session,
-  { path, turns }: SessionAgent,
+  { path, turns, turnsMeanwhile = 0 }: SessionAgent,
   options: CompleteScriptOptions,
   first: SharedPrompt
-) => {
+): AgentScript => {
   const { maxPauseMillis, model, scale } = options
   const agent = `${session.name}${path.slice(1)}`
   const scaled = (tokens: number): number => Math.max(1, Math.round(tokens / scale))
@@ -198,7 +200,7 @@ const agentScript = (
       subAgents: turn.subAgents.map((agent) => agentScript(session, agent, options, first))
     }
   })
-  return { agent, calls }
+  return { agent, calls, turnsMeanwhile }
 }
 
 const agentsOf = function* (agent: SessionAgent): Generator<SessionAgent> {
