@@ -101,6 +101,16 @@ export const port = number(
   (value) => Number.isInteger(value) && value >= 0 && value <= 65_535
 )
 
+/** A file to read. */
+const file = (name: string, description: string): Flag.Flag<Option.Option<string>> =>
+  text(name, "a file").pipe(Flag.withMetavar("<file>"), optional(description))
+
 /** A trace of calls to read. */
-export const trace = (description: string): Flag.Flag<Option.Option<string>> =>
-  text("trace", "a file").pipe(Flag.withMetavar("<file>"), optional(description))
+export const trace = (description: string): Flag.Flag<Option.Option<string>> => file("trace", description)
+
+/** A file of sessions to read. */
+export const sessions = (description: string): Flag.Flag<Option.Option<string>> =>
+  file(
+    "sessions",
+    `${description}: a recording of gateway --record, or CSV with session,path,pause,input,cached,output`
+  )

@@ -6,13 +6,16 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Accounting from "floodgate/Accounting"
 import { fewestAsQuick, Words } from "floodgate/internal"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
+import * as Latency from "../latency.ts"
 import { Scenarios } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as Flags from "./flags.ts"
 import * as Printed from "./forecast/printed.ts"
+import * as SessionWorkload from "./forecast/sessions.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
@@ -22,6 +25,7 @@ import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
 import * as Workload from "./run/workload.ts"
+import * as SessionFile from "./sessions.ts"
 import * as Tiers from "./tiers.ts"
 import * as Trace from "./trace.ts"
 
@@ -39,9 +43,10 @@ const flags = {
   ),
   ...Selection.flags,
   trace: Flags.trace("A trace as the workload: CSV of the Azure LLM inference or BurstGPT format"),
+  sessions: Flags.sessions("Sessions of agents as the workload"),
   agents: Flags.count("agents").pipe(
     Flags.optional(
-      "Agents; with --trace, the agents make its calls as fast as possible (default: 12, or the trace's arrivals)"
+      "Agents; with --trace, the agents make its calls as fast as possible; with --sessions, so many sessions, by repeating those of the file (default: 12, or the trace's arrivals, or the sessions of the file)"
     )
   ),
   calls: Flags.optionalCount("calls", "Calls that each agent makes in turn", "5"),
@@ -79,6 +84,9 @@ const maxCalls = 1_000_000
 
 interface WorkloadFlags extends Selection.SelectionFlags {
   readonly trace: Option.Option<string>
+  readonly sessions: Option.Option<string>
+  readonly agents: Option.Option<number>
+  readonly latencyPerToken: Option.Option<number>
   readonly calls: Option.Option<number>
   readonly firstTokens: Option.Option<number>
   readonly tokens: Option.Option<number>
@@ -86,23 +94,70 @@ interface WorkloadFlags extends Selection.SelectionFlags {
   readonly report: Option.Option<string>
 }
 
+/** A workload, and what its calls use: they may read from a cache, which costs less. */
+interface GivenWorkload {
+  readonly agents: Forecast.Workload
+  readonly uses: ReadonlyArray<Accounting.Actual>
+  /** What sessions are, beside their sizes; undefined for any other workload. */
+  readonly sessions: Printed.SessionFacts | undefined
+}
+
 /** Refuses flags that do not apply to the kind of workload. */
 const onlyOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
-  const { paths, trace } = wanted
-  const isTrace = Option.isSome(trace)
+  const { paths, sessions, trace } = wanted
   if (paths.length === 0) yield* Selection.withoutFolder("forecast", wanted)
-  if (isTrace && paths.length > 0)
-    return yield* invalid("trace", "nothing: the documents are the workload", trace.value)
-  if (!isTrace && paths.length === 0) return
-  const own = isTrace ? "the trace has its own" : "the documents decide"
-  for (const name of ["calls", "firstTokens", "tokens", ...(isTrace ? (["outputTokens"] as const) : [])] as const) {
+  const file = Option.orElse(sessions, () => trace)
+  if (Option.isSome(file) && paths.length > 0) {
+    const flag = Option.isSome(sessions) ? "sessions" : "trace"
+    return yield* invalid(flag, "nothing: the documents are the workload", file.value)
+  }
+  if (Option.isSome(sessions) && Option.isSome(trace)) {
+    return yield* invalid("trace", "nothing: the sessions are the workload", trace.value)
+  }
+  if (Option.isNone(file) && paths.length === 0) return
+  const of = Option.isSome(sessions) ? "the sessions have their own" : "the trace has its own"
+  const own = Option.isSome(file) ? of : "the documents decide"
+  const others = [
+    "calls",
+    "firstTokens",
+    "tokens",
+    ...(Option.isSome(file) ? (["outputTokens"] as const) : [])
+  ] as const
+  for (const name of others) {
     const value = wanted[name]
     if (Option.isSome(value)) return yield* invalid(name, `nothing: ${own}`, String(value.value))
   }
 })
 
-const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
-  yield* onlyOf(wanted)
+/** The workload of a file of sessions. */
+const ofSessions = Effect.fnUntraced(function* (path: string, { agents, latencyPerToken }: WorkloadFlags) {
+  const recorded = yield* SessionFile.read(path)
+  const sessions = SessionFile.repeated(recorded.sessions, agents)
+  const latency = {
+    ...(recorded.latency ?? Latency.usual),
+    ...(Option.isSome(latencyPerToken) && { perOutputTokenMillis: latencyPerToken.value })
+  }
+  const countsCached = SessionWorkload.countsCached(recorded.models)
+  const uses = SessionWorkload.usesOf(sessions)
+  if (uses.length > maxCalls) {
+    const option = Option.isSome(agents) ? "agents" : "sessions"
+    const expected = `at most ${Words.thousands(maxCalls)} calls of all sessions`
+    return yield* invalid(option, expected, `${Words.thousands(uses.length)} calls`)
+  }
+  return {
+    agents: SessionWorkload.workloadOf(sessions, latency, countsCached),
+    uses,
+    sessions: {
+      cachedTokens: uses.reduce((sum, { cacheReadTokens = 0 }) => sum + cacheReadTokens, 0),
+      countsCached,
+      recordedSeconds: Option.isNone(agents) ? recorded.seconds : undefined,
+      models: recorded.models
+    }
+  }
+})
+
+/** The workload of anything else. */
+const ofCalls = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   const { paths, trace } = wanted
   const calls = Option.getOrElse(wanted.calls, () => 5)
   const firstTokens = Option.getOrElse(wanted.firstTokens, () => 150_000)
@@ -151,15 +206,32 @@ const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   )
 })
 
+const workloadOf = Effect.fnUntraced(function* (
+  wanted: WorkloadFlags
+): Effect.fn.Return<
+  GivenWorkload,
+  Effect.Error<ReturnType<typeof ofCalls>> | Effect.Error<ReturnType<typeof ofSessions>>,
+  Effect.Services<ReturnType<typeof ofCalls>> | Effect.Services<ReturnType<typeof ofSessions>>
+> {
+  yield* onlyOf(wanted)
+  if (Option.isSome(wanted.sessions)) return yield* ofSessions(wanted.sessions.value, wanted)
+  const agents = yield* ofCalls(wanted)
+  return { agents, uses: agents.flatMap(({ calls }) => calls), sessions: undefined }
+})
+
 // -----------------------------------------------------------------------------
 // Answers
 // -----------------------------------------------------------------------------
 
-/** How many agents help: the smallest concurrency with which the workload takes at most 2 % longer than with all of them. */
-const agentsThatHelp = (workload: Forecast.Workload, options: Forecast.Options): Effect.Effect<number> => {
-  const max = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
-  return fewestAsQuick(max, 0.02, (concurrency) =>
-    Effect.map(Forecast.makeEffect(workload, { ...options, concurrency }), ({ duration }) =>
+/**
+ * How many agents help: the smallest number of calls at once with which the workload takes at most 2 % longer than with all agents. Sessions
+ * pause, so for them it is the number of sessions at once.
+ */
+const agentsThatHelp = ({ agents, sessions }: GivenWorkload, options: Forecast.Options): Effect.Effect<number> => {
+  const max = Math.max(1, Math.min(agents.length, options.concurrency ?? Infinity))
+  const limited = (count: number) => (sessions === undefined ? { concurrency: count } : { atOnce: count })
+  return fewestAsQuick(max, 0.02, (count) =>
+    Effect.map(Forecast.makeEffect(agents, { ...options, ...limited(count) }), ({ duration }) =>
       Duration.toMillis(duration)
     )
   )
@@ -167,18 +239,18 @@ const agentsThatHelp = (workload: Forecast.Workload, options: Forecast.Options):
 
 /** The forecast for one tier. */
 const answerOf = Effect.fnUntraced(function* (
-  workload: Forecast.Workload,
+  workload: GivenWorkload,
   { limits, name }: Tiers.Tier,
   how: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Printed.TierForecast> {
   const options = { ...how, limits }
-  const forecast = yield* Forecast.makeEffect(workload, options)
+  const forecast = yield* Forecast.makeEffect(workload.agents, options)
   return { tier: name, limits, forecast, agentsThatHelp: yield* agentsThatHelp(workload, options) }
 })
 
 /** The forecasts for all tiers; shows the progress. */
 const answersOf = Effect.fnUntraced(function* (
-  workload: Forecast.Workload,
+  workload: GivenWorkload,
   tiers: ReadonlyArray<Tiers.Tier>,
   how: Omit<Forecast.Options, "limits">
 ) {
@@ -201,11 +273,13 @@ const deadlineOf = (
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
 
-const costsOf = (workload: Forecast.Workload, models: ReadonlyArray<string>): ReadonlyArray<Printed.ModelCost> =>
+const costsOf = (
+  uses: ReadonlyArray<Accounting.Actual>,
+  models: ReadonlyArray<string>
+): ReadonlyArray<Printed.ModelCost> =>
   models.map((model) => {
     const price = Prices.find(model)
-    const calls = workload.flatMap(({ calls }) => calls)
-    return { model, dollars: Cost.sumOf(price, calls), asOf: price?.asOf }
+    return { model, dollars: Cost.sumOf(price, uses), asOf: price?.asOf }
   })
 
 // -----------------------------------------------------------------------------
@@ -218,7 +292,7 @@ export const forecastCommand = Command.make(
   flags,
   Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
     const deadline = yield* deadlineOf(given.deadline)
-    const workload = yield* workloadOf(given)
+    const workload = yield* workloadOf({ ...given, latencyPerToken })
     const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
       concurrency: Option.getOrUndefined(concurrency),
@@ -234,9 +308,10 @@ export const forecastCommand = Command.make(
     )
     const models = given.model.length === 0 ? usualModels : [...new Set(given.model)]
     const printed: Printed.Printed = {
-      agents: workload.length,
+      agents: workload.agents.length,
       answers,
-      costs: costsOf(workload, models),
+      sessions: workload.sessions,
+      costs: costsOf(workload.uses, models),
       monthly: new Map(tiers.flatMap(({ monthly, name }) => (monthly === undefined ? [] : [[name, monthly] as const]))),
       limits,
       deadline: deadline === undefined ? undefined : { duration: deadline, tier: enough?.tier }
@@ -259,6 +334,13 @@ export const forecastCommand = Command.make(
       command: 'floodgate forecast docs --agents 8 --deadline "2 minutes"',
       description: "Your documents, under each tier"
     },
-    { command: "floodgate forecast --trace calls.csv --input-tokens-per-minute 400000", description: "A recorded hour" }
+    {
+      command: "floodgate forecast --trace calls.csv --input-tokens-per-minute 400000",
+      description: "A recorded hour"
+    },
+    {
+      command: "floodgate forecast --sessions sessions.csv --agents 40 --input-tokens-per-minute 400000",
+      description: "Sessions that the gateway has recorded, 40 of them at once"
+    }
   ])
 )

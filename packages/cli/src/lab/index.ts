@@ -40,6 +40,13 @@ export * as Matrix from "./matrix.ts"
 export * as Race from "./race.ts"
 
 /**
+ * Sessions that a gateway has recorded.
+ *
+ * @since 0.5.0
+ */
+export * as Recorded from "./recorded.ts"
+
+/**
  * Reports: one HTML file that opens offline, and charts as SVG.
  *
  * @since 0.1.0

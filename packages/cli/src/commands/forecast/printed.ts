@@ -19,9 +19,22 @@ export interface ModelCost {
   readonly asOf: string | undefined
 }
 
+/** What sessions are, beside the sizes of their calls. */
+export interface SessionFacts {
+  /** What the cache reads, if nothing was waited for in a pause. */
+  readonly cachedTokens: number
+  /** Whether that counts against the limits. */
+  readonly countsCached: boolean
+  /** How long they took when they were recorded; undefined if others are forecast, or if it is not known. */
+  readonly recordedSeconds: number | undefined
+  readonly models: ReadonlyArray<string>
+}
+
 /** The results that are printed. */
 export interface Printed {
+  /** The agents of the workload, or its sessions. */
   readonly agents: number
+  readonly sessions: SessionFacts | undefined
   readonly costs: ReadonlyArray<ModelCost>
   /** How many dollars tiers may spend in a month. */
   readonly monthly: ReadonlyMap<string, number>
@@ -106,31 +119,66 @@ const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =
 
 const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : Words.dollars(dollars))
 
-/** The costs, and the tiers that may not spend so much in a month. */
-const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
-  "Costs, with nothing read from a cache:",
-  ...aligned(costs.map((cost) => [cost.model, costText(cost)])),
-  ...answers.flatMap(({ tier }) => {
-    const max = monthly.get(tier) ?? Infinity
-    const over = costs.filter(({ dollars = 0 }) => dollars > max).map(({ model }) => model)
-    return over.length === 0
-      ? []
-      : [`More than the ${Words.dollars(max)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
-  })
-]
+const cacheText = ({ sessions }: Printed): string =>
+  sessions === undefined ? "with nothing read from a cache" : "with what sessions read from the cache"
 
-const summaryOf = ({ agents, answers }: Printed): string => {
-  const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+/** The costs, and the tiers that may not spend so much in a month. */
+const costLines = (printed: Printed): ReadonlyArray<string> => {
+  const { answers, costs, monthly } = printed
+  return [
+    `Costs, ${cacheText(printed)}:`,
+    ...aligned(costs.map((cost) => [cost.model, costText(cost)])),
+    ...answers.flatMap(({ tier }) => {
+      const max = monthly.get(tier) ?? Infinity
+      const over = costs.filter(({ dollars = 0 }) => dollars > max).map(({ model }) => model)
+      return over.length === 0
+        ? []
+        : [`More than the ${Words.dollars(max)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
+    })
+  ]
 }
 
-export const jsonOf = ({ agents, answers, costs, deadline, monthly }: Printed) => {
+const summaryOf = ({ agents, answers, sessions }: Printed): string => {
+  const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
+  const calls = `${Words.counted(agents, sessions === undefined ? "agent" : "session")}, ${Words.counted(requests, "call")}`
+  const counted = `${calls}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
+  if (sessions === undefined) return counted
+  const { cachedTokens, countsCached } = sessions
+  return `${counted}; ${countsCached ? "of them" : "beside them"} ${Words.thousands(cachedTokens)} read from the cache`
+}
+
+/** What is said of sessions below the table. */
+const sessionNotes = ({ sessions }: Printed): ReadonlyArray<string> => {
+  if (sessions === undefined) return []
+  const { countsCached, models, recordedSeconds } = sessions
+  return [
+    ...(recordedSeconds === undefined
+      ? []
+      : [`They took ${span(Duration.seconds(recordedSeconds))} when they were recorded.`]),
+    countsCached
+      ? "What is read from the cache counts against the limits, as at OpenAI and Gemini."
+      : "What is read from the cache does not count against the limits, as at Anthropic.",
+    ...(models.length > 1
+      ? [`Their ${models.length} models share one set of limits here: ${models.slice(0, 5).join(", ")}.`]
+      : [])
+  ]
+}
+
+export const jsonOf = ({ agents, answers, costs, deadline, monthly, sessions }: Printed) => {
   const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
   const met =
     deadline === undefined
       ? {}
       : { deadline: { seconds: Duration.toSeconds(deadline.duration), cheapestTier: deadline.tier ?? null } }
-  const workload = { agents, calls, inputTokens, outputTokens }
+  const facts =
+    sessions === undefined
+      ? {}
+      : {
+          cachedTokens: sessions.cachedTokens,
+          recordedSeconds: sessions.recordedSeconds ?? null,
+          models: sessions.models
+        }
+  const workload = { agents, calls, inputTokens, outputTokens, ...facts }
   const forecasts = answers.map((answer) => ({ ...toJson(answer), monthlyDollars: monthly.get(answer.tier) ?? null }))
   const priced = costs.map(({ asOf, dollars, model }) => ({ model, dollars: dollars ?? null, asOf: asOf ?? null }))
   return { workload, costs: priced, forecasts, ...met }
@@ -170,7 +218,14 @@ const verdictOf = (printed: Printed): Report.Verdict.Headline => {
       }),
       Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
       ...printed.costs.flatMap(({ dollars, model }) =>
-        dollars === undefined ? [] : [{ value: Words.dollars(dollars), label: `with ${model}, nothing cached` }]
+        dollars === undefined
+          ? []
+          : [
+              {
+                value: Words.dollars(dollars),
+                label: `with ${model}, ${printed.sessions === undefined ? "nothing cached" : "cache as recorded"}`
+              }
+            ]
       )
     ]
   }
@@ -188,6 +243,7 @@ export const text = (printed: Printed): string =>
     "",
     ...aligned([heads, ...rowsOf(printed.answers)]),
     ...refusals(printed.answers),
+    ...(printed.sessions === undefined ? [] : ["", ...sessionNotes(printed)]),
     ...(met(printed) === undefined ? [] : ["", met(printed)!]),
     "",
     ...costLines(printed),
@@ -203,7 +259,7 @@ export const html = (printed: Printed, provenance: Report.Html.Options["provenan
     answers,
     heads,
     rows: rowsOf(answers),
-    notes: refusals(answers).map((refusal) => `${refusal}.`)
+    notes: [...refusals(answers).map((refusal) => `${refusal}.`), ...sessionNotes(printed)]
   })
   const intro = "How long a workload takes, predicted before it runs."
   return Report.Html.render({ title: "floodgate forecast", intro, sections: [section], provenance })

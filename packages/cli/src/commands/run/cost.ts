@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { Ledger, maxCost, Words } from "floodgate/internal"
 import type { Params } from "floodgate/LlmProvider"
-import type * as Forecast from "floodgate/Forecast"
+import type * as Accounting from "floodgate/Accounting"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
@@ -72,13 +72,9 @@ export const maxOf = ({ price }: Cost, params: Params): number =>
 /** Prices are millionths of a dollar, so sums need no more digits. */
 const rounded = (dollars: number): number => Math.round(dollars * 1e6) / 1e6
 
-/** The costs of calls that read nothing from a cache; undefined without a price. */
-export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Forecast.Call>): number | undefined =>
-  price === undefined
-    ? undefined
-    : rounded(
-        calls.reduce((sum, { inputTokens, outputTokens }) => sum + Prices.cost(price, { inputTokens, outputTokens }), 0)
-      )
+/** The costs of calls; undefined without a price. */
+export const sumOf = (price: Prices.Price | undefined, uses: ReadonlyArray<Accounting.Actual>): number | undefined =>
+  price === undefined ? undefined : rounded(uses.reduce((sum, actual) => sum + Prices.cost(price, actual), 0))
 
 /** The most that a plan costs, in words. */
 export const planned = (cost: Cost, dollars: number | undefined): string => {

@@ -1,0 +1,69 @@
+/** Reads the sessions of `--sessions`: a recording of the gateway, or a table. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Words, yielding } from "floodgate/internal"
+import { Sessions } from "floodgate/testing"
+import { Recorded } from "../lab/index.ts"
+import { text, unreadable } from "./files.ts"
+import * as Print from "./print.ts"
+import { statusLine } from "./painter.ts"
+import { oneLine } from "./text.ts"
+
+/** A month of a busy team. */
+const maxBytes = 256e6
+
+const how = "record some with floodgate gateway --record FILE"
+
+/** More skipped lines than this are counted. */
+const maxNamed = 5
+
+/** What the lines of a file say. */
+const parsed = Effect.fnUntraced(function* (path: string) {
+  const content = yield* text(path, maxBytes)
+  const kind = Recorded.kindOf(content)
+  if (kind === "recording") return yield* yielding(Recorded.parseSteps(content))
+  if (kind === "trace") {
+    const what = "it has calls but no sessions, as a trace or a file that version 0.4 recorded"
+    return yield* unreadable(path, `${what}: ${how}, or play its calls with --trace`)
+  }
+  const table = Sessions.parse(content)
+  const [first] = table.unreadable
+  if (first?.problem.startsWith("expected the columns") === true) {
+    const found = first.problem.replace(/^.*, got /, "")
+    const tables = "a table with the columns session,path,pause,input,cached,output"
+    return yield* unreadable(path, `expected a recording of a gateway or ${tables}, got ${found}: ${how}`)
+  }
+  return Recorded.ofTable(table)
+})
+
+/** Reads sessions, at least one. Names the lines that it skips on standard error. */
+export const read = Effect.fnUntraced(function* (path: string) {
+  const status = yield* statusLine
+  yield* status(`reading ${path}`)
+  const recorded = yield* parsed(path)
+  const { sessions, unreadable: skipped } = recorded
+  if (sessions.length === 0) {
+    const [first] = skipped
+    const why = first === undefined ? "it has no calls" : `line ${first.line}: ${first.problem}`
+    return yield* unreadable(path, `${why}; ${how}`)
+  }
+  yield* status("")
+  for (const { line, problem } of skipped.slice(0, maxNamed)) {
+    yield* Print.err(`${oneLine(path)}: skipped line ${line}: ${oneLine(problem)}`)
+  }
+  if (skipped.length > maxNamed) {
+    yield* Print.err(`${oneLine(path)}: skipped ${Words.counted(skipped.length - maxNamed, "more line")}`)
+  }
+  return recorded
+}, Effect.scoped)
+
+/** As many sessions as asked for: the first of the file, or all of them again and again. */
+export const repeated = (
+  sessions: ReadonlyArray<Sessions.Session>,
+  agents: Option.Option<number>
+): ReadonlyArray<Sessions.Session> =>
+  Array.from({ length: Option.getOrElse(agents, () => sessions.length) }, (_, index) => {
+    const session = sessions[index % sessions.length]!
+    const copy = Math.floor(index / sessions.length)
+    return copy === 0 ? session : { ...session, name: `${session.name}+${copy}` }
+  })
