@@ -41,12 +41,14 @@ import {
   Stalled,
   type Target
 } from "./models.ts"
+import { makeJudge, type OtherRequest, type Judgement } from "./uncounted.ts"
 import { makeUsageRequests } from "./usageRequests.ts"
 
 export * from "./models.ts"
 export { type Accounts, makeAccounts } from "./account.ts"
 export { protocols } from "./plan.ts"
 export { refuse } from "./refuse.ts"
+export { anyModel, type OtherRequest, type Judgement } from "./uncounted.ts"
 export { type BodyFlow, type ChunkFlow, ReadFlow } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -59,6 +61,8 @@ export interface Engine {
   readonly route: (method: string, path: string) => Match | undefined
   /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
   readonly plan: (found: Match, request: IncomingRequest) => HttpCall | undefined
+  /** What becomes of a request that is no call. */
+  readonly judge: (request: OtherRequest) => Judgement
   /** Makes a planned call, whose answer goes to the outlet. Nothing is thrown: whatever fails is given to the outlet. */
   readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall
 }
@@ -113,8 +117,10 @@ export const make = Effect.fnUntraced(function* (
       if (rest !== undefined) fork(rest)
     }
   }
+  const route = routes(known)
   return {
-    route: routes(known),
+    route,
+    judge: makeJudge(settings, known, context, route, parts.run),
     plan: (found, request) => planOf(found, request, settings, places),
     start: (planned, how) => new EngineCall(parts, planned, how).start()
   }

@@ -19,6 +19,8 @@
  *   budget serves several providers and keys, each with the limits that the budget has for that class.
  * - Streams of Chat Completions are asked for their usage (`stream_options.include_usage`). If the caller did not ask for it,
  *   the chunk with the usage is removed.
+ * - Under a cap in dollars (`purses` of the `callOptions`, or around), a request is refused with 402 if a model answers it and its
+ *   usage cannot be read, such as a batch or a transcription. Without a cap it is passed on, and reported once in the log.
  * - The header `x-floodgate-agent` names the agent of a request, and `x-floodgate-places` the only places where it may go. They are
  *   not sent to the provider.
  *
@@ -62,9 +64,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
 import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
-import { headerReader } from "../protocol/headers.ts"
+import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
 import type { Match } from "../protocol/protocol.ts"
+import type { RefusalResponse } from "../protocol/refusal.ts"
 import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./reply.ts"
@@ -180,6 +183,12 @@ const outgoing = (
   return { ...init, headers: changed, body }
 }
 
+/** A record is faster to read than a `Headers` object. */
+const readerFor = (headers: FetchInit["headers"]): HeaderReader =>
+  headerReader(Object.fromEntries(headers instanceof Headers ? headers : new Headers(headers)))
+
+const responseOf = ({ body, headers, status }: RefusalResponse): Response => new Response(body, { status, headers })
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -205,19 +214,47 @@ export const make = Effect.fnUntraced(function* (
   const call = yield* makeCaller(engine)
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
+  /** Sends a request that is no call, unless it is refused under a cap. */
+  const judged = (
+    found: Match | undefined,
+    header: HeaderReader,
+    [url, init]: Separated,
+    body = textOf(init.body)
+  ): Promise<Response> => {
+    const { method = "GET" } = init
+    const hasBody = init.body != null
+    const verdict = engine.judge({ method, url: String(url), header, protocol: found?.protocol, hasBody, body })
+    return typeof verdict === "object" ? Promise.resolve(responseOf(verdict)) : send(url, init)
+  }
+
+  /** Sends a request that is no call. Its body is read only if a cap applies to its caller. */
+  const other = (method: string, input: FetchInput, init: FetchInit): Promise<Response> => {
+    const [given, sent] = isRequest(input) ? [input, input.body] : [undefined, undefined]
+    const header = readerFor(init.headers ?? given?.headers)
+    const body = typeof init.body === "string" ? init.body : undefined
+    const hasBody = (init.body ?? sent) != null
+    const url = given?.url ?? String(input)
+    const verdict = engine.judge({ method: method.toUpperCase(), url, header, protocol: undefined, hasBody, body })
+    if (typeof verdict === "object") return Promise.resolve(responseOf(verdict))
+    if (verdict === "passes") return send(input, init)
+    // The type of a form is known once it was read.
+    return Promise.resolve(separate(input, init)).then((each) =>
+      judged(undefined, readerFor(each[1].headers), each, textOf(each[1].body) ?? "")
+    )
+  }
+
   const governed = (found: Match, [url, init]: Separated): Promise<Response> => {
     const headers = new Headers(init.headers)
-    // A record is faster to read than a `Headers` object.
-    const header = headerReader(Object.fromEntries(headers))
+    const header = readerFor(headers)
     const hasOwn = ownHeaders.some((name) => header(name) !== undefined)
     const text = () => textOf(init.body) ?? ""
     const planned = engine.plan(found, { url: String(url), header, text })
-    if (planned === undefined) return send(url, init)
+    if (planned === undefined) return judged(found, header, [url, init])
     const signal = init.signal ?? undefined
     const refused = (error: unknown): Response => {
       const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
       if (refusal === undefined) throw error
-      return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+      return responseOf(refusal)
     }
     const response = call(planned, signal, async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
@@ -229,7 +266,7 @@ export const make = Effect.fnUntraced(function* (
   const fetched: Fetch = (input, init = {}) => {
     const [method, url] = isRequest(input) ? [input.method, input.url] : ["GET", String(input)]
     const found = engine.route(init.method ?? method, url)
-    if (found === undefined) return send(input, init)
+    if (found === undefined) return other(init.method ?? method, input, init)
     const separated = separate(input, init)
     return separated instanceof Promise ? separated.then((each) => governed(found, each)) : governed(found, separated)
   }

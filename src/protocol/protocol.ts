@@ -126,7 +126,7 @@ export const decodeSegment = (segment: string): string => {
 }
 
 /** The path as lenient servers read it: decoded, without parameters, and also in lower case. */
-const readingsOf = (path: string): ReadonlyArray<string> => {
+export const readingsOf = (path: string): ReadonlyArray<string> => {
   if (!/[%;A-Z]/.test(path)) return []
   const decoded = path.replaceAll(/(?:%[\da-f]{2})+/gi, decodeSegment).replaceAll(/;[^/]*/g, "")
   const read = pathOf(decoded.replaceAll(/[?#]/g, encodeURIComponent)) ?? path

@@ -2,7 +2,7 @@
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
-import { credentialsOf, Lru } from "floodgate/internal"
+import { credentialsOf, Engine, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf } from "./names.ts"
 import type { CallerKey, CallerPurses } from "./purses.ts"
@@ -107,7 +107,7 @@ export const makeCallers = (
         (matches) =>
           matches.agent(session) &&
           (keys.length === 0 ? matches.key("") : keys.some(matches.key)) &&
-          matches.model(request.model) &&
+          (request.model === Engine.anyModel || matches.model(request.model)) &&
           matches.headers.every(([name, isMatch]) => isMatch(request.header(name) ?? ""))
       )
       .map(({ rule }) => rule)
