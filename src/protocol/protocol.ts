@@ -110,11 +110,11 @@ export const pathOf = (url: string): string | undefined => {
   const absolute = url.startsWith("/") ? `http://localhost${url}` : url
   if (!URL.canParse(absolute)) return undefined
   const { pathname } = new URL(absolute)
-  return pathname
-    .replaceAll(/\/{2,}/g, "/")
-    .replace(/(?<=.)\/$/, "")
-    .replaceAll(repeatedVersions, "")
+  return withOneVersion(pathname.replaceAll(/\/{2,}/g, "/").replace(/(?<=.)\/$/, ""))
 }
+
+/** A path with only the last of several versions. */
+export const withOneVersion = (path: string): string => path.replaceAll(repeatedVersions, "")
 
 /** Decodes a name in a path. A malformed encoding is returned unchanged. */
 export const decodeSegment = (segment: string): string => {

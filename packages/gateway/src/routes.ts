@@ -2,7 +2,7 @@
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import type { HeaderReader, Protocol } from "floodgate/protocol"
-import { baseUrl, Engine, type Match, matches, pathOf, Lru } from "floodgate/internal"
+import { baseUrl, Engine, type Match, matches, pathOf, Lru, withOneVersion } from "floodgate/internal"
 
 /** A provider to which requests are passed on. */
 export interface Upstream {
@@ -118,10 +118,29 @@ const onlyProvider = (upstreams: Upstreams): string | undefined => {
   return upstreams.size === 1 && known.has(first) ? first : undefined
 }
 
-/** The path at an upstream. The version may be both at the end of the address and at the start of the path. */
-const pathAt = ({ base }: Upstream, known: Match | undefined, unknown: string): string => {
-  const path = base + (known?.route.path ?? unknown)
-  return known === undefined || base === "" ? path : (pathOf(path) ?? path)
+/** A target as the path and the query that are passed on. A server never sees a fragment. */
+const separate = (target: string): { readonly path: string; readonly search: string } => {
+  const [whole = ""] = target.split("#", 1)
+  const query = whole.indexOf("?")
+  return query < 0 ? { path: whole, search: "" } : { path: whole.slice(0, query), search: whole.slice(query) }
+}
+
+/** Segments that a server resolves before it looks at a path. Browsers and SDKs resolve them before they send it. */
+const hasDots = (path: string): boolean => /\\|\/(?:\.|%2e){1,2}(?:\/|$)/i.test(path)
+
+/**
+ * The path at an upstream, with the bytes that the caller has sent. Only the version changes: it may be missing, or doubled, or both at
+ * the end of the address and at the start of the path. A path that is not as its provider has it, apart from slashes, is sent as it was
+ * recognised.
+ */
+const pathAt = ({ base }: Upstream, known: Match | undefined, given: string): string => {
+  if (known === undefined) return base + given
+  const served = known.route.path
+  const read = pathOf(given) ?? given
+  const path = served.endsWith(read)
+    ? base + served.slice(0, served.length - read.length) + withOneVersion(given)
+    : base + served
+  return base === "" ? path : withOneVersion(path)
 }
 
 interface Destined extends Omit<Routed, "call"> {
@@ -136,8 +155,9 @@ interface Destined extends Omit<Routed, "call"> {
 const find = (upstreams: Upstreams, method: string, target: string, header: HeaderReader): Destined | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
-  const { search } = parsed
-  const { name: given, rest } = splitName(upstreams, parsed.pathname)
+  const sent = separate(target)
+  const { search } = sent
+  const { name: given, rest } = splitName(upstreams, hasDots(sent.path) ? parsed.pathname : sent.path)
   const path = pathOf(rest) ?? rest
   const all = found(upstreams, method, path)
   const provider = nameOf(upstreams, all, path, header, search) ?? onlyProvider(upstreams)

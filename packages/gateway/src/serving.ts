@@ -11,6 +11,7 @@ import * as Caps from "./caps.ts"
 import * as Credentials from "./credentials.ts"
 import type { Generation } from "./generation.ts"
 import { namedBy } from "./headers.ts"
+import * as Http1 from "./http1.ts"
 import type { KeyUsers } from "./keyUsers.ts"
 import * as Metrics from "./metrics.ts"
 import * as OpenAnswer from "./openAnswer.ts"
@@ -44,6 +45,11 @@ const own = (
 ): Effect.Effect<void> | undefined => {
   if (request.method !== "GET") return undefined
   const path = target.replace(/\?.*$/, "")
+  const isOther = refusal !== undefined && refusal.kind !== "unauthorized"
+  // A browser at the root looks for the page. No provider has one there.
+  if (path === "/" && !isOther && /\btext\/html\b/i.test(request.headers.accept ?? "")) {
+    return Response.whole(response, 302, { location: "/floodgate/", "cache-control": "no-store" }, "")
+  }
   if (!/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
   const file = path.slice("/floodgate".length)
   // The page itself asks for the token.
@@ -128,6 +134,7 @@ const admit = (
 const forward = (
   { current, isClosing, memory, run, users }: ServerParts,
   entry: AuthResult,
+  broken: Refusal | undefined,
   request: IncomingMessage,
   response: ServerResponse
 ): void => {
@@ -140,6 +147,10 @@ const forward = (
   const refused = (refusal: Refusal): void => {
     const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
     answering(generation, response, run).run(refuse)
+  }
+  if (broken !== undefined) {
+    response.setHeader("connection", "close")
+    return refused(broken)
   }
   if (refusal !== undefined) return refused(refusal)
   if (isClosing()) {
@@ -170,16 +181,19 @@ export const serving =
       const fiber = run(shown)
       response.once("close", () => fiber.interruptUnsafe())
     }
+    Http1.normalize(request)
     if (request.url === "/healthz") return show(Response.own(response, 200, "ok\n"))
     if (request.url === "/readyz") {
       return show(isClosing() ? Response.own(response, 503, "closing\n") : Response.own(response, 200, "ready\n"))
     }
     const generation = current()
     const entry = generation.door(request)
+    const broken = Http1.refusalOf(request)
+    if (broken !== undefined) return forward(parts, entry, broken, request, response)
     const shown =
       request.method === "POST" && entry.target === "/floodgate/caps" && entry.refusal === undefined
         ? Caps.change(generation.checked.adminToken, generation.parts.purses, request, response)
         : own(entry, page, metrics, request, response)
-    if (shown === undefined) forward(parts, entry, request, response)
-    else show(shown)
+    if (shown === undefined) return forward(parts, entry, undefined, request, response)
+    return show(shown)
   }

@@ -1,0 +1,48 @@
+/** What HTTP/1.1 demands of a server before it looks at what a request wants. */
+import type { IncomingMessage } from "node:http"
+import type { Refusal } from "floodgate/protocol"
+
+/** A target in absolute form, which clients send to proxies and every server must accept (RFC 9112, 3.2.2). */
+const absolute = /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i
+
+/** Brings a request with a target in absolute form into the usual one. The name in the target takes the place of `host`. */
+export const normalize = (request: IncomingMessage): void => {
+  const { url = "" } = request
+  if (url.startsWith("/")) return
+  const [prefix, host] = absolute.exec(url) ?? []
+  if (prefix === undefined || host === undefined) return
+  const rest = url.slice(prefix.length)
+  request.url = rest.startsWith("/") ? rest : `/${rest}`
+  request.headers.host = host
+}
+
+const twoHosts: Refusal = {
+  kind: "invalid",
+  message: "The request has more than one host header: send it once (RFC 9112, 3.2)"
+}
+const traced: Refusal = {
+  kind: "notImplemented",
+  message: "The gateway does not pass on TRACE, because the answer would show the credential: send the request itself"
+}
+const encoded: Refusal = {
+  kind: "notImplemented",
+  message: "The gateway knows no transfer coding but chunked: send the body as it is (RFC 9112, 6.1)"
+}
+
+const countOf = (raw: ReadonlyArray<string>, name: string): number => {
+  let count = 0
+  for (let index = 0; index < raw.length; index += 2) {
+    const { length } = raw[index]!
+    if (length === name.length && raw[index]!.toLowerCase() === name) count++
+  }
+  return count
+}
+
+/** Why a request is refused, wherever it goes; undefined if it is not. Node has refused what cannot be read at all. */
+export const refusalOf = ({ headers, method, rawHeaders }: IncomingMessage): Refusal | undefined => {
+  if (method === "TRACE") return traced
+  const coding = headers["transfer-encoding"]
+  if (coding !== undefined && coding.trim().toLowerCase() !== "chunked") return encoded
+  // Of several, Node shows one, and a proxy in front of the gateway may have read another.
+  return countOf(rawHeaders, "host") > 1 ? twoHosts : undefined
+}
