@@ -1,0 +1,166 @@
+/**
+ * The memory of a gateway under 10,000 names of agents, 600 clients with keys of their own, caps, reloads and faults. Within the first
+ * third every name has been used; after it the heap must not grow. It makes 45,000 requests, or `FLOODGATE_REQUESTS`, in a few minutes,
+ * and writes what has grown to standard error.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Http from "node:http"
+import type * as Gateway from "@floodgate/gateway"
+import { gatewayTo } from "../../../test/support/gateway.ts"
+import { grown, heapParts, heapUsed } from "../../../test/support/heap.ts"
+import { type Handler, serve } from "../../../test/support/httpServer.ts"
+import { mulberry } from "../../../test/support/random.ts"
+
+const requests = Number(process.env["FLOODGATE_REQUESTS"] ?? "45000")
+const names = 10_000
+const clients = 600
+const concurrency = 60
+/** The heap is measured this often in each third. */
+const samplesInThird = 5
+/** How much the heap may grow in the last two thirds: caches that were full move, and compiled code is added. */
+const maxGrowth = 4e6
+
+const usage = { prompt_tokens: 900, completion_tokens: 30, input_tokens: 900, output_tokens: 30 }
+const whole = JSON.stringify({
+  id: "c1",
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+  usage
+})
+const event = (data: object): string => `data: ${JSON.stringify(data)}\n\n`
+const delta = event({ id: "c1", choices: [{ index: 0, delta: { content: "Hi" } }] })
+const end =
+  event({ id: "c1", choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }) +
+  event({ id: "c1", choices: [], usage }) +
+  "data: [DONE]\n\n"
+
+/** What the provider does: `x-fault` names it, so that each client knows what it is going to see. */
+const provider: Handler = (request, response, body) => {
+  const fault = request.headers["x-fault"]
+  const error = (status: number, type: string) =>
+    void response
+      .writeHead(status, { "content-type": "application/json" })
+      .end(JSON.stringify({ error: { type, message: "no" } }))
+  if (fault === "429") return error(429, "rate_limit_exceeded")
+  if (fault === "500") return error(500, "server_error")
+  if (fault === "400") return error(400, "invalid_request_error")
+  if (fault === "break") return void response.destroy()
+  if (body.includes('"stream":true')) {
+    response.writeHead(200, { "content-type": "text/event-stream" }).write(delta)
+    if (fault === "cut") return void response.destroy()
+    return fault === "endless" ? undefined : void response.end(end)
+  }
+  response.writeHead(200, {
+    "content-type": "application/json",
+    "x-ratelimit-limit-requests": "100000",
+    "x-ratelimit-remaining-requests": "99999",
+    "x-ratelimit-reset-requests": "1s"
+  })
+  if (fault === "half") return void response.write(whole.slice(0, 20), () => response.destroy())
+  return void response.end(whole)
+}
+
+const faults: ReadonlyArray<string | undefined> = [
+  ...Array.from({ length: 60 }, () => undefined),
+  "429",
+  "500",
+  "400",
+  "break",
+  "cut",
+  "endless",
+  "half",
+  "hung up",
+  "not json",
+  "unknown path",
+  "page"
+]
+
+describe("the memory of a gateway", () => {
+  it.live(
+    "is flat once every agent and client has been seen",
+    () =>
+      Effect.gen(function* () {
+        const random = mulberry(Number(process.env["FLOODGATE_SEED"] ?? "1"))
+        const upstream = yield* serve(provider)
+        const optionsOf = (generation: number): Gateway.Options => ({
+          rules: [
+            { headers: { "x-team": `team-${generation % 2}` }, cap: { dollars: 1e5, per: "day" } },
+            { agent: "agent-*", capPerAgent: { dollars: 1e3, per: "5 hours" }, weight: 1 + (generation % 3) }
+          ],
+          placeWithin: undefined
+        })
+        const here = yield* gatewayTo(upstream.url, optionsOf(0), undefined)
+        const { port } = new URL(here.url)
+        const agent = new Http.Agent({ keepAlive: true, maxSockets: concurrency })
+        const seen = new Map<string, number>()
+        const send = (index: number): Promise<void> =>
+          new Promise((resolve) => {
+            const fault = faults[Math.floor(random() * faults.length)]
+            const model = ["gpt-6", "gpt-6.2-sol", "gpt-5-mini"][index % 3]!
+            const stream = index % 2 === 0
+            const path =
+              fault === "unknown path"
+                ? `/v1/things/${index}`
+                : fault === "page"
+                  ? ["/metrics", "/floodgate/status"][index % 2]!
+                  : "/v1/chat/completions"
+            const method = fault === "page" || fault === "unknown path" ? "GET" : "POST"
+            const headers = {
+              authorization: `Bearer sk-client-${index % clients}-of-the-soak`,
+              "content-type": "application/json",
+              "x-floodgate-agent": `agent-${index % names}`,
+              "x-team": `team-${index % 5}`,
+              ...(fault !== undefined && { "x-fault": fault })
+            }
+            const done = (status: string): void => {
+              seen.set(status, (seen.get(status) ?? 0) + 1)
+              resolve()
+            }
+            const request = Http.request({ port, path, method, headers, agent }, (response) => {
+              response.on("error", () => done("broken")).on("end", () => done(String(response.statusCode)))
+              response.once("data", () => {
+                if (fault === "endless") request.destroy()
+              })
+              response.resume()
+              response.on("close", () => done("closed"))
+            })
+            request.on("error", () => done("error"))
+            if (method === "GET") return void request.end()
+            if (fault === "hung up") setImmediate(() => request.destroy())
+            const content = `Hello ${index} ${"word ".repeat(index % 50)}`
+            request.end(
+              fault === "not json"
+                ? "{"
+                : JSON.stringify({ model, stream, max_tokens: 100, messages: [{ role: "user", content }] })
+            )
+          })
+        const sizes: Array<number> = []
+        let next = 0
+        const part = Math.floor(requests / (3 * samplesInThird))
+        let before: ReturnType<typeof heapParts> | undefined
+        for (let sample = 0; sample < 3 * samplesInThird; sample++) {
+          const last = (sample + 1) * part
+          yield* Effect.promise(() =>
+            Promise.all(
+              Array.from({ length: concurrency }, async () => {
+                while (next < last) await send(next++)
+              })
+            )
+          )
+          yield* here.reload(optionsOf(sample + 1))
+          sizes.push(yield* Effect.promise(heapUsed))
+          if (sample === samplesInThird) before = heapParts()
+        }
+        const megabytes = sizes.map((size) => Math.round(size / 1e5) / 10)
+        const after = heapParts()
+        process.stderr.write(
+          `${JSON.stringify({ requests: next, megabytes, seen: Object.fromEntries(seen) })}\n${grown(before!, after)}\n`
+        )
+        agent.destroy()
+        const growth = Math.min(...sizes.slice(-3)) - Math.min(...sizes.slice(samplesInThird, samplesInThird + 3))
+        assert.isBelow(growth, maxGrowth, `the heap in MB: ${megabytes.join(", ")}`)
+      }),
+    1_200_000
+  )
+})
