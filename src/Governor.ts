@@ -68,6 +68,7 @@ import { admit, answered, begin, broken, opened, reserved, retried, settled, tim
 import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
+import { PlausibleUsage } from "./call/plausible.ts"
 import * as CapLog from "./call/capLog.ts"
 import type { EstimatorForms, GovernorParts } from "./call/parts.ts"
 import { History } from "./call/agents/history.ts"
@@ -194,6 +195,7 @@ export const make = Effect.fnUntraced(function* (
   const parts: GovernorParts = {
     accounting,
     ask: AtOnce.of<Ask>(budget.reserve),
+    plausible: new PlausibleUsage(context),
     breaker,
     budget,
     conversations: new Conversations(),

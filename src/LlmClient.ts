@@ -75,6 +75,7 @@ import * as PriceTable from "./domain/prices.ts"
 import { bodyOf, parsePlaces, placeChecks, placesCheck, StatedPlaces } from "./call/places/parse.ts"
 import type { PlacesOptions, ProviderPlace } from "./Places.ts"
 import * as Prices from "./Prices.ts"
+import { hasServerTools } from "./protocol/serverTools.ts"
 import { describe, PartialAnswer, readAnswer } from "./protocol/anthropic.ts"
 import { usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./adapters/anthropic/provider.ts"
@@ -204,6 +205,7 @@ const describeFor = (
     fast,
     tier,
     priceFactor,
+    serverTools: hasServerTools(params),
     provider: provider.name,
     places: places?.call
   }

@@ -42,8 +42,12 @@ export { cost, type Price, type Table } from "./domain/prices.ts"
 // The table
 // -----------------------------------------------------------------------------
 
+/** Twice the largest context that Anthropic, OpenAI and Google offer, so that a larger one to come is not cut at once. */
+const context = 2_000_000
+
 const claude = {
   maxOutput: 128_000,
+  context,
   source: "https://platform.claude.com/docs/en/about-claude/pricing",
   asOf: "2026-10-24"
 }
@@ -107,6 +111,7 @@ const gpt = (input: number, output: number, cacheRead: number): Price => ({
     cacheWriteLong: 5 * input
   },
   maxOutput: 128_000,
+  context,
   ...openaiPage
 })
 
@@ -125,6 +130,7 @@ const olderGpt = (
   cacheRead,
   long: long ? { above: 272_000, input: 2 * input, output: 1.5 * output, cacheRead: 2 * cacheRead } : undefined,
   maxOutput,
+  context,
   source: "https://developers.openai.com/api/docs/pricing",
   asOf: "2026-08-05"
 })
@@ -143,6 +149,7 @@ const moderationPrices: Table = {
 const embedding = (input: number, source: string, asOf: string): Price => ({
   input,
   output: 0,
+  context,
   source,
   asOf
 })
@@ -198,6 +205,7 @@ const gemini = (input: number, output: number, cacheRead?: number, asOf = "2026-
   output,
   cacheRead,
   maxOutput: 65_536,
+  context,
   source: "https://ai.google.dev/gemini-api/docs/pricing",
   asOf
 })

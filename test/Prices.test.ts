@@ -128,4 +128,9 @@ describe("Prices", () => {
       assert.isAtMost(Prices.cost(price, actual), PriceTable.bound(price, { bytes, maxTokens }) + 1e-9)
     }
   )
+
+  it("state twice the largest context for every published model", () => {
+    const stated = Object.values(Prices.published).flatMap(({ context, input }) => (input > 0 ? [context] : []))
+    assert.deepStrictEqual(new Set(stated), new Set([2_000_000]))
+  })
 })

@@ -277,7 +277,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
 
   get recordUsage(): Ticket["recordUsage"] {
     return (actual) => {
-      this.observed = usageOf(actual)
+      this.observed = this.parts.plausible.ofAnswer(this, usageOf(actual))
       // The first call of the queue may begin with the same prefix, which is in the cache now.
       if (this.began(this.observed) && this.phase === "sent") this.observe({ dimensions: {} })
     }
@@ -327,7 +327,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     signal?: Limits.Signal
   ): Effect.Effect<void> | undefined {
     if (this.phase === "settled") return this.observe(signal)
-    const actual = usageOf(given)
+    const actual = this.parts.plausible.ofAnswer(this, usageOf(given))
     const { parts, pool, span } = this
     pool.hasAnswered = true
     pool.isDenied = false
@@ -356,7 +356,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   settleFailed(error: unknown): Effect.Effect<void> | undefined {
     if (this.phase === "settled") return undefined
     const { pool } = this
-    const facts = Failure.read(error)
+    const facts = this.parts.plausible.ofError(this, Failure.read(error))
     const type = Failure.errorType(error)
     const isDenied = type === "AccessDenied"
     pool.isDenied = isDenied && pool.isDenied !== false

@@ -53,6 +53,14 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
   readonly textBytes?: number | undefined
   /** How many answers are requested, if `maxTokens` does not limit them together. @default 1 */
   readonly choices?: number | undefined
+  /**
+   * Whether the provider may run tools of its own for the call, such as a search. Then it may run the model several times and charge
+   * for each, so a higher usage is believed.
+   *
+   * @default false
+   * @since 0.5.0
+   */
+  readonly serverTools?: boolean | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
   /**
@@ -327,6 +335,7 @@ export const call: Input.Check = Input.options<Call>(
     maxTokens: anyNumber,
     choices: anyNumber,
     thinking: Input.flag,
+    serverTools: Input.flag,
     fast: Input.flag,
     tier: Input.text,
     flex: Input.flag,

@@ -8,6 +8,7 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
+import type { PlausibleUsage } from "./plausible.ts"
 import type { CapTurn } from "./capLog.ts"
 import type { AgentHistory } from "./agents/history.ts"
 import type { PlaceMemory } from "./places/memory.ts"
@@ -29,6 +30,7 @@ export interface GovernorParts {
   readonly accounting: Accounting.Accounting
   /** Asks the budget without Effect; undefined if another layer has replaced `reserve`. */
   readonly ask: Ask | undefined
+  readonly plausible: PlausibleUsage
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Conversations

@@ -20,7 +20,10 @@ import type { PoolRecord } from "./pool.ts"
 export interface KnownCall
   extends
     Estimator.Call,
-    Pick<Call, "model" | "textBytes" | "choices" | "fast" | "flex" | "priceFactor" | "prefixes" | "continues"> {
+    Pick<
+      Call,
+      "model" | "textBytes" | "choices" | "serverTools" | "fast" | "flex" | "priceFactor" | "prefixes" | "continues"
+    > {
   /** What may share a prefix with it: the calls of the same account, pool, model and caller. */
   readonly scope: string
   readonly prefix: KnownPrefix | undefined

@@ -33,6 +33,13 @@ export interface Price extends Rates {
   readonly long?: (Rates & { readonly above: number }) | undefined
   /** The most output that the model can produce, for calls without a limit of their own. @default unknown */
   readonly maxOutput?: number | undefined
+  /**
+   * The largest prompt that the model takes, in tokens. No usage above it is believed. State at least what the provider states.
+   *
+   * @default 10,000,000, because no model takes more
+   * @since 0.5.0
+   */
+  readonly context?: number | undefined
   /** The price factor of the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
   readonly fast?: number | undefined
   /** The price factor of the flex tier, which is served when there is room. @default 0.5 */
@@ -86,6 +93,7 @@ export const price: Input.Check = Input.options<Price>(
     ...rates,
     long: Input.options<NonNullable<Price["long"]>>({ ...rates, above: Input.notNegative }, "input", "output", "above"),
     maxOutput: Input.notNegative,
+    context: Input.positive,
     fast: Input.notNegative,
     flex: Input.notNegative,
     source: Input.text,

@@ -20,6 +20,7 @@ import { inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
 import type { GovernedCall } from "../call/governedCall.ts"
 import * as AtOnce from "../domain/atOnce.ts"
+import * as Ceiling from "../domain/ceiling.ts"
 import * as Governor from "../Governor.ts"
 import { timerOf } from "../domain/input/silence.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
@@ -110,7 +111,12 @@ export const make = Effect.fnUntraced(function* (
     governor: yield* Governor.Governor,
     accounts: settings.accounts ?? makeAccounts(),
     usageRequests: makeUsageRequests(),
-    used: (planned) => settings.used?.(planned),
+    used: (planned) => {
+      const use = settings.used?.(planned)
+      if (use === undefined) return undefined
+      const ceiling = Ceiling.ceilingOf(undefined, planned.description)
+      return (actual) => use(actual && Ceiling.below(ceiling, actual))
+    },
     patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
     fork,
     run: (rest) => {

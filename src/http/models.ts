@@ -177,7 +177,7 @@ export interface CallTerms {
  */
 export interface HttpCall {
   readonly match: Match
-  readonly description: Description & { readonly model: string }
+  readonly description: Description & { readonly model: string; readonly serverTools: boolean }
   readonly request: Omit<CallRequest, "body">
   /** The options, or what their callbacks threw, with which the call fails. */
   readonly terms: EffectResult.Result<CallTerms, unknown>

@@ -192,18 +192,23 @@ export class Activity {
     for (const series of [this.total, ...this.caps]) series.remove()
   }
 
-  /** Counts what a call has cost. */
+  /** Counts what a call has used and cost. Of a stream that its caller has left, that is what was observed. */
   billed({ agent, key, rule }: Payer, { actual, dollars, model }: Governor.CallBill): void {
     const own = this.agent(agent)
     if (dollars === undefined) own.unpriced++
     else own.dollars += dollars
-    this.minute().dollars += dollars ?? 0
+    const prompt = promptTokens(actual)
+    own.inputTokens += prompt
+    own.outputTokens += actual.outputTokens
+    const minute = this.minute()
+    minute.tokens += prompt + actual.outputTokens
+    minute.dollars += dollars ?? 0
     this.key(key, actual, dollars)
     const { context } = this
     // Keys, models and agents come from requests, so the number of series is bounded, and all further ones share one.
     const billed = () => billSeries({ key, rule, model })
     const series = bounded(this.bills, `${key}\n${rule}\n${model}`, maxBilled, billed) ?? this.otherBills
-    series.input.updateUnsafe(promptTokens(actual), context)
+    series.input.updateUnsafe(prompt, context)
     series.output.updateUnsafe(actual.outputTokens, context)
     if (dollars === undefined) return
     series.dollars.updateUnsafe(dollars, context)
@@ -248,18 +253,6 @@ export class Activity {
     }
     if (outcome === "refused") agent.refused++
     if (outcome === "failed") agent.failed++
-  }
-
-  /** Returns the function that counts what a call of an agent used. */
-  used(name: string): (actual: Accounting.Actual | undefined) => void {
-    const agent = this.agent(name)
-    return (actual) => {
-      if (actual === undefined) return
-      const prompt = promptTokens(actual)
-      agent.inputTokens += prompt
-      agent.outputTokens += actual.outputTokens
-      this.minute().tokens += prompt + actual.outputTokens
-    }
   }
 
   /** The agents, the most recently active first. */

@@ -12,7 +12,7 @@ import { makeCallers } from "./callers.ts"
 import { makeKeyring } from "./keys.ts"
 import type { Options, ParsedOptions } from "./options.ts"
 import type { CallerPurses } from "./purses.ts"
-import { agentOf, makeRecorder, type Sessions } from "./records.ts"
+import { makeRecorder, type Sessions } from "./records.ts"
 import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
 import * as Transport from "./transport.ts"
@@ -42,14 +42,7 @@ export const makeGeneration = Effect.fnUntraced(function* (
     accounts,
     credentialName: (credential) => credentialNames.get(credential),
     callOptions: makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined),
-    used: (planned) => {
-      const use = activity.used(agentOf(planned))
-      const record = recorder?.used(planned)
-      return (actual) => {
-        use(actual)
-        record?.(actual)
-      }
-    }
+    used: recorder?.used
   })
   const context = yield* Effect.context<never>()
   const fork = Effect.runForkWith(context)

@@ -1,6 +1,7 @@
 /** Describes calls of the AI SDK, in any version of its specification, to the governor. Pure. */
 import type { Call } from "../../Governor.ts"
 import { type HeaderReader, headerReader } from "../../protocol/headers.ts"
+import { hasServerTools } from "../../protocol/serverTools.ts"
 import { withinTheUs } from "../../protocol/anthropic.ts"
 import { at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
 import { tierOf } from "../../protocol/openai.ts"
@@ -138,6 +139,7 @@ export const describe = (
       kind: nameOf(at(ours, "kind")),
       maxTokens: maxTokensOf(params),
       thinking: thinks(params),
+      serverTools: hasServerTools(params),
       ...chargeOf(params),
       provider: providerOf(model.provider),
       stream

@@ -1,0 +1,68 @@
+/** Bounds the usages that answers and errors report to what their calls can use, and logs the first larger one of each pool. */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import type * as Accounting from "../Accounting.ts"
+import * as Ceiling from "../domain/ceiling.ts"
+import { thousands } from "../domain/words.ts"
+import type * as Limits from "../Limits.ts"
+import type * as Prices from "../Prices.ts"
+import type { KnownCall } from "./usage.ts"
+
+/** A call whose usage is reported. */
+interface ReportedCall {
+  readonly known: KnownCall
+  readonly price: Prices.Price | undefined
+  readonly pool: { readonly name: string }
+}
+
+/** Names of pools come with requests, so the number of lines is bounded. */
+const maxLines = 100
+
+const sumOf = ({
+  cacheCreationTokens = 0,
+  cacheReadTokens = 0,
+  inputTokens = 0,
+  outputTokens = 0,
+  tokens = 0
+}: { readonly [K in keyof Accounting.Actual | keyof Limits.Usage]?: number | undefined }): string =>
+  thousands(inputTokens + cacheCreationTokens + cacheReadTokens + outputTokens + tokens)
+
+/** Returns usages as far as they are plausible. */
+export class PlausibleUsage {
+  private readonly seen = new Set<string>()
+  private readonly fork: (effect: Effect.Effect<void>) => unknown
+
+  constructor(context: Context.Context<never>) {
+    this.fork = Effect.runForkWith(context)
+  }
+
+  /** What an answer reports. */
+  ofAnswer(call: ReportedCall, actual: Accounting.Actual | undefined): Accounting.Actual | undefined {
+    if (actual === undefined) return undefined
+    const within = Ceiling.below(Ceiling.ceilingOf(call.price, call.known), actual)
+    if (within !== actual) this.log(call, actual, within)
+    return within
+  }
+
+  /** What an error reports. Errors of other libraries may have anything for a usage. */
+  ofError<F extends { readonly usage?: Limits.Usage | undefined }>(call: ReportedCall, facts: F): F {
+    const { usage } = facts
+    if (!Predicate.isObject(usage)) return facts
+    const within = Ceiling.belowInError(Ceiling.ceilingOf(call.price, call.known), usage)
+    if (within === usage) return facts
+    this.log(call, usage, within)
+    return { ...facts, usage: within }
+  }
+
+  private log({ known: { model }, pool }: ReportedCall, reported: Limits.Usage, counted: Limits.Usage): void {
+    const { fork, seen } = this
+    if (seen.has(pool.name) || seen.size >= maxLines) return
+    seen.add(pool.name)
+    fork(
+      Effect.logWarning(
+        `A call to ${model} reported ${sumOf(reported)} tokens, more than it can use, so ${sumOf(counted)} are counted (pool "${pool.name}"; this is logged once): check what the service behind it counts, or state the model's context and maxOutput with its price`
+      )
+    )
+  }
+}
