@@ -88,6 +88,7 @@ export {
   Denied,
   EstimateTooLarge,
   NoPlace,
+  RejectedAsTooLarge,
   PlaceClosed,
   QueueFull,
   QuotaExhausted,

@@ -155,7 +155,8 @@ export interface Options<in E = Retryable> {
    * wait for a daily limit. The time in the queue before the first attempt does not count; {@link withDeadline} limits the whole
    * call.
    *
-   * @default "10 minutes", plus the waits of a `backoff`
+   * @default "10 minutes", plus the waits of a `backoff`, or without one, plus the time in the queue after a rate limit: there a
+   * rejected call waits for its turn as long as one that was never sent. A stated time counts everything
    */
   readonly maxElapsed?: Duration.Input | undefined
 }
@@ -246,7 +247,10 @@ export const make: {
     atLeastRetryAfter,
     upToAttempts(attempts ?? 5, ({ isOwn }) => isOwn || attempts !== undefined),
     whileRetryable(isRetried),
-    within(maxElapsed ?? "10 minutes", isStated && maxElapsed === undefined)
+    within(maxElapsed ?? "10 minutes", {
+      byBackoff: isStated && maxElapsed === undefined,
+      byTurns: !isStated && maxElapsed === undefined
+    })
   )
 }
 

@@ -5,10 +5,9 @@ import { Queued } from "../admission/fairQueue.ts"
 import type * as Law from "../pacing/law.ts"
 import type { Home } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
-import type * as Amounts from "../domain/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import type { BudgetError } from "./errors.ts"
-import { type Fitted, fitted } from "./fitting.ts"
+import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
 import type { Claim } from "./models.ts"
 import type { Wake } from "./waker.ts"
 
@@ -24,7 +23,7 @@ export interface Queueing {
   /** Estimates it again; undefined if nothing is known that was not known before. */
   readonly revise?: (() => Limits.Estimate | undefined) | undefined
   /** What it is charged even if its estimate is wrong; undefined if that is the whole estimate. */
-  readonly certain?: (() => Limits.Estimate) | undefined
+  readonly certain?: Amounts.Certain | undefined
   /** Shared by the entries of a call that waits in several pools. */
   readonly claim?: Claim | undefined
 }
@@ -72,11 +71,13 @@ export class Entry extends Queued {
   home: Home | undefined = undefined
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */
   resolution: Resolution | undefined = undefined
+  /** Why it was rejected for good; undefined if another attempt may be accepted. */
+  refusal: RejectedAsTooLarge | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
-  constructor(pool: PoolOfCall, how: Queueing, asked: Limits.Estimate, { charge, estimate }: Fitted) {
+  constructor(pool: PoolOfCall, how: Queueing, asked: Limits.Estimate, { charge, estimate }: Amounts.Fitted) {
     super(how, 0)
     this.asked = asked
     this.pool = pool
@@ -92,7 +93,7 @@ export class Entry extends Queued {
     try {
       const asked = this.how.revise?.()
       if (asked === undefined) return false
-      const fits = fitted(rules, asked, this.how.certain)
+      const fits = Amounts.fitted(rules, asked, this.how.certain)
       if (fits.misfit !== undefined) return false
       this.asked = asked
       this.estimate = fits.estimate
@@ -106,12 +107,22 @@ export class Entry extends Queued {
   /** Fits its charge into other limits. Returns the one that it certainly exceeds, if there is one. */
   fit(rules: Rules.Rules): Amounts.Misfit | undefined {
     try {
-      const { charge, estimate, misfit } = fitted(rules, this.asked, this.how.certain)
+      const { charge, estimate, misfit } = Amounts.fitted(rules, this.asked, this.how.certain)
       this.estimate = estimate
       this.charge = charge
       return misfit
     } catch {
       // The accounting is the caller's, and must not harm other calls of the pool.
+      return undefined
+    }
+  }
+  /** What it is certainly charged; undefined if that is not known. */
+  get certain(): Amounts.Whole | undefined {
+    try {
+      const certain = this.how.certain?.(true)
+      return certain && Amounts.whole(certain)
+    } catch {
+      // As above: what follows from a rejection must not depend on whether the accounting throws.
       return undefined
     }
   }

@@ -49,6 +49,33 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
 }
 
 /**
+ * The provider rejected two calls of at least this size although their bucket was full. Calls that are estimated larger than a bucket are
+ * tried, because a part of the prompt may be cached; such a call is tried again after ten minutes, or when the limit grows.
+ *
+ * @category errors
+ * @since 0.5.0
+ */
+export class RejectedAsTooLarge extends Schema.TaggedError<RejectedAsTooLarge>("floodgate/Budget/RejectedAsTooLarge")(
+  "RejectedAsTooLarge",
+  {
+    pool: Schema.String,
+    dimension: Limits.Dimension,
+    /** What the call is expected to use. */
+    asked: Schema.Finite,
+    /** What the provider's full bucket holds. */
+    burst: Schema.Finite
+  }
+) {
+  /** The same call is refused again. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return `The call is expected to use ${counted(this.asked, units[this.dimension])}, and the provider has twice rejected no more than that when all ${thousands(this.burst)} of pool "${this.pool}" were left: split the call, or ask the provider to cache its prompt`
+  }
+}
+
+/**
  * The call would wait, or has waited, longer than its `maxWait`. `wait` is the expected wait.
  *
  * @category errors
@@ -179,6 +206,7 @@ export class PlaceClosed extends Schema.TaggedError<PlaceClosed>("floodgate/Budg
 
 const refusals = [
   EstimateTooLarge,
+  RejectedAsTooLarge,
   WaitTooLong,
   QueueFull,
   QuotaExhausted,

@@ -14,7 +14,6 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { Entry, Queueing } from "./entry.ts"
 import { type BudgetErrorReason, EstimateTooLarge, QueueFull, QuotaExhausted, WaitTooLong } from "./errors.ts"
-import { fitted } from "./fitting.ts"
 import type { Foreseen } from "./models.ts"
 
 /** Only the first callers in the queue are played; those behind them wait at least as long. */
@@ -261,7 +260,7 @@ export const refusal = (
 /** When a call that came now would start, and why it would be refused. */
 export const foresee = (view: PoolView, estimate: Limits.Estimate, how: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
-  const { charge, misfit } = fitted(rules, estimate, how.certain, "Budget.foresee")
+  const { charge, misfit } = Amounts.fitted(rules, estimate, how.certain, "Budget.foresee")
   if (misfit !== undefined) return never(pool, new EstimateTooLarge({ pool, ...misfit }), misfit.dimension, !isWhole)
   const prediction = predict(view, charge, how)
   const { exhausted, isLowerBound, millis, obstacle } = prediction

@@ -7,6 +7,7 @@ import type { Verdict } from "../pacing/verdicts.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
+import type { Certain } from "../domain/amounts.ts"
 import type { Counting } from "../domain/rules.ts"
 
 export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
@@ -126,7 +127,7 @@ export interface GovernedOptions extends ReserveOptions {
    * What the call is charged even if its estimate is wrong. Only that must fit within the limits. A larger estimate counts as a whole
    * limit, and what the call then uses beyond that is debt. Without it, all of the estimate must fit.
    */
-  readonly [certainly]?: (() => Limits.Estimate) | undefined
+  readonly [certainly]?: Certain | undefined
   /** The claim of a call that waits in several pools. Its caller gives up the reservations that are not admitted. */
   readonly [claimed]?: Claim | undefined
 }

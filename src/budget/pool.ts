@@ -21,11 +21,11 @@ import type { Pushback } from "../domain/signal.ts"
 import { Entry, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
 import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
-import { fitted } from "./fitting.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
 import { reportsOf } from "./observer.ts"
 import { type PoolOptions, portOf } from "./opening.ts"
+import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
 import type { Rested } from "./rested.ts"
 
@@ -49,6 +49,8 @@ export class Pool implements PoolOfCall {
   /** The calls of this process that are in flight. */
   private readonly running = new Set<Entry>()
   private knownLimits = 0
+  /** What full buckets have rejected, if they have. */
+  private oversize: Oversize | undefined = undefined
   private readonly reviews = new Foresee.Reviews()
   /** Whether the provider has ever answered other than by refusing the credential. */
   private isProven = false
@@ -106,7 +108,7 @@ export class Pool implements PoolOfCall {
   /** Admits a call at once, refuses it, or queues it. */
   admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
-    const fits = fitted(this.config.rules, estimate, how.certain)
+    const fits = Amounts.fitted(this.config.rules, estimate, how.certain)
     const { misfit } = fits
     const entry = new Entry(this, how, estimate, fits)
     if (misfit !== undefined) {
@@ -114,6 +116,8 @@ export class Pool implements PoolOfCall {
       this.port.transact(this.serve, this.served)
       return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
     }
+    const tooLarge = this.oversize?.refusal(this.law, estimate, this.now())
+    if (tooLarge !== undefined) return this.refuse(entry, tooLarge)
     if (this.queue.size === 0) {
       this.arriving = entry
       this.drain()
@@ -288,6 +292,7 @@ export class Pool implements PoolOfCall {
       if (!isAccepted) Law.accept(law, admission)
       Law.settle(law, admission, used, now)
     })
+    if (outcome === "success") this.oversize?.accept(entry.asked)
     if (outcome !== "denied") this.isProven = true
     this.drain()
     if (!this.isProven) this.options.denied?.()
@@ -373,6 +378,11 @@ export class Pool implements PoolOfCall {
     const judge = reason === "overload" ? Law.overload : Law.reject
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
+    if (reason === "rateLimit") {
+      const before = this.law
+      this.oversize ??= new Oversize(this.name)
+      entry.refusal = this.oversize.reject(before, entry, failure.readings, this.now())
+    }
     const verdict = this.conclude<Law.Verdict>(
       entry,
       used,
@@ -383,7 +393,7 @@ export class Pool implements PoolOfCall {
     this.repriceOnce()
     this.drain()
     this.reportPause(pausedUntil)
-    return verdict
+    return entry.refusal === undefined ? verdict : "impossible"
   }
 
   /** Pauses the pool. Waiting callers are refused if the pause is long. */

@@ -39,6 +39,7 @@ export const fail = (entry: Entry, failure: FailOptions): Verdict => {
     retryAfter: retryAfter === undefined ? undefined : pauseOf(retryAfter),
     readings: signal === undefined ? undefined : readingsOf(signal),
     used: usedOf(entry, usage),
+    certain: entry.certain,
     canMove: entry.how.claim !== undefined
   })
 }

@@ -178,7 +178,7 @@ export const queueingOf = (
   [first]: isFirst,
   [counting]: accounting.counting,
   [revised]: revise,
-  [certainly]: () => Usage.certain(accounting, known),
+  [certainly]: (mayBeCached) => Usage.certain(accounting, known, mayBeCached),
   [claimed]: claim
 })
 

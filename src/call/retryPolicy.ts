@@ -51,6 +51,14 @@ export interface Failed<out E = unknown> {
   readonly error: E
   /** Whether the failure is the call's own. Those that a rate limit or an outage causes are the pool's. */
   readonly isOwn: boolean
+  /**
+   * Whether a rate limit caused the failure. The next attempt then waits for its turn as every call does, and the default of `maxElapsed`
+   * does not count that wait.
+   *
+   * @default false
+   * @since 0.5.0
+   */
+  readonly isLimited?: boolean | undefined
   /** Whether the call must not be retried, whatever the policy's `while` says. */
   readonly isFinal: boolean
   /** How long the provider asked to wait. */
@@ -160,23 +168,34 @@ export const upToAttempts = <E>(max: number, counts: (failed: Failed<E>) => bool
 export const whileRetryable = <E>(isRetryable: (error: E) => boolean) =>
   mapStep<E>((step) => (now, failed) => (failed.isFinal || !isRetryable(failed.error) ? end() : step(now, failed)))
 
+/** What extends `maxElapsed`. */
+interface Extended {
+  /** Whether the delays of the backoff do. */
+  readonly byBackoff: boolean
+  /** Whether the waits for a turn do, after rate limits. A call that was never rejected may wait for its turn as long as it takes. */
+  readonly byTurns: boolean
+}
+
 /**
- * Ends if the next attempt would begin later than `maxElapsed` after the first failure, or after the caller's deadline. With
- * `onTop`, the delays of the backoff extend `maxElapsed`.
+ * Ends if the next attempt would begin later than `maxElapsed` after the first failure, or after the caller's deadline.
  */
-export const within = <E>(maxElapsed: Duration.Input, onTop: boolean) =>
+export const within = <E>(maxElapsed: Duration.Input, { byBackoff, byTurns }: Extended) =>
   mapStep<E>((step) => {
     let last: number | undefined
+    /** Since when a turn is waited for that extends the time. */
+    let since = Infinity
     return (now, failed) =>
       Effect.flatMap(step(now, failed), ([decision, wait]) =>
         Effect.flatMap(Deadline, (deadline = Infinity) => {
           last ??= now + Duration.toMillis(Duration.fromInputUnsafe(maxElapsed))
-          if (onTop) last += Duration.toMillis(decision.backoff)
-          const until = Math.min(last, deadline)
+          last += Math.max(0, now - since)
+          if (byBackoff) last += Duration.toMillis(decision.backoff)
           const next = now + Duration.toMillis(wait)
-          return next <= until && next < Infinity
-            ? Effect.succeed<[Decision, Duration.Duration]>([{ ...decision, until }, wait])
-            : end("deadline")
+          if (next > Math.min(last, deadline) || next === Infinity) return end("deadline")
+          const isExtending = byTurns && failed.isLimited === true
+          since = isExtending ? next : Infinity
+          const until = isExtending ? deadline : Math.min(last, deadline)
+          return Effect.succeed<[Decision, Duration.Duration]>([{ ...decision, until }, wait])
         })
       )
   })

@@ -206,6 +206,7 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   const isOwn = isAlone(verdict, error) || Failure.isOwnTimeout(error)
   return {
     ...seen,
+    isLimited: failed.pushback === "rateLimit",
     isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
     // With several places, a failure is the call's own only after all of them.
     isOwn: call.placement?.failed() === false ? false : isOwn
@@ -244,8 +245,11 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Re
 }
 
 /** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
-const tooLarge = ({ estimate, failed, pool }: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
+const tooLarge = ({ entry, estimate, failed, pool }: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
   if (failed?.verdict !== "impossible") return undefined
+  if (entry?.refusal !== undefined) {
+    return new Budget.BudgetError({ reason: entry.refusal, failure: Failure.causeOf(error) })
+  }
   const whole = Amounts.whole(estimate)
   for (const dimension of Amounts.dimensions) {
     const asked = whole[dimension]
@@ -260,9 +264,10 @@ const tooLarge = ({ estimate, failed, pool }: GovernedCall, error: unknown): Bud
 /** The error that the caller gets: the failure of the last attempt, or the refusal of a retry with the failure before it. */
 const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
   const { failure } = call
-  if (!Failure.isRefusal(error)) return (tooLarge(call, error) as E | undefined) ?? call.withHistory(error, stoppedBy)
+  if (!Failure.isRefusal(error))
+    return (tooLarge(call, error) as E | undefined) ?? call.withHistory(error, stoppedBy, true)
   if (failure === undefined) return error
-  if (!(error instanceof Budget.BudgetError)) return call.withHistory(failure as E, "deadline")
+  if (!(error instanceof Budget.BudgetError)) return call.withHistory(failure as E, "deadline", true)
   return new Budget.BudgetError({ reason: error.reason, failure: Failure.causeOf(failure) }) as typeof error
 }
 

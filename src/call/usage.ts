@@ -83,12 +83,12 @@ const minPromptOf = ({ bytes, continues, inputTokens, textBytes = bytes }: Known
  * from the cache unless the request does not ask for one. So a prompt counts only where cached tokens count as well, or where none can
  * be cached. A call that may be charged less than its limit is not refused.
  */
-export const certain = (accounting: Accounting.Accounting, call: KnownCall): Limits.Estimate => {
+export const certain = (accounting: Accounting.Accounting, call: KnownCall, mayBeCached: boolean): Limits.Estimate => {
   const prompt = minPromptOf(call)
-  const isUncached = call.caches === false
+  const isCached = mayBeCached && call.caches !== false
   return accounting.estimate({
-    inputTokens: isUncached ? prompt : 0,
-    cachedTokens: isUncached ? 0 : prompt,
+    inputTokens: isCached ? 0 : prompt,
+    cachedTokens: isCached ? prompt : 0,
     outputTokens: 0,
     maxTokens: call.maxTokens
   })

@@ -255,7 +255,7 @@ export const promptTokens = (actual: Actual): number => uncachedTokens(actual) +
 // -----------------------------------------------------------------------------
 
 /** The largest charge that each limit admits. Stored states have it by this name. */
-type Most = PerDimension<{ readonly most: number }>
+type Most = PerDimension<{ readonly most: number; readonly quota?: boolean }>
 
 /**
  * The dominant share of a charge: the largest part that it takes of the most that a limit admits. Agents are served fairly by it.
@@ -288,10 +288,40 @@ export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
   return undefined
 }
 
+/** An estimate within the limits, and its charge. */
+export interface Fitted {
+  readonly estimate: Estimate
+  readonly charge: Whole
+  /** The limit that the call certainly exceeds, so that it can never be admitted. */
+  readonly misfit: Misfit | undefined
+}
+
 /**
- * An estimate of which no dimension is larger than what its limit admits. `charge` is its {@link whole}.
+ * What a call is charged even if its estimate is wrong. `mayBeCached` says whether a prompt counts as read from the cache, if it may be.
  */
-export const within = (estimate: Estimate, charge: Charge, limits: Most): Estimate => {
+export type Certain = (mayBeCached: boolean) => Estimate
+
+/**
+ * Fits an estimate into limits. `certain` is what the call is charged at least; by default all of the estimate. What may be too high counts
+ * as a whole limit. A quota never refills, so nobody could pay for what exceeds it: there a prompt counts as if it were not cached.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ */
+export const fitted = (limits: Most, estimate: Estimate, certain: Certain | undefined, operation?: string): Fitted => {
+  const charge = wholeOf(estimate, operation)
+  const misfit = neverFits(charge, limits)
+  if (misfit === undefined || certain === undefined) return { estimate, charge, misfit }
+  const reduced = within(estimate, charge, limits)
+  const exceeded = neverFits(whole(certain(true)), limits) ?? neverFits(whole(certain(false)), quotasOf(limits))
+  return { estimate: reduced, charge: whole(reduced), misfit: exceeded }
+}
+
+const quotasOf = (limits: Most): Most => mapDimensions(limits, (limit) => (limit.quota === true ? limit : undefined))
+
+/** An estimate of which no dimension is larger than what its limit admits. */
+const within = (estimate: Estimate, charge: Charge, limits: Most): Estimate => {
   const reduced: { [D in Dimension]?: number } = {}
   for (const dimension of dimensions) {
     const limit = get(limits, dimension)?.most ?? Infinity

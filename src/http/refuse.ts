@@ -14,6 +14,7 @@ const refusalOf = ({ message, reason: given }: BudgetError): Refusal => {
   const reason = given._tag === "NoPlace" ? given.closest : given
   switch (reason._tag) {
     case "EstimateTooLarge":
+    case "RejectedAsTooLarge":
       return { kind: "tooLarge", message }
     case "QuotaExhausted":
       return { kind: "spendLimited", message }

@@ -18,6 +18,8 @@ export interface FailedCall {
   readonly readings: Readings | undefined
   /** What the provider charges for the call. */
   readonly used: Charge
+  /** What the call is certainly charged. @default its charge, less the error of an estimate */
+  readonly certain?: Charge | undefined
   /** Whether the call can move to another place. */
   readonly canMove?: boolean
 }

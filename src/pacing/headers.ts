@@ -1,7 +1,7 @@
 /**
  * The headers of a response teach the limit, the level and the share of each dimension.
  */
-import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
+import { type Charge, type Dimension, dimensions, get, type PerDimension } from "../domain/amounts.ts"
 import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
@@ -19,12 +19,18 @@ export interface Reading {
 
 export type Readings = PerDimension<Reading>
 
-/** Learns from the headers of a response. Without an admission, only limits are learned. */
-export const observe = (pacer: Pacer, admission: Admission | undefined, readings: Readings, now: number): void => {
+/** Learns from the headers of a response. Without an admission, only limits are learned. `certain` is what the call certainly used. */
+export const observe = (
+  pacer: Pacer,
+  admission: Admission | undefined,
+  readings: Readings,
+  now: number,
+  certain?: Charge
+): void => {
   for (const dimension of dimensions) {
     const reading = readings[dimension]
     if (reading === undefined) continue
-    if (admission !== undefined && isExceeded(admission, dimension, reading)) continue
+    if (admission !== undefined && isExceeded(admission, dimension, reading, certain)) continue
     const meter = learnLimit(pacer, dimension, reading, now)
     if (meter === undefined || admission === undefined || reading.remaining === undefined) continue
     Meter.advance(meter, now, bound(pacer, meter, now))
@@ -39,8 +45,12 @@ export const observe = (pacer: Pacer, admission: Admission | undefined, readings
 const certainly = 1.6
 
 /** Whether a call is certainly larger than a limit. Then it never fits, or the limit is wrong, so nothing is learned. */
-export const isExceeded = ({ charge }: Admission, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
-  charge[dimension] > certainly * limit * 60_000
+export const isExceeded = (
+  { charge }: Admission,
+  dimension: Dimension,
+  { limit = Infinity }: Reading,
+  certain: Charge | undefined
+): boolean => (certain === undefined ? charge[dimension] / certainly : (get(certain, dimension) ?? 0)) > limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
 const covers = (pacer: Pacer, readings: Readings): boolean =>

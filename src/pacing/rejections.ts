@@ -21,17 +21,17 @@ import * as Window from "./window.ts"
 export const reject = (
   pacer: Pacer,
   admission: Admission,
-  { readings, reason, retryAfter, used }: FailedCall,
+  { certain, readings, reason, retryAfter, used }: FailedCall,
   now: number
 ): Verdict => {
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
   // A provider that rejects calls is not down.
   if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, admission.at)
   end(pacer, admission, used, false, now)
-  if (readings !== undefined) observe(pacer, admission, readings, now)
+  if (readings !== undefined) observe(pacer, admission, readings, now, certain)
   if (reason === "ramp") return slowDown(pacer, admission, retryAfter, now)
   const trusted = now >= pacer.distrustUntil ? readings : undefined
-  const shown = trusted && judgeByHeaders(pacer, admission, retryAfter, trusted, now)
+  const shown = trusted && judgeByHeaders(pacer, admission, { certain, retryAfter }, trusted, now)
   return shown ?? judgeByTests(pacer, admission, retryAfter, trusted, now)
 }
 
@@ -39,13 +39,13 @@ export const reject = (
 const judgeByHeaders = (
   pacer: Pacer,
   admission: Admission,
-  retryAfter: number | undefined,
+  { certain, retryAfter }: Pick<FailedCall, "certain" | "retryAfter">,
   readings: Readings,
   now: number
 ): Verdict | undefined => {
   for (const each of dimensions) {
     const reading = readings[each]
-    if (reading !== undefined && isExceeded(admission, each, reading)) return "impossible"
+    if (reading !== undefined && isExceeded(admission, each, reading, certain)) return "impossible"
   }
   for (const meter of pacer.meters) {
     const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}

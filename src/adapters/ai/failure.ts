@@ -86,6 +86,7 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
   const metadata = { floodgate: { reason: reason._tag, message } }
   switch (reason._tag) {
     case "EstimateTooLarge":
+    case "RejectedAsTooLarge":
       return new AiError.InvalidRequestError({ description: message, metadata })
     case "QuotaExhausted":
     case "Denied":

@@ -54,6 +54,7 @@ export class RedisMissingError extends Error {
 
 const reasons = {
   EstimateTooLarge: "tooLarge",
+  RejectedAsTooLarge: "tooLarge",
   WaitTooLong: "waitTooLong",
   QueueFull: "queueFull",
   QuotaExhausted: "used",

@@ -256,9 +256,9 @@ const failureOf = (thrown: unknown, clock: Clock.Clock): LlmError =>
 
 /** A call and its options in the governor's form. Options of the call take precedence over those for all calls. */
 const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
-  const { account, bytes, inputTokens, kind, maxTokens, model, signal: _, ...how } = { ...forAll, ...call }
+  const { account, bytes, caches, inputTokens, kind, maxTokens, model, signal: _, ...how } = { ...forAll, ...call }
   const size = bytes ?? Math.round((inputTokens ?? 0) * bytesPerToken)
-  return [{ account, bytes: size, inputTokens, kind, maxTokens, model }, governedBy(how)]
+  return [{ account, bytes: size, caches, inputTokens, kind, maxTokens, model }, governedBy(how)]
 }
 
 const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>

@@ -63,6 +63,14 @@ export interface Call extends CallOptions {
   readonly bytes?: number | undefined
   /** The most output tokens that the request allows. @default unknown: output is learned */
   readonly maxTokens?: number | undefined
+  /**
+   * Whether the request asks the provider to cache its prompt, if the provider wants to be asked. With false, a prompt that is larger
+   * than a limit is refused at once.
+   *
+   * @default unknown: the prompt may be cached
+   * @since 0.5.0
+   */
+  readonly caches?: boolean | undefined
   /** Groups calls that are similar: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
   /** The account whose limits apply, if there are several. @default none */
@@ -214,6 +222,7 @@ export const call: Input.Check = Input.options<Call>(
     inputTokens: Input.notNegative,
     bytes: Input.notNegative,
     maxTokens: Input.notNegative,
+    caches: Input.flag,
     ...callChecks,
     kind: Input.text,
     account: Input.text,

@@ -224,7 +224,7 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
 }
 
 /** Reasons for which the same call always fails again. */
-const permanentReasons = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
+const permanentReasons = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge", "RejectedAsTooLarge"])
 
 /** Whether the same call would fail again in another run. After a cap that admitted calls, another run gets further. */
 const isPermanent = (error: unknown, { calls }: Totals): boolean => {

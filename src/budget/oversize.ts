@@ -1,0 +1,102 @@
+/**
+ * Sizes of calls that the provider rejected although their bucket was full.
+ *
+ * A call that is estimated above its bucket is sent when the bucket is full, because the estimate may be too high. If a full bucket has
+ * rejected two of them, calls of at least the larger size are refused at once, until the bucket grows. Estimates err, so one of them is
+ * tried again after ten minutes, and what is accepted refutes the sizes up to its own.
+ */
+import * as Amounts from "../domain/amounts.ts"
+import type * as Law from "../pacing/law.ts"
+import * as Meter from "../pacing/meter.ts"
+import type * as Limits from "../Limits.ts"
+import type { Entry } from "./entry.ts"
+import { RejectedAsTooLarge } from "./errors.ts"
+
+/** How many rejections of a full bucket are enough. */
+const enough = 2
+/** After this time a call is tried again. */
+const forgottenAfter = 600_000
+/** A bucket with at least this part left is full, and has not grown. All that differs is what other calls took in that moment. */
+const full = 0.99
+
+/** What a full bucket rejected. */
+interface Rejected {
+  /** The smallest sizes, at most {@link enough} of them, in order. */
+  readonly sizes: ReadonlyArray<number>
+  /** What the bucket held. */
+  readonly burst: number
+  /** When that happened last. */
+  readonly at: number
+}
+
+/** What a full bucket holds, without what only rejections suggest: they say that a bucket of any size holds more. */
+const burstOf = (meter: Meter.Meter): number => Meter.shownBurst(meter) ?? Meter.burst(meter)
+
+/** The known buckets that an estimate is larger than. */
+const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<Meter.Meter> =>
+  law.meters.filter((meter) => meter.limit < Infinity && asked[meter.dimension] > burstOf(meter))
+
+/** The sizes that the buckets of a pool rejected while they were full: at most two for each dimension. */
+export class Oversize {
+  private readonly pool: string
+  private readonly rejected = new Map<Limits.Dimension, Rejected>()
+
+  constructor(pool: string) {
+    this.pool = pool
+  }
+
+  /** Why a call is refused at once; undefined if it may be tried. */
+  refusal(law: Law.Pacer, estimate: Limits.Estimate, now: number): RejectedAsTooLarge | undefined {
+    if (this.rejected.size === 0) return undefined
+    const whole = Amounts.whole(estimate)
+    for (const meter of exceeded(law, whole)) {
+      const { dimension } = meter
+      const asked = whole[dimension]
+      const { burst, sizes } = this.knownOf(dimension, burstOf(meter), now)
+      if (asked < (sizes[enough - 1] ?? Infinity)) continue
+      return new RejectedAsTooLarge({ pool: this.pool, dimension, asked, burst: Math.floor(burst) })
+    }
+    return undefined
+  }
+
+  /** What is known of a bucket that holds so much. */
+  private knownOf(dimension: Limits.Dimension, burst: number, now: number): Rejected {
+    const found = this.rejected.get(dimension)
+    if (found !== undefined && full * burst <= found.burst && now < found.at + forgottenAfter) return found
+    this.rejected.delete(dimension)
+    return { sizes: [], burst, at: -Infinity }
+  }
+
+  /**
+   * Notes a rejection, before the law learns from it. Returns why no further attempt can succeed, if that is known.
+   *
+   * While small calls keep a bucket from filling, headers show less than it holds. So a call that was sent before the last one was
+   * rejected says nothing more: the next one is only sent after the bucket could fill, and if it then holds more, that is known.
+   */
+  reject(
+    law: Law.Pacer,
+    { admission, asked }: Entry,
+    readings: Law.Readings | undefined,
+    now: number
+  ): RejectedAsTooLarge | undefined {
+    const whole = Amounts.whole(asked)
+    for (const meter of exceeded(law, whole)) {
+      const { dimension } = meter
+      const { remaining = burstOf(meter), roundedTo = 1 } = readings?.[dimension] ?? {}
+      const burst = Math.max(burstOf(meter), remaining)
+      const { at, sizes } = this.knownOf(dimension, burst, now)
+      if (remaining + roundedTo < full * burst || admission!.at <= at) continue
+      const smallest = [...sizes, whole[dimension]].sort((one, other) => one - other).slice(0, enough)
+      this.rejected.set(dimension, { sizes: smallest, burst, at: now })
+    }
+    return this.refusal(law, asked, now)
+  }
+
+  /** Notes a call that was accepted. */
+  accept(estimate: Limits.Estimate): void {
+    const whole = Amounts.whole(estimate)
+    for (const [dimension, { sizes, ...rest }] of this.rejected) {
+      this.rejected.set(dimension, { ...rest, sizes: sizes.filter((size) => size > whole[dimension]) })
+    }
+  }
+}
