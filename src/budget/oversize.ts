@@ -20,7 +20,7 @@ const forgottenAfter = 600_000
 const full = 0.99
 
 /** What a full bucket rejected. */
-interface Rejected {
+interface RejectedSizes {
   /** The smallest sizes, at most {@link enough} of them, in order. */
   readonly sizes: ReadonlyArray<number>
   /** What the bucket held. */
@@ -39,7 +39,7 @@ const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<Meter.Met
 /** The sizes that the buckets of a pool rejected while they were full: at most two for each dimension. */
 export class Oversize {
   private readonly pool: string
-  private readonly rejected = new Map<Limits.Dimension, Rejected>()
+  private readonly rejected = new Map<Limits.Dimension, RejectedSizes>()
 
   constructor(pool: string) {
     this.pool = pool
@@ -60,7 +60,7 @@ export class Oversize {
   }
 
   /** What is known of a bucket that holds so much. */
-  private knownOf(dimension: Limits.Dimension, burst: number, now: number): Rejected {
+  private knownOf(dimension: Limits.Dimension, burst: number, now: number): RejectedSizes {
     const found = this.rejected.get(dimension)
     if (found !== undefined && full * burst <= found.burst && now < found.at + forgottenAfter) return found
     this.rejected.delete(dimension)
