@@ -8,6 +8,7 @@
 import * as Amounts from "../domain/amounts.ts"
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
+import { isStated } from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import type { Entry } from "./entry.ts"
 import { RejectedAsTooLarge } from "./errors.ts"
@@ -29,12 +30,21 @@ interface RejectedSizes {
   readonly at: number
 }
 
+const minuteMillis = 60_000
+
 /** What a full bucket holds, without what only rejections suggest: they say that a bucket of any size holds more. */
 const burstOf = (meter: Meter.Meter): number => Meter.shownBurst(meter) ?? Meter.burst(meter)
 
+/**
+ * Whether it is known what a full bucket holds: the user has stated it, or headers have shown a whole minute of the limit. If they have
+ * shown less, small calls may keep the bucket from filling.
+ */
+const isKnown = (law: Law.Pacer, meter: Meter.Meter): boolean =>
+  isStated(law, meter.dimension) || burstOf(meter) >= full * minuteMillis * meter.limit
+
 /** The known buckets that an estimate is larger than. */
 const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<Meter.Meter> =>
-  law.meters.filter((meter) => meter.limit < Infinity && asked[meter.dimension] > burstOf(meter))
+  law.meters.filter((meter) => asked[meter.dimension] > burstOf(meter) && isKnown(law, meter))
 
 /** The sizes that the buckets of a pool rejected while they were full: at most two for each dimension. */
 export class Oversize {
@@ -69,9 +79,7 @@ export class Oversize {
 
   /**
    * Notes a rejection, before the law learns from it. Returns why no further attempt can succeed, if that is known.
-   *
-   * While small calls keep a bucket from filling, headers show less than it holds. So a call that was sent before the last one was
-   * rejected says nothing more: the next one is only sent after the bucket could fill, and if it then holds more, that is known.
+   * Calls that were sent before the last one was rejected say nothing more.
    */
   reject(
     law: Law.Pacer,

@@ -109,12 +109,11 @@ export class Pool implements PoolOfCall {
   admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const fits = Amounts.fitted(this.config.rules, estimate, how.certain)
-    const { misfit } = fits
     const entry = new Entry(this, how, estimate, fits)
-    if (misfit !== undefined) {
+    if (fits.misfit !== undefined) {
       // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
       this.port.transact(this.serve, this.served)
-      return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
+      return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...fits.misfit }))
     }
     const tooLarge = this.oversize?.refusal(this.law, estimate, this.now())
     if (tooLarge !== undefined) return this.refuse(entry, tooLarge)
@@ -379,9 +378,7 @@ export class Pool implements PoolOfCall {
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     if (reason === "rateLimit") {
-      const before = this.law
-      this.oversize ??= new Oversize(this.name)
-      entry.refusal = this.oversize.reject(before, entry, failure.readings, this.now())
+      entry.refusal = (this.oversize ??= new Oversize(this.name)).reject(this.law, entry, failure.readings, this.now())
     }
     const verdict = this.conclude<Law.Verdict>(
       entry,

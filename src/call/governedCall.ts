@@ -525,20 +525,14 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // Errors
   // ---------------------------------------------------------------------------
 
-  /** How long it has waited for what it waits for now: its turn, or the next attempt. */
-  private get waitedNow(): number {
-    if (this.phase === "waiting") return this.now - this.from
-    return this.failed === undefined ? 0 : this.now - this.failedAt
-  }
-
   /**
    * Adds the history of the call to its error: the attempts, how long it waited in all, and why it stopped. With `isOver`, the wait that
    * ends now counts.
    */
   withHistory<E>(error: E, stoppedBy?: LlmError["stoppedBy"], isOver = false): E {
     if (!(error instanceof LlmError)) return error
-    const { attempts, limit } = this
-    const millis = this.waited + this.queued + (isOver ? this.waitedNow : 0)
+    const { attempts, failedAt, from, limit, now, phase } = this
+    const millis = this.waited + this.queued + (isOver ? now - (phase === "waiting" ? from : failedAt) : 0)
     const waited = millis > 0 ? Duration.millis(millis) : undefined
     return error.annotate({ attempts, waited, stoppedBy, limit }) as typeof error
   }
