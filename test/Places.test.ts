@@ -14,6 +14,7 @@ import { AccessDenied, Overloaded, RateLimited, TierFull, type LlmErrorReason } 
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
 import * as Retry from "floodgate/Retry"
+import * as Spending from "floodgate/Spending"
 import { fail, message, params, whole } from "./support/scriptedProvider.ts"
 
 const model = params.model
@@ -390,6 +391,36 @@ describe("Places", () => {
         assert.strictEqual(a.seen.length + b.seen.length, 5)
       }).pipe(Effect.provide(live))
     })
+  })
+
+  describe("caps in dollars", () => {
+    /** A call of 100 input tokens and at most `max_tokens` of output, which the dear place may charge ten times as much for. */
+    const price = { input: 1, output: 1 }
+    const dear = { input: 10, output: 10 }
+    const most = (100 + params.max_tokens) / 1e6
+
+    it.effect("are not exceeded at the place whose price is the highest", () =>
+      Effect.gen(function* () {
+        for (const prices of [
+          [dear, price],
+          [price, dear]
+        ]) {
+          const [a, b] = [provider(), provider()]
+          const places = [place("a", a.layer, { price: prices[0] }), place("b", b.layer, { price: prices[1] })]
+          yield* Effect.gen(function* () {
+            const [less, enough] = [
+              Spending.make("less", { dollars: 5 * most }),
+              Spending.make("all", { dollars: 10 * most })
+            ]
+            const { exit } = yield* during(Spending.from(less)(create()))
+            assert.include(String(exit), "SpendCapReached")
+            assert.deepStrictEqual([a.seen.length, b.seen.length], [0, 0])
+            assert.strictEqual((yield* during(Spending.from(enough)(create()))).exit._tag, "Success")
+            assert.isAtMost((yield* enough.status).spent, 10 * most)
+          }).pipe(Effect.provide(client(places)))
+        }
+      })
+    )
   })
 
   describe("interruption", () => {

@@ -288,6 +288,55 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
+  for (const [isReached, isBusy] of [
+    ["a", "b"],
+    ["b", "a"]
+  ]) {
+    it.effect(
+      `refuses a call at once if ${isReached} is used up, although running calls hold the money of ${isBusy}`,
+      () =>
+        Effect.gen(function* () {
+          const gate = yield* Deferred.make<void>()
+          const [reached, busy] = [Spending.make(isReached!, { dollars: 3 }), Spending.make(isBusy!, { dollars: 3 })]
+          yield* Spending.from(reached)(run(() => Effect.succeed(answer(1_000_000, 0))))
+          const running = yield* Effect.forkChild(
+            Spending.from(busy)(run(() => Effect.as(Deferred.await(gate), answer(1, 1)))),
+            { startImmediately: true }
+          )
+          const asked = yield* Effect.forkChild(
+            Effect.exit(run(() => Effect.succeed(answer(1, 1))).pipe(Spending.from(reached), Spending.from(busy))),
+            { startImmediately: true }
+          )
+          yield* TestClock.adjust(0)
+          const exit = asked.pollUnsafe()
+          assert.isDefined(exit, "it does not wait")
+          assert.strictEqual(reasonOf(yield* Fiber.join(asked))?._tag, "SpendCapReached")
+          yield* Deferred.succeed(gate, undefined)
+          yield* Fiber.join(running)
+        }).pipe(Effect.provide(live))
+    )
+  }
+
+  it.effect("waits for the reset of a cap only if the call may wait for so long", () =>
+    Effect.gen(function* () {
+      const purse = Spending.make("job", { dollars: 3, per: "day" })
+      const waits: Array<number> = []
+      yield* TestClock.setTime(10 * day + day / 2)
+      yield* Spending.from(purse)(run(() => Effect.succeed(answer(3_000_000, 0))))
+      const ask = (maxWait: number) =>
+        Effect.exit(run(() => Effect.succeed(answer(1, 1)), { maxWait })).pipe(
+          Spending.from(purse),
+          Spending.waitForReset(({ until }) => waits.push(until))
+        )
+      assert.strictEqual(reasonOf(yield* ask(day / 2 - 1))?._tag, "SpendCapReached")
+      assert.deepStrictEqual(waits, [])
+      const patient = yield* Effect.forkChild(ask(day / 2))
+      yield* TestClock.adjust(day / 2)
+      assert.strictEqual((yield* Fiber.join(patient))._tag, "Success")
+      assert.deepStrictEqual(waits, [11 * day])
+    }).pipe(Effect.provide(live))
+  )
+
   it.effect("takes from all purses or from none, and once from each", () =>
     Effect.gen(function* () {
       const outer = Spending.make("all", { dollars: 100 })

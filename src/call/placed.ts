@@ -2,12 +2,11 @@
  * Admits an attempt at one of the places of its call.
  *
  * The call waits in the queue of each place that the policy chooses, as a reservation of its own. The first that is admitted wins.
- * The others are interrupted, which costs nothing; one that was admitted at the same time is refunded, and nothing is sent for it.
+ * The others are interrupted, which costs nothing.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
@@ -44,7 +43,6 @@ class Race {
   /** When the call was expected to start, at the places where it waits. */
   private readonly starts = new Map<Located, number>()
   readonly refusals = new Map<Located, Budget.BudgetError>()
-  readonly admitted: Array<{ readonly at: Located; readonly reserved: Budget.Reservation }> = []
 
   constructor(
     call: GovernedCall,
@@ -197,30 +195,22 @@ const reserve = (
 ): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
   call.parts.budget.reserve(at.estimate, queueingOf(call, at, call.now, at.revise, claim))
 
-/** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
+/**
+ * Reserves at all places that the policy chooses. The first reservation wins. It ends the race in the step in which it is handed
+ * out, so no other is handed out, and those that still wait are interrupted.
+ */
 const raced = (race: Race, restore: Restore) => {
-  const { admitted, call, located, refusals } = race
+  const { call, located, refusals } = race
   const claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
       restore(Effect.flatMap(race.joined(at), () => reserve(call, at, claim))).pipe(
-        Effect.map((reserved) => {
-          const won = { at, reserved }
-          admitted.push(won)
-          return won
-        }),
+        Effect.map((reserved) => ({ at, reserved })),
         Effect.tapError((error) => Effect.sync(() => refusals.set(at, error)))
       )
     )
   const racers = inOrder(race.candidates).map((index) => racer(located[index]!))
-  const winner = Effect.exit(restore(racers.length === 1 ? racers[0]! : Effect.raceAll(racers)))
-  return Effect.flatMap(winner, (exit) => {
-    const lost = admitted.filter((one) => Exit.isFailure(exit) || one !== exit.value)
-    return Effect.andThen(
-      Effect.forEach(lost, ({ reserved }) => reserved.refund, { discard: true }),
-      exit
-    )
-  })
+  return restore(racers.length === 1 ? racers[0]! : Effect.raceAll(racers))
 }
 
 // -----------------------------------------------------------------------------

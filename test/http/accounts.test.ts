@@ -43,18 +43,19 @@ const world = Effect.fnUntraced(function* (answer: Answer, options: Budget.Optio
     return Response.json(status < 300 ? completion : unauthorized, { status, headers: headers ?? {} })
   }
   const fetch = yield* Effect.provideContext(Fetch.make({ fetch: upstream }), context)
-  const tell = (key: string) =>
+  const asking = (at: string, headers: Array<[string, string]>) =>
     Effect.promise(async () => {
       const body = JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hello" }], max_tokens: 10 })
-      const response = await fetch(url, { method: "POST", body, headers: { authorization: key } })
+      const response = await fetch(at, { method: "POST", body, headers })
       return { status: response.status, text: await response.text() }
     })
+  const tell = (key: string) => asking(url, [["authorization", key]])
   const ask = (key: string) => Effect.map(tell(key), ({ status }) => status)
   const { budget, governor } = yield* Effect.provideContext(
     Effect.all({ budget: Budget.TokenBudget, governor: Governor.Governor }),
     context
   )
-  return { ask, budget, governor, logged, registry, tell }
+  return { ask, asking, budget, governor, logged, registry, tell }
 })
 
 describe("the account of a credential", () => {
@@ -84,6 +85,23 @@ describe("the account of a credential", () => {
       assert.strictEqual(Object.keys((yield* here.budget.status).pools).length, 1)
       assert.strictEqual(here.registry.size, before.size)
       assert.deepStrictEqual(yield* here.governor.learned, before.learned)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is the same for a key that is sent twice", () =>
+    Effect.gen(function* () {
+      const here = yield* world(() => ({}))
+      const call = (...keys: ReadonlyArray<string>) =>
+        here.asking(
+          "https://api.anthropic.com/v1/messages",
+          keys.map((key) => ["x-api-key", key])
+        )
+      yield* call("sk-one")
+      yield* call("sk-one", "sk-one")
+      yield* call(" sk-one ", "", "sk-one")
+      assert.strictEqual(Object.keys((yield* here.budget.status).pools).length, 1)
+      yield* call("sk-two", "sk-two")
+      assert.strictEqual(Object.keys((yield* here.budget.status).pools).length, 2)
     }).pipe(Effect.scoped)
   )
 

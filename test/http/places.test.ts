@@ -108,6 +108,19 @@ describe("places of a governed fetch", () => {
     await floodgate.dispose()
   })
 
+  it("never sends the caller's credential to another provider than the caller does", async () => {
+    const places = { models: { "gpt-6": [{ name: "azure", url: azureUrl }, { name: "openai" }] } }
+    const { floodgate, sent } = world({ places, retry: { attempts: 2, baseSeconds: 0.01 } }, (_, number) =>
+      number <= 2 ? overloaded() : undefined
+    )
+    await ask(floodgate)
+    assert.deepStrictEqual(sent.map(isAzure), [false, false])
+    // A caller of that provider goes there.
+    const { headers } = await ask(floodgate, { url: `${azureUrl}/chat/completions` })
+    assert.strictEqual(headers.get("x-floodgate-place"), "azure")
+    await floodgate.dispose()
+  })
+
   it("sends requests for other models where their caller sends them", async () => {
     const { floodgate, sent } = world({ places: second })
     const response = await ask(floodgate, { body: { model: "gpt-5" } })

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Budget from "floodgate/Budget"
 import * as Spending from "floodgate/Spending"
 import { readFileSync } from "node:fs"
@@ -226,6 +227,107 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     )
     assert.deepStrictEqual(kept, [7, 7, 7])
     assert.closeTo(left as number, 0.15, 1e-9)
+  })
+
+  it("gives back what was reserved for a call that left while the store was asked, at whichever moment", () => {
+    const network = { ...World.calm, least: 20, most: 20 }
+    const left = play((world) =>
+      Effect.gen(function* () {
+        const a = yield* world.start("a", {}, { network })
+        const ofA = yield* open(a, { dollars: 1 })
+        yield* call(a, ofA, 0.1, 0, 0)
+        const held: Array<number> = []
+        for (let millis = 0; millis <= 60; millis += 5) {
+          const fiber = yield* Effect.forkDetach(call(a, ofA, 0.01, 0, 60_000))
+          yield* Effect.sleep(millis)
+          yield* Fiber.interrupt(fiber)
+          yield* Effect.sleep(3_000)
+          held.push((yield* a.run(ofA.status)).held)
+        }
+        return held
+      })
+    )
+    assert.deepStrictEqual(
+      left,
+      left.map(() => 0)
+    )
+  })
+
+  it("never lets a day begin twice, also when the clock of the store is set back", () => {
+    const seen = play((world) =>
+      Effect.gen(function* () {
+        world.aheadMillis = 86_400_000 - (1_700_000_000_000 % 86_400_000) - 60_000
+        const process = yield* world.start("a", {})
+        const purse = yield* open(process, { dollars: 1, per: "day" })
+        yield* call(process, purse, 1, 1, 0)
+        yield* Effect.sleep(90_000)
+        // The next day.
+        yield* call(process, purse, 0.5, 0.5, 0)
+        yield* Effect.sleep(1_000)
+        world.aheadMillis -= 5 * 60_000
+        yield* call(process, purse, 0.5, 0.5, 0)
+        yield* Effect.sleep(10 * 60_000)
+        return (yield* Effect.exit(call(process, purse, 0.5, 0.5, 0)))._tag
+      })
+    )
+    assert.strictEqual(seen, "Failure")
+  })
+
+  it("keeps the parts of processes that cannot reach the store, and one for a process that starts later", () => {
+    const spent = play((world) =>
+      Effect.gen(function* () {
+        const spent = { a: 0, b: 0, c: 0 }
+        const start = Effect.fnUntraced(function* (name: keyof typeof spent) {
+          const process = yield* world.start(name, {}, { whenAway: "degrade" })
+          const purse = yield* open(process, { dollars: 1 })
+          return {
+            link: process.link,
+            /** Spends until the cap or the part of the process is used up. */
+            spend: Effect.gen(function* () {
+              for (let n = 0; n < 120; n++) {
+                const exit = yield* Effect.exit(Effect.timeout(call(process, purse, 0.01, 0.01, 0), "30 seconds"))
+                if (exit._tag === "Failure") return
+                spent[name] += 0.01
+              }
+            })
+          }
+        })
+        const [a, b] = [yield* start("a"), yield* start("b")]
+        yield* Effect.sleep(30_000)
+        for (const { link } of [a, b]) link.isCutTo = link.isCutFrom = true
+        yield* Effect.sleep(5_000)
+        const c = yield* start("c")
+        yield* Effect.all([a.spend, b.spend, c.spend], { concurrency: 3 })
+        return spent
+      })
+    )
+    for (const each of Object.values(spent)) assert.closeTo(each, 1 / 3, 0.02, JSON.stringify(spent))
+    assert.isAtMost(spent.a + spent.b + spent.c, 1 + 1e-9)
+  })
+
+  it("counts a call once that ends after its process counted as dead", () => {
+    const seen = play((world) =>
+      Effect.gen(function* () {
+        const { a, b, ofA, ofB } = yield* two(world)
+        yield* Effect.forkDetach(call(a, ofA, 0.6, 0.1, 40_000))
+        yield* Effect.sleep(1_000)
+        a.freeze(60_000)
+        yield* call(b, ofB, 0.1, 0.1, 0)
+        yield* Effect.sleep(50_000)
+        yield* call(b, ofB, 0.1, 0.1, 0)
+        const dead = yield* b.run(ofB.status)
+        yield* Effect.sleep(40_000)
+        yield* call(b, ofB, 0.1, 0.1, 0)
+        yield* Effect.sleep(20_000)
+        const alive = [yield* a.run(ofA.status), yield* b.run(ofB.status)]
+        return [dead, ...alive].map(({ held, left }) => [held, Math.round(100 * left!) / 100])
+      })
+    )
+    assert.deepStrictEqual(seen, [
+      [0, 0.2],
+      [0, 0.6],
+      [0, 0.6]
+    ])
   })
 
   it("is read as 0.4 has stored it", () => {
