@@ -61,6 +61,14 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
    * @since 0.5.0
    */
   readonly serverTools?: boolean | undefined
+  /**
+   * Whether the caller has opted in to a slower lane that is open while the windows of its subscription are used up. Then they do not
+   * refuse the call, and it does not count towards them.
+   *
+   * @default false
+   * @since 0.5.0
+   */
+  readonly slowLane?: boolean | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
   /**
@@ -336,6 +344,7 @@ export const call: Input.Check = Input.options<Call>(
     choices: anyNumber,
     thinking: Input.flag,
     serverTools: Input.flag,
+    slowLane: Input.flag,
     fast: Input.flag,
     tier: Input.text,
     flex: Input.flag,

@@ -18,7 +18,7 @@ import * as Spending from "../Spending.ts"
 import type { CapReporter, LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
 import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
-import type { LongWindows, WindowHold } from "./windows.ts"
+import type { LongWindows, WindowHold, WindowRefusal } from "./windows.ts"
 
 // -----------------------------------------------------------------------------
 // Refusals
@@ -199,6 +199,17 @@ const resetOf = ({
 
 const refused = (cause: Error): PaymentState => ({ payment: undefined, rest: () => Effect.fail(denied(cause)) })
 
+/** What a call holds of the windows of its account, or why it has no room there. */
+const heldWithin = (
+  { account, call, windows }: PaymentRequest,
+  cost: number,
+  priority: number,
+  clock: Clock.Clock
+): WindowHold | WindowRefusal =>
+  call.known.slowLane === true
+    ? windows.outside(account)
+    : windows.admit(account, cost, priority, () => clock.currentTimeMillisUnsafe())
+
 /** Tries once to pay. Pays nothing if the call must wait until another of its account ends, and returns that wait. */
 const payOnce = (
   request: PaymentRequest,
@@ -220,7 +231,7 @@ const payOnce = (
       ? { expected: 0, max: 0 }
       : { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
   const paying = { ...queueingOf(context, queueing), wake, asked }
-  const hold = windows.admit(account, asked.expected, paying.priority, () => clock.currentTimeMillisUnsafe())
+  const hold = heldWithin(request, asked.expected, paying.priority, clock)
   if ("used" in hold) {
     if (!hold.isHeld) return refused(new Spending.WindowShareUsed(hold))
     return { after: inTime(request, windows.ended(account, wake), Effect.fail(tooLong(request))) }

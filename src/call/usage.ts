@@ -22,7 +22,16 @@ export interface KnownCall
     Estimator.Call,
     Pick<
       Call,
-      "model" | "textBytes" | "choices" | "serverTools" | "fast" | "flex" | "priceFactor" | "prefixes" | "continues"
+      | "model"
+      | "textBytes"
+      | "choices"
+      | "serverTools"
+      | "slowLane"
+      | "fast"
+      | "flex"
+      | "priceFactor"
+      | "prefixes"
+      | "continues"
     > {
   /** What may share a prefix with it: the calls of the same account, pool, model and caller. */
   readonly scope: string

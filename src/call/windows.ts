@@ -3,6 +3,7 @@
  * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import type { Wake } from "../budget/waker.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { Signal } from "../domain/signal.ts"
@@ -143,6 +144,11 @@ export class LongWindows {
         for (const goOn of waiting) goOn()
       }
     }
+  }
+
+  /** A call that does not count towards the windows of its account. */
+  outside(account: string | undefined): WindowHold {
+    return { spent: this.of(account ?? "").spent, settle: constVoid }
   }
 
   /** Completes when a running call of the account ends, and at once if none runs any more. */

@@ -177,7 +177,11 @@ export interface CallTerms {
  */
 export interface HttpCall {
   readonly match: Match
-  readonly description: Description & { readonly model: string; readonly serverTools: boolean }
+  readonly description: Description & {
+    readonly model: string
+    readonly serverTools: boolean
+    readonly slowLane: boolean
+  }
   readonly request: Omit<CallRequest, "body">
   /** The options, or what their callbacks threw, with which the call fails. */
   readonly terms: EffectResult.Result<CallTerms, unknown>

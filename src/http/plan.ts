@@ -18,6 +18,7 @@ import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
 import { openaiRequests } from "../protocol/openaiRequests.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { callIn, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
+import { takesSlowLane } from "../protocol/headers.ts"
 import { hasServerTools } from "../protocol/serverTools.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
@@ -155,7 +156,7 @@ export const planOf = (
   const request = { url, protocol: protocol.name, model, agent, session, header }
   return {
     match: found,
-    description: { ...description, model, serverTools: hasServerTools(body) },
+    description: { ...description, model, serverTools: hasServerTools(body), slowLane: takesSlowLane(header) },
     request,
     terms: EffectResult.try({
       try: () => termsOf(found, { ...request, body }, settings, requests, placesOfModel !== undefined),

@@ -12,6 +12,7 @@
 import type * as Limits from "../Limits.ts"
 import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
 import {
+  offersSlowLane,
   type HeaderReader,
   maxRetryAfterMillis,
   retryAfterMillis,
@@ -347,7 +348,10 @@ export const failureOfError = (response: FailedResponse, context: FailureContext
   const error = { ...found, type: found.type ?? textOf(header("x-amzn-errortype")?.split(":")[0]) }
   const time = timeOf(header, now)
   const stated = statedWaitMillis(header, now)
-  const reason = byWait(reasonOf(response.status ?? error.status, error, context), stated)
+  // The caller answers the offer, so it must get it at once.
+  const reason = offersSlowLane(header)
+    ? "SpendLimited"
+    : byWait(reasonOf(response.status ?? error.status, error, context), stated)
   return {
     reason,
     status: response.status ?? 200,

@@ -278,7 +278,8 @@ const windowsOf = (header: HeaderReader): Limits.Signal["windows"] => {
     const fraction = numberOf(header(used))
     const resetsAt = fraction === undefined ? undefined : epochMillis(header(reset))
     if (fraction === undefined || resetsAt === undefined) continue
-    const isRejected = header(`${unified}-status`) === "rejected" && isClaimed(header, claim, fraction)
+    const isRejected =
+      header(`${unified}-status`) === "rejected" && !offersSlowLane(header) && isClaimed(header, claim, fraction)
     found[name] = { used: Math.min(1, fraction), resetsAt, ...(isRejected && { isRejected }) }
   }
   return Object.keys(found).length === 0 ? undefined : found
@@ -290,6 +291,16 @@ const isClaimed = (header: HeaderReader, claim: string, fraction: number): boole
   const isOverage = header(`${unified}-overage-status`) === "allowed"
   return !isOverage && (named == null ? fraction >= 1 : named === claim)
 }
+
+/**
+ * Whether a rejection offers a slower lane, which is open while the window is used up. The caller opts in with the header
+ * `anthropic-usage-limit: slow` of its next request, as Claude Code does after it has asked its user. Each caller needs an offer of its
+ * own, so such a rejection closes the window for nobody.
+ */
+export const offersSlowLane = (header: HeaderReader): boolean => header(`${unified}-slow-offer`) != null
+
+/** Whether the caller has opted in to the slower lane. */
+export const takesSlowLane = (header: HeaderReader): boolean => header("anthropic-usage-limit") === "slow"
 
 /** The limits in the headers; undefined if there are none. */
 export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {

@@ -29,6 +29,26 @@ const encoded: Refusal = {
   message: "The gateway knows no transfer coding but chunked: send the body as it is (RFC 9112, 6.1)"
 }
 
+/** More than any client sends. Node reads no further lines. */
+export const maxHeaderLines = 1_000
+
+const hidden: Refusal = {
+  kind: "invalid",
+  message: `The request has headers that the gateway cannot read: send at most ${maxHeaderLines} lines`
+}
+
+/**
+ * Whether a request has headers that Node does not show. Version 22.19 has the lines after the first 1,000 only in `rawHeaders`, which are
+ * passed on, so a key behind them would reach the provider unseen and pay from no cap. Later versions answer 431 themselves.
+ */
+const hidesHeaders = ({ headers, rawHeaders }: Pick<IncomingMessage, "headers" | "rawHeaders">): boolean => {
+  if (rawHeaders.length > 2 * maxHeaderLines) return true
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (headers[rawHeaders[index]!.toLowerCase()] === undefined) return true
+  }
+  return false
+}
+
 const countOf = (raw: ReadonlyArray<string>, name: string): number => {
   let count = 0
   for (let index = 0; index < raw.length; index += 2) {
@@ -41,6 +61,7 @@ const countOf = (raw: ReadonlyArray<string>, name: string): number => {
 /** Why a request is refused, wherever it goes; undefined if it is not. Node has refused what cannot be read at all. */
 export const refusalOf = ({ headers, method, rawHeaders }: IncomingMessage): Refusal | undefined => {
   if (method === "TRACE") return traced
+  if (hidesHeaders({ headers, rawHeaders })) return hidden
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && coding.trim().toLowerCase() !== "chunked") return encoded
   // Of several, Node shows one, and a proxy in front of the gateway may have read another.

@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import { monotonic } from "floodgate/internal"
+import { maxHeaderLines } from "./http1.ts"
 
 /**
  * The gateway cannot listen on the address.
@@ -87,6 +88,7 @@ export const listen = Effect.fnUntraced(function* ({
       noDelay: true
     })
     server.maxConnections = maxConnections
+    server.maxHeadersCount = maxHeaderLines
     server.on("connection", (socket) => {
       sockets.set(socket, -Infinity)
       socket.once("close", () => sockets.delete(socket))

@@ -9,7 +9,7 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Http from "node:http"
 import { gzipSync } from "node:zlib"
-import { answersAny } from "../../../test/support/gateway.ts"
+import { answersAny, dial } from "../../../test/support/gateway.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 // Callers who try to evade their caps and limits. These use real HTTP, so they run on the real clock.
@@ -238,6 +238,33 @@ describe("a call", () => {
         const { error, type } = JSON.parse(text)
         assert.deepInclude({ type, ...error }, expected.error as object)
       }
+    })
+  )
+
+  // Regression: Node 22.19 shows the first 1,000 lines only, and the gateway passed on the key behind them.
+  it.live("refuses a key behind more header lines than can be read", () =>
+    Effect.gen(function* () {
+      const here = yield* world({ rules: [{ key: "*", capPerKey: { dollars: 0.02 } }] })
+      const te = Array.from({ length: 998 }, () => "te: trailers")
+      const head = ["POST /v1/chat/completions HTTP/1.1", "host: 127.0.0.1", "connection: close"]
+      const body = JSON.stringify(call)
+      for (const [between, status] of [
+        [te, /^HTTP\/1\.1 4(?:00|31) /],
+        [te.slice(0, 20), /^HTTP\/1\.1 402 /]
+      ] as const) {
+        const text = [
+          ...head,
+          `content-length: ${body.length}`,
+          ...between,
+          "authorization: Bearer sk-hidden",
+          "",
+          body
+        ]
+        const { read, response } = yield* dial(here.url, text.join("\r\n"))
+        read()
+        assert.match(yield* Effect.promise(() => response), status)
+      }
+      assert.strictEqual(here.upstream.requests.length, 0)
     })
   )
 })

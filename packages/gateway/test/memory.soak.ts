@@ -6,10 +6,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
 import type * as Gateway from "@floodgate/gateway"
 import { gatewayTo } from "../../../test/support/gateway.ts"
 import { grown, heapParts, heapUsed } from "../../../test/support/heap.ts"
-import { type Handler, serve } from "../../../test/support/httpServer.ts"
+import type { Handler } from "../../../test/support/httpServer.ts"
 import { mulberry } from "../../../test/support/random.ts"
 
 const requests = Number(process.env["FLOODGATE_REQUESTS"] ?? "33000")
@@ -75,13 +76,30 @@ const faults: ReadonlyArray<string | undefined> = [
   "unknown path"
 ]
 
+/** A provider that remembers no request. */
+const upstreamOf = (handler: Handler) =>
+  Effect.acquireRelease(
+    Effect.callback<Http.Server>((resume) => {
+      const server = Http.createServer((request, response) => {
+        let body = ""
+        request.on("data", (chunk) => (body += chunk)).on("end", () => handler(request, response, body))
+      })
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.sync(() => {
+        server.closeAllConnections()
+        server.close()
+      })
+  ).pipe(Effect.map((server) => ({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })))
+
 describe("the memory of a gateway", () => {
   it.live(
     "is flat once every agent and client has been seen",
     () =>
       Effect.gen(function* () {
         const random = mulberry(Number(process.env["FLOODGATE_SEED"] ?? "1"))
-        const upstream = yield* serve(provider)
+        const upstream = yield* upstreamOf(provider)
         const optionsOf = (generation: number): Gateway.Options => ({
           upstreams: { openai: upstream.url },
           rules: [

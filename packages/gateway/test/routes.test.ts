@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { apiCalls } from "../../../test/support/apis.ts"
+import { maxHeaderLines, refusalOf } from "../src/http1.ts"
 import { makeRouter, type Upstream, upstreamOf } from "../src/routes.ts"
 
 const upstreams = (given: Record<string, string>): ReadonlyMap<string, Upstream> =>
@@ -240,5 +241,27 @@ describe("routes of the gateway", () => {
     ]) {
       assert.isUndefined(upstreamOf("own", address), address)
     }
+  })
+})
+
+describe("the headers of a request", () => {
+  /** A request as Node gives it: `raw` as it was sent, and what Node shows of it. */
+  const request = (raw: ReadonlyArray<readonly [string, string]>, shown = raw) =>
+    ({
+      method: "POST",
+      headers: Object.fromEntries(shown.map(([name, value]) => [name.toLowerCase(), value])),
+      rawHeaders: raw.flat()
+    }) as never
+  const lines = (count: number) => Array.from({ length: count }, (_, index) => [`X-Line-${index}`, "1"] as const)
+  const key = ["Authorization", "Bearer sk-hidden"] as const
+
+  it("are refused if Node does not show all of them", () => {
+    assert.isUndefined(refusalOf(request([key, ...lines(20)])))
+    assert.isUndefined(refusalOf(request([...lines(maxHeaderLines - 1), key])))
+    assert.strictEqual(refusalOf(request([...lines(20), key], lines(20)))?.kind, "invalid")
+    // A name that Node shows may stand a second time behind those that it reads.
+    const te = Array.from({ length: maxHeaderLines - 1 }, () => ["te", "trailers"] as const)
+    assert.isUndefined(refusalOf(request([key, ...te])))
+    assert.strictEqual(refusalOf(request([key, ...te, ["authorization", "Bearer sk-other"]]))?.kind, "invalid")
   })
 })

@@ -6,16 +6,19 @@ import * as Metric from "effect/Metric"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { message } from "../../../test/support/httpProvider.ts"
+import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { ProviderServer } from "floodgate/testing/server"
 
-const ask = (url: string, kind?: string) =>
+const ask = (url: string, kind?: string, more: Readonly<Record<string, string>> = {}) =>
   Effect.promise(async () => {
     const response = await fetch(`${url}/v1/messages`, {
       method: "POST",
       headers: {
         authorization: "Bearer sk-ant-oat-test",
         "anthropic-version": "2023-06-01",
-        ...(kind === undefined ? {} : { "x-claude-code-request-class": kind })
+        ...(kind === undefined ? {} : { "x-claude-code-request-class": kind }),
+        ...more
       },
       body: JSON.stringify({
         model: "claude-sonnet-5-5",
@@ -23,7 +26,9 @@ const ask = (url: string, kind?: string) =>
         messages: [{ role: "user", content: "Hello" }]
       })
     })
-    return { status: response.status, retry: response.headers.get("x-should-retry"), text: await response.text() }
+    const { headers, status } = response
+    const offer = headers.get("anthropic-ratelimit-unified-slow-offer")
+    return { status, offer, retry: headers.get("x-should-retry"), text: await response.text() }
   })
 
 describe("a gateway in front of a subscription", () => {
@@ -71,4 +76,56 @@ describe("a gateway in front of a subscription", () => {
       assert.closeTo(counted["5h"]!.used, 0.91, 0.02)
     }).pipe(Effect.scoped)
   )
+
+  /** A provider whose window of 5 hours is used up. It offers a slower lane, and answers the calls that take it. */
+  const usedUp = (seen: Array<string>): Handler => {
+    const resets = String(Math.floor(Date.now() / 1_000) + 3_600)
+    const unified = "anthropic-ratelimit-unified"
+    return (request, response) => {
+      const isSlow = request.headers["anthropic-usage-limit"] === "slow"
+      seen.push(isSlow ? "slow" : "usual")
+      const headers = {
+        "content-type": "application/json",
+        [`${unified}-5h-utilization`]: "1",
+        [`${unified}-5h-reset`]: resets,
+        [`${unified}-status`]: isSlow ? "allowed" : "rejected",
+        [`${unified}-representative-claim`]: "five_hour"
+      }
+      if (isSlow) return void response.writeHead(200, headers).end(JSON.stringify(message(25, 12, "claude-sonnet-5-5")))
+      const offer = { [`${unified}-slow-offer`]: "available", "retry-after": "20" }
+      const body = { type: "error", error: { type: "rate_limit_error", message: "You have used up your limit" } }
+      return void response.writeHead(429, { ...headers, ...offer }).end(JSON.stringify(body))
+    }
+  }
+
+  for (const [what, windows, rules] of [
+    ["without shares", undefined, []],
+    ["with a share", { "5h": { share: 0.7 } }, []],
+    ["with a cap in dollars", undefined, [{ cap: { dollars: 10 } }]]
+  ] as const) {
+    it.live(`passes on each offer of the slower lane at once, and each call that takes it: ${what}`, () =>
+      Effect.gen(function* () {
+        const seen: Array<string> = []
+        const upstream = yield* serve(usedUp(seen))
+        const context = yield* Layer.build(
+          Governor.layer({ windows }).pipe(
+            Layer.provideMerge(Budget.layer()),
+            Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
+          )
+        )
+        const { url } = yield* Gateway.make({ upstreams: { anthropic: upstream.url }, rules, drain: "20 millis" }).pipe(
+          Effect.provideContext(context)
+        )
+        const slow = { "anthropic-usage-limit": "slow" }
+        for (let client = 0; client < 3; client++) {
+          const offered = yield* ask(url, "main")
+          assert.deepStrictEqual([offered.status, offered.offer], [429, "available"])
+          assert.include(offered.text, "You have used up your limit")
+          assert.strictEqual((yield* ask(url, "main", slow)).status, 200)
+          assert.strictEqual((yield* ask(url, "background", slow)).status, 200)
+        }
+        assert.deepStrictEqual(seen, Array.from({ length: 3 }, () => ["usual", "slow", "slow"]).flat())
+      }).pipe(Effect.scoped)
+    )
+  }
 })
