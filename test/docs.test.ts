@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url"
 import { BudgetErrorReason } from "../src/budget/errors.ts"
 import { LlmErrorReason } from "../src/protocol/errorReasons.ts"
 import { render } from "../scripts/apiReference.ts"
+import * as Paths from "../scripts/gatewayPaths.ts"
 import { linksIn, withoutFences } from "./support/links.ts"
 import { packageFiles, publicModules, root, sourceFiles } from "./support/modules.ts"
 
@@ -149,5 +150,32 @@ describe("documentation", () => {
 
   it("has a current reference of the API", () => {
     assert.strictEqual(read("docs/api.md"), render(), "npm run docs:api writes it")
+  })
+
+  it("has a current table of what becomes of requests at the gateway", () => {
+    assert.strictEqual(read("docs/gateway.md"), Paths.render(), "npm run docs:paths writes it")
+  })
+
+  it("has each request with a body that the installed SDKs make in that table", () => {
+    const sdks = {
+      Anthropic: "node_modules/@anthropic-ai/sdk/src/resources",
+      OpenAI: "node_modules/openai/src/resources"
+    }
+    for (const [provider, folder] of Object.entries(sdks)) {
+      const sources = readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      const asked = sources
+        .filter((name) => name.endsWith(".ts"))
+        .flatMap((name) =>
+          Array.from(read(`${folder}/${name}`).matchAll(/_client\.(?:post|put|patch)\(\s*(?:path`|['"])([^'"`?]+)/g))
+        )
+        .map(([, path]) => path!.replaceAll(/\$\{[^}]+\}/g, "id_1").replace(/^(?!\/v1)/, "/v1"))
+      assert.isAbove(asked.length, 20, provider)
+      const patterns = Paths.known[provider]!.map((path) => {
+        const escaped = path.replaceAll(/[.*+?^$()|[\]\\]/g, "\\$&").replaceAll("{id}", "[^/]+")
+        return new RegExp(`^${escaped.replace("/\\.\\.\\.", "(?:/.*)?")}$`)
+      })
+      const missing = asked.filter((path) => !patterns.some((pattern) => pattern.test(path)))
+      assert.deepStrictEqual([...new Set(missing)], [], provider)
+    }
   })
 })

@@ -29,7 +29,7 @@ const operations: ReadonlyMap<string, Route["operation"]> = new Map([
   ["/input_tokens", "countTokens"]
 ])
 
-/** The conversations that responses are added to. No model answers these requests. */
+/** The conversations that responses are added to. At OpenAI no model answers these requests; Mistral's of the same paths are calls. */
 const conversations = /^\/(?:.*\/)?v\d+\/conversations(?:\/.*)?$/
 
 const matchRoute = (method: string, path: string): Route | undefined => {

@@ -27,24 +27,24 @@ const paid: ReadonlyArray<RegExp> = [
   /\/threads\/(?:runs|[^/]+\/runs(?:\/[^/]+\/submit_tool_outputs)?)$/,
   /\/(?:realtime|live)\/(?:sessions|calls|client_secrets|transcription_sessions|translations)(?:\/.*)?$/,
   /\/chatkit\/sessions$/,
-  /\/agents\/(?:sessions(?:\/.*)?|automations\/[^/]+\/invocations)$/,
-  /\/v\d+\/(?:sessions(?:\/.*)?|dreams|deployments\/[^/]+\/run)$/,
+  /\/agents\/(?:sessions(?:\/.*)?|automations(?:\/[^/]+(?:\/(?:invocations|resume))?)?)$/,
+  /\/v\d+\/(?:sessions(?:\/.*)?|dreams|deployments(?:\/[^/]+(?:\/(?:run|unpause))?)?|containers)$/,
   /\/workflows\/[^/]+\/execute$/,
   // Evaluation and training.
   /\/evals\/[^/]+\/runs$/,
-  /\/fine_tuning\/(?:jobs|alpha\/graders\/run)$/,
+  /\/fine_tuning\/(?:jobs(?:\/[^/]+\/resume)?|alpha\/graders\/run)$/,
   /\/finetuning\/finetuned-models$/,
   // Older or rare requests of a model.
   /\/complete$/,
   /\/v1\/(?:chat|generate|classify|summarize)$/,
   /\/v2\/parse$/,
-  /\/(?:rerank|decisions|content_provenance_checks)$/,
+  /\/(?:rerank|decisions|content_provenance_checks|cachedContents|classifications|chat\/moderations)$/,
   /\/guardrail\/[^/]+\/version\/[^/]+\/apply$/
 ]
 
 /** Requests that cost nothing although they may name a model. */
 const free: ReadonlyArray<RegExp> = [
-  /\/(?:count_tokens|input_tokens|tokenize|detokenize|check-api-key)$/,
+  /\/(?:count_tokens|count-tokens|input_tokens|tokenize|detokenize|check-api-key)$/,
   /:(?:countTokens|computeTokens)$|\/count-tokens:rawPredict$/,
   /(?:\/|:)(?:cancel|hangup|reject|archive|pause)$/,
   // Agents are stored, and run by other requests.

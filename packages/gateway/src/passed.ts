@@ -7,7 +7,8 @@ const kinds: ReadonlyArray<readonly [kind: string, path: RegExp]> = [
   ["images", /\/images(?:\/|$)|:generateImages$/],
   ["videos", /\/videos(?:\/|$)|:predictLongRunning$/],
   ["audio", /\/audio(?:\/|$)/],
-  ["completions", /\/completions?$/],
+  ["stored completions", /\/chat\/completions(?:\/|$)/],
+  ["completions", /\/complete$/],
   ["files", /\/(?:files|uploads?|vector_stores)(?:\/|$)/],
   ["models", /\/models(?:\/[^:]*)?$/]
 ]

@@ -210,7 +210,7 @@ describe("a gateway with keys", () => {
         "count tokens": 1,
         files: 1,
         audio: 1,
-        completions: 1,
+        "stored completions": 1,
         other: 1
       })
     })
