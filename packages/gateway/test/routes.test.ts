@@ -207,6 +207,12 @@ describe("routes of the gateway", () => {
     assert.strictEqual(to("POST", "/own/v1/messages", {}, based), "http://host.test:8080/base/v1/messages")
   })
 
+  it("keeps a path in front of the version, which some clients add by themselves", () => {
+    const groq = upstreams({ groq: "https://api.groq.test" })
+    const there = "https://api.groq.test/openai/v1/chat/completions"
+    assert.strictEqual(to("POST", "/groq/openai/v1/chat/completions", {}, groq), there)
+  })
+
   it("never leaves its upstreams or their base paths", () => {
     const based = upstreams({ own: "https://host.test/tenant" })
     const targets = [
