@@ -45,6 +45,12 @@ export interface StreamParts<R extends ProviderResponse> {
   readonly used: OnUsage | undefined
 }
 
+/**
+ * Some clients, such as Ollama's, stop reading when an answer is complete, and leave its end unread. What follows is short, so it is
+ * read for them, and the call ends.
+ */
+const maxTail = 16
+
 /** A stream that goes to its outlet, so that its attempt cannot fail any more. It is mutable. */
 export class PassedStream<R extends ProviderResponse> implements ChunkFlow, DrivenCall {
   private readonly parts: StreamParts<R>
@@ -52,6 +58,8 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
   private held: Array<Uint8Array> = []
   private next = 0
   private isOver = false
+  /** How many chunks were read beyond a complete answer for a reader that takes no more. */
+  private tail = 0
 
   constructor(parts: StreamParts<R>) {
     this.parts = parts
@@ -105,7 +113,7 @@ export class PassedStream<R extends ProviderResponse> implements ChunkFlow, Driv
     while (this.next < held.length && (!isFull || progress.isOver)) isFull = !outlet.write(this.taken())
     if (this.isOver) return
     if (progress.isOver) return this.concluded()
-    if (!isFull) return
+    if (!isFull || (progress.answer.complete && this.tail++ < maxTail)) return
     body.pause()
     silence.silentSince = undefined
   }

@@ -103,16 +103,11 @@ const readQuery = (url: string): string => {
 /** A property of JSON. Some servers ignore the case of names. */
 const property = new RegExp(`(?<!\\\\)"${modelName}"\\s{0,64}:\\s{0,64}"([^"]{1,512})`, "i")
 const formField = new RegExp(`(?:^|&)${modelName}=([^&]{1,512})`, "i")
-/** Everything is bounded, because whoever sends a body chooses it. */
-const partName = new RegExp(
-  `\\bname="?(?:[^"\\r\\n]{0,64}\\[)?${modelName}\\]?"?[^]{0,512}?\\r?\\n\\r?\\n([^\\r\\n]{1,512})`,
-  "i"
-)
 /** A request within a request. */
 const innerRequest = /^(?:POST|PUT|PATCH) \S{0,2048}\/models?\/([^/:\s]{1,512})[:/]/im
 /** A line of the file of a batch. */
 const batchLine = /^[ \t]{0,8}\{.{0,4096}"(?:body|params|request)"\s{0,8}:\s{0,8}\{/m
-const batchPurpose = /\bname="?purpose"?[^\r\n]{0,512}\r?\n\r?\n\s{0,8}batch\b|"purpose"\s{0,8}:\s{0,8}"batch"/i
+const batchPurpose = /"purpose"\s{0,8}:\s{0,8}"batch"/i
 
 /** JSON may write letters as escapes. */
 const unescaped = (text: string): string =>
@@ -120,8 +115,31 @@ const unescaped = (text: string): string =>
     ? text.replaceAll(/\\u00([4-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
     : text
 
-/** What the body of a batch is called, which names its models in a file. */
+/** Stands for the models of a batch, which are in its file. */
 const batch = "batch"
+
+// A caller chooses the body, so the time that a form takes is bounded by the number of its parts.
+const maxParts = 1_000
+const disposition = /^content-disposition\s{0,8}:[^\r\n]{0,1024}(?:\r?\n[ \t][^\r\n]{0,256}){0,4}/gim
+const namesModel = new RegExp(`\\bname="?(?:[^"]{0,64}\\[)?${modelName}\\]?"?\\s*(?:;|$)`, "i")
+const namesPurpose = /\bname="?purpose"?\s*(?:;|$)/i
+/** The bytes after the name of a part in which its value begins. */
+const nearBytes = 1_024
+
+/** The model that a form names in a field; undefined if it names none. A form of very many parts is not read. */
+const modelInForm = (form: string): string | undefined => {
+  let parts = 0
+  for (const { 0: header, index } of form.matchAll(disposition)) {
+    if (++parts > maxParts) return `one of more than ${maxParts} parts`
+    const isPurpose = namesPurpose.test(header)
+    if (!isPurpose && !namesModel.test(header)) continue
+    const start = index + header.length
+    const value = /\r?\n\r?\n([^\r\n]{1,512})/.exec(form.slice(start, start + nearBytes))?.[1]?.trim() ?? ""
+    if (!isPurpose) return value === "" ? "without a name" : value
+    if (value === batch) return batch
+  }
+  return undefined
+}
 
 /**
  * The model that a body names, as text in which each byte is a character: in JSON, on lines of JSON, or in a form. Undefined if it
@@ -135,8 +153,7 @@ export const modelIn = (text: string, contentType: string): string | undefined =
   const inner = innerRequest.exec(body)?.[1]
   if (inner !== undefined) return inner
   if (type.includes("multipart/") && !type.includes("multipart/mixed")) {
-    const named = partName.exec(body)?.[1]
-    return named ?? (batchLine.test(body) && property.test(body) ? batch : undefined)
+    return modelInForm(body) ?? (batchLine.test(body) && property.test(body) ? batch : undefined)
   }
   if (type.includes("x-www-form-urlencoded")) return formField.exec(decoded(body))?.[1]
   return property.exec(body)?.[1] ?? (type === "" ? formField.exec(body)?.[1] : undefined)

@@ -8,6 +8,7 @@ import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import { type ApiCall, apiCalls, bytesOf, eventFrame, exceptionFrame, isStreamed } from "../support/apis.ts"
+import { until } from "../support/gateway.ts"
 
 /** Limits that never refill, so that levels show what was counted. */
 const limits = { requests: { total: 1_000 }, inputTokens: { total: 1_000_000 }, outputTokens: { total: 100_000 } }
@@ -92,6 +93,27 @@ describe("a call through a governed fetch", () => {
         assert.deepStrictEqual(Buffer.from(yield* Effect.promise(() => response.arrayBuffer())), bytesOf(stream))
         assert.strictEqual(sent, 2)
       }).pipe(Effect.scoped)
+  )
+
+  // Ollama's own client stops there, and its calls stayed in flight until the body was garbage collected.
+  it.live("ends although its client stops reading at the end of the answer", () =>
+    Effect.gen(function* () {
+      const call = apiCalls.find((each) => each.name === "Ollama chat" && isStreamed(each))!
+      const pieces = bytesOf(call)
+        .toString()
+        .split(/(?<=\n)/)
+      const here = yield* world(
+        async () => new Response(bodyOf({ pieces }), { headers: { "content-type": call.contentType } })
+      )
+      const response = yield* Effect.promise(() => here.fetch(`https://provider.test${call.path}`, post(call.body)))
+      const reader = response.body!.getReader()
+      for (const piece of pieces) {
+        const { value } = yield* Effect.promise(() => reader.read())
+        assert.strictEqual(Buffer.from(value!).toString(), piece)
+      }
+      yield* until(here.pool, (pool) => pool?.inFlight === 0)
+      assert.strictEqual((yield* here.pool)!.dimensions.outputTokens!.level, 100_000 - 8)
+    }).pipe(Effect.scoped)
   )
 
   it.live("is none if a program's own path looks like it", () =>

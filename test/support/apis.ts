@@ -189,19 +189,17 @@ const mistralUsage = { prompt_tokens: 70, completion_tokens: 11, total_tokens: 8
 const completion = {
   id: "m1",
   object: "chat.completion",
+  created: 1_764_547_200,
   model: "mistral-large-latest",
   choices: [{ index: 0, message: { role: "assistant", content: "A gate." }, finish_reason: "stop" }],
   usage: mistralUsage
 }
+const chunk = (delta: object, finish_reason: string | null, more: object = {}): string =>
+  sse({ id: "m1", model: "mistral-large-latest", choices: [{ index: 0, delta, finish_reason }], ...more })
 const completionEvents = [
-  sse({ id: "m1", model: "mistral-large-latest", choices: [{ index: 0, delta: { role: "assistant", content: "" } }] }),
-  sse({ id: "m1", model: "mistral-large-latest", choices: [{ index: 0, delta: { content: "A gate." } }] }),
-  sse({
-    id: "m1",
-    model: "mistral-large-latest",
-    choices: [{ index: 0, delta: { content: "" }, finish_reason: "stop" }],
-    usage: mistralUsage
-  }),
+  chunk({ role: "assistant", content: "" }, null),
+  chunk({ content: "A gate." }, null),
+  chunk({ content: "" }, "stop", { usage: mistralUsage }),
   "data: [DONE]\n\n"
 ]
 const asked = { model: "mistral-large-latest", inputs: "What is a floodgate?" }

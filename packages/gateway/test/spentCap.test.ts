@@ -208,6 +208,18 @@ const uncounted: Kinds = [
       body: "a=1&%6Dodel=m"
     }
   ],
+  [
+    "a model in a field on two lines",
+    { path: "/openai/v1/things", headers: multipart, body: form(["\r\n name=model", "m"]) }
+  ],
+  [
+    "a form of very many parts",
+    {
+      path: "/openai/v1/things",
+      headers: multipart,
+      body: form(...Array.from({ length: 1_100 }, () => ["name=a", "1"] as const))
+    }
+  ],
   ["a model in a field", { path: "/openai/v1/things", headers: multipart, body: form(["name=model", "m"]) }],
   ["a model in a query", { path: "/openai/v1/things?mo%64el=m", body: { input: "Hello" } }],
   [
