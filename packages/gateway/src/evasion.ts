@@ -1,6 +1,6 @@
 /** Requests that ask to be taken for others, so that they would evade caps and limits. */
 import type { Refusal } from "floodgate/protocol"
-import { type Match, overrideIn } from "floodgate/internal"
+import { Engine, type Match } from "floodgate/internal"
 import type { ProxiedRequest } from "./call.ts"
 import * as Headers from "./headers.ts"
 import { hasBody } from "./passing.ts"
@@ -22,7 +22,7 @@ const invalid = (message: string): Refusal => ({ kind: "invalid", message })
  * another method than POST. Undefined for an honest one.
  */
 export const evasionIn = ({ exchange, parts, request, routed }: ProxiedRequest): Evasion | undefined => {
-  const override = overrideIn(routed.path, Headers.readerOf(request.headers, exchange))
+  const override = Engine.overrideIn(routed.path, Headers.readerOf(request.headers, exchange))
   if (override !== undefined) {
     const refusal = invalid(`The gateway passes on no "${override}": send the request by its own method and path`)
     return { refusal, match: routed.call }
