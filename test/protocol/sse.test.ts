@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import { makeFrameParser } from "../../src/protocol/amazonFrames.ts"
 import * as Schema from "effect/Schema"
 import { makeSseFilter, makeSseParser } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { bytesOf, eventsOf, piecesOf, randomPieces, singly } from "./reading.ts"
+import { eventFrame, exceptionFrame, frame } from "../support/apis.ts"
 
 const read = (text: string) => eventsOf([bytesOf(text)])
 const event = (data: string, name?: string) => ({ name, data })
@@ -229,5 +231,87 @@ describe("sse", () => {
       const passed = singly(bytes).flatMap((piece) => filter.push(piece, parser.feed(piece)))
       assert.strictEqual(Buffer.concat([...passed, ...filter.end()]).length, bytes.length)
     })
+  })
+})
+
+const frames = Buffer.concat([
+  eventFrame("messageStart", { role: "assistant" }),
+  eventFrame("contentBlockDelta", { delta: { text: "✓".repeat(300) } }),
+  eventFrame("metadata", { usage: { inputTokens: 1 } })
+])
+const frameNames = ["messageStart", "contentBlockDelta", "metadata"]
+
+/** The events in a stream that arrives in pieces of a size. */
+const frameEventsIn = (bytes: Uint8Array, size: number) => {
+  const parser = makeFrameParser()
+  const events: Array<{ readonly name: string | undefined; readonly data: string }> = []
+  for (let at = 0; at < bytes.length; at += size) {
+    const chunk = bytes.subarray(at, at + size)
+    for (const { data, end, name } of parser.feed(chunk)) {
+      assert.isAtMost(end, chunk.length)
+      events.push({ name, data })
+    }
+  }
+  return { events, hasStopped: parser.hasStopped() }
+}
+
+describe("the parser of Amazon's frames", () => {
+  it("finds the same events wherever the chunks are cut", () => {
+    const whole = frameEventsIn(frames, frames.length)
+    assert.deepStrictEqual(
+      whole.events.map(({ name }) => name),
+      frameNames
+    )
+    assert.deepStrictEqual(JSON.parse(whole.events[1]!.data), { delta: { text: "✓".repeat(300) } })
+    for (let size = 1; size < frames.length; size++)
+      assert.deepStrictEqual(frameEventsIn(frames, size), whole, `${size}`)
+  })
+
+  it("says where an event ends in its chunk", () => {
+    const first = eventFrame("messageStart", { role: "assistant" })
+    const found = makeFrameParser().feed(frames)
+    assert.strictEqual(found[0]!.end, first.length)
+    assert.strictEqual(found.at(-1)!.end, frames.length)
+  })
+
+  it("names exceptions, and errors that no model has", () => {
+    const parser = makeFrameParser()
+    const error = frame({ ":message-type": "error", ":error-code": "InternalError", ":error-message": "Broken" }, "")
+    const events = parser.feed(Buffer.concat([exceptionFrame("throttlingException", "Slow down"), error]))
+    assert.deepStrictEqual(
+      events.map(({ data, name }) => [name, JSON.parse(data)]),
+      [
+        ["throttlingException", { message: "Slow down" }],
+        ["InternalError", { message: "Broken" }]
+      ]
+    )
+  })
+
+  it("stops at what is no frame, and finds nothing afterwards", () => {
+    const huge = Buffer.alloc(12)
+    huge.writeUInt32BE(2 ** 31, 0)
+    const beyond = Buffer.from(frames)
+    // The headers would be longer than the frame.
+    beyond.writeUInt32BE(60_000, 4)
+    const cutHeader = Buffer.from(frames)
+    // The name of the first header would be longer than the headers.
+    cutHeader[12] = 255
+    for (const bytes of [Buffer.from("<html><body>Sorry</body></html>"), huge, beyond, cutHeader, Buffer.alloc(12)]) {
+      const parser = makeFrameParser()
+      assert.deepStrictEqual(parser.feed(bytes), [])
+      assert.isTrue(parser.hasStopped())
+      assert.deepStrictEqual(parser.feed(frames), [])
+      assert.deepStrictEqual(parser.end(), [])
+    }
+    const small = makeFrameParser({ maxBytes: 100 })
+    small.feed(frames)
+    assert.isTrue(small.hasStopped())
+  })
+
+  it("takes an incomplete frame for none", () => {
+    const parser = makeFrameParser()
+    assert.lengthOf(parser.feed(frames.subarray(0, frames.length - 1)), 2)
+    assert.deepStrictEqual(parser.end(), [])
+    assert.isFalse(parser.hasStopped())
   })
 })
