@@ -137,6 +137,20 @@ const lifetimeOf = (mark: unknown): Lifetime | undefined => {
   return mark["ttl"] === "1h" ? anHour : fiveMinutes
 }
 
+/** What asks for caching in the options that a model of an SDK has for its provider. */
+export const markIn = (options: unknown): unknown => {
+  if (!isRecord(options)) return undefined
+  for (const own of Object.values(options)) {
+    const mark = at(own, "cacheControl") ?? at(own, "cachePoint")
+    if (isRecord(mark)) return mark
+  }
+  return undefined
+}
+
+/** How long a model of an SDK keeps a prompt without being asked; Anthropic's want to be asked, wherever they are. */
+export const keptBy = (provider: string | undefined, model: string): Lifetime | undefined =>
+  provider === "anthropic" || /claude|anthropic/.test(model) ? undefined : usualLifetime
+
 // -----------------------------------------------------------------------------
 // Reading
 // -----------------------------------------------------------------------------
@@ -231,9 +245,12 @@ export class PrefixReader {
     this.end(sum.mark)
   }
 
-  /** A part that was counted by somebody else. */
+  /** A part that the caller has added to the sum. */
   counted(part: unknown, mark?: unknown): void {
+    const { bytes, sum } = this
+    const more = sum.text - (bytes.at(-1) ?? 0)
     this.hash = mixPart(this.hash, part)
+    if (!isRecord(part) || typeof part["text"] !== "string") this.hash = mix(this.hash, more | 0)
     this.end(mark)
   }
 

@@ -3,8 +3,10 @@ import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import type * as Schema from "effect/Schema"
+import type { Call } from "../../Governor.ts"
 import type * as Limits from "../../Limits.ts"
 import { headerReader, signalOf as signalOfHeaders } from "../../protocol/headers.ts"
+import { keptBy, markIn, PrefixReader } from "../../protocol/prefixes.ts"
 import { addFile, type FileLengths, type Size, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
 
 // -----------------------------------------------------------------------------
@@ -76,14 +78,39 @@ export interface Readable {
   readonly schema?: Schema.Top | undefined
 }
 
-export const requestSize = ({ prompt, schema, tools }: Readable): Size => {
-  const sum = { text: schema === undefined ? 0 : formatBytes(schema), files: 0 }
-  for (const { content } of Prompt.make(prompt).content) {
-    if (typeof content === "string") sum.text += utf8Length(content)
-    else for (const part of content) addPart(sum, part)
+/** The size of a request to a model, and its prefixes. */
+export const describe = (
+  { prompt, schema, tools }: Readable,
+  { model, provider }: Pick<Call, "model" | "provider">
+): Size & Pick<Call, "prefixes"> => {
+  const read = new PrefixReader()
+  const { sum } = read
+  if (schema !== undefined) {
+    sum.text += formatBytes(schema)
+    read.counted("schema")
   }
-  for (const tool of tools) sum.text += toolBytes(tool)
-  return sizeOf(sum)
+  for (const tool of tools) {
+    sum.text += toolBytes(tool)
+    read.counted({ name: tool.name })
+  }
+  read.sharedEnd()
+  let leads = true
+  for (const { content, options, role } of Prompt.make(prompt).content) {
+    read.setting(role)
+    if (typeof content === "string") {
+      sum.text += utf8Length(content)
+      read.counted({ text: content })
+    } else {
+      for (const part of content) {
+        addPart(sum, part)
+        read.counted(part, markIn(part.options))
+      }
+    }
+    read.mark(markIn(options))
+    leads &&= role === "system"
+    if (leads) read.sharedEnd()
+  }
+  return { ...sizeOf(sum), prefixes: read.prefixes(keptBy(provider, model)) }
 }
 
 // -----------------------------------------------------------------------------

@@ -34,7 +34,7 @@ export interface Trips {
 
 const callOf = ({ call }: Trips, request: Describe.Readable): Governor.Call => ({
   ...call,
-  ...Describe.requestSize(request)
+  ...Describe.describe(request, call)
 })
 
 /** A round trip that is answered as a whole. */

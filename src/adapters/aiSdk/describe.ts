@@ -6,15 +6,8 @@ import { withinTheUs } from "../../protocol/anthropic.ts"
 import { at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
 import { tierOf } from "../../protocol/openai.ts"
 import { agentOf } from "../../protocol/protocol.ts"
-import {
-  addFile,
-  addSchema,
-  type FileLengths,
-  jsonBytes,
-  sizeOf,
-  type Sum,
-  utf8Length
-} from "../../protocol/requestSize.ts"
+import { keptBy, markIn, PrefixReader } from "../../protocol/prefixes.ts"
+import { addFile, type FileLengths, jsonBytes, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Calls
@@ -30,6 +23,7 @@ export interface CallParams {
   readonly prompt: ReadonlyArray<{ readonly role: string; readonly content: unknown }>
   readonly maxOutputTokens?: number | undefined
   readonly tools?: ReadonlyArray<object> | undefined
+  readonly toolChoice?: object | undefined
   readonly responseFormat?: { readonly type: string } | undefined
   readonly headers?: Readonly<Record<string, string | undefined>> | undefined
   readonly abortSignal?: AbortSignal | undefined
@@ -117,31 +111,53 @@ const providerOf = (provider: string): string => {
   return (Object.hasOwn(providerNames, name) ? providerNames[name] : undefined) ?? name
 }
 
+/** The prompt, part by part. */
+const promptOf = ({ prompt, providerOptions, responseFormat, toolChoice, tools }: CallParams): PrefixReader => {
+  const read = new PrefixReader()
+  const { sum } = read
+  read.schema(at(responseFormat, "schema"))
+  read.schema(tools)
+  read.setting(toolChoice)
+  let leads = true
+  for (const message of prompt) {
+    const { content, role } = message
+    read.setting(role)
+    for (const part of typeof content === "string" ? [content] : listOf(content)) {
+      if (typeof part === "string") sum.text += utf8Length(part)
+      else addPart(sum, part)
+      read.counted(typeof part === "string" ? { text: part } : part, markIn(at(part, "providerOptions")))
+    }
+    read.mark(markIn(at(message, "providerOptions")))
+    leads &&= role === "system"
+    if (leads) read.sharedEnd()
+  }
+  read.mark(markIn(providerOptions))
+  return read
+}
+
 /** The call for the governor, and the agent that it names. */
 export const describe = (
   params: CallParams,
   model: { readonly provider: string; readonly modelId: string },
   stream: boolean
 ): { readonly call: Call; readonly agent: string | undefined } => {
-  const sum: Sum = { text: 0, files: 0 }
-  for (const { content } of params.prompt) {
-    if (typeof content === "string") sum.text += utf8Length(content)
-    else for (const part of listOf(content)) addPart(sum, part)
-  }
-  addSchema(sum, params.tools)
-  addSchema(sum, at(params.responseFormat, "schema"))
+  const prompt = promptOf(params)
+  const { sum } = prompt
+  const provider = providerOf(model.provider)
+  const prefixes = prompt.prefixes(keptBy(provider, model.modelId))
   const ours = at(params.providerOptions, "floodgate")
   const header: HeaderReader = headerReader(params.headers ?? {})
   return {
     call: {
       ...sizeOf(sum),
+      prefixes,
       model: model.modelId,
       kind: nameOf(at(ours, "kind")),
       maxTokens: maxTokensOf(params),
       thinking: thinks(params),
       serverTools: hasServerTools(params),
       ...chargeOf(params),
-      provider: providerOf(model.provider),
+      provider,
       stream
     },
     agent: nameOf(at(ours, "agent")) ?? agentOf(header)
