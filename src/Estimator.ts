@@ -156,6 +156,13 @@ const Profile = Schema.Struct({
   cachedShare: Schema.optional(Trend),
   /** The output tokens of the last calls, the oldest first. */
   outputs: Schema.Array(Amount),
+  /** What was appended to known prefixes: its tokens, and its bytes. */
+  appended: Schema.optional(Schema.Struct({ counted: Amount, measured: Amount })),
+  /** The part that was read of each of the last prefixes that should have been in the cache, the oldest first. */
+  hits: Schema.optional(Schema.Array(Amount)),
+  /** The tokens of these prefixes, and for how many milliseconds they were not used before. */
+  prefixTokens: Schema.optional(Trend),
+  unusedFor: Schema.optional(Trend),
   /** How many answers, and how many prompts that were counted at the provider, taught the tokens per byte. */
   answers: Schema.optional(Amount),
   counted: Schema.optional(Amount)
@@ -230,6 +237,27 @@ export interface TextRatio {
   /** How many answers told the tokens of their prompts, and how many prompts the provider has counted before they were sent. */
   readonly answers: number
   readonly counted: number
+  /**
+   * What the pool's calls had in common with earlier ones. Undefined for a kind, and until an answer has told.
+   *
+   * @since 0.5.0
+   */
+  readonly prefixes: PrefixRatio | undefined
+}
+
+/**
+ * How the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages over the last
+ * eight or so.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export interface PrefixRatio {
+  /** The part of such a prefix that was read: the median of the last 64. */
+  readonly hit: number
+  readonly tokens: number
+  /** For how many milliseconds nobody had used it. */
+  readonly unusedFor: number
 }
 
 /**
@@ -258,12 +286,21 @@ export interface TextRatio {
  */
 export const ratios = ({ profiles }: Learned): ReadonlyArray<TextRatio> =>
   profiles
-    .flatMap(({ answers = 0, counted = 0, kind, pool, tokensPerByte }) =>
-      tokensPerByte === undefined || tokensPerByte.mean === 0
-        ? []
-        : [{ pool, kind, bytesPerToken: 1 / tokensPerByte.mean, answers, counted }]
-    )
+    .flatMap(({ answers = 0, counted = 0, kind, pool, tokensPerByte, ...profile }) => {
+      if (tokensPerByte === undefined || tokensPerByte.mean === 0) return []
+      const prefixes = kind === undefined ? prefixRatio(profile) : undefined
+      return [{ pool, kind, bytesPerToken: 1 / tokensPerByte.mean, answers, counted, prefixes }]
+    })
     .reverse()
+
+const prefixRatio = ({
+  hits = [],
+  prefixTokens,
+  unusedFor
+}: Pick<typeof Profile.Type, "hits" | "prefixTokens" | "unusedFor">): PrefixRatio | undefined =>
+  prefixTokens === undefined || unusedFor === undefined
+    ? undefined
+    : { hit: Estimating.median(Estimating.recent(hits)), tokens: prefixTokens.mean, unusedFor: unusedFor.mean }
 
 /**
  * The options of an estimator.
@@ -338,6 +375,8 @@ interface KindMemory {
   appended: Estimating.Ratio | undefined
   /** The part that was read of each of the last prefixes that should have been in the cache. */
   readonly hits: Estimating.Recent
+  prefixTokens: Estimating.Trend | undefined
+  unusedFor: Estimating.Trend | undefined
   readonly outputs: Estimating.Recent
   answers: number
   counted: number
@@ -352,6 +391,8 @@ const nothing = (key: string, pool: string, kind: string | undefined): KindMemor
   cachedShare: undefined,
   appended: undefined,
   hits: Estimating.recent([]),
+  prefixTokens: undefined,
+  unusedFor: undefined,
   outputs: Estimating.recent([]),
   answers: 0,
   counted: 0
@@ -475,8 +516,11 @@ const learnContent = (
   if (prefix.tokens > 0 && appended >= minAppended && more > 0 && stored !== true) {
     memory.appended = Estimating.add(memory.appended, more, appended)
   }
-  const { cachedTokens } = prefix
-  if (cachedTokens > 0) Estimating.push(memory.hits, Math.min(1, read / cachedTokens), keptHits)
+  const { cachedTokens, unusedFor = 0 } = prefix
+  if (cachedTokens === 0) return
+  Estimating.push(memory.hits, Math.min(1, read / cachedTokens), keptHits)
+  memory.prefixTokens = Estimating.follow(memory.prefixTokens, cachedTokens)
+  memory.unusedFor = Estimating.follow(memory.unusedFor, unusedFor)
 }
 
 // -----------------------------------------------------------------------------
@@ -491,9 +535,10 @@ class KindMemories {
   private readonly byKey = new Map<string, KindMemory>()
 
   constructor(profiles: Learned["profiles"]) {
-    for (const { answers = 0, counted = 0, outputs, ...profile } of profiles) {
+    for (const { answers = 0, counted = 0, hits = [], outputs, ...profile } of profiles) {
       const key = keyOf(profile.pool, profile.kind)
-      const known = { ...profile, answers, counted, outputs: Estimating.recent(outputs) }
+      const recent = { hits: Estimating.recent(hits.slice(-keptHits)), outputs: Estimating.recent(outputs) }
+      const known = { ...profile, answers, counted, ...recent }
       const memory = { ...nothing(key, profile.pool, profile.kind), ...known }
       Lru.put(this.byKey, key, memory, maxProfiles)
     }
@@ -528,14 +573,10 @@ class KindMemories {
   }
 
   get profiles(): Learned["profiles"] {
-    return Array.from(this.byKey.values(), ({ answers, cachedShare, counted, kind, outputs, pool, tokensPerByte }) => ({
-      pool,
-      kind,
-      tokensPerByte,
-      cachedShare,
-      outputs: [...outputs.values],
-      answers,
-      counted
+    return Array.from(this.byKey.values(), ({ hits, key: _, ofPool: __, outputs, ...known }) => ({
+      ...known,
+      hits: [...hits.values],
+      outputs: [...outputs.values]
     }))
   }
 }

@@ -203,6 +203,7 @@ interface CallTokens {
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
  * - `floodgate_placed_attempts`: attempts of calls with several places, by `pool` and by `why` they went there
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
+ * - `floodgate_counted_input_tokens`: input that counts towards the limits, by `pool` and `of`: as it was predicted, as it was used
  * - `floodgate_dollars`: what calls cost, by `pool`, without calls of models that have no price
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
  * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
@@ -213,6 +214,11 @@ export class CallCounts extends Numbers<object> {
   dollars = 0
   private readonly calls = this.counterBy("floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   private readonly tokens = this.counterBy("floodgate_tokens", "Tokens that calls used, by pool and type", "type")
+  private readonly countedInput = this.counterBy(
+    "floodgate_counted_input_tokens",
+    "Input that counts towards the limits, by pool, as predicted and as used",
+    "of"
+  )
   readonly failed = this.counterBy("floodgate_attempt_failures", "Attempts that failed, by pool and reason", "reason")
   readonly counted = this.counterBy(
     "floodgate_counted_prompts",
@@ -248,8 +254,15 @@ export class CallCounts extends Numbers<object> {
     this.callSeconds.add(seconds)
   }
 
-  /** Counts the tokens of an answered call. */
-  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: CallTokens): void {
+  /** Counts the tokens of an answered call, and the input that counts towards the limits. */
+  used(
+    { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: CallTokens,
+    input: { readonly predicted: number; readonly used: number | undefined }
+  ): void {
+    if (input.predicted >= 0 && input.used !== undefined) {
+      this.countedInput(input.predicted, "predicted")
+      this.countedInput(input.used, "used")
+    }
     if (inputTokens > 0) this.tokens(inputTokens, "input")
     if (outputTokens > 0) this.tokens(outputTokens, "output")
     if (cacheReadTokens > 0) this.tokens(cacheReadTokens, "cache_read")

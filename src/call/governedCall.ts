@@ -338,7 +338,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (this.placement !== undefined) remember(this, this.now - this.sentAt, actual, response.continuation)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
-    pool.counts.used(actual)
+    pool.counts.used(actual, { predicted: Usage.promptOf(this), used: usage.inputTokens })
     const { continuation, finishReason } = response
     this.began(actual)
     if (continuation !== undefined) parts.conversations.remember(this.known.scope, continuation, actual, this.now)

@@ -2,9 +2,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import { anthropic, type Description, openaiChat } from "floodgate/protocol"
 import { isDone, start } from "../support/budget.ts"
@@ -263,6 +266,57 @@ describe("a call whose prompt begins as an earlier one", () => {
         assert.isTrue(reserved >= 0 && reserved <= 30_000, `${reserved}`)
       }
     }).pipe(Effect.provide(Layer.fresh(roomy)))
+  )
+})
+
+describe("what is learned of prefixes", () => {
+  it.effect("is in the status of the pool, and not in that of an agent", () =>
+    Effect.gen(function* () {
+      yield* learned
+      yield* ask({ turns: [30_000] })
+      yield* TestClock.adjust(2_000)
+      yield* ask({ turns: [30_000, 500] }, { read: 30_000 })
+      const governor = yield* Governor.Governor
+      const rows = Estimator.ratios(yield* governor.learned)
+      const ofPool = rows.find(({ kind }) => kind === undefined)!
+      assert.strictEqual(ofPool.prefixes!.hit, 1)
+      assert.isTrue(ofPool.prefixes!.tokens > 10_000 && ofPool.prefixes!.tokens < 30_000)
+      assert.isTrue(ofPool.prefixes!.unusedFor > 0 && ofPool.prefixes!.unusedFor < 2_000)
+      assert.isTrue(rows.some(({ kind }) => kind === "a"))
+      for (const { kind, prefixes } of rows) if (kind !== undefined) assert.isUndefined(prefixes)
+    }).pipe(Effect.provide(Layer.fresh(roomy)))
+  )
+
+  it.effect("outlives the process, without the prefixes", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      yield* learned
+      const kept = yield* Schema.encodeEffect(Schema.fromJsonString(Estimator.Learned))(yield* governor.learned)
+      assert.notInclude(kept, "fingerprint")
+      const restored = yield* Schema.decodeEffect(Schema.fromJsonString(Estimator.Learned))(kept)
+      const next = Layer.provideMerge(
+        Governor.layer({ learned: restored }),
+        Budget.layer({ limits: { inputTokens: { perMinute: 10_000_000 } } })
+      )
+      yield* Effect.gen(function* () {
+        const first = yield* ask({ turns: [10_000] })
+        assert.isAtLeast(first, 10_000)
+        near(yield* ask({ turns: [10_000, 300] }, { read: 10_000 }), 300)
+      }).pipe(Effect.provide(Layer.fresh(next)))
+    }).pipe(Effect.provide(Layer.fresh(roomy)))
+  )
+
+  it.effect("is measured: what was predicted, and what was used", () =>
+    Effect.gen(function* () {
+      yield* ask({ turns: [10_000] })
+      yield* ask({ turns: [10_000, 1_000] }, { read: 10_000 })
+      const all = yield* Metric.snapshot
+      const of = (name: string) =>
+        all.find(({ attributes, id }) => id === "floodgate_counted_input_tokens" && attributes?.["of"] === name)!
+          .state as { readonly count: number }
+      assert.strictEqual(of("used").count, 11_000)
+      assert.isAbove(of("predicted").count, 20_000)
+    }).pipe(Effect.provide(Layer.fresh(roomy)), Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })
 

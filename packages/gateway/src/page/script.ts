@@ -176,8 +176,10 @@ const show = (now) => {
   section("capped", "caps", now.caps, (caps) => caps.map(cap));
   section("keyed", "keys", now.keys, (keys) => [table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
     keys.map((key) => [key.name, cost(key), key.calls, key.inputTokens, key.outputTokens, clock(key.lastAt)]))]);
-  section("estimated", "estimates", now.estimates, (estimates) => [table([["agent or kind"], ["pool"], ["bytes per token", true], ["answers", true], ["counted", true]],
-    estimates.map((one) => [one.kind ?? "all", placed(one.pool)[0], one.bytesPerToken.toFixed(1), one.answers, one.counted]))]);
+  section("estimated", "estimates", now.estimates, (estimates) => [table([["agent or kind"], ["pool"], ["bytes per token", true], ["answers", true], ["counted", true],
+    ["read from cache", true], ["of tokens", true], ["unused for", true]],
+    estimates.map((one) => [one.kind ?? "all", placed(one.pool)[0], one.bytesPerToken.toFixed(1), one.answers, one.counted,
+      ...(one.prefixes ? [Math.round(100 * one.prefixes.hit) + " %", one.prefixes.tokens, time(one.prefixes.unusedFor)] : ["-", "-", "-"])]))]);
   at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
     ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
       agent.failed, clock(agent.lastAt)])) ?? none("No agents yet."));
