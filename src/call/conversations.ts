@@ -28,6 +28,7 @@ const maxStored = 10_000
 
 /** A prefix, as the provider has counted it. */
 interface Entry {
+  readonly fingerprint: number
   tokens: number
   /** Whether the provider has counted it; otherwise its tokens are those of its share of the bytes. */
   isCounted: boolean
@@ -46,9 +47,8 @@ type Scope = Map<number, Entry>
 interface KnownConversation {
   readonly name: string
   readonly scope: Scope
-  fingerprints: ReadonlyArray<number>
-  /** The last prompt, and the one before it. */
-  ends: ReadonlyArray<number>
+  /** The last is its last prompt. */
+  entries: ReadonlyArray<Entry>
 }
 
 /** A prefix that a call has in common with earlier ones, as it is now. */
@@ -129,7 +129,7 @@ export class Conversations {
     if (!(prompt > 0)) return
     const { cacheCreationTokens = 0, cacheReadTokens = 0 } = actual
     const life = cacheCreationTokens + cacheReadTokens > 0 ? usualLifetime : 0
-    const entry = { ...entryOf(prompt + actual.outputTokens, true), usedAt: now, life }
+    const entry = { ...entryOf(0, prompt + actual.outputTokens, true), usedAt: now, life }
     Lru.put(this.stored, `${scope} ${continuation}`, entry, maxStored)
     this.changes++
   }
@@ -155,37 +155,22 @@ export class Conversations {
       now
     }
     if (before !== undefined) recount(before, at, answer)
-    const kept = partsOf(prefixes, at)
-    note(scope, kept, answer, tokensBy(answer, at, before?.tokens ?? 0))
-    const fingerprints = kept.map((index) => prefixes.fingerprints[index]!)
-    this.hold(name, scope, before?.endOf, fingerprints)
+    const kept = note(scope, answer, at, tokensBy(answer, at, before?.tokens ?? 0))
+    this.hold(name, scope, before?.endOf, kept)
     this.changes++
     return true
   }
 
   /** Continues a conversation whose last prompt this one begins with, or begins another. */
-  private hold(
-    name: string,
-    scope: Scope,
-    known: KnownConversation | undefined,
-    fingerprints: ReadonlyArray<number>
-  ): void {
-    const end = fingerprints.at(-1)!
-    const conversation = known ?? { name, scope, fingerprints: [], ends: [] }
-    const last = conversation.ends.at(-1)
-    const ends = last === undefined || last === end ? [end] : [last, end]
-    const all = new Set([...ends, ...fingerprints])
-    const before = conversation.fingerprints
-    for (const fingerprint of all) scope.get(fingerprint)!.holders++
-    this.size += all.size
-    conversation.fingerprints = [...all]
-    conversation.ends = ends
+  private hold(name: string, scope: Scope, known: KnownConversation | undefined, entries: ReadonlyArray<Entry>): void {
+    const conversation = known ?? { name, scope, entries: [] }
+    const before = conversation.entries
+    for (const entry of entries) entry.holders++
+    this.size += entries.length
+    if (known !== undefined) before.at(-1)!.endOf = undefined
+    conversation.entries = entries
     this.release(scope, before)
-    if (last !== undefined) {
-      const entry = scope.get(last)
-      if (entry?.endOf === conversation) entry.endOf = undefined
-    }
-    scope.get(end)!.endOf = conversation
+    entries.at(-1)!.endOf = conversation
     this.conversations.delete(conversation)
     this.conversations.add(conversation)
     for (const oldest of this.conversations) {
@@ -194,20 +179,17 @@ export class Conversations {
     }
   }
 
-  private release(scope: Scope, fingerprints: ReadonlyArray<number>): void {
-    this.size -= fingerprints.length
-    for (const fingerprint of fingerprints) {
-      const entry = scope.get(fingerprint)!
-      if (--entry.holders === 0) scope.delete(fingerprint)
-    }
+  private release(scope: Scope, entries: ReadonlyArray<Entry>): void {
+    this.size -= entries.length
+    for (const entry of entries) if (--entry.holders === 0) scope.delete(entry.fingerprint)
   }
 
   private forget(conversation: KnownConversation): void {
-    const { fingerprints, name, scope } = conversation
+    const { entries, name, scope } = conversation
     this.conversations.delete(conversation)
-    const end = scope.get(conversation.ends.at(-1)!)!
+    const end = entries.at(-1)!
     if (end.endOf === conversation) end.endOf = undefined
-    this.release(scope, fingerprints)
+    this.release(scope, entries)
     if (scope.size === 0 && this.scopes.get(name) === scope) this.scopes.delete(name)
   }
 }
@@ -270,7 +252,8 @@ interface BegunAnswer {
 const cachedOf = ({ cacheCreationTokens = 0, cacheReadTokens = 0 }: Accounting.Actual): number =>
   cacheCreationTokens + cacheReadTokens
 
-const entryOf = (tokens: number, isCounted: boolean): Entry => ({
+const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Entry => ({
+  fingerprint,
   tokens,
   isCounted,
   usedAt: -Infinity,
@@ -296,12 +279,6 @@ const recount = (entry: Entry, index: number, { prefixes, read, sentAt }: BegunA
   if (ratio > 1 / maxShareError && ratio < maxShareError) count(entry, read, true)
 }
 
-/** The prefixes to remember, by index: what agents share, the last parts, and the known beginning. */
-const partsOf = ({ fingerprints, shared }: Prefixes, known: number): ReadonlyArray<number> => {
-  const first = fingerprints.length - lastParts
-  return fingerprints.flatMap((_, index) => (index < shared || index === known || index >= first ? [index] : []))
-}
-
 /**
  * The tokens of each prefix: exact for the whole prompt, for the known beginning, and at the last mark, up to which everything is in the
  * cache; between these in proportion to the bytes.
@@ -324,37 +301,51 @@ const tokensBy = (
   add(end, prompt)
   return (index) => {
     const size = bytes[index]!
-    const next = points.findIndex(([bytes]) => bytes >= size)
-    if (next <= 0) return next < 0 ? prompt : 0
-    const [[fromBytes, from], [toBytes, to]] = [points[next - 1]!, points[next]!]
-    return Math.round(from + ((to - from) * (size - fromBytes)) / (toBytes - fromBytes))
+    let next = 1
+    while (next < points.length - 1 && points[next]![0] < size) next++
+    const [fromBytes, from] = points[next - 1]!
+    const [toBytes, to] = points[next] ?? points[0]!
+    return toBytes === fromBytes ? to : Math.round(from + ((to - from) * (size - fromBytes)) / (toBytes - fromBytes))
   }
 }
 
-/** Notes what an answer says about the parts of its prompt, given the tokens of each. */
+/**
+ * Notes what an answer says about the parts of its prompt, given the tokens of each. Returns those to remember: what agents share, the
+ * known beginning, and the last.
+ */
 const note = (
   scope: Scope,
-  parts: ReadonlyArray<number>,
   answer: BegunAnswer,
+  known: number,
   tokensAt: (index: number) => number
-): void => {
-  const { fingerprints } = answer.prefixes
+): ReadonlyArray<Entry> => {
+  const { fingerprints, marks, shared } = answer.prefixes
   const end = fingerprints.length - 1
-  for (const index of parts) {
-    let entry = scope.get(fingerprints[index]!)
-    if (entry === undefined) scope.set(fingerprints[index]!, (entry = entryOf(tokensAt(index), index === end)))
+  const first = Math.max(0, end + 1 - lastParts)
+  const kept: Array<Entry> = []
+  let mark = 0
+  for (let index = 0; index <= end; index++) {
+    if (index >= shared && index < first && index !== known) continue
+    const fingerprint = fingerprints[index]!
+    let entry = scope.get(fingerprint)
+    if (entry === undefined) scope.set(fingerprint, (entry = entryOf(fingerprint, tokensAt(index), index === end)))
     else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
-    used(entry, index, answer)
+    while (mark < marks.length && marks[mark]!.index < index) mark++
+    used(entry, marks[mark]?.index === index ? marks[mark]!.life : undefined, answer)
+    kept.push(entry)
   }
+  return kept
 }
 
-/** Notes whether an answer has read a prefix from the cache, or written it there. */
-const used = (entry: Entry, index: number, { cached, now, prefixes, prompt, read, sentAt }: BegunAnswer): void => {
-  const { automatic, marks } = prefixes
+/** Notes whether an answer has read a prefix from the cache, or written it there because the request has asked for it. */
+const used = (
+  entry: Entry,
+  asked: Lifetime | undefined,
+  { cached, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer
+): void => {
   const wasLive = isLive(entry, sentAt)
-  const asked = marks.find((mark) => mark.index === index)?.life
-  const written = automatic === undefined ? isWithin(entry.tokens, cached) : prompt >= minAutomatic
-  const life = written ? (automatic ?? asked) : undefined
+  const isWritten = automatic === undefined ? isWithin(entry.tokens, cached) : prompt >= minAutomatic
+  const life = isWritten ? (automatic ?? asked) : undefined
   if (life !== undefined) {
     entry.life = Math.max(life, wasLive ? entry.life : 0)
     entry.usedAt = now
