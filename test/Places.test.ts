@@ -358,6 +358,28 @@ describe("Places", () => {
       })
     )
 
+    it.effect("are known by their prompts, also without a name, and go elsewhere when the cache has expired", () => {
+      const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
+      const block = { type: "text", text: "Hi".repeat(2_000), cache_control: { type: "ephemeral" } } as const
+      const talk = LlmClient.create({ ...params, messages: [{ role: "user", content: [block] }] })
+      /** Somebody else takes what the place has refilled, and then the conversation goes on. */
+      const turn = Effect.gen(function* () {
+        yield* Effect.forkChild(create({ places: ["a"] }))
+        yield* TestClock.adjust(1)
+        yield* Effect.forkChild(talk)
+        yield* TestClock.adjust("3 seconds")
+      })
+      return Effect.gen(function* () {
+        yield* Effect.forkChild(talk)
+        yield* TestClock.adjust("1 second")
+        yield* turn
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [3, 0])
+        yield* TestClock.adjust("5 minutes")
+        yield* turn
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [4, 1])
+      }).pipe(Effect.provide(client([place("a", a.layer, { limits: limited(1.2) }), place("b", b.layer)])))
+    })
+
     it.effect("are told apart by their agent or cacheKey, and calls without one go anywhere", () => {
       const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
       return Effect.gen(function* () {

@@ -331,20 +331,25 @@ const note = (
     if (entry === undefined) scope.set(fingerprint, (entry = entryOf(fingerprint, tokensAt(index), index === end)))
     else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
     while (mark < marks.length && marks[mark]!.index < index) mark++
-    used(entry, marks[mark]?.index === index ? marks[mark]!.life : undefined, answer)
+    used(entry, marks[mark]?.index === index ? marks[mark]!.life : undefined, mark === marks.length - 1, answer)
     kept.push(entry)
   }
   return kept
 }
 
-/** Notes whether an answer has read a prefix from the cache, or written it there because the request has asked for it. */
+/**
+ * Notes whether an answer has read a prefix from the cache, or written it there because the request has asked for it. If anything was
+ * read or written, the prefix at the last mark was.
+ */
 const used = (
   entry: Entry,
   asked: Lifetime | undefined,
+  isLast: boolean,
   { cached, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer
 ): void => {
   const wasLive = isLive(entry, sentAt)
-  const isWritten = automatic === undefined ? isWithin(entry.tokens, cached) : prompt >= minAutomatic
+  const isWritten =
+    automatic === undefined ? cached > 0 && (isLast || isWithin(entry.tokens, cached)) : prompt >= minAutomatic
   const life = isWritten ? (automatic ?? asked) : undefined
   if (life !== undefined) {
     entry.life = Math.max(life, wasLive ? entry.life : 0)

@@ -77,6 +77,8 @@ const estimated = (
   learned: Limits.Estimate,
   home: ConversationHome | undefined
 ): Estimated => {
+  // What each place has in its cache is known by the content.
+  if (known.prefix !== undefined) return { cached: known.prefix.cachedTokens, estimate: learned }
   const expected = Usage.expected({ accounting, known, estimate: learned })
   const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
   if (home === undefined || cached === expected.cacheReadTokens) return { cached, estimate: learned }

@@ -224,8 +224,9 @@ export const admitted = (call: GovernedCall, placement: Placement): Effect.Effec
 const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Placement, restore: Restore) {
   const { original, parts } = call
   parts.history?.placed(original.model, openPlaces(parts, { ...original, places: original.places! }))
-  const home = homeOf(call)
-  const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, home)))
+  const named = homeOf(call)
+  const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, named)))
+  const home = warmest(located) ?? named
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
   const payer = dearest(located)
   yield* restore(Effect.withFiber(({ context }) => pay(call, payer, payer.estimate, context) ?? Effect.void))
@@ -248,7 +249,17 @@ const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Place
   call.admit(reserved)
 })
 
-/** The place where the conversation of a call has its prompt in the cache. */
+/** The place that has the most of the prompt in its cache, by what is known of its content. */
+const warmest = (located: ReadonlyArray<Located>): ConversationHome | undefined => {
+  let home: ConversationHome | undefined
+  for (const { known, place } of located) {
+    const prompt = known.prefix?.cachedTokens ?? 0
+    if (prompt > (home?.prompt ?? 0)) home = { place: place.name, prompt }
+  }
+  return home
+}
+
+/** The place where the last call of the conversation went, by its name. */
 const homeOf = (call: GovernedCall): ConversationHome | undefined => {
   const conversation = conversationOf(call)
   return conversation === undefined ? undefined : call.parts.memory.homeOf(conversation)
