@@ -5,7 +5,9 @@
  * others wait; `max_tokens` is often ten times the actual output. So the estimator learns for each pool and kind of call:
  *
  * - **Input** is the size of the request times the observed tokens per byte, unless the number is known.
- * - **Cached input** is the share of the prompt that was read from the cache before.
+ * - **A known prefix**, what the prompt has in common with an earlier one, has the tokens that the provider has counted, and only what
+ *   follows it is estimated by its size. How much of a prefix in the cache is read is the median of the last 64.
+ * - **Cached input** of a call that says nothing about its content is the share of the prompt that was read from the cache before.
  * - **Output** is the 95th percentile of previous calls (the 99th with thinking), plus 15 %. Concurrent calls reserve less
  *   each, because long and short answers even out and only their sum must be safe.
  *
@@ -13,7 +15,7 @@
  *
  * A new kind borrows from its pool: tokens per byte from the first call on, and output until it has 30 calls of its own.
  * Agents are many and short-lived, so most would never learn enough alone. The cached share is not borrowed, because each
- * kind has its own cache.
+ * kind has its own cache. What is read of a prefix is borrowed until a kind has 8 of its own.
  *
  * Estimates err on the safe side: input by twice the mean deviation upwards, the cached share downwards. The last 256 outputs
  * are kept. Before 30 are known, the estimate is 4,096 tokens (16,384 with thinking), or more if a longer output was seen, but

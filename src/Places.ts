@@ -12,8 +12,9 @@
  *   then the first in the list.
  * - `"cheapest"` sends a call to the cheapest place that is expected to answer before the deadline. It keeps enough time for a more
  *   expensive place in case the cheaper one refuses.
- * - Where the provider caches prompts, a conversation (the calls of one `cacheKey`, or of one agent) stays at its place. It moves only
- *   if another place starts it earlier by at least a second, and by more than the cached tokens take of the limit there.
+ * - A conversation stays where its prompt is in the cache, which is known by its content. If nothing is known of that, the calls of one
+ *   `cacheKey`, or of one agent, stay at their place where the provider caches prompts. It moves only if another place starts it earlier
+ *   by at least a second, and by more than the cached tokens take of the limit there.
  * - A call that continues what a provider stores goes to that place.
  * - A call that fails at one place continues at another at once, while the backoff counts for the place where it failed. That is
  *   not an attempt of the call until it has failed at every place. A stated `attempts` bounds all requests.

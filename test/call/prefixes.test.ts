@@ -231,6 +231,22 @@ describe("a call whose prompt begins as an earlier one", () => {
     }).pipe(Effect.provide(Layer.fresh(roomy)))
   )
 
+  it.effect("is known but for the last turn if two processes take turns with a conversation", () =>
+    Effect.gen(function* () {
+      const turns = [30_000]
+      const processes = [Layer.fresh(roomy), Layer.fresh(roomy)]
+      const contexts = yield* Effect.forEach(processes, (live) => Layer.build(live))
+      for (const context of contexts) yield* Effect.provideContext(learned, context)
+      for (let n = 0; n < 12; n++) {
+        const read = n === 0 ? 0 : tokensOf({ turns: turns.slice(0, -1) })
+        const reserved = yield* Effect.provideContext(ask({ turns }, { read }), contexts[n % 2]!)
+        // What the other process has sent last, and what is new.
+        if (n > 1) near(reserved, turns.at(-1)! + turns.at(-2)!)
+        turns.push(500 + n)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("is known to the token where everything counts", () =>
     Effect.gen(function* () {
       const governor = yield* Governor.Governor
