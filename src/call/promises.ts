@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { onAbort } from "../domain/input/aborts.ts"
 
 /**
  * The floodgate was closed. Calls and streams that were running end with this error, and every later call fails with it at once.
@@ -50,7 +51,10 @@ export const makeRunner: Effect.Effect<Runner, never, Scope.Scope> = Effect.gen(
   const closed = yield* makeClosed
   const run: RunPromise = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
     closed.throwIfAborted()
-    const fiber = fork(effect, signal === undefined ? {} : { signal })
+    signal?.throwIfAborted()
+    const fiber = fork(effect)
+    const withdraw = signal && onAbort(signal, () => fiber.interruptUnsafe())
+    if (withdraw !== undefined) fiber.addObserver(withdraw)
     const exit = await new Promise<Exit.Exit<A, unknown>>((resolve) => void fiber.addObserver(resolve))
     if (Exit.isSuccess(exit)) return exit.value
     signal?.throwIfAborted()

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
+import { onAbort } from "../domain/input/aborts.ts"
 import type { Source } from "../domain/input/silence.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Answer, emptyAnswer, receivedOf, usageOf } from "../protocol/protocol.ts"
@@ -210,19 +211,19 @@ export const streamOf = <Piece>(
   ...signals: ReadonlyArray<AbortSignal | undefined>
 ): ReadableStream<Piece> => {
   const token = {}
+  const withdrawals: Array<() => void> = []
   /** Ends the running read, because the source may not react to its cancellation. */
   let leave: ((reason: unknown) => void) | undefined
   const throwIfAborted = (): void => signals.forEach((signal) => signal?.throwIfAborted())
   // This listener must not refer to the stream, or a long-lived signal would keep the stream from being garbage collected.
-  const aborted = (event: { readonly target: unknown }): void => {
-    const { reason } = event.target as AbortSignal
+  const aborted = ({ reason }: AbortSignal): void => {
     end()
     source.cancel(reason)
     leave?.(reason)
   }
   const end = (): void => {
     forgotten.unregister(token)
-    for (const signal of signals) signal?.removeEventListener("abort", aborted)
+    for (const withdraw of withdrawals.splice(0)) withdraw()
   }
   const body = new ReadableStream<Piece>(
     {
@@ -254,8 +255,10 @@ export const streamOf = <Piece>(
     { highWaterMark: 0 }
   )
   forgotten.register(body, () => source.cancel("nobody reads the body"), token)
-  for (const signal of signals) signal?.addEventListener("abort", aborted, { once: true })
+  for (const signal of signals) {
+    if (signal !== undefined) withdrawals.push(onAbort(signal, () => aborted(signal)))
+  }
   const before = signals.find((signal) => signal?.aborted)
-  if (before !== undefined) aborted({ target: before })
+  if (before !== undefined) aborted(before)
   return body
 }

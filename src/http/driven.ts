@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { makeClosed } from "../call/promises.ts"
 import { forgotten } from "../call/stream.ts"
+import { onAbort } from "../domain/input/aborts.ts"
 import type { Engine } from "./engine.ts"
 import type { BodyChange, CallResult, DrivenCall, HttpCall, Outlet, Target } from "./models.ts"
 import { type FetchResponse, responseWith } from "./response.ts"
@@ -24,13 +25,15 @@ export class FetchAnswer implements Outlet<FetchResponse> {
   private readonly pieces: Array<Uint8Array> = []
   private ended: { readonly thrown: { readonly error: unknown } | undefined } | undefined = undefined
   private isOver = false
+  /** Stops waiting for the signal. */
+  private readonly withdraw: (() => void) | undefined
 
   /** `open` is the set of all answers that can still be aborted, to which this one is added. */
   constructor(signal: AbortSignal | undefined, open: Set<FetchAnswer>, settlers: PromiseWithResolvers<Response>) {
     this.signal = signal
     this.open = open
     this.settlers = settlers
-    signal?.addEventListener("abort", this.aborted)
+    this.withdraw = signal && onAbort(signal, this.aborted)
     open.add(this)
   }
 
@@ -137,7 +140,7 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     this.isOver = true
     forgotten.unregister(this)
     this.open.delete(this)
-    this.signal?.removeEventListener("abort", this.aborted)
+    this.withdraw?.()
   }
 }
 

@@ -63,6 +63,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
+import { onAbort } from "../domain/input/aborts.ts"
 import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
@@ -120,14 +121,14 @@ const bytesOf = async (body: unknown, signal: AbortSignal | null | undefined): P
   signal?.throwIfAborted()
   const reader = readerOf(body)
   const stop = (): void => void reader?.cancel(signal?.reason).catch(() => {})
-  signal?.addEventListener("abort", stop)
+  const withdraw = signal == null ? undefined : onAbort(signal, stop)
   try {
     const chunks: Array<Uint8Array> = []
     for (let read = await reader?.read(); read?.done === false; read = await reader?.read()) chunks.push(read.value)
     signal?.throwIfAborted()
     return join(chunks)
   } finally {
-    signal?.removeEventListener("abort", stop)
+    withdraw?.()
   }
 }
 
