@@ -4,38 +4,23 @@
  * A long conversation is sent again with each call, so a text is hashed once for each object that holds it. The memory is
  * checked against the text itself, because callers may change their objects.
  */
-import type { ContentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
+import type { MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
 import type { CountParams, Params } from "../LlmProvider.ts"
 
-/** A fingerprint in two halves: with one of 32 bits, some of a hundred thousand prefixes would be taken for each other. */
-interface Fingerprint {
-  readonly low: number
-  readonly high: number
+type Ttl = "5m" | "1h" | undefined
+
+/** The prefixes of a request, one after each of its parts. */
+export interface RequestPrefixes {
+  /** A fingerprint of each as a number, which is exact up to 2^53. */
+  readonly keys: ReadonlyArray<number>
+  /** How long a breakpoint at its end keeps each; undefined if there is none. */
+  readonly ttls: ReadonlyArray<Ttl>
+  /** The prefixes that end within a part, after each {@link chunk} of its text, and the share of the part that each of them adds. */
+  readonly cutsOf: (part: number) => { readonly keys: ReadonlyArray<number>; readonly share: number }
 }
 
-/** The end of a prefix within a request: after one of its parts. */
-export interface PrefixEnd {
-  /** The fingerprint as one number, which is exact up to 2^53. */
-  readonly key: number
-  /** How long a breakpoint at its end keeps it; undefined if there is none. */
-  readonly ttl: "5m" | "1h" | undefined
-  /** The keys of the prefixes that end within the part, after each {@link chunk} of its text. */
-  readonly cuts: () => ReadonlyArray<number>
-  /** The share of the part that each of them has. */
-  readonly cutShare: number
-}
-
-/** A part of a request: a tool, a block of the system prompt or of a message. */
-interface RequestPart {
-  readonly value: object
-  readonly text: string
-  /** Everything else that decides what the model reads. */
-  readonly rest: string
-  readonly ttl: "5m" | "1h" | undefined
-}
-
-const ttlOf = (value: unknown): "5m" | "1h" | undefined => {
+const ttlOf = (value: unknown): Ttl => {
   const control = Predicate.hasProperty(value, "cache_control") ? value.cache_control : undefined
   if (!Predicate.isObject(control)) return undefined
   return Predicate.hasProperty(control, "ttl") && control.ttl === "1h" ? "1h" : "5m"
@@ -45,94 +30,134 @@ const ttlOf = (value: unknown): "5m" | "1h" | undefined => {
 const restOf = (value: object, long?: string): string =>
   JSON.stringify(value, (name, part: unknown) => (name === "cache_control" || name === long ? undefined : part))
 
-const partOf = (value: object, role: string): RequestPart => {
-  const { text, type } = value as { readonly text?: unknown; readonly type?: unknown }
-  // The usual block needs no JSON.
-  if (type === "text" && typeof text === "string") return { value, text, rest: role, ttl: ttlOf(value) }
-  const { description } = value as { readonly description?: unknown }
-  return typeof description === "string"
-    ? { value, text: description, rest: `${role}${restOf(value, "description")}`, ttl: ttlOf(value) }
-    : { value, text: restOf(value), rest: role, ttl: ttlOf(value) }
-}
-
-type PromptContent = string | ReadonlyArray<ContentBlockParam>
-
-/** A text is the same as a list with one block of this text. */
-const contentParts = function* (holder: object, content: PromptContent, role: string): Generator<RequestPart> {
-  if (typeof content === "string") yield { value: holder, text: content, rest: role, ttl: undefined }
-  else for (const block of content) yield partOf(block, role)
-}
-
-/** The parts of a request, in the order in which providers read them. */
-const partsOf = function* (params: CountParams | Params): Generator<RequestPart> {
-  for (const tool of params.tools ?? []) yield partOf(tool, "tool")
-  if (params.system !== undefined) yield* contentParts(params, params.system, "system")
-  for (const message of params.messages) yield* contentParts(message, message.content as PromptContent, message.role)
-}
-
 // -----------------------------------------------------------------------------
 // Fingerprints
 // -----------------------------------------------------------------------------
 
-const empty: Fingerprint = { low: 0x811c9dc5, high: 0x9e3779b9 }
+/** The characters after which an automatic cache may cut a text: about 128 tokens. */
+const chunk = 512
 
-const joined = ({ high, low }: Fingerprint, next: Fingerprint): Fingerprint => ({
-  low: Math.imul(low ^ next.low, 0x01000193) ^ (next.high >>> 15),
-  high: Math.imul(high ^ next.high, 0x85ebca6b) ^ (next.low >>> 13)
-})
-
-const keyOf = ({ high, low }: Fingerprint): number => (low >>> 0) * 0x20_0000 + (high >>> 11)
-
-/** The fingerprints of a text after each `chunk` characters, and of all of it. */
-const hashed = (text: string): ReadonlyArray<Fingerprint> => {
-  let { high, low } = empty
-  const result: Array<Fingerprint> = []
+/**
+ * Fingerprints of a text after each chunk, and of all of it. Each has two halves of 32 bits: with one, some of a hundred thousand
+ * prefixes would be taken for each other.
+ */
+const hashed = (text: string): Int32Array => {
+  const result = new Int32Array(2 * Math.max(1, Math.ceil(text.length / chunk)))
+  let low = 0x811c9dc5 | 0
+  let high = 0x9e3779b9 | 0
+  let at = 0
   for (let index = 0; index < text.length; index++) {
-    if (index > 0 && index % chunk === 0) result.push({ low, high })
+    if (index > 0 && index % chunk === 0) {
+      result[at++] = low
+      result[at++] = high
+    }
     const code = text.charCodeAt(index)
     low = Math.imul(low ^ code, 0x01000193)
     high = Math.imul(high ^ code, 0x5bd1e995) ^ (high >>> 15)
   }
-  result.push({ low, high })
+  result[at++] = low
+  result[at] = high
   return result
 }
 
-/** The characters after which an automatic cache may cut a text: about 128 tokens. */
-const chunk = 512
+const known = new WeakMap<object, { readonly text: string; readonly hashes: Int32Array }>()
 
-const known = new WeakMap<object, { readonly text: string; readonly hashes: ReadonlyArray<Fingerprint> }>()
-
-const hashesOf = ({ text, value }: RequestPart): ReadonlyArray<Fingerprint> => {
-  const before = known.get(value)
+const hashesOf = (holder: object, text: string): Int32Array => {
+  const before = known.get(holder)
   if (before?.text === text) return before.hashes
   const hashes = hashed(text)
-  known.set(value, { text, hashes })
+  known.set(holder, { text, hashes })
   return hashes
 }
 
 /** The fingerprints of the usual parts, which are only a role beside their text. */
-const roles = new Map(["user", "assistant", "system", "tool"].map((role) => [role, hashed(role).at(-1)!]))
+const roles = new Map(["user", "assistant", "system", "tool"].map((role) => [role, hashed(role)]))
 
-/** The ends of the prefixes of a request, after each part. `scope` is whatever else must be equal, such as the model. */
-export const endsOf = (params: CountParams | Params, scope: string): ReadonlyArray<PrefixEnd> => {
-  const ends: Array<PrefixEnd> = []
-  let before = hashed(scope).at(-1)!
-  for (const part of partsOf(params)) {
-    const hashes = hashesOf(part)
-    const from = joined(before, roles.get(part.rest) ?? hashed(part.rest).at(-1)!)
-    before = joined(from, hashes.at(-1)!)
-    ends.push({
-      key: keyOf(before),
-      ttl: part.ttl,
-      cuts: () => hashes.slice(0, -1).map((hash) => keyOf(joined(from, hash))),
-      cutShare: chunk / part.text.length
-    })
+const lowOf = (low: number, nextLow: number, nextHigh: number): number =>
+  Math.imul(low ^ nextLow, 0x01000193) ^ (nextHigh >>> 15)
+const highOf = (high: number, nextLow: number, nextHigh: number): number =>
+  Math.imul(high ^ nextHigh, 0x85ebca6b) ^ (nextLow >>> 13)
+
+const keyOf = (low: number, high: number): number => (low >>> 0) * 0x20_0000 + (high >>> 11)
+
+/** A part whose end was added: its fingerprints, and that of everything before its text. */
+interface AddedPart {
+  readonly low: number
+  readonly high: number
+  readonly hashes: Int32Array
+  readonly length: number
+}
+
+/** Adds the parts of a request one after the other. */
+class Chain implements RequestPrefixes {
+  readonly keys: Array<number> = []
+  readonly ttls: Array<Ttl> = []
+  private readonly parts: Array<AddedPart> = []
+  private low = 0
+  private high = 0
+
+  constructor(scope: string) {
+    this.join(hashed(scope), 0)
   }
+
+  private join(hashes: Int32Array, at: number): void {
+    const low = hashes[at]!
+    const high = hashes[at + 1]!
+    this.low = lowOf(this.low, low, high)
+    this.high = highOf(this.high, low, high)
+  }
+
+  /** Adds a part: its long text, which `holder` has, and everything else that the model reads of it. */
+  add(holder: object, text: string, rest: string, ttl: Ttl): void {
+    this.join(roles.get(rest) ?? hashed(rest), 0)
+    const hashes = hashesOf(holder, text)
+    this.parts.push({ low: this.low, high: this.high, hashes, length: text.length })
+    this.join(hashes, hashes.length - 2)
+    this.keys.push(keyOf(this.low, this.high))
+    this.ttls.push(ttl)
+  }
+
+  /** Adds a block or a tool. */
+  addBlock(value: object, role: string): void {
+    const { description, text, type } = value as Readonly<Record<"description" | "text" | "type", unknown>>
+    // The usual block needs no JSON.
+    if (type === "text" && typeof text === "string") this.add(value, text, role, ttlOf(value))
+    else if (typeof description === "string") {
+      this.add(value, description, `${role}${restOf(value, "description")}`, ttlOf(value))
+    } else this.add(value, restOf(value), role, ttlOf(value))
+  }
+
+  /** Adds a content. A text is the same as a list with one block of this text. */
+  addContent(holder: object, content: string | ReadonlyArray<object>, role: string): void {
+    if (typeof content === "string") this.add(holder, content, role, undefined)
+    else for (const block of content) this.addBlock(block, role)
+  }
+
+  readonly cutsOf = (part: number): { readonly keys: ReadonlyArray<number>; readonly share: number } => {
+    const { hashes, high, length, low } = this.parts[part]!
+    const keys: Array<number> = []
+    for (let at = 0; at + 2 < hashes.length; at += 2) {
+      const nextLow = hashes[at]!
+      const nextHigh = hashes[at + 1]!
+      keys.push(keyOf(lowOf(low, nextLow, nextHigh), highOf(high, nextLow, nextHigh)))
+    }
+    return { keys, share: chunk / length }
+  }
+}
+
+/**
+ * The prefixes of a request, in the order in which providers read it: tools, system prompt, messages. `scope` is whatever else must be
+ * equal, such as the model.
+ */
+export const prefixesOf = (params: CountParams | Params, scope: string): RequestPrefixes => {
+  const chain = new Chain(scope)
+  for (const tool of params.tools ?? []) chain.addBlock(tool, "tool")
+  if (params.system !== undefined) chain.addContent(params, params.system, "system")
+  for (const message of params.messages) chain.addContent(message, message.content, message.role)
   // A breakpoint of the whole request is one at its last part.
   const whole = ttlOf(params)
-  const last = ends.at(-1)
-  if (last !== undefined && whole !== undefined) ends[ends.length - 1] = { ...last, ttl: whole }
-  return ends
+  if (whole !== undefined && chain.ttls.length > 0) chain.ttls[chain.ttls.length - 1] = whole
+  return chain
 }
 
 // -----------------------------------------------------------------------------

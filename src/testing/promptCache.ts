@@ -31,8 +31,8 @@ export interface CacheUse {
   readonly writtenLongTokens: number
   /** The prefixes that it uses, which then live longer. */
   readonly used: ReadonlyArray<number>
-  /** The prefixes that it brings: the keys of each, and how long it lives. */
-  readonly brought: ReadonlyArray<readonly [keys: ReadonlyArray<number>, lifetimeMillis: number]>
+  /** The prefixes that it brings: the keys of each, and how long it lives. Rejected calls never ask for them. */
+  readonly brought: () => ReadonlyArray<readonly [keys: ReadonlyArray<number>, lifetimeMillis: number]>
 }
 
 /** Lifetimes, refreshed by use (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). */
@@ -76,25 +76,24 @@ const isLive = ({ prefixes }: PromptCache, key: number, now: number): boolean =>
 /** The tokens of the first parts of a request. */
 type CountParts = (parts: number) => number
 
-/** The last of the ends that is in the cache; -1 if none is. An automatic cache holds every prefix of what it has read. */
-const foundAt = (cache: PromptCache, ends: ReadonlyArray<Prefixes.PrefixEnd>, now: number): number => {
-  const isCached = (index: number) => isLive(cache, ends[index]!.key, now)
+/** How many parts of a request are in the cache. An automatic cache holds every prefix of what it has read. */
+const cachedParts = (cache: PromptCache, { keys, ttls }: Prefixes.RequestPrefixes, now: number): number => {
   if (cache.mode === "automatic") {
-    let found = -1
-    while (found + 1 < ends.length && isCached(found + 1)) found++
-    return found
+    let parts = 0
+    while (parts < keys.length && isLive(cache, keys[parts]!, now)) parts++
+    return parts
   }
-  for (let last = ends.length - 1, left = 0; last >= 0; last--, left--) {
-    if (ends[last]!.ttl !== undefined) left = lookback
-    if (left > 0 && isCached(last)) return last
+  for (let parts = keys.length, left = 0; parts > 0; parts--, left--) {
+    if (ttls[parts - 1] !== undefined) left = lookback
+    if (left > 0 && isLive(cache, keys[parts - 1]!, now)) return parts
   }
-  return -1
+  return 0
 }
 
-/** What an automatic cache reads and writes of a prompt of `tokens`: up to the last part that it knows, and some of the next. */
+/** What an automatic cache reads and writes of a prompt of `tokens`: the parts that it knows, and some of the next. */
 const automaticUse = (
   cache: PromptCache,
-  ends: ReadonlyArray<Prefixes.PrefixEnd>,
+  prefixes: Prefixes.RequestPrefixes,
   now: number,
   count: CountParts,
   tokens: number
@@ -104,48 +103,51 @@ const automaticUse = (
     const whole = Math.floor(Math.min(some, tokens - 1) / automatic.step + 1e-9) * automatic.step
     return whole < automatic.min ? 0 : whole
   }
-  const whole = foundAt(cache, ends, now) + 1
-  const next = ends[whole]
-  const cuts = next?.cuts() ?? []
-  const missing = cuts.findIndex((key) => !isLive(cache, key, now))
-  const share = (missing < 0 ? cuts.length : missing) * (next?.cutShare ?? 0)
-  const before = whole === 0 ? 0 : count(whole)
-  const readTokens = inSteps(share === 0 ? before : before + share * (count(whole + 1) - before))
+  const { keys } = prefixes
+  const parts = cachedParts(cache, prefixes, now)
+  const next = parts < keys.length ? prefixes.cutsOf(parts) : { keys: [], share: 0 }
+  const missing = next.keys.findIndex((key) => !isLive(cache, key, now))
+  const share = (missing < 0 ? next.keys.length : missing) * next.share
+  const before = parts === 0 ? 0 : count(parts)
+  const readTokens = inSteps(share === 0 ? before : before + share * (count(parts + 1) - before))
   return {
     readTokens,
     writtenTokens: inSteps(tokens) - readTokens,
     writtenLongTokens: 0,
-    used: [...ends.slice(0, whole).map(({ key }) => key), ...cuts.slice(0, 1)],
-    brought: ends.slice(whole).map((end) => [[end.key, ...end.cuts()], lifetimes["5m"]])
+    used: [...keys.slice(0, parts), ...next.keys.slice(0, 1)],
+    brought: () =>
+      keys.slice(parts).map((key, index) => [[key, ...prefixes.cutsOf(parts + index).keys], lifetimes["5m"]] as const)
   }
 }
 
 /** What a cache with breakpoints reads and writes. */
 const breakpointUse = (
-  { prefixes }: PromptCache,
-  ends: ReadonlyArray<Prefixes.PrefixEnd>,
-  found: number,
+  cache: PromptCache,
+  prefixes: Prefixes.RequestPrefixes,
+  now: number,
   count: CountParts,
   min: number
 ): CacheUse => {
-  const readTokens = found < 0 ? 0 : count(found + 1)
+  const { keys, ttls } = prefixes
+  const parts = cachedParts(cache, prefixes, now)
+  const readTokens = parts === 0 ? 0 : count(parts)
   const brought: Array<[Array<number>, number]> = []
   let [until, long] = [readTokens, 0]
-  for (let index = found + 1; index < ends.length; index++) {
-    const end = ends[index]!
-    if (end.ttl === undefined) continue
+  for (let index = parts; index < keys.length; index++) {
+    const ttl = ttls[index]
+    if (ttl === undefined) continue
     const tokens = count(index + 1)
     if (tokens < min) continue
-    brought.push([[end.key], lifetimes[end.ttl]])
-    if (end.ttl === "1h") long += tokens - until
+    brought.push([[keys[index]!], lifetimes[ttl]])
+    if (ttl === "1h") long += tokens - until
     until = tokens
   }
   return {
     readTokens,
     writtenTokens: until - readTokens,
     writtenLongTokens: long,
-    used: ends.slice(0, found + 1).flatMap(({ key }) => (prefixes.has(key) ? [key] : [])),
-    brought
+    used: keys.slice(0, parts).filter((key) => cache.prefixes.has(key)),
+    brought: () => brought
   }
 }
 
@@ -157,11 +159,11 @@ export const look = (
   tokens: number,
   count: CountParts
 ): CacheUse => {
-  const ends = Prefixes.endsOf(params, params.model)
+  const prefixes = Prefixes.prefixesOf(params, params.model)
   const atMost: CountParts = (parts) => Math.min(tokens, count(parts))
   return cache.mode === "automatic"
-    ? automaticUse(cache, ends, now, atMost, tokens)
-    : breakpointUse(cache, ends, foundAt(cache, ends, now), atMost, minTokens(params.model))
+    ? automaticUse(cache, prefixes, now, atMost, tokens)
+    : breakpointUse(cache, prefixes, now, atMost, minTokens(params.model))
 }
 
 /** A call that was admitted at `now` uses its prefixes: they live for another lifetime. */
@@ -176,7 +178,7 @@ export const refresh = ({ prefixes }: PromptCache, now: number, { used }: CacheU
 
 /** The answer to a call has begun at `now`: what it has brought can be read. */
 export const write = ({ prefixes }: PromptCache, now: number, { brought }: CacheUse): void => {
-  for (const [keys, lifetimeMillis] of brought) {
+  for (const [keys, lifetimeMillis] of brought()) {
     const prefix = { lifetimeMillis, usedAt: now }
     for (const key of keys) Lru.put(prefixes, key, prefix, maxPrefixes)
   }

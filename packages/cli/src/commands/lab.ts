@@ -3,7 +3,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
+import { AgentsAtWork, AwsStudy, Document, Matrix, Report, Scenario, Scenarios, Strategies } from "../lab/index.ts"
 import { yielding } from "floodgate/internal"
 import * as Flags from "./flags.ts"
 import * as Threads from "./lab/threads.ts"
@@ -19,7 +19,7 @@ const flags = {
   ),
   docs: Output.flag("docs", "folder").pipe(
     Flags.optional(
-      "Also write the project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
+      "Also write the project's documentation: lab.md, agents-at-work.md, and charts as SVG files in images (default: only the report)"
     )
   ),
   seed: LimitFlags.seed,
@@ -45,12 +45,13 @@ const explained = [
 const pictured = {
   scenario: "incident",
   bars: [...Strategies.reported, ...Strategies.usual].map(({ name }) => name),
-  runs: ["fixed-retry-forever", "floodgate"]
+  runs: ["fixed-retry-forever", "floodgate"],
+  sessionBars: Strategies.usualOfSessions.map(({ name }) => name)
 }
 
 /** Runs every scenario under all of its strategies. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const all = [...Scenarios.names, ...Scenarios.namesOfPlaces].map((name) => Scenarios.byName(name, { seed })!)
+  const all = Scenarios.allNames.map((name) => Scenarios.byName(name, { seed })!)
   const jobs = all.flatMap((scenario) =>
     Strategies.of(scenario).map(({ name }): Threads.RaceJob => ({ scenario: scenario.name, seed, strategy: name }))
   )
@@ -78,15 +79,23 @@ const writeDocs = Effect.fnUntraced(function* (
   seed: number
 ) {
   const { join } = yield* Path.Path
-  yield* Output.writeOwn(join(docs, "lab.md"), Document.render(races), "--docs")
-  const shown = scenarios.find(({ name }) => name === pictured.scenario)!
+  const isOfSessions = ({ scenario }: Document.ScenarioRace) => Scenario.isOfSessions(scenario)
+  const calls = races.filter((race) => !isOfSessions(race))
+  yield* Output.writeOwn(join(docs, "lab.md"), Document.render(calls), "--docs")
+  yield* Output.writeOwn(join(docs, "agents-at-work.md"), AgentsAtWork.render(races.filter(isOfSessions)), "--docs")
+  const barsOf = (name: string, bars: ReadonlyArray<string>) => {
+    const figures = scenarios.find((one) => one.name === name)!
+    return { ...figures, results: figures.results.filter(({ strategy }) => bars.includes(strategy)) }
+  }
   const scenario = Scenarios.byName(pictured.scenario, { seed })!
   const detailed = Strategies.all.filter(({ name }) => pictured.runs.includes(name))
-  const charts = Report.Svg.ofScenario({
-    ...shown,
-    results: shown.results.filter(({ strategy }) => pictured.bars.includes(strategy)),
-    runs: (yield* Racing.race(scenario, detailed)).map((run) => Report.Figures.runFigures(scenario, run))
-  })
+  const charts = [
+    ...Report.Svg.ofScenario({
+      ...barsOf(pictured.scenario, pictured.bars),
+      runs: (yield* Racing.race(scenario, detailed)).map((run) => Report.Figures.runFigures(scenario, run))
+    }),
+    ...Report.Svg.ofScenario({ ...barsOf("sessions", pictured.sessionBars), runs: [] })
+  ]
   for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* yielding(AwsStudy.studySteps({ seed })))]) {
     yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
   }
@@ -101,7 +110,7 @@ export const labCommand = Command.make(
     const { join } = yield* Path.Path
     yield* Output.claim(report, "--report")
     if (Option.isSome(docs)) {
-      yield* Output.claimOwn(docs.value, ["lab.md"], "--docs")
+      yield* Output.claimOwn(docs.value, ["lab.md", "agents-at-work.md"], "--docs")
       yield* Output.claimOwn(join(docs.value, "images"), ["any.svg"], "--docs")
     }
     const raced = yield* raceAll(seed)

@@ -24,7 +24,7 @@ const heading = (text: string) => Print.out(`\n== ${text}\n`)
 // -----------------------------------------------------------------------------
 
 /** The scenarios of the tour. */
-const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency"]
+const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency", "sessions"]
 
 /** How the progress is shown. */
 type Mode = Effect.Success<ReturnType<typeof modeOf>>

@@ -20,12 +20,8 @@ const names = Strategies.all.map(({ name }) => name)
 
 const namesOf = (strategies: ReadonlyArray<Strategy.Strategy>): string => strategies.map(({ name }) => name).join(", ")
 
-/** The strategies that run by default. */
-const usualOf = ({ places }: Scenario.Scenario): ReadonlyArray<Strategy.Strategy> =>
-  places === undefined ? Strategies.usual : Strategies.ofPlaces
-
 const flags = {
-  scenario: Flag.Literals("scenario", [...Scenarios.names, ...Scenarios.namesOfPlaces]).pipe(
+  scenario: Flag.Literals("scenario", Scenarios.allNames).pipe(
     Flags.optional(
       "The scenario, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
     )
@@ -122,6 +118,7 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Work
   if (Option.isSome(speed)) return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
   const name = Option.getOrElse(scenario, () => "incident")
   if (name === "many") yield* only(sizes, "the scenario many")
+  if (Scenarios.namesOfSessions.includes(name)) yield* only([...sizes, "calls"], `the scenario ${name}`)
   return yield* attempt(() => Scenarios.byName(name, options)!)
 })
 
@@ -181,7 +178,9 @@ export const stormCommand = Command.make(
     const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
     yield* claim({ report, svg })
     const chosen =
-      strategy.length === 0 ? usualOf(scenario) : Strategies.all.filter(({ name }) => strategy.includes(name))
+      strategy.length === 0
+        ? Strategies.usualOf(scenario)
+        : Strategies.all.filter(({ name }) => strategy.includes(name))
     const runs = yield* Racing.race(scenario, chosen)
     yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)

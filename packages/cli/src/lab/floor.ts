@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Limits from "floodgate/Limits"
+import type { Sessions } from "floodgate/testing"
 import { smallest } from "./extremes.ts"
 import { rateOf } from "./rate.ts"
 import * as Scenario from "./scenario.ts"
@@ -28,6 +29,9 @@ export interface Floor {
  * - the longest agent alone: its start and the sum of its calls' latencies
  * - with at most `C` calls at once, the sum of all latencies divided by `C`
  *
+ * A session alone takes its pauses, too, and its sub-agents run at once. What a cache reads that forgets nothing does not count against a
+ * limit on input where the provider does not count it.
+ *
  * **Details**
  *
  * In the incident `U` = 12 x (150,000 + 4 x 14,000) = 2,472,000 tokens, so (2,472,000 - 200,000) / 60,000 = 37.9 s.
@@ -50,18 +54,36 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
   for (const dimension of Limits.Dimension.literals) {
     const limit = scenario.limits[dimension]
     if (limit === undefined) continue
-    const used = calls.reduce((sum, call) => sum + Scenario.amountOf(dimension, call), 0)
+    const used = calls.reduce(
+      (sum, call) =>
+        sum +
+        (dimension === "inputTokens" ? Scenario.countedInput(scenario, call) : Scenario.amountOf(dimension, call)),
+      0
+    )
     consider(secondsUntil(limit, used), dimension)
   }
   let sum = 0
   for (const agent of scenario.agents) {
     const busy = agent.calls.reduce((sum, call) => sum + Scenario.latencyMillis(scenario, call), 0)
     sum += busy
-    consider((agent.startsAtMillis + busy) / 1_000, "agent")
+    const { script } = agent
+    const alone = script === undefined ? busy : scriptMillis(script, (call) => Scenario.latencyMillis(scenario, call))
+    consider((agent.startsAtMillis + alone) / 1_000, "agent")
   }
   if (scenario.provider.concurrency !== undefined) consider(sum / 1_000 / scenario.provider.concurrency, "concurrency")
   return worst
 }
+
+/** How long a script takes if no call waits. */
+const scriptMillis = (
+  { calls }: Sessions.AgentScript,
+  latencyMillis: (call: Sessions.ScriptedCall) => number
+): number =>
+  calls.reduce((sum, call, index) => {
+    const own = latencyMillis(call)
+    const below = call.subAgents.map((agent) => scriptMillis(agent, latencyMillis))
+    return sum + own + Math.max(calls[index + 1]?.pauseMillis ?? 0, ...below)
+  }, calls[0]?.pauseMillis ?? 0)
 
 const secondsUntil = (limit: Limits.Limit, used: number): number => {
   if (limit.total !== undefined) return used > limit.total ? Infinity : 0

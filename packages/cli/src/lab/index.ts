@@ -5,6 +5,13 @@
  */
 
 /**
+ * The page of the documentation about sessions.
+ *
+ * @since 0.5.0
+ */
+export * as AgentsAtWork from "./sessions/document.ts"
+
+/**
  * The AWS backoff study of the jitter variants that `Retry` offers.
  *
  * @since 0.1.0

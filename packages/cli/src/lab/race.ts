@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { ProviderSim, Simulation } from "floodgate/testing"
+import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { largest, smallest } from "./extremes.ts"
 import { floor } from "./floor.ts"
 import * as Record from "./record.ts"
@@ -48,6 +48,8 @@ export interface RaceResult {
   readonly p99Seconds: number | null
   /** The time of the last agent to end divided by that of the first; null if some agent did not do all of its work. */
   readonly fairness: number | null
+  /** The mean of the agents' ends, at which they were done or had failed. In scenarios of sessions these are the ends of the sessions. Null if it is not known. */
+  readonly meanEndSeconds: number | null
   /** Tokens of admitted calls, input and output. */
   readonly tokensUsed: number
   /** Whether all agents ended within the bound of the race. */
@@ -108,11 +110,14 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
   const { progress } = options
   const calls = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
   const agentsOf = (client: StrategyClient) =>
-    Effect.fnUntraced(function* ({ calls, name, startsAtMillis }: Scenario["agents"][number]) {
+    Effect.fnUntraced(function* ({ calls, name, script, startsAtMillis }: Scenario["agents"][number]) {
       if (startsAtMillis > 0) yield* Effect.sleep(startsAtMillis)
-      const all = Effect.forEach(calls, (call) => Record.call(recorder, call)(client(Scenarios.paramsOf(call), call)), {
-        discard: true
-      })
+      const make = (call: Scenarios.ScenarioCall) => Record.call(recorder, call)(client(Scenarios.paramsOf(call), call))
+      const named = new Map(calls.map((call) => [Scenarios.nameOf(call), call]))
+      const all =
+        script === undefined
+          ? Effect.forEach(calls, make, { discard: true })
+          : Sessions.run(script, (call) => make(named.get(Scenarios.nameOf(call))!))
       const failed = yield* Effect.match(all, { onSuccess: () => false, onFailure: () => true })
       const record = recorder.agents.get(name)!
       record.failed = failed
@@ -232,6 +237,7 @@ const resultOf = (
     p50Seconds: seconds(quantile(latencies, 0.5)),
     p99Seconds: seconds(quantile(latencies, 0.99)),
     fairness: failedAgents > 0 ? null : fairnessOf(agents),
+    meanEndSeconds: round(agents.reduce((sum, { endedAt }) => sum + (endedAt ?? makespan), 0) / agents.length / 1_000),
     tokensUsed: stats.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0),
     finished
   }

@@ -55,15 +55,13 @@ export const make = (scenario: Scenario): RaceRecorder => ({
   failed: 0
 })
 
-const keyOf = (call: ScenarioCall): string => `${call.agent}/${call.index}`
-
 /** Records one call around the effect that makes it. */
 export const call =
   (recorder: RaceRecorder, of: ScenarioCall) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.currentTimeMillis, (askedAt) => {
       const record: CallRecord = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }
-      recorder.calls.set(keyOf(of), record)
+      recorder.calls.set(Scenarios.nameOf(of), record)
       return Effect.onExit(self, (exit) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           // A call that the end of the race interrupts has neither succeeded nor failed.

@@ -12,7 +12,7 @@ import { Input, Words } from "floodgate/internal"
 import * as Latency from "../latency.ts"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
-import { type ProviderSim, Texts } from "floodgate/testing"
+import { type ProviderSim, Sessions, Texts } from "floodgate/testing"
 import { rateOf } from "./rate.ts"
 import * as Seeded from "./seeded.ts"
 
@@ -31,18 +31,31 @@ export interface ScenarioCall {
   /** Its number within the agent, from 0. */
   readonly index: number
   readonly inputTokens: number
+  /** The part of these that a cache reads which forgets nothing. Only scenarios of sessions have one. @default 0 */
+  readonly cachedTokens?: number | undefined
   /** The tokens of the answer, which only the oracle knows in advance. */
   readonly outputTokens: number
   /** `max_tokens` of the request. */
   readonly maxTokens: number
-  /** What its prompt is made of. */
+  /** What its prompt is: a text of its own, or a request of a conversation. */
+  readonly prompt: ScenarioPrompt | Params
+}
+
+/**
+ * A prompt that {@link paramsOf} writes.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export interface ScenarioPrompt {
+  /** What it is made of. */
   readonly text: Texts.TextKind
-  /** How many characters of its prompt make a token, which only the provider knows in advance. */
+  /** How many of its characters make a token, which only the provider knows in advance. */
   readonly charactersPerToken: number
 }
 
 /**
- * One agent: it starts at its time and makes its calls one after the other.
+ * One agent: it starts at its time and makes its calls one after the other, or as its script says.
  *
  * @category models
  * @since 0.1.0
@@ -50,7 +63,10 @@ export interface ScenarioCall {
 export interface ScenarioAgent {
   readonly name: string
   readonly startsAtMillis: number
+  /** Its calls, and those of its sub-agents. */
   readonly calls: ReadonlyArray<ScenarioCall>
+  /** The pauses and sub-agents of a session. */
+  readonly script?: Sessions.AgentScript | undefined
 }
 
 /**
@@ -236,11 +252,7 @@ const lanes = { kind: 201, file: 202, part: 203 }
  * @category getters
  * @since 0.4.0
  */
-export const textOf = (
-  seed: number,
-  agent: number,
-  index: number
-): Pick<ScenarioCall, "text" | "charactersPerToken"> => {
+export const textOf = (seed: number, agent: number, index: number): ScenarioPrompt => {
   const unit = (...purpose: ReadonlyArray<number>) => Seeded.draws(Seeded.seedFor(seed, ...purpose))()
   const drawn = unit(lanes.kind, agent)
   const [text] = kinds.find(([, upTo]) => drawn < upTo)!
@@ -267,7 +279,7 @@ const agentsOf = ({
         inputTokens: (index === 0 ? firstTokens : tokens) - outputTokens,
         outputTokens,
         maxTokens: outputTokens,
-        ...textOf(seed, number, index)
+        prompt: textOf(seed, number, index)
       }))
     }
   })
@@ -347,6 +359,26 @@ export const placesOf = ({ limits, places, provider }: Scenario): ReadonlyArray<
   places ?? [{ name: "provider", limits, provider }]
 
 /**
+ * Whether the agents are recorded or invented sessions, with conversations, pauses and sub-agents.
+ *
+ * @category getters
+ * @since 0.5.0
+ */
+export const isOfSessions = ({ agents }: Pick<Scenario, "agents">): boolean =>
+  agents.some(({ script }) => script !== undefined)
+
+/**
+ * The input of a call that counts against a limit on input if its cache forgets nothing.
+ *
+ * @category getters
+ * @since 0.5.0
+ */
+export const countedInput = (
+  { provider }: Pick<Scenario, "provider">,
+  { cachedTokens = 0, inputTokens }: ScenarioCall
+): number => inputTokens - (provider.cache === "breakpoints" ? cachedTokens : 0)
+
+/**
  * The amount of a call in one dimension, if all of it counts.
  *
  * @category getters
@@ -357,8 +389,16 @@ export const amountOf = (
   { inputTokens, outputTokens }: { readonly inputTokens: number; readonly outputTokens: number }
 ): number => ({ requests: 1, inputTokens, outputTokens, tokens: inputTokens + outputTokens })[dimension]
 
-/** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
-const headerOf = (call: ScenarioCall): string => `${call.agent}/${call.index}\n`
+/**
+ * The name of a call, which is unique in its scenario: `agent/index`.
+ *
+ * @category getters
+ * @since 0.5.0
+ */
+export const nameOf = ({ agent, index }: Pick<ScenarioCall, "agent" | "index">): string => `${agent}/${index}`
+
+/** The last message of a prompt begins with the name of its call, so that the simulated provider knows the length of its answer. */
+const headerOf = (call: ScenarioCall): string => `${nameOf(call)}\n`
 
 /**
  * The model of all calls.
@@ -375,8 +415,10 @@ export const model = "claude-sonnet-5"
  * @since 0.1.0
  */
 export const paramsOf = (call: ScenarioCall): Params => {
+  const { prompt } = call
+  if ("messages" in prompt) return prompt
   const header = headerOf(call)
-  const characters = Math.round(call.inputTokens * call.charactersPerToken)
+  const characters = Math.round(call.inputTokens * prompt.charactersPerToken)
   return {
     model,
     max_tokens: call.maxTokens,
@@ -386,7 +428,7 @@ export const paramsOf = (call: ScenarioCall): Params => {
         role: "user",
         content: [
           { type: "text", text: header },
-          { type: "text", text: Texts.write(call.text, Math.max(0, characters - header.length)) }
+          { type: "text", text: Texts.write(prompt.text, Math.max(0, characters - header.length)) }
         ]
       }
     ]
@@ -400,8 +442,8 @@ export const paramsOf = (call: ScenarioCall): Params => {
  * @since 0.1.0
  */
 export const keyOf = (params: Pick<Params, "messages">): string => {
-  const [header] = params.messages[0]?.content ?? []
-  return typeof header === "object" && header.type === "text" ? header.text.slice(0, -1) : ""
+  const [first] = params.messages.at(-1)?.content ?? []
+  return typeof first === "object" && first.type === "text" ? first.text.slice(0, first.text.indexOf("\n")) : ""
 }
 
 /**
@@ -411,11 +453,12 @@ export const keyOf = (params: Pick<Params, "messages">): string => {
  * @since 0.1.0
  */
 export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): ProviderSim.Options => {
-  const calls = new Map(callsOf(scenario).map((call) => [`${call.agent}/${call.index}`, call]))
+  const calls = new Map(callsOf(scenario).map((call) => [nameOf(call), call]))
   return {
     ...place.provider,
     limits: place.limits,
-    inputTokens: (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
+    // The cache also counts parts of requests.
+    inputTokens: isOfSessions(scenario) ? Sessions.inputTokens : (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
     outputTokens: (params) => calls.get(keyOf(params))?.outputTokens ?? 1,
     reply: () => "ok",
     seed: scenario.seed
@@ -428,7 +471,10 @@ export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): 
  * @category getters
  * @since 0.1.0
  */
-export const latencyMillis = ({ provider }: Scenario, call: ScenarioCall): number => {
+export const latencyMillis = (
+  { provider }: Scenario,
+  call: Pick<ScenarioCall, "inputTokens" | "outputTokens">
+): number => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(provider.latency)
   const input = Math.ceil(baseMillis + perInputTokenMillis * call.inputTokens - 1e-6)
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)
@@ -466,6 +512,12 @@ export const limitsText = (limits: Limits.Limits): string =>
     })
     .join("; ")
 
+/** The caches in words. */
+const caches: Readonly<Record<NonNullable<ProviderSim.Options["cache"]>, string>> = {
+  breakpoints: "prompts cached up to their breakpoints for 5 minutes, and what is read does not count",
+  automatic: "prompts cached by themselves for 5 minutes, and all input counts"
+}
+
 /**
  * The model of the provider in words, which is stated with every published figure.
  *
@@ -486,7 +538,8 @@ export const modelOf = (scenario: Scenario): string => {
       ? "rejections free"
       : `rejections charged (${Words.counted(charge.requests ?? 1, "request")} and ${(charge.tokenShare ?? 0.05) * 100} % of the tokens)`
   )
-  parts.push(`headers ${headers}`, `tokens counted as ${tokenizerOf(seed)}`)
+  if (provider.cache !== undefined) parts.push(caches[provider.cache])
+  parts.push(`headers ${headers}`, `tokens counted as ${isOfSessions(scenario) ? "claude" : tokenizerOf(seed)}`)
   if (neighbour !== undefined) {
     const when =
       neighbour.everyMillis === undefined

@@ -7,6 +7,7 @@ import { Words } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
+import { ofSessions } from "./sessions/scenarios.ts"
 
 export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
 
@@ -233,7 +234,23 @@ export const names: ReadonlyArray<string> = Object.keys(named)
  */
 export const namesOfPlaces: ReadonlyArray<string> = Object.keys(ofPlaces)
 
-const allNamed = { ...named, ...ofPlaces }
+/**
+ * The names of the scenarios in which the agents are sessions: conversations with a cache, pauses and sub-agents.
+ *
+ * @category scenarios
+ * @since 0.5.0
+ */
+export const namesOfSessions: ReadonlyArray<string> = Object.keys(ofSessions)
+
+const allNamed = { ...named, ...ofPlaces, ...ofSessions }
+
+/**
+ * The names of all scenarios.
+ *
+ * @category scenarios
+ * @since 0.5.0
+ */
+export const allNames: ReadonlyArray<string> = Object.keys(allNamed)
 
 /**
  * Each scenario with its name and its description in one line.

@@ -34,6 +34,13 @@ const columns: ReadonlyArray<Column> = [
   { head: "fairness", cell: ({ fairness }) => fixed(fairness, 2) }
 ]
 
+/** Whether all sessions had to wait for the last one, which the makespan does not show. */
+const meanEnd: Column = { head: "mean end", cell: ({ meanEndSeconds }) => fixed(meanEndSeconds, 1) }
+
+/** The columns of a scenario's table. */
+const columnsOf = (scenario: Scenario): ReadonlyArray<Column> =>
+  Scenarios.isOfSessions(scenario) ? columns.toSpliced(3, 0, meanEnd) : columns
+
 /**
  * The heads of the table's columns.
  *
@@ -73,7 +80,7 @@ const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<RaceResult>)
 }
 
 /** The columns that fit, because wrapped lines are unreadable. */
-const fitting = (results: ReadonlyArray<RaceResult>, room: number): Grid => {
+const fitting = (columns: ReadonlyArray<Column>, results: ReadonlyArray<RaceResult>, room: number): Grid => {
   let grid = gridOf(columns, results)
   for (let left = 1; grid.width > room && left <= spared.length; left++) {
     const out = new Set(spared.slice(0, left))
@@ -105,8 +112,9 @@ export const notesOf = (results: ReadonlyArray<RaceResult>): ReadonlyArray<strin
  * @since 0.1.0
  */
 export const text = (scenario: Scenario, results: ReadonlyArray<RaceResult>, room = Infinity): string => {
-  const { heads: shown, lines, width, widths } = fitting(results, room)
-  const missing = heads.filter((head) => !shown.includes(head))
+  const all = columnsOf(scenario)
+  const { heads: shown, lines, width, widths } = fitting(all, results, room)
+  const missing = all.map(({ head }) => head).filter((head) => !shown.includes(head))
   const render = (line: ReadonlyArray<string>): string =>
     line
       .map((cell, index) => (index === 0 ? cell.padEnd(widths[index]!) : cell.padStart(widths[index]!)))

@@ -155,7 +155,7 @@ export const fromTrace = (trace: ReadonlyArray<TraceCall>, options: TraceOptions
       inputTokens: Math.min(recorded.inputTokens, inputTokensPerMinute),
       outputTokens,
       maxTokens: Math.max(usualMaxTokens, outputTokens),
-      ...Scenario.textOf(seed, number % count, queue.length)
+      prompt: Scenario.textOf(seed, number % count, queue.length)
     })
   }
   const last = trace.at(-1)?.atMillis ?? 0

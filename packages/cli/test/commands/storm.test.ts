@@ -63,6 +63,7 @@ describe("floodgate storm", () => {
         "p50Seconds",
         "p99Seconds",
         "fairness",
+        "meanEndSeconds",
         "tokensUsed",
         "finished"
       ])

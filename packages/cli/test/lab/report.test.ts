@@ -127,6 +127,7 @@ describe("Report.Verdict", () => {
     p50Seconds: 2,
     p99Seconds: 20,
     fairness: 1,
+    meanEndSeconds: 30,
     tokensUsed: 2_472_000,
     finished: true,
     ...more

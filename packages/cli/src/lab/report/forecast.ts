@@ -107,6 +107,7 @@ export const section = (options: {
       p50Seconds: null,
       p99Seconds: null,
       fairness: null,
+      meanEndSeconds: null,
       tokensUsed: forecast.usage.tokens,
       finished: true
     })),

@@ -1,14 +1,16 @@
 /** Strategies with the library itself: `LlmClient` over a shared `TokenBudget`, as users compose them. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Accounting from "floodgate/Accounting"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { mapDimensions } from "floodgate/internal"
-import { model, type Scenario, type ScenarioAgent, type ScenarioCall } from "../scenario.ts"
+import { isOfSessions, model, type Scenario, type ScenarioAgent, type ScenarioCall } from "../scenario.ts"
 import type { Believed, RunningPlace, StrategyClient, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
@@ -34,6 +36,10 @@ const trueLimits = (scenario: Scenario): Budget.Options => ({
   limits: scenario.limits,
   concurrency: declaredConcurrency(scenario)
 })
+
+/** A provider that caches by itself counts as OpenAI does, which a client must know. */
+const accountingOf = ({ provider }: Scenario): Pick<Governor.Options, "accounting"> =>
+  provider.cache === "automatic" ? { accounting: Accounting.openai } : {}
 
 /** The levels of the only pool: all calls of a scenario are to one model. */
 const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
@@ -108,7 +114,7 @@ const make = ({
       const seen = (provider: LlmProvider["Service"]) => (listens ? provider : deaf(provider))
       const live =
         scenario.places === undefined
-          ? LlmClient.layerProvider().pipe(
+          ? LlmClient.layerProvider(accountingOf(scenario)).pipe(
               Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(budget(scenario))))),
               Layer.provide(Layer.succeed(LlmProvider, seen(yield* LlmProvider)))
             )
@@ -116,8 +122,10 @@ const make = ({
       const context = yield* Layer.build(live)
       const client = yield* Effect.provide(LlmClient.LlmClient, context)
       const shared = yield* Effect.provide(Budget.TokenBudget, context)
+      // Equal agents learn from each other. Sessions differ, and their clients name no kind.
+      const kind = isOfSessions(scenario) ? undefined : "lab"
       const create: StrategyClient = (params, call) =>
-        client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
+        client.create(params, { agent: agent(call), kind, inputTokens: counted ? call.inputTokens : undefined })
       // Levels of several places are not comparable with those of one.
       if (scenario.places !== undefined) return create
       const believes = Effect.map(shared.status, believedOf)

@@ -7,14 +7,14 @@ import * as Semaphore from "effect/Semaphore"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Strategy } from "../strategy.ts"
-import { countsOutput, tokensOf } from "./limitOf.ts"
+import { countsOutput, tokensOf, usedOf } from "./limitOf.ts"
 import { attemptOf, tenAttempts } from "./peers.ts"
 
 /**
  * A token bucket in order of arrival. It takes back tokens that a call did not use, and a rejection closes it for all callers until
  * `retry-after` is over.
  */
-const makeBucket = (perSecond: number, burst: number, countsOutput: boolean) => {
+export const makeBucket = (perSecond: number, burst: number, used: (message: Message) => number) => {
   const turn = Semaphore.makeUnsafe(1)
   let level = burst
   let filledAt = 0
@@ -32,7 +32,6 @@ const makeBucket = (perSecond: number, burst: number, countsOutput: boolean) => 
       level -= tokens
       return Effect.void
     })
-  const used = ({ usage }: Message): number => usage.input_tokens + (countsOutput ? usage.output_tokens : 0)
   return (tokens: number, attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
     Effect.andThen(turn.withPermits(1)(enter(tokens)), attempt).pipe(
       Effect.tap((message) =>
@@ -62,7 +61,7 @@ export const handWritten: Strategy = {
     const provider = yield* LlmProvider
     const { burst, perSecond } = tokensOf(scenario)
     const countsAll = countsOutput(scenario)
-    const run = makeBucket(perSecond, burst, countsAll)
+    const run = makeBucket(perSecond, burst, usedOf(scenario))
     return (params, call) =>
       tenAttempts(run(call.inputTokens + (countsAll ? params.max_tokens : 0), attemptOf(provider, params)))
   })

@@ -75,8 +75,13 @@ export const incidentFix: Strategy = {
       const consume = yield* makeBucket(rate, burst)
       return (params) =>
         Effect.gen(function* () {
-          const { max_tokens, messages, model } = params
-          const counted = yield* provider.countTokens({ model, messages })
+          const { max_tokens, messages, model, system, tools } = params
+          const counted = yield* provider.countTokens({
+            model,
+            messages,
+            ...(system !== undefined && { system }),
+            ...(tools !== undefined && { tools })
+          })
           yield* consume(scenario.limits.inputTokens === undefined ? counted.value + max_tokens : counted.value)
           return (yield* provider.create(params)).value
         }).pipe(Effect.retry({ schedule: backoff, times: 4, while: isRateLimit }))

@@ -20,9 +20,10 @@ import {
 import { handWritten } from "./handWritten.ts"
 import { incidentFix } from "./incidentFix.ts"
 import { oracle } from "./oracle.ts"
-import type { Scenario } from "../scenario.ts"
+import { isOfSessions, type Scenario } from "../scenario.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2 } from "./peers.ts"
 import { failover, onePlace, roundRobin, usageBased } from "./routers.ts"
+import { uncachedQueue } from "./uncachedQueue.ts"
 import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphore } from "./queues.ts"
 
 /**
@@ -123,21 +124,54 @@ export const routers: ReadonlyArray<Strategy> = [onePlace, roundRobin, failover,
 export const ofPlaces: ReadonlyArray<Strategy> = [...routers, unknownLimits, floodgate, oracle]
 
 /**
+ * The strategies that `storm` runs by default in scenarios of sessions: the usual ones, and a queue that knows what is cached.
+ *
+ * @category strategies
+ * @since 0.5.0
+ */
+export const usualOfSessions: ReadonlyArray<Strategy> = [
+  ...usual.filter((strategy) => strategy !== oracle),
+  uncachedQueue,
+  oracle
+]
+
+/**
  * All strategies.
  *
  * @category strategies
  * @since 0.1.0
  */
-export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, ...routers, floodgate, oracle]
+export const all: ReadonlyArray<Strategy> = [
+  ...reported,
+  ...peers,
+  ...variants,
+  ...routers,
+  floodgate,
+  uncachedQueue,
+  oracle
+]
 
 /**
- * The strategies that are compared in a scenario, which depends on whether it has several places.
+ * The strategies that are compared in a scenario, which depends on whether it has several places, or sessions.
  *
  * @category strategies
  * @since 0.4.0
  */
-export const of = ({ places }: Scenario): ReadonlyArray<Strategy> =>
-  places === undefined ? all.filter((strategy) => !routers.includes(strategy)) : ofPlaces
+export const of = (scenario: Scenario): ReadonlyArray<Strategy> =>
+  scenario.places === undefined
+    ? all.filter((strategy) => !routers.includes(strategy) && (strategy !== uncachedQueue || isOfSessions(scenario)))
+    : ofPlaces
+
+/**
+ * The strategies that `storm` runs by default in a scenario.
+ *
+ * @category strategies
+ * @since 0.5.0
+ */
+export const usualOf = (scenario: Scenario): ReadonlyArray<Strategy> => {
+  if (scenario.places !== undefined) return ofPlaces
+  return isOfSessions(scenario) ? usualOfSessions : usual
+}
 
 /**
  * Notes on the strategies' settings, and on which code is the original.

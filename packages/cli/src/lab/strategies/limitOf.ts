@@ -1,4 +1,5 @@
 /** The limit that a strategy with a single token bucket is configured with. */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import { rateOf } from "../rate.ts"
 import type { Scenario } from "../scenario.ts"
 
@@ -12,3 +13,14 @@ export const tokensOf = ({ limits }: Scenario) => {
 
 /** Whether that limit includes output. */
 export const countsOutput = ({ limits }: Scenario): boolean => limits.tokens !== undefined
+
+/** What an answer counts against that limit, as its usage says. */
+export const usedOf = (scenario: Scenario): ((message: Message) => number) => {
+  const countsAll = countsOutput(scenario)
+  const countsReads = countsAll || scenario.provider.cache === "automatic"
+  return ({ usage }) =>
+    usage.input_tokens +
+    (usage.cache_creation_input_tokens ?? 0) +
+    (countsReads ? (usage.cache_read_input_tokens ?? 0) : 0) +
+    (countsAll ? usage.output_tokens : 0)
+}

@@ -1,6 +1,10 @@
 /**
  * The oracle: a queue in order of arrival that knows the usage of every call and the state of the provider, and sends each call at the
  * earliest time at which it is admitted. It is the best possible schedule in that order.
+ *
+ * In scenarios of sessions it asks the provider what the cache holds of each prompt. It is the best schedule in order of arrival there, too,
+ * but another order may be better: a large cold prompt at the head lets everybody wait whose prompt is in the cache, and what is
+ * read from the cache depends on when calls are sent. So a strategy may end before the oracle.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,6 +14,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Limits from "floodgate/Limits"
 import { Growth } from "../growth.ts"
 import { rateOf } from "../rate.ts"
+import type { Params } from "floodgate/LlmProvider"
 import type { ScenarioCall, Scenario, ScenarioPlace } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
 import type { RunningPlace, Strategy } from "../strategy.ts"
@@ -21,13 +26,13 @@ interface Need {
   readonly limit: Limits.Limit
 }
 
-const needsOf = ({ limits, provider }: ScenarioPlace, call: ScenarioCall): ReadonlyArray<Need> =>
+const needsOf = ({ limits, provider }: ScenarioPlace, call: ScenarioCall, cachedTokens: number): ReadonlyArray<Need> =>
   Limits.Dimension.literals.flatMap((dimension) => {
     const limit = limits[dimension]
     if (limit === undefined) return []
     const used = {
       requests: 1,
-      inputTokens: call.inputTokens,
+      inputTokens: call.inputTokens - cachedTokens,
       // If output counts while it is produced, a call is admitted as long as anything is left.
       outputTokens: (provider.output ?? "live") === "live" ? 1e-3 : call.outputTokens,
       tokens: call.inputTokens + call.outputTokens
@@ -69,14 +74,17 @@ class KnownPlace {
   }
 
   /** Milliseconds until a call fits, or until the next look. */
-  wait(model: string, call: ScenarioCall, now: number): Effect.Effect<number> {
-    const { ramp } = this.place.provider
+  wait(params: Params, call: ScenarioCall, now: number): Effect.Effect<number> {
+    const { cache, ramp } = this.place.provider
     const outage = this.outages.find(([from, to]) => from <= now && now < to)
     if (outage !== undefined) return Effect.succeed(outage[1] - now)
     this.sent = this.sent.filter((at) => at + 60_000 > now)
-    return Effect.map(this.running.sim.left(model), (left) => {
+    const { cached, left } = this.running.sim
+    // Only a limit that leaves out what is read from a cache.
+    const read = cache === "breakpoints" ? cached(params) : Effect.succeed(0)
+    return Effect.zipWith(left(params.model), read, (left, read) => {
       let wait = ramp === undefined ? 0 : this.growth.waitMillis(ramp, now, call.inputTokens)
-      for (const need of needsOf(this.place, call)) {
+      for (const need of needsOf(this.place, call, read)) {
         const missing = need.amount - (left[need.dimension] ?? Infinity)
         if (missing > 1e-6) wait = Math.max(wait, waitMillis(need, missing, now, this.sent))
       }
@@ -97,7 +105,7 @@ class KnownPlace {
 export const oracle: Strategy = {
   name: "oracle",
   summary:
-    "the best possible schedule: first come, first served, knowing each call's usage and each provider's state in advance",
+    "the best possible schedule in order of arrival: knows each call's usage and each provider's state and cache in advance",
   settings: "none: no real program has this knowledge",
   why: "It shows how much better a strategy could be.",
   client: (scenario, running) =>
@@ -109,10 +117,10 @@ export const oracle: Strategy = {
       )
 
       /** Waits until the call fits at a place, and takes it there. */
-      const taken = Effect.fnUntraced(function* (model: string, call: ScenarioCall) {
+      const taken = Effect.fnUntraced(function* (params: Params, call: ScenarioCall) {
         while (true) {
           const now = yield* Clock.currentTimeMillis
-          const waits = yield* Effect.forEach(places, (place) => place.wait(model, call, now))
+          const waits = yield* Effect.forEach(places, (place) => place.wait(params, call, now))
           const wait = Math.min(...waits)
           const place = places[waits.indexOf(wait)]!
           if (wait === 0) {
@@ -128,7 +136,7 @@ export const oracle: Strategy = {
           .withPermits(1)(
             Effect.gen(function* () {
               yield* slots.take(1)
-              const provider = yield* taken(params.model, call)
+              const provider = yield* taken(params, call)
               // Sent before the next call in the queue reads the provider's state.
               return yield* Effect.forkChild(Effect.ensuring(provider.create(params), slots.release(1)), {
                 startImmediately: true
