@@ -43,6 +43,7 @@ const describe: Protocol["describe"] = (body, route) => {
     maxTokens: amountOf(at(config, "max_output_tokens")),
     thinking: thinking !== undefined && thinking !== "minimal",
     stream: body["stream"] === true,
+    ...(body["background"] === true && { background: true }),
     ...tierOf(body["service_tier"]),
     continues,
     stored: continues !== undefined || sum.stored === true || storedParts.some((name) => body[name] !== undefined),

@@ -7,7 +7,7 @@ import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import { serve } from "../support/httpServer.ts"
 
-// Responses in the background, which OpenAI goes on with after their caller has left. Real HTTP, so these run on the real clock.
+// Answers in the background, which the provider goes on with after their caller has left. Real HTTP, so these run on the real clock.
 
 const event = (type: string, more: object): string => `event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`
 const created = event("response.created", { response: { id: "resp_1", status: "queued" }, sequence_number: 0 })
@@ -16,9 +16,9 @@ const completed = event("response.completed", {
 })
 
 /** A provider that creates a response, and then sends `rest` or nothing until the caller has left. */
-const world = Effect.fnUntraced(function* (rest?: string) {
+const world = Effect.fnUntraced(function* (rest?: string, path = "/v1/responses", opening = created) {
   const server = yield* serve((_, response) => {
-    response.writeHead(200, { "content-type": "text/event-stream" }).write(created)
+    response.writeHead(200, { "content-type": "text/event-stream" }).write(opening)
     if (rest !== undefined) response.end(rest)
   })
   const context = yield* Layer.build(
@@ -29,7 +29,7 @@ const world = Effect.fnUntraced(function* (rest?: string) {
   const fetch = yield* Effect.provideContext(Fetch.make({ account: () => "own" }), context)
   const call = (more: object) =>
     Effect.promise(() =>
-      fetch(`${server.url}/v1/responses`, {
+      fetch(`${server.url}${path}`, {
         method: "POST",
         body: JSON.stringify({ model: "gpt-6", input: "Hi", max_output_tokens: 700, stream: true, ...more })
       })
@@ -64,6 +64,20 @@ describe("a streamed response in the background", () => {
       assert.strictEqual(text, created)
       yield* Effect.promise(leave)
       // OpenAI goes on, so the whole output may be billed.
+      assert.isAtMost((yield* left).output, 9_300)
+      assert.strictEqual(server.requests.length, 1)
+    })
+  )
+
+  it.live("gives the id of an interaction, too", () =>
+    Effect.gen(function* () {
+      const begun = { event_type: "interaction.created", interaction: { id: "int_1", status: "in_progress" } }
+      const sent = `data: ${JSON.stringify(begun)}\n\n`
+      const { call, left, server } = yield* world(undefined, "/v1beta/interactions", sent)
+      const generation_config = { max_output_tokens: 700 }
+      const { leave, text } = yield* first(yield* call({ background: true, generation_config }))
+      assert.strictEqual(text, sent)
+      yield* Effect.promise(leave)
       assert.isAtMost((yield* left).output, 9_300)
       assert.strictEqual(server.requests.length, 1)
     })

@@ -29,8 +29,14 @@ const isWhole = (text: string): boolean => {
   return !/^transfer-encoding:/im.test(text.slice(0, end)) || text.endsWith("0\r\n\r\n")
 }
 
-/** Serves raw connections on a free loopback port. Texts are in Latin-1, so that each character is a byte. */
-export const serveRaw = (answer: (request: RawRequest) => void): Effect.Effect<RawServer, never, Scope.Scope> =>
+/**
+ * Serves raw connections on a free loopback port. Texts are in Latin-1, so that each character is a byte. `opened` gets a connection
+ * before it has sent anything.
+ */
+export const serveRaw = (
+  answer: (request: RawRequest) => void,
+  opened: (socket: Net.Socket) => void = () => {}
+): Effect.Effect<RawServer, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.callback<RawServer & { readonly close: () => void }>((resume) => {
@@ -40,6 +46,7 @@ export const serveRaw = (answer: (request: RawRequest) => void): Effect.Effect<R
         const server = Net.createServer((socket) => {
           connections++
           sockets.add(socket)
+          opened(socket)
           let text = ""
           let onConnection = 0
           socket.on("error", () => {}).on("close", () => sockets.delete(socket))

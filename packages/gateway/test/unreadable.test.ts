@@ -123,6 +123,27 @@ describe("a call whose answer", () => {
       })
   )
 
+  it.live("cannot come, because the place speaks no TLS, goes to the next place", () =>
+    Effect.gen(function* () {
+      const banner = "SSH-2.0-OpenSSH_9.6\r\n"
+      const broken = yield* serveRaw(() => {}, (socket) => void socket.end(banner))
+      const healthy = yield* serveRaw(({ socket }) => void socket.write(rawAnswer(completion)))
+      const { url } = yield* world(
+        { openai: broken.url.replace("http:", "https:"), other: healthy.url },
+        {
+          places: { "gpt-6": [{ upstream: "openai" }, { upstream: "other" }] },
+          keys: [{ name: "caller", sha256: createHash("sha256").update(caller).digest("hex") }],
+          credentials: { openai: Redacted.make("sk-openai"), other: Redacted.make("sk-other") }
+        }
+      )
+      for (let at = 0; at < 10; at++) {
+        const { headers, status } = yield* ask(`${url}${path}`, chat({}, { authorization: `Bearer ${caller}` }))
+        assert.deepStrictEqual([status, headers.get("x-floodgate-place")], [200, "other"])
+      }
+      assert.isAtMost(broken.connections(), 3)
+    })
+  )
+
   // `fetch` does not tell that a response began with an informational one.
   const seen = Object.keys({ ...executed, ...foreign }).filter((name) => !name.startsWith("an informational"))
   it.live.each(seen)("is not sent again by the governed fetch either: %s", (name) =>
