@@ -126,7 +126,10 @@ describe("a call whose answer", () => {
   it.live("cannot come, because the place speaks no TLS, goes to the next place", () =>
     Effect.gen(function* () {
       const banner = "SSH-2.0-OpenSSH_9.6\r\n"
-      const broken = yield* serveRaw(() => {}, (socket) => void socket.end(banner))
+      const broken = yield* serveRaw(
+        () => {},
+        (socket) => void socket.end(banner)
+      )
       const healthy = yield* serveRaw(({ socket }) => void socket.write(rawAnswer(completion)))
       const { url } = yield* world(
         { openai: broken.url.replace("http:", "https:"), other: healthy.url },
