@@ -47,7 +47,9 @@ export const refuse = ({ match: { protocol } }: HttpCall, error: unknown): Refus
   if (reason._tag === "DeadlineMissed") {
     return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })
   }
-  if (reason._tag === "MalformedResponse") return protocol.refuse({ kind: "unreadable", message })
+  if (reason._tag === "MalformedResponse") {
+    return protocol.refuse({ kind: reason.executed === false ? "noProvider" : "executed", message })
+  }
   const retryAfterSeconds = seconds(error.retryAfter)
   const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
   // A timeout was already retried. An open circuit closes again, so a retry helps.

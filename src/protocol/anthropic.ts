@@ -272,7 +272,8 @@ const errorTypes = {
   unauthorized: "authentication_error",
   forbidden: "permission_error",
   badGateway: "api_error",
-  unreadable: "api_error",
+  noProvider: "api_error",
+  executed: "api_error",
   notImplemented: "invalid_request_error",
   upgradeRequired: "invalid_request_error"
 } as const

@@ -184,7 +184,8 @@ const statuses = {
   unauthorized: "UNAUTHENTICATED",
   forbidden: "PERMISSION_DENIED",
   badGateway: "UNAVAILABLE",
-  unreadable: "INTERNAL",
+  noProvider: "INTERNAL",
+  executed: "DATA_LOSS",
   notImplemented: "UNIMPLEMENTED",
   upgradeRequired: "FAILED_PRECONDITION"
 } as const

@@ -74,7 +74,8 @@ const errors = {
   unauthorized: { type: "authentication_error", code: "unauthorized" },
   forbidden: { type: "permission_error", code: "forbidden" },
   badGateway: { type: "server_error", code: "bad_gateway" },
-  unreadable: { type: "server_error", code: "bad_gateway" },
+  noProvider: { type: "server_error", code: "bad_gateway" },
+  executed: { type: "server_error", code: "unreadable_answer" },
   notImplemented: { type: "invalid_request_error", code: "not_implemented" },
   upgradeRequired: { type: "invalid_request_error", code: "upgrade_required" }
 } as const

@@ -18,7 +18,9 @@ export interface Refusal {
    * - `"rateLimited"` (429): the wait would be too long, or the queue is full; the client should retry
    * - `"unavailable"` (503): nothing is accepted now, for example during a shutdown; the client should retry
    * - `"badGateway"` (502): the provider cannot be reached; the client should retry
-   * - `"unreadable"` (502): what answered cannot be read; a retry might be executed twice, or meet the same again
+   * - `"noProvider"` (502): what answered is no provider, so a retry would meet the same again
+   * - `"executed"` (400): the provider has probably executed the request, and its answer cannot be read. This is no 502, because some
+   *   clients retry all of those, whatever `x-should-retry` says (AI SDK, LangChain), and the request would be executed again
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
    * - `"notFound"` (404): there is nothing at this path
@@ -47,7 +49,8 @@ const statuses = {
   rateLimited: 429,
   unavailable: 503,
   badGateway: 502,
-  unreadable: 502,
+  noProvider: 502,
+  executed: 400,
   tooLarge: 413,
   spendLimited: 402,
   notFound: 404,

@@ -41,7 +41,9 @@ export const tooManyValues = (values: number): Refusal => ({
 /** Why no answer of the provider can be passed on. The message contains no part of the request. */
 export const unreachable = (thrown: unknown, now: number): Refusal => {
   const reason = fromThrown(thrown, { now })
-  if (reason._tag === "MalformedResponse") return { kind: "unreadable", message: reason.message }
+  if (reason._tag === "MalformedResponse") {
+    return { kind: reason.executed === false ? "noProvider" : "executed", message: reason.message }
+  }
   const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const why = typeof code === "string" ? code : message
   return {

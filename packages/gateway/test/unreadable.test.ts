@@ -77,7 +77,7 @@ describe("a call whose answer", () => {
         assert.strictEqual(upstream.requests.length, 1)
         assert.deepStrictEqual(
           [status, headers.get("x-should-retry"), headers.get("retry-after")],
-          [502, "false", null]
+          [400, "false", null]
         )
         const { error } = JSON.parse(text) as { readonly error: { readonly message: string; readonly type: string } }
         assert.include(error.message, "the provider has probably executed the call")
@@ -156,7 +156,8 @@ describe("a call whose answer", () => {
       const { fetch } = yield* world({ openai: upstream.url })
       const response = yield* Effect.promise(() => fetch(`${upstream.url}/v1/chat/completions`, chat()))
       assert.strictEqual(upstream.requests.length, 1)
-      assert.deepStrictEqual([response.status, response.headers.get("x-should-retry")], [502, "false"])
+      const status = name in executed ? 400 : 502
+      assert.deepStrictEqual([response.status, response.headers.get("x-should-retry")], [status, "false"])
       const why = name in executed ? "has probably executed the call" : "is not an API of a provider"
       assert.include(yield* Effect.promise(() => response.text()), why)
     })
