@@ -62,8 +62,7 @@ export interface EngineOptions {
   /**
    * The protocols that are recognised, in order: the first match applies. Put a protocol of your own before the others.
    *
-   * @default Anthropic Messages, OpenAI Chat Completions, Responses, embeddings and other requests of a model, Gemini with its
-   * embeddings
+   * @default those of `floodgate/protocol`
    */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
   /**

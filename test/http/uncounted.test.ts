@@ -6,7 +6,9 @@ import * as Logger from "effect/Logger"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
+import * as Floodgate from "floodgate/promise"
 import * as Spending from "floodgate/Spending"
+import { serve } from "../support/httpServer.ts"
 
 const world = Effect.fnUntraced(function* (
   options: Pick<Fetch.Options, "callOptions"> = {},
@@ -92,6 +94,22 @@ describe("a request that is no call, through a governed fetch", () => {
       assert.strictEqual((yield* named.ask("/v1/batches", body)).status, 402)
       assert.strictEqual((yield* named.ask("/v1/things", json({ model: "dear" }))).status, 402)
       assert.strictEqual((yield* named.ask("/v1/things", json({ model: "free" }))).status, 200)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is refused under the cap of a floodgate without Effect", () =>
+    Effect.gen(function* () {
+      const server = yield* serve((_, response) => void response.end("done"))
+      for (const [cap, status] of [
+        [{ dollars: 1 }, 402],
+        [undefined, 200]
+      ] as const) {
+        const floodgate = Floodgate.create({ cap })
+        const asked = floodgate.fetch(`${server.url}/v1/batches`, { method: "POST", body: "{}" })
+        assert.strictEqual((yield* Effect.promise(() => asked)).status, status)
+        yield* Effect.promise(() => floodgate.dispose())
+      }
+      assert.lengthOf(server.requests, 1)
     }).pipe(Effect.scoped)
   )
 

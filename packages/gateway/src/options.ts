@@ -22,9 +22,9 @@ import { sha256Of } from "./secrets.ts"
  */
 export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch" | "places">, Places.PlaceOptions {
   /**
-   * The providers by name. Requests for `anthropic`, `openai` and `gemini` are recognised by the paths of their protocols;
-   * requests for any other provider need its name in front of the path. Requests go to no other host, and those for a
-   * provider that is missing here are answered with 404.
+   * The providers by name. Requests for `anthropic`, `openai`, `gemini`, `bedrock`, `mistral`, `cohere` and `ollama` are recognised
+   * by the paths of their protocols; requests for any other provider need its name in front of the path. Requests go to no other
+   * host, and those for a provider that is missing here are answered with 404.
    *
    * @default the public addresses of Anthropic, OpenAI and Gemini
    */
