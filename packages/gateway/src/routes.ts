@@ -143,16 +143,16 @@ const pathAt = ({ base }: Upstream, known: Match | undefined, given: string): st
   return base === "" ? path : withOneVersion(path)
 }
 
-interface Destined extends Omit<Routed, "call"> {
-  /** Whether the provider of the upstream has this path for something else than a call. */
-  readonly isOwn: boolean
-}
-
 /**
  * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
  * provider that has such paths, and to no other, because the caller sends that provider's key.
  */
-const find = (upstreams: Upstreams, method: string, target: string, header: HeaderReader): Destined | NoRoute => {
+const find = (
+  upstreams: Upstreams,
+  method: string,
+  target: string,
+  header: HeaderReader
+): Omit<Routed, "call"> | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const sent = separate(target)
@@ -164,11 +164,9 @@ const find = (upstreams: Upstreams, method: string, target: string, header: Head
   const name = given ?? provider
   const upstream = upstreams.get(name ?? "")
   if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
-  const own = all.find(({ name }) => name === upstream.name)
-  const match = own ?? all[0]
+  const match = all.find(({ name }) => name === upstream.name) ?? all[0]
   const joined = pathAt(upstream, match, rest) + search
-  const isOwn = own?.route.operation === "passThrough"
-  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: match?.protocol, isOwn }
+  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: match?.protocol }
 }
 
 /** Finds the route of a request by its method, its target and its headers. */
@@ -189,11 +187,7 @@ export const makeRouter = (
   const remembered = new Map<string, Routed | NoRoute>()
   const routeOf: Router = (method, target, header) => {
     const found = find(upstreams, method, target, header)
-    if (!("upstream" in found)) return found
-    const { isOwn, ...rest } = found
-    const call = callOf(method, found.path)
-    const isOthers = isOwn && call !== undefined && nameFor(upstreams, call) !== found.upstream.name
-    return { ...rest, call: isOthers ? undefined : call }
+    return "upstream" in found ? { ...found, call: callOf(method, found.path) } : found
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
