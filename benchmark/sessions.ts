@@ -1,0 +1,96 @@
+/**
+ * Replays recorded sessions of coding agents in simulated time: `npm run -s bench -- sessions --file PATH`.
+ *
+ * Each call repeats the conversation and adds to it, and most of the prompt is read from the provider's cache. Printed are the time until
+ * all sessions have ended and the mean end of a session, both relative to a queue that knows what each call needs, in the order of
+ * arrival; the calls that were lost; and the part of all requests that was rejected. The provider and that queue share no code with the
+ * library.
+ *
+ *     --file PATH          sessions, as gzipped lines of session,path,start,input,cached,output,api,think,model; required
+ *     --limits LIST        tokens a minute and burst as a part of that (400000:1,1000000:1,2000000:0.2)
+ *     --told LIST          nothing, limits, and counts: the limits and the tokens of whole prompts (nothing,limits,counts)
+ *     --sessions N         how many sessions (60)
+ *     --offsets LIST       which ones (0)
+ *     --scale N            the factor by which tokens and limits are divided (16)
+ *     --lifetime SECONDS   how long a prefix stays cached, with the pauses as recorded; without it for ever, and pauses of at most 10 s
+ *     --counts-all         a provider that counts whole prompts, as OpenAI, and not only what is not cached, as Anthropic
+ *     --no-headers         a provider that says nothing about its limits
+ *     --each               also print one line per call that was lost
+ */
+import { parseArgs } from "node:util"
+import * as Library from "./sessions/library.ts"
+import * as Reference from "./sessions/reference.ts"
+import { read, workloadOf } from "./sessions/trace.ts"
+
+const { values: options } = parseArgs({
+  options: {
+    file: { type: "string" },
+    limits: { type: "string", default: "400000:1,1000000:1,2000000:0.2" },
+    told: { type: "string", default: "nothing,limits,counts" },
+    sessions: { type: "string", default: "60" },
+    offsets: { type: "string", default: "0" },
+    scale: { type: "string", default: "16" },
+    lifetime: { type: "string" },
+    "counts-all": { type: "boolean", default: false },
+    "no-headers": { type: "boolean", default: false },
+    each: { type: "boolean", default: false }
+  }
+})
+
+const modes = {
+  nothing: { limits: false, counts: false },
+  limits: { limits: true, counts: false },
+  counts: { limits: true, counts: true }
+}
+
+const modeOf = (name: string): Omit<Library.Told, "headers"> => {
+  if (name in modes) return modes[name as keyof typeof modes]
+  throw new Error(`--told: expected ${Object.keys(modes).join(", ")}, got ${name}`)
+}
+
+/** A positive number. */
+const numberOf = (name: string, text: string): number => {
+  const value = Number(text)
+  if (value > 0) return value
+  throw new Error(`--${name}: expected a number above 0, got ${text}`)
+}
+
+const times = (value: number, by: number): string =>
+  `${Math.round(value).toLocaleString("en")} (${(value / by).toFixed(2)})`
+
+const run = async (file: string): Promise<void> => {
+  const recorded = read(file)
+  const { "counts-all": countsAll, lifetime } = options
+  console.log("| limit, burst | offset | told | seconds | mean end | lost | rejected |")
+  console.log("| --- | --- | --- | --- | --- | --- | --- |")
+  for (const limit of options.limits.split(",")) {
+    const [perMinute = "", burst = "1"] = limit.split(":")
+    for (const offset of options.offsets.split(",")) {
+      const workload = workloadOf(recorded, {
+        count: numberOf("sessions", options.sessions),
+        offset: Number(offset),
+        scale: numberOf("scale", options.scale),
+        perMinute: numberOf("limits", perMinute),
+        burst: numberOf("limits", burst),
+        lifetime: lifetime === undefined ? Infinity : numberOf("lifetime", lifetime),
+        countsAll
+      })
+      const calls = workload.sessions.flat().length
+      const known = Reference.play(workload)
+      const cell = `| ${Number(perMinute).toLocaleString("en")}, ${burst} | ${offset}`
+      const row = (told: string, { lost, mean, rejected, seconds }: typeof known) =>
+        console.log(
+          `${cell} | ${told} | ${times(seconds, known.seconds)} | ${times(mean, known.mean)} | ${lost} of ${calls} | ${((100 * rejected) / calls).toFixed(1)} % |`
+        )
+      row("everything (the queue that knows)", known)
+      for (const told of options.told.split(",")) {
+        const show = (line: string) => void (options.each && console.error(line))
+        row(told, await Library.play(workload, { ...modeOf(told), headers: !options["no-headers"] }, show))
+      }
+    }
+  }
+}
+
+if (options.file === undefined) {
+  console.log("Skipped: the recorded sessions are not part of this repository. Give their file with --file PATH.")
+} else await run(options.file)
