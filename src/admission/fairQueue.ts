@@ -182,9 +182,12 @@ export class FairQueue<E extends Queued> {
     entry.rank = flow.rank
     entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
     entry.among = this.weight
-    // A flow that is added now must not start earlier than the one that is served.
-    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + entry.moved
-    flow.start += stepOf(entry) + flow.owed
+    const step = stepOf(entry)
+    const start = flow.start + level.refunded
+    // A flow that is added now must not start earlier than the one that is served, nor later than that one's next entry: agents that come
+    // back do not count in the weight meanwhile, so virtual time would run away from their tags, and new agents would starve.
+    level.virtual = Math.min(Math.max(level.virtual, start) + entry.moved, start + step)
+    flow.start += step + flow.owed
     flow.owed = 0
     flow.rank = this.ranks++
     this.unlink(flow, entry)

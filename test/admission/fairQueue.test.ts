@@ -187,6 +187,24 @@ describe("fairQueue", () => {
     assert.isBelow(waited, 40)
   })
 
+  it("serves a new agent after one call of each other at most, however many of them are in flight", () => {
+    // Regression: agents in flight did not count in virtual time, so it ran away, and new agents waited for ever longer.
+    const queue = new FairQueue<Call>()
+    const inFlight = Array.from({ length: 100 }, (_, i) => call(`old-${i}`))
+    for (const entry of inFlight.splice(0, 40)) queue.push(entry)
+    for (let served = 0; served < 10_000; served++) {
+      queue.push(call(inFlight.shift()!.agent))
+      inFlight.push(serve(queue)!)
+    }
+    queue.push(call("new"))
+    let waited = 0
+    for (; queue.peek()!.agent !== "new" && waited < 1_000; waited++) {
+      queue.push(call(inFlight.shift()!.agent))
+      inFlight.push(serve(queue)!)
+    }
+    assert.isAtMost(waited, 100)
+  })
+
   it("forgets agents that are no longer ahead, however many come", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))

@@ -78,3 +78,65 @@ describe("A large call beside small ones", () => {
     }
   }
 })
+
+/** How long each of a few large calls waits, in the times that the bucket needs to fill. Each is the first call of its agent. */
+const firstCalls = ({ burst, headers, large, n, perSecond, small: part, told }: Beside) => {
+  const ask = (agent: string, tokens: number) =>
+    LlmClient.create(
+      {
+        model: "claude-sonnet-5",
+        max_tokens: maxTokens,
+        messages: [{ role: "user", content: "x".repeat(4 * Math.round(tokens)) }]
+      },
+      { agent }
+    )
+  const fill = (1_000 * burst) / perSecond
+  const program = Effect.gen(function* () {
+    const others = yield* Effect.forEach(Array.from({ length: n }), (_, i) =>
+      Effect.forkChild(Effect.forever(ask(`small-${i}`, part * burst)))
+    )
+    yield* Effect.sleep(6 * fill)
+    const waits: Array<number> = []
+    for (let i = 0; i < 5; i++) {
+      const from = yield* Clock.currentTimeMillis
+      yield* ask(`large-${i}`, large * burst)
+      waits.push(((yield* Clock.currentTimeMillis) - from) / fill)
+      yield* Effect.sleep(3 * fill)
+    }
+    yield* Fiber.interruptAll(others)
+    return waits
+  })
+  const limits = { tokens: { perSecond, burst } }
+  const client = LlmClient.layerProvider().pipe(
+    Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(told ? { limits } : {})))),
+    Layer.provideMerge(ProviderSim.layer({ limits, outputTokens: 100, headers }))
+  )
+  return Effect.map(Simulation.run(Effect.scoped(Effect.provide(program, client))), ({ value }) => value)
+}
+
+interface Beside extends Omit<Run, "headers"> {
+  readonly headers: "rounded" | "exact" | "none"
+  /** How many agents make small calls. */
+  readonly n: number
+  readonly told: boolean
+}
+
+describe("law 16, a large call of an agent whose turn it is waits at most three fills of its bucket", () => {
+  for (const headers of ["exact", "none"] as const) {
+    for (const [n, small, large] of [
+      [0, 0, 0.9],
+      [6, 0.1, 0.6],
+      [6, 0.05, 0.9],
+      [100, 0.01, 0.6],
+      [100, 0.01, 0.9]
+    ] as const) {
+      it.effect(`told its limits, ${headers} headers, beside ${n} small ones: ${large} of the bucket`, () =>
+        Effect.gen(function* () {
+          // Regression: new agents waited for ever longer, up to 36 fills.
+          const waits = yield* firstCalls({ perSecond: 8_000, burst: 40_000, small, large, n, headers, told: true })
+          for (const wait of waits) assert.isAtMost(wait, 3, String(waits))
+        })
+      )
+    }
+  }
+})

@@ -85,7 +85,8 @@ export const shift = (model: Model): Charged => {
   const { agent, cost, priority, weight } = flow.entries[0]!
   const step = cost / weight
   const moved = cost / weightOf(level)
-  level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
+  const start = flow.start + level.refunded
+  level.virtual = Math.min(Math.max(level.virtual, start) + moved, start + step)
   flow.start += step + flow.owed
   flow.owed = 0
   flow.rank = model.ranks++
