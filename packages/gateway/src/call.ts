@@ -244,8 +244,12 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
   private tooLate(refusal: Refusal): void {
     const { planned, proxied } = this.made
-    if (eventsOf(planned) === undefined) return void proxied.response.destroy()
-    proxied.answering.run(Response.end(proxied.response, planned.match.protocol.refuseInStream(refusal)))
+    const { protocol } = planned.match
+    const isStream = eventsOf(planned) !== undefined
+    // A client would send a call again whose connection broke, and this one was executed.
+    if (!isStream && refusal.kind !== "executed") return void proxied.response.destroy()
+    const error = isStream ? protocol.refuseInStream(refusal) : protocol.refuse(refusal).body
+    proxied.answering.run(Response.end(proxied.response, error))
   }
 
   private answered({ isFinal, place, response }: Engine.CallResult<UpstreamResponse>): void {

@@ -54,12 +54,21 @@ export const unreachable = (thrown: unknown, now: number): Refusal => {
 
 const failedHere: Refusal = { kind: "unavailable", message: "The gateway failed to handle this request: see its log" }
 
-/** The kind of refusal that corresponds to a status of the provider. */
-const kindOf = (status: number): Refusal["kind"] => {
-  if (status === 429) return "rateLimited"
-  if (status === 413) return "tooLarge"
-  return status === 402 ? "spendLimited" : "unavailable"
+const kinds: Readonly<Record<number, Refusal["kind"]>> = {
+  401: "unauthorized",
+  402: "spendLimited",
+  403: "forbidden",
+  404: "notFound",
+  408: "unavailable",
+  409: "unavailable",
+  413: "tooLarge",
+  429: "rateLimited",
+  502: "badGateway"
 }
+
+/** The kind of refusal that corresponds to a status of the provider. */
+const kindOf = (status: number): Refusal["kind"] =>
+  kinds[status] ?? (status >= 400 && status < 500 ? "invalid" : "unavailable")
 
 /** The number of bytes of a provider's error that are quoted. */
 const maxQuoted = 1_000
@@ -74,7 +83,9 @@ export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refu
 /** A refusal as the error that ends a stream which has already begun. */
 export const inStream = ({ body, status }: RefusalResponse): Refusal => {
   const message = at(parseJson(body), "error", "message")
-  return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
+  // Of our own refusals, this one alone has the status 400 once a response has begun.
+  const kind = status === 400 ? "executed" : kindOf(status)
+  return { kind, message: typeof message === "string" ? message : "The call was refused" }
 }
 
 // -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import { createHash } from "node:crypto"
+import type { Socket } from "node:net"
 import { dial, requestOf } from "../../../test/support/gateway.ts"
 import { rawAnswer, serveRaw } from "../../../test/support/rawServer.ts"
 import { ask, chat, completion } from "./world.ts"
@@ -162,6 +163,25 @@ describe("a call whose answer", () => {
       assert.include(yield* Effect.promise(() => response.text()), why)
     })
   )
+
+  for (const stream of [false, true]) {
+    it.live(
+      `comes late, and cannot be read, ends without a broken connection, which clients retry: stream ${stream}`,
+      () =>
+        Effect.gen(function* () {
+          const late = (socket: Socket) =>
+            void setTimeout(() => socket.end("HTTP/1.1 200 OK\r\nno header\r\n\r\n"), 200)
+          const upstream = yield* serveRaw(({ socket }) => late(socket))
+          const { url } = yield* world({ openai: upstream.url }, { silence: "20 millis", keepAlive: "10 millis" })
+          const { status, text } = yield* ask(`${url}${path}`, chat({ stream }))
+          assert.strictEqual(status, 200)
+          assert.include(text, "the provider has probably executed the call")
+          assert.include(text, '"code":"unreadable_answer"')
+          if (!stream) assert.property(JSON.parse(text), "error")
+          assert.strictEqual(upstream.requests.length, 1)
+        })
+    )
+  }
 
   it.live("has headers of 60 KB is passed on", () =>
     Effect.gen(function* () {
