@@ -6,6 +6,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { Race, Recorded, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { drained } from "floodgate/internal"
 import { ProviderServer } from "floodgate/testing/server"
 import { spawn } from "node:child_process"
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -20,6 +22,8 @@ const effort: Effort = minutes > 1 ? { turns: Math.round(2 * minutes), pause: [5
 /** Together they need about as long under this limit as the longest of them needs alone. */
 const limit = { perMinute: minutes > 1 ? 50_000 : 80_000, burst: 200_000 }
 const flags = ["--input-tokens-per-minute", String(limit.perMinute), "--burst", String(limit.burst)]
+/** In the short form, a single wait of three seconds is 8 %. */
+const within = minutes > 1 ? 0.1 : 0.2
 const latency = { baseMillis: 1_500, perInputTokenMillis: 0, perOutputTokenMillis: 15 }
 const key = "sk-a-secret-key-0123456789"
 
@@ -62,17 +66,12 @@ const folder = Effect.acquireRelease(
   (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
 )
 
-/** The seconds from the first arrival to the last end in a recording, and its lines. */
-const recordedIn = (file: string) => {
-  const [head = "", ...lines] = readFileSync(file, "utf8").trim().split("\n")
-  const names = head.split(",")
-  const calls = lines.map((line) => {
-    const cells = line.split(",")
-    return Object.fromEntries(names.map((name, index) => [name, cells[index]!])) as Readonly<Record<string, string>>
-  })
-  const at = ({ TIMESTAMP = "" }: (typeof calls)[number]) => Date.parse(`${TIMESTAMP.replace(" ", "T")}Z`) / 1_000
-  const ends = calls.map((call) => at(call) + Number(call["WaitSeconds"]) + Number(call["AnswerSeconds"]))
-  return { calls, seconds: Math.max(...ends) - Math.min(...calls.map(at)) }
+/** Plays a recording with the library as the gateway uses it: it knows the limits, and estimates the tokens. */
+const played = ({ latency, sessions }: Recorded.RecordedSessions) => {
+  const limits = { inputTokens: { ...limit, window: "bucket" as const } }
+  const scenario = Scenarios.fromSessions({ sessions, latency, limits })
+  const strategy = Strategies.all.find(({ name }) => name === "floodgate-estimates")!
+  return Effect.map(Race.run(scenario, strategy), ({ result }) => result)
 }
 
 describe("agents at work, recorded and played again", () => {
@@ -100,12 +99,23 @@ describe("agents at work, recorded and played again", () => {
         for (const [index, outcome] of outcomes.entries()) {
           if (outcome.status === "rejected") assert.fail(`${working[index]!.name}: ${String(outcome.reason)}`)
         }
-        const { calls, seconds } = recordedIn(file)
-        assert.notMatch(readFileSync(file, "utf8"), /sdk-|langchain|mastra|sk-a|helper|work/i)
-        const sessions = new Set(calls.map(({ Session }) => Session))
-        assert.strictEqual(sessions.size, working.length, "each agent has a session of its own")
+        const text = readFileSync(file, "utf8")
+        assert.notMatch(text, /sdk-|langchain|mastra|sk-a|helper|work/i)
+        const recorded = drained(Recorded.parseSteps(text))
+        assert.strictEqual(recorded.sessions.length, working.length, "each agent has a session of its own")
         const { rejected } = yield* provider.stats
-        console.log(`${working.length} sessions, ${calls.length} calls, ${rejected} 429s: ${seconds.toFixed(1)} s`)
+        const [seconds, meanEnd] = [recorded.seconds!, recorded.meanEndSeconds!]
+        const result = yield* played(recorded)
+        console.log(
+          [
+            `${working.length} sessions, ${text.split("\n").length - 2} calls, ${rejected} 429s`,
+            `recorded: ${seconds.toFixed(1)} s, mean end ${meanEnd.toFixed(1)} s`,
+            `played: ${result.makespanSeconds.toFixed(1)} s, mean end ${result.meanEndSeconds!.toFixed(1)} s`
+          ].join("\n")
+        )
+        assert.strictEqual(result.failedCalls, 0)
+        assert.closeTo(result.makespanSeconds / seconds, 1, within)
+        assert.closeTo(result.meanEndSeconds! / meanEnd, 1, within)
       }).pipe(Effect.scoped, Effect.runPromise),
     Math.max(300_000, minutes * 4 * 60_000)
   )

@@ -137,13 +137,14 @@ const ofSessions = Effect.fnUntraced(function* (path: string, { agents, latencyP
     ...(recorded.latency ?? Latency.usual),
     ...(Option.isSome(latencyPerToken) && { perOutputTokenMillis: latencyPerToken.value })
   }
-  const countsCached = SessionWorkload.countsCached(recorded.models)
-  const uses = SessionWorkload.usesOf(sessions)
-  if (uses.length > maxCalls) {
+  const countsCached = SessionFile.countsCached(recorded)
+  const calls = SessionFile.callsIn(sessions)
+  if (calls > maxCalls) {
     const option = Option.isSome(agents) ? "agents" : "sessions"
     const expected = `at most ${Words.thousands(maxCalls)} calls of all sessions`
-    return yield* invalid(option, expected, `${Words.thousands(uses.length)} calls`)
+    return yield* invalid(option, expected, `${Words.thousands(calls)} calls`)
   }
+  const uses = SessionWorkload.usesOf(sessions)
   return {
     agents: SessionWorkload.workloadOf(sessions, latency, countsCached),
     uses,

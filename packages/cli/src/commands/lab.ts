@@ -12,6 +12,7 @@ import * as Output from "./output.ts"
 import * as Print from "./print.ts"
 import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
+import * as OwnSessions from "./lab/sessions.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
@@ -22,6 +23,13 @@ const flags = {
       "Also write the project's documentation: lab.md, agents-at-work.md, and charts as SVG files in images (default: only the report)"
     )
   ),
+  sessions: Flags.sessions("Race the strategies in your own sessions instead"),
+  agents: Flags.optionalCount(
+    "agents",
+    "With --sessions: so many sessions, by repeating those of the file",
+    "those of the file"
+  ),
+  ...LimitFlags.flags,
   seed: LimitFlags.seed,
   explain: Flags.toggle(
     "explain",
@@ -105,8 +113,10 @@ const writeDocs = Effect.fnUntraced(function* (
 export const labCommand = Command.make(
   "lab",
   flags,
-  Effect.fnUntraced(function* ({ docs, explain, report, seed }) {
+  Effect.fnUntraced(function* ({ docs, explain, report, seed, ...own }) {
     if (explain) return yield* Print.out(explained)
+    const scenario = yield* OwnSessions.of({ ...own, docs }, seed)
+    if (scenario !== undefined) return yield* OwnSessions.race(scenario, report)
     const { join } = yield* Path.Path
     yield* Output.claim(report, "--report")
     if (Option.isSome(docs)) {
@@ -143,11 +153,15 @@ export const labCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --explain it only prints how each strategy is configured."
+    "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --sessions it races them in sessions of your own agents instead, which floodgate gateway --record has recorded, under the limits that you state. With --explain it only prints how each strategy is configured."
   ),
   Command.withShortDescription("Compares every strategy in every scenario, as a table and a report"),
   Command.withExamples([
     { command: "floodgate lab", description: "Takes a minute on two cores, and writes lab-report.html" },
-    { command: "floodgate lab --explain", description: "How each strategy is configured, and why" }
+    { command: "floodgate lab --explain", description: "How each strategy is configured, and why" },
+    {
+      command: "floodgate lab --sessions sessions.csv --input-tokens-per-minute 400000",
+      description: "Your own sessions, which the gateway has recorded with --record"
+    }
   ])
 )

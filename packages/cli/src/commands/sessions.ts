@@ -67,3 +67,14 @@ export const repeated = (
     const copy = Math.floor(index / sessions.length)
     return copy === 0 ? session : { ...session, name: `${session.name}+${copy}` }
   })
+
+const callsOf = ({ turns }: Sessions.SessionAgent): number =>
+  turns.reduce((sum, { subAgents }) => subAgents.reduce((all, agent) => all + callsOf(agent), sum + 1), 0)
+
+/** The number of calls of sessions and their sub-agents. */
+export const callsIn = (sessions: ReadonlyArray<Sessions.Session>): number =>
+  sessions.reduce((sum, { lead }) => sum + callsOf(lead), 0)
+
+/** Whether what is read from the cache counts against the limits: everywhere but at Anthropic. A table is of Claude Code. */
+export const countsCached = ({ models: [model] }: Recorded.RecordedSessions): boolean =>
+  model !== undefined && !model.includes("claude")

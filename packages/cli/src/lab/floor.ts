@@ -78,12 +78,20 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
 const scriptMillis = (
   { calls }: Sessions.AgentScript,
   latencyMillis: (call: Sessions.ScriptedCall) => number
-): number =>
-  calls.reduce((sum, call, index) => {
-    const own = latencyMillis(call)
-    const below = call.subAgents.map((agent) => scriptMillis(agent, latencyMillis))
-    return sum + own + Math.max(calls[index + 1]?.pauseMillis ?? 0, ...below)
-  }, calls[0]?.pauseMillis ?? 0)
+): number => {
+  const subAgents: Array<{ readonly until: number; readonly end: number }> = []
+  const waitedFor = (index: number, from: number): number =>
+    subAgents.reduce((last, { end, until }) => (until <= index ? Math.max(last, end) : last), from)
+  let now = calls[0]?.pauseMillis ?? 0
+  for (const [index, call] of calls.entries()) {
+    now += latencyMillis(call)
+    for (const agent of call.subAgents) {
+      subAgents.push({ until: index + 1 + agent.turnsMeanwhile, end: now + scriptMillis(agent, latencyMillis) })
+    }
+    now = waitedFor(index + 1, now + (calls[index + 1]?.pauseMillis ?? 0))
+  }
+  return waitedFor(Infinity, now)
+}
 
 const secondsUntil = (limit: Limits.Limit, used: number): number => {
   if (limit.total !== undefined) return used > limit.total ? Infinity : 0

@@ -171,6 +171,9 @@ const prefixOf = (call: SessionCall, before: SessionCall, isCached: boolean): nu
   return expired ? Math.max(cachedTokens, before.inputTokens) : cachedTokens
 }
 
+/** An agent goes on at once when its sub-agents have ended. If its next turn comes later than this, it was waiting for something else. */
+const reactionMillis = 5_000
+
 interface RecordedTurn extends Sessions.SessionTurn {
   readonly subAgents: Array<Sessions.SessionAgent>
 }
@@ -203,11 +206,13 @@ const agentOf = (
   children: ReadonlyMap<Lane, ReadonlyArray<Lane>>
 ): Sessions.SessionAgent => {
   const started = (children.get(lane) ?? []).map((child) => startedBy(lane, child))
+  /** Those that each turn waits for. */
+  const waiting = Map.groupBy(started, ({ turn, turnsMeanwhile }) => turn + turnsMeanwhile + 1)
   const isCached = lane.calls.some(({ cachedTokens, writtenTokens }) => cachedTokens + writtenTokens > 0)
   const turns = lane.calls.map((call, index): RecordedTurn => {
     const before = lane.calls[index - 1]
-    const waitedFor = started.filter(({ turn, turnsMeanwhile }) => turn + turnsMeanwhile + 1 === index)
-    const free = Math.max(before?.end ?? from, ...waitedFor.map(({ end }) => end))
+    const ended = (waiting.get(index) ?? []).filter(({ end }) => call.at - end < reactionMillis)
+    const free = ended.reduce((last, { end }) => Math.max(last, end), before?.end ?? from)
     return {
       inputTokens: call.inputTokens,
       cachedTokens: before === undefined ? 0 : prefixOf(call, before, isCached),
@@ -223,14 +228,20 @@ const agentOf = (
   return { path, turns }
 }
 
+/** Sub-agents of sub-agents were seen five levels deep. Deeper ones than this are put under the lead, so that nothing overflows. */
+const maxDepth = 50
+
 /** A session of its calls in the order of their arrival. `from` is the first arrival of all sessions. */
 const sessionOf = (name: string, calls: ReadonlyArray<SessionCall>, from: number): Sessions.Session => {
   const [lead, ...others] = lanesOf(calls)
   /** The first lane of each agent. Only earlier ones are known, so there are no circles. */
   const known = new Map([[lead!.agent, lead!]])
   const children = new Map<Lane, Array<Lane>>()
+  const depths = new Map([[lead!, 0]])
   for (const lane of others) {
-    const parent = known.get(lane.agent) ?? known.get(lane.parent) ?? lead!
+    const named = known.get(lane.agent) ?? known.get(lane.parent) ?? lead!
+    const parent = depths.get(named)! < maxDepth ? named : lead!
+    depths.set(lane, depths.get(parent)! + 1)
     const siblings = children.get(parent)
     if (siblings === undefined) children.set(parent, [lane])
     else siblings.push(lane)

@@ -9,6 +9,7 @@ import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
 import { ofSessions } from "./sessions/scenarios.ts"
 
+export { fromSessions, type SessionsOptions } from "./sessions/own.ts"
 export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
 
 /** Separate seeds for separate purposes, so that a change to one does not change the numbers of another. */

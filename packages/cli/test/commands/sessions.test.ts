@@ -225,3 +225,54 @@ describe("floodgate forecast --sessions", () => {
     )
   }
 })
+
+describe("floodgate lab --sessions", () => {
+  it.live(
+    "races every strategy in your own sessions, and writes a report",
+    () =>
+      around((at) =>
+        Effect.gen(function* () {
+          const fs = yield* FileSystem.FileSystem
+          const file = join(at, "sessions.csv")
+          yield* recording(file)
+          const flags = ["--input-tokens-per-minute", "60000", "--burst", "40000", "--report", join(at, "lab.html")]
+          const { err, out } = yield* floodgate("lab", "--sessions", file, "--agents", "3", ...flags)
+          assert.match(out, /Scenario own-sessions: 3 sessions with 10 calls, as recorded/)
+          assert.match(out, /60,000 input tokens\/min \(bucket of 40,000\)/)
+          for (const name of ["sdk-2", "floodgate-as-installed", "oracle"]) assert.include(out, name)
+          assert.notInclude(out, "When they were recorded")
+          assert.notInclude(err, "floodgate:")
+          const html = yield* fs.readFileString(join(at, "lab.html"))
+          assert.include(html, "Sessions, each as one bar with its waits")
+          assert.notInclude(html, "name-in-clear")
+        })
+      ),
+    120_000
+  )
+
+  for (const [args, problem] of [
+    [["--agents", "3"], /--agents "3" does not apply: the scenarios of the lab have their own/],
+    [["--input-tokens-per-minute", "5"], /--input-tokens-per-minute "5" does not apply: the scenarios of the lab have/],
+    [
+      ["--sessions", "FILE", "--docs", "docs"],
+      /--docs "docs" does not apply: the documentation has no sessions of yours/
+    ],
+    [["--sessions", "FILE", "--burst", "5"], /--burst: expected a limit on tokens beside it, got "5"/],
+    [
+      ["--sessions", "FILE", "--agents", "100000"],
+      /--agents: expected at most 20,000 calls of all sessions; floodgate forecast takes more/
+    ],
+    [["--sessions", "nowhere.csv"], /nowhere\.csv: there is no such file or folder; check the path/]
+  ] as const) {
+    it.effect(`refuses ${args.join(" ")}`, () =>
+      around((at) =>
+        Effect.gen(function* () {
+          const file = join(at, "s.csv")
+          yield* recording(file)
+          const { err } = yield* floodgate("lab", ...args.map((arg) => (arg === "FILE" ? file : arg)))
+          assert.match(err, problem)
+        })
+      )
+    )
+  }
+})

@@ -97,6 +97,11 @@ describe("Recorded", () => {
     ])
   })
 
+  it("takes a turn that comes much later than the end of a sub-agent for one that waited for something else", () => {
+    const sub = { agent: "b", parent: "a" }
+    assert.deepStrictEqual(leads({ at: 0 }, { at: 3, ...sub }, { at: 60 }), ["0 0:1000/0(0/1 1:1000/0) 58:1000/0"])
+  })
+
   it("knows sub-agents of sub-agents, and those whose parent is not in the file", () => {
     assert.deepStrictEqual(
       leads(
@@ -138,6 +143,16 @@ describe("Recorded", () => {
   it("has no circles, whatever parents a file names", () => {
     const [one] = leads({ at: 0, agent: "a", parent: "b" }, { at: 5, agent: "b", parent: "a" }, { at: 9, agent: "a" })
     assert.strictEqual(one, "0 0:1000/0(0/1 3:1000/0) 2:1000/0")
+  })
+
+  it("is not overwhelmed by a long chain of agents, or by many at once", () => {
+    const chain = Array.from({ length: 5_000 }, (_, at) => ({ at, agent: `a${at}`, parent: `a${at - 1}`, answer: 0.5 }))
+    const many = Array.from({ length: 5_000 }, (_, at) => ({ at: 1 + at / 1_000, agent: "lead", answer: 100 }))
+    for (const lines of [chain, [{ at: 0, agent: "lead" }, ...many]]) {
+      const count = ({ turns }: Sessions.SessionAgent): number =>
+        turns.reduce((sum, { subAgents }) => subAgents.reduce((all, agent) => all + count(agent), sum + 1), 0)
+      assert.strictEqual(count(read(...lines).sessions[0]!.lead), lines.length)
+    }
   })
 
   it("fits the latency to the answers", () => {

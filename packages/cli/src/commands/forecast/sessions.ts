@@ -8,10 +8,6 @@ import { Recorded } from "../../lab/index.ts"
 const cachedOf = ({ cachedTokens, pauseMillis }: Sessions.SessionTurn): number =>
   pauseMillis < Recorded.lifetimeMillis ? cachedTokens : 0
 
-/** Whether what is read from the cache counts against the limits: everywhere but at Anthropic. A table is of Claude Code. */
-export const countsCached = (models: ReadonlyArray<string>): boolean =>
-  models.length > 0 && !models[0]!.includes("claude")
-
 /** How long the provider takes. */
 export interface TurnLatency {
   readonly baseMillis: number

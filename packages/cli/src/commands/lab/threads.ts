@@ -2,12 +2,13 @@
 import * as Effect from "effect/Effect"
 import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
-import type { Report } from "../../lab/index.ts"
+import type { Report, Scenarios } from "../../lab/index.ts"
 import { statusLine } from "../painter.ts"
 
-/** A race: a scenario and a strategy by name. */
+/** A race: a scenario by name, or of the user's own sessions, and a strategy by name. */
 export interface RaceJob {
   readonly scenario: string
+  readonly own?: Scenarios.SessionsOptions | undefined
   readonly seed: number
   readonly strategy: string
 }

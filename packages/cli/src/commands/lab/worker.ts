@@ -7,8 +7,13 @@ import type { RaceJob } from "./threads.ts"
 // A race may create a hundred thousand errors that nobody prints, and their stacks took a fifth of its time.
 Error.stackTraceLimit = 0
 
-const run = async ({ scenario: name, seed, strategy: wanted }: RaceJob): Promise<Report.Figures.StrategyFigures> => {
-  const scenario = Scenarios.byName(name, { seed })!
+const run = async ({
+  own,
+  scenario: name,
+  seed,
+  strategy: wanted
+}: RaceJob): Promise<Report.Figures.StrategyFigures> => {
+  const scenario = own === undefined ? Scenarios.byName(name, { seed })! : Scenarios.fromSessions(own)
   const strategies = Strategies.of(scenario)
   const strategy = strategies.find(({ name }) => name === wanted)!
   return Report.Figures.strategyFigures(

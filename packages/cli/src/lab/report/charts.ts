@@ -275,7 +275,8 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
     runs: "call runs",
     failed: "request fails",
     rejected: "429",
-    earlier: "call of an earlier run, waits included"
+    earlier: "call of an earlier run, waits included",
+    pauses: "pauses for its tools"
   }
   const tip = tipOf(place, ({ agent, from, to, what }: Bar) => {
     const when = what === "rejected" ? `after ${seconds(from)}` : `${seconds(from)} to ${seconds(to)}`
@@ -296,7 +297,12 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
     x: along,
     y: { domain: agents, label: null, tickSize: 0, ticks: named },
     marks: [
-      bar("waits", { fill: "var(--wait)", insetTop: inset * 2, insetBottom: inset * 2 }),
+      Plot.ruleY(of("pauses"), { y: "agent", x1: "from", x2: "to", stroke: "var(--line)", ...tip }),
+      // A pause is a line, from which waits must differ.
+      bar("waits", {
+        fill: "var(--wait)",
+        ...(of("pauses").length === 0 ? { insetTop: inset * 2, insetBottom: inset * 2 } : {})
+      }),
       bar("earlier", { fill: "var(--early)" }),
       bar("runs", { fill: "var(--c1)", rx: few ? 2 : 0 }),
       bar("failed", { fill: "var(--bad)" }),

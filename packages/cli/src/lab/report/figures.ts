@@ -7,24 +7,13 @@ import type * as Limits from "floodgate/Limits"
 import { floor } from "../floor.ts"
 import type { RaceResult, RaceRun } from "../race.ts"
 import { rateOf } from "../rate.ts"
-import type { SimulatedAttempt, CallRecord } from "../record.ts"
+import type { CallRecord } from "../record.ts"
 import { round } from "../round.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
+import { type Bar, barsOf, lanesOf } from "./bars.ts"
 
-/**
- * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. For a call of an earlier run,
- * only the times of its request and its answer are known. Times are in seconds.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Bar {
-  readonly agent: string
-  readonly from: number
-  readonly to: number
-  readonly what: "waits" | "runs" | "rejected" | "failed" | "earlier"
-}
+export { type Bar, barsOf } from "./bars.ts"
 
 /**
  * A level at a time: what the provider has left, and what the budget believes, where there is one.
@@ -91,8 +80,6 @@ const secondsOf = (millis: number): number => round(millis / 1_000)
 const maxPoints = 600
 /** The bound on the rows of a chart of agents. */
 const maxRows = 80
-/** Rejections of an agent that are closer than this share of the run become one mark. */
-const markShare = 1 / 150
 /** Slices of a run in which rates are measured. */
 const slices = 80
 
@@ -116,45 +103,6 @@ export const thinned = <A>(items: ReadonlyArray<A>, max = maxPoints): ReadonlyAr
 export const shownAgents = (agents: ReadonlyArray<string>, max = maxRows): ReadonlyArray<string> => {
   const step = Math.ceil(agents.length / max)
   return step <= 1 ? agents : agents.filter((_, index) => index % step === 0)
-}
-
-/**
- * The bars of agents. `end` is the end of the run, in milliseconds.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const barsOf = (
-  calls: ReadonlyArray<
-    Pick<CallRecord, "askedAt" | "endedAt"> & {
-      readonly call: { readonly agent: string }
-      readonly attempts: ReadonlyArray<SimulatedAttempt>
-    }
-  >,
-  end: number
-): ReadonlyArray<Bar> => {
-  const bars: Array<Bar> = []
-  const marked = new Map<string, number>()
-  const add = (agent: string, what: Bar["what"], from: number, to: number) =>
-    bars.push({ agent, what, from: secondsOf(from), to: secondsOf(to) })
-  for (const { askedAt, attempts, call, endedAt } of calls) {
-    let free = askedAt
-    for (const { endedAt: done = end, outcome, startedAt } of attempts) {
-      if (outcome === "rejected") {
-        const key = `${call.agent}/rejected`
-        if (startedAt - (marked.get(key) ?? -Infinity) < end * markShare) continue
-        marked.set(key, startedAt)
-        add(call.agent, "rejected", startedAt, startedAt)
-        continue
-      }
-      if (startedAt > free) add(call.agent, "waits", free, startedAt)
-      add(call.agent, outcome === "failed" ? "failed" : "runs", startedAt, done)
-      free = done
-    }
-    const last = endedAt ?? end
-    if (last > free) add(call.agent, "waits", free, last)
-  }
-  return bars
 }
 
 const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "outputTokens", "requests"]
@@ -244,6 +192,25 @@ export const latenciesOf = (
       .sort((a, b) => a - b)
   )
 
+const agentBars = ({ agents }: Scenario, { calls }: RaceRun, end: number): ReadonlyArray<Bar> => {
+  const shown = new Set(shownAgents(agents.map(({ name }) => name)))
+  return barsOf(
+    calls.filter(({ call }) => shown.has(call.agent)),
+    end
+  )
+}
+
+/** One lane for each session, with its sub-agents. */
+const sessionBars = ({ agents }: Scenario, run: RaceRun, end: number): ReadonlyArray<Bar> => {
+  const shown = new Set(shownAgents(agents.map(({ name }) => name)))
+  const sessionOf = new Map(agents.flatMap(({ calls, name }) => calls.map(({ agent }) => [agent, name] as const)))
+  const own = run.calls.flatMap(({ call, ...record }) => {
+    const agent = sessionOf.get(call.agent)
+    return agent === undefined || !shown.has(agent) ? [] : [{ ...record, call: { agent } }]
+  })
+  return lanesOf(barsOf(own, end))
+}
+
 /**
  * The figures of one run.
  *
@@ -253,13 +220,9 @@ export const latenciesOf = (
 export const runFigures = (scenario: Scenario, run: RaceRun): RunFigures => {
   const dimension = limitedIn(scenario)
   const end = run.result.makespanSeconds * 1_000
-  const shown = new Set(shownAgents(scenario.agents.map(({ name }) => name)))
   return {
     strategy: run.result.strategy,
-    bars: barsOf(
-      run.calls.filter(({ call }) => shown.has(call.agent)),
-      end
-    ),
+    bars: Scenarios.isOfSessions(scenario) ? sessionBars(scenario, run, end) : agentBars(scenario, run, end),
     // Levels of several places do not fit into one line.
     levels: scenario.places === undefined ? levelsOf(run, dimension) : [],
     rates: ratesOf(

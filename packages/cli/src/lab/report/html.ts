@@ -221,12 +221,19 @@ const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<R
   latency: runs.some(({ latencies }) => latencies.length > 0)
 })
 
+/** A session is one bar, whatever its sub-agents do at the same time. */
+const ganttTitle = (runs: ReadonlyArray<RunFigures>): string =>
+  runs.some(({ bars }) => bars.some(({ what }) => what === "pauses"))
+    ? "Sessions, each as one bar with its waits"
+    : "Agents and their calls"
+
 /** The keys of the chart of agents, only for colours that it has. */
 const ganttKeys = (runs: ReadonlyArray<RunFigures>): string => {
   const shown = new Set(runs.flatMap(({ bars }) => bars.map(({ what }) => what)))
   return [
     key("--c1", "running"),
     ...(shown.has("waits") ? [key("--wait", "waiting")] : []),
+    ...(shown.has("pauses") ? [key("--line", "pausing for tools", "line")] : []),
     ...(shown.has("rejected") ? [key("--bad", "429", "dot")] : []),
     ...(shown.has("failed") ? [key("--bad", "failed")] : []),
     ...(shown.has("earlier") ? [key("--early", "answered in an earlier run, waits included")] : [])
@@ -256,7 +263,7 @@ const places = (
   const used = runs.some(({ inUse }) => inUse.length > 0) ? key("--c2", "rate in use by the budget", "line") : ""
   return {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
-    gantt: () => figure("gantt", index, "Agents and their calls", ganttKeys(runs), true),
+    gantt: () => figure("gantt", index, ganttTitle(runs), ganttKeys(runs), true),
     levels: () => figure("levels", index, `What is left: ${escape(dimension)}`, levelKeys(runs)),
     rate: () =>
       figure(

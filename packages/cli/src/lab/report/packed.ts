@@ -30,7 +30,7 @@ const millis = (seconds: number): number => Math.round(seconds * 1_000)
 const since = (seconds: ReadonlyArray<number>): ReadonlyArray<number> =>
   seconds.map((at, index) => millis(at) - millis(seconds[index - 1] ?? 0))
 
-const whats: ReadonlyArray<Bar["what"]> = ["waits", "runs", "rejected", "failed", "earlier"]
+const whats: ReadonlyArray<Bar["what"]> = ["waits", "runs", "rejected", "failed", "earlier", "pauses"]
 
 const packedBars = (bars: ReadonlyArray<Bar>): ReadonlyArray<number> => {
   let last = 0
@@ -74,7 +74,7 @@ export const unpack = (packed: Packed): ScenarioFigures => {
     let at = 0
     return deltas.map((delta) => (at += delta) / 1_000)
   }
-  const names = ["waits", "runs", "rejected", "failed", "earlier"] as const
+  const names = ["waits", "runs", "rejected", "failed", "earlier", "pauses"] as const
   const barsOf = (agent: string, numbers: ReadonlyArray<number>): Array<Bar> => {
     const bars: Array<Bar> = []
     let at = 0

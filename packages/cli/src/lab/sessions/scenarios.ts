@@ -99,7 +99,8 @@ const scriptsOf = (source: SessionSource): ReadonlyArray<Sessions.AgentScript> =
 // Scenarios
 // -----------------------------------------------------------------------------
 
-const callsOf = function* ({ calls }: Sessions.AgentScript): Generator<Scenario.ScenarioCall> {
+/** The calls of a script and of its sub-agents. */
+export const callsOf = function* ({ calls }: Sessions.AgentScript): Generator<Scenario.ScenarioCall> {
   for (const { agent, cachedTokens, index, inputTokens, outputTokens, params, subAgents } of calls) {
     const maxTokens = params.max_tokens
     yield { agent, index, inputTokens, cachedTokens, outputTokens, maxTokens, prompt: params }

@@ -1,0 +1,128 @@
+/** `floodgate lab --sessions`: races the strategies in the user's own sessions. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Words } from "floodgate/internal"
+import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "../../lab/index.ts"
+import { invalidFlag } from "../errors.ts"
+import * as Legend from "../legend.ts"
+import * as LimitFlags from "../limits.ts"
+import * as Output from "../output.ts"
+import { statusLine } from "../painter.ts"
+import * as Print from "../print.ts"
+import * as Provenance from "../provenance.ts"
+import * as SessionFile from "../sessions.ts"
+import * as Tiers from "../tiers.ts"
+import * as Threads from "./threads.ts"
+
+/** The flags that choose sessions and limits, and one that does not go with them. */
+interface OwnFlags extends LimitFlags.LimitFlagValues {
+  readonly sessions: Option.Option<string>
+  readonly agents: Option.Option<number>
+  readonly docs: Option.Option<string>
+}
+
+/** The sessions of a file, and how long they took. */
+interface OwnScenario {
+  readonly options: Scenarios.SessionsOptions
+  /** How the recording compares; undefined if others are played than were recorded. */
+  readonly recorded: Recorded.RecordedSessions | undefined
+  readonly notes: ReadonlyArray<string>
+}
+
+const invalid = invalidFlag("lab")
+
+/** Every strategy plays every call, with its whole text: more would not fit into the memory. A forecast takes more. */
+const maxCalls = 20_000
+
+/** The flags that apply to the user's own sessions only. */
+const onlyWithSessions = [
+  "agents",
+  "inputTokensPerMinute",
+  "outputTokensPerMinute",
+  "requestsPerMinute",
+  "tokensPerSecond",
+  "burst",
+  "window"
+] as const
+
+/** What the flags choose; undefined without `--sessions`. */
+export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
+  const { agents, docs } = flags
+  if (Option.isNone(flags.sessions)) {
+    const given = onlyWithSessions.flatMap((name) => {
+      const value: string | number | undefined = Option.getOrUndefined<string | number>(flags[name])
+      return value === undefined ? [] : [[name, String(value)] as const]
+    })
+    const [stray] = given
+    if (stray !== undefined)
+      return yield* invalid(stray[0], "nothing: the scenarios of the lab have their own", stray[1])
+    return undefined
+  }
+  if (Option.isSome(docs))
+    return yield* invalid("docs", "nothing: the documentation has no sessions of yours", docs.value)
+  const limits = yield* LimitFlags.checked("lab", flags)
+  const recorded = yield* SessionFile.read(flags.sessions.value)
+  const sessions = SessionFile.repeated(recorded.sessions, agents)
+  const calls = SessionFile.callsIn(sessions)
+  if (calls > maxCalls) {
+    const expected = `at most ${Words.thousands(maxCalls)} calls of all sessions; floodgate forecast takes more`
+    return yield* invalid(Option.isSome(agents) ? "agents" : "sessions", expected, `${Words.thousands(calls)} calls`)
+  }
+  const [tier] = Tiers.anthropic
+  const options: Scenarios.SessionsOptions = {
+    sessions,
+    limits: limits ?? tier!.limits,
+    cache: SessionFile.countsCached(recorded) ? "automatic" : "breakpoints",
+    latency: recorded.latency,
+    seed
+  }
+  const { models } = recorded
+  const own: OwnScenario = {
+    options,
+    recorded: Option.isSome(agents) ? undefined : recorded,
+    notes: [
+      ...(limits === undefined ? [`The limits are those of Anthropic's tier ${tier!.name}: state yours.`] : []),
+      ...(models.length > 1 ? [`The ${models.length} models of the file share one set of limits here.`] : [])
+    ]
+  }
+  return own
+})
+
+/** How long the sessions took when they were recorded, in a sentence. */
+const takenOf = ({ recorded }: OwnScenario): ReadonlyArray<string> => {
+  if (recorded?.seconds === undefined || recorded.meanEndSeconds === undefined) return []
+  const [seconds, mean] = [recorded.seconds, recorded.meanEndSeconds].map((value) => value.toFixed(1))
+  return [`When they were recorded they took ${seconds} s, and a session had ended after ${mean} s in the mean.`]
+}
+
+/** Races all strategies, and writes the report. */
+export const race = Effect.fnUntraced(function* (own: OwnScenario, report: string) {
+  yield* Output.claim(report, "--report")
+  const { options } = own
+  const status = yield* statusLine
+  yield* status(`preparing ${Words.counted(options.sessions.length, "session")}`)
+  const scenario = Scenarios.fromSessions(options)
+  const strategies = Strategies.of(scenario).map(({ name }) => name)
+  const seed = options.seed ?? 1
+  yield* status("")
+  const parts = yield* Threads.race(
+    strategies.map((strategy): Threads.RaceJob => ({ scenario: scenario.name, own: options, seed, strategy }))
+  )
+  const figures = Report.Figures.assembled(scenario, parts)
+  const notes = [...takenOf(own), ...own.notes]
+  const section = Report.Html.ofScenario(figures)
+  const html = Report.Html.render({
+    title: "floodgate lab: your own sessions",
+    intro: Report.Html.raceIntro,
+    sections: [{ ...section, notes: [...section.notes, ...notes] }],
+    provenance: yield* Provenance.of([
+      ["seed", String(seed)],
+      ["limits", Scenario.limitsText(scenario.limits)],
+      ["provider model", Scenario.modelOf(scenario)]
+    ])
+  })
+  yield* Output.write(report, html, "--report")
+  yield* Print.out(`${Table.text(scenario, figures.results, (yield* Print.Room).stdout)}\n`)
+  if (notes.length > 0) yield* Print.out(`${notes.join("\n")}\n`)
+  yield* Legend.print(strategies)
+}, Effect.scoped)
