@@ -3,9 +3,9 @@
  *
  * A prompt is read in one pass with its size. After each part (the tools, a block of the system prompt, a block of a message) the
  * fingerprint of everything up to there is noted. It is a number of 53 bits, chained from a secret of the process, so it says nothing
- * about the text, and two processes do not share it. It samples: the length of a text and four of its characters, the end of an
- * identifier, and the bytes of whatever else a part has. A change that it does not see makes an estimate worse and nothing else, and
- * reading every byte would cost as much as parsing them.
+ * about the text, and two processes do not share it. It samples: the length of a text and four of its characters, more of the first
+ * parts, the end of an identifier, and the bytes of whatever else a part has. A change that it does not see makes an estimate worse and
+ * nothing else, and reading every byte would cost as much as parsing them.
  *
  * What asks for caching (`cache_control`) is not part of a fingerprint, because it moves on with each request.
  */
@@ -71,6 +71,26 @@ const mixText = (hash: number, text: string): number => {
   return mix(begun, pair((length * 0.7) | 0, length - 1))
 }
 
+/** How much is read of each end of a text, and how often between. */
+const readEnds = 32
+const readBetween = 256
+
+/**
+ * More of a text: its ends, where names, numbers and times are, and many characters between. Prompts that were made of one template often
+ * have the same length.
+ */
+const mixWell = (hash: number, text: string): number => {
+  const { length } = text
+  let mixed = mixText(hash, text)
+  const head = Math.min(readEnds, length)
+  const tail = Math.max(head, length - readEnds)
+  const step = Math.max(1, (tail - head) / readBetween)
+  for (let i = 0; i < head; i++) mixed = Math.imul(mixed ^ text.charCodeAt(i), 0x01000193)
+  for (let i = head; i < tail; i += step) mixed = Math.imul(mixed ^ text.charCodeAt(i | 0), 0x01000193)
+  for (let i = tail; i < length; i++) mixed = Math.imul(mixed ^ text.charCodeAt(i), 0x01000193)
+  return mix(mixed, length)
+}
+
 const identifierEnd = 8
 
 /** The end of an identifier, which is random. */
@@ -116,10 +136,10 @@ const mixValue = (hash: number, value: unknown, depth = 0): number => {
 const identifierOf = (part: Readonly<Record<string, unknown>>): unknown =>
   part["id"] ?? part["tool_use_id"] ?? part["call_id"] ?? part["tool_call_id"] ?? part["toolCallId"]
 
-const mixPart = (hash: number, part: unknown): number => {
+const mixPart = (hash: number, part: unknown, isRead = false): number => {
+  const text = isRecord(part) ? part["text"] : part
+  if (typeof text === "string") return isRead ? mixWell(hash, text) : mixText(hash, text)
   if (!isRecord(part)) return mixValue(hash, part)
-  const { text } = part
-  if (typeof text === "string") return mixText(hash, text)
   const id = identifierOf(part)
   if (typeof id !== "string") return mixValue(hash, part)
   const result = part["content"] ?? part["output"]
@@ -160,6 +180,9 @@ export const keptBy = (provider: string | undefined, model: string): Lifetime | 
  * hardly any goes back further than the last prompt.
  */
 const maxRead = 256
+
+/** Of so many parts more is read: conversations differ in their first parts, and later ones have identifiers or follow answers. */
+const readParts = 4
 
 /** Messages that agents share, at the beginning of a list of messages. */
 const instructing: ReadonlySet<unknown> = new Set(["system", "developer"])
@@ -237,7 +260,7 @@ export class PrefixReader {
     const before = sum.text
     sum.mark = undefined
     add(sum, block)
-    this.hash = mixPart(this.hash, block)
+    this.hash = mixPart(this.hash, block, this.isRead)
     // A text is known by its length; a call of a tool has an input, which is known by its bytes.
     if (typeof block !== "string" && !(isRecord(block) && typeof block["text"] === "string")) {
       this.hash = mix(this.hash, sum.text - before)
@@ -245,11 +268,15 @@ export class PrefixReader {
     this.end(sum.mark)
   }
 
+  private get isRead(): boolean {
+    return this.fingerprints.length < readParts
+  }
+
   /** A part that the caller has added to the sum. */
   counted(part: unknown, mark?: unknown): void {
     const { bytes, sum } = this
     const more = sum.text - (bytes.at(-1) ?? 0)
-    this.hash = mixPart(this.hash, part)
+    this.hash = mixPart(this.hash, part, this.isRead)
     if (!isRecord(part) || typeof part["text"] !== "string") this.hash = mix(this.hash, more | 0)
     this.end(mark)
   }

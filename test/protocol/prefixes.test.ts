@@ -132,6 +132,18 @@ describe("the prefixes of a prompt", () => {
     })
   }
 
+  it("tell apart what was made of one template", () => {
+    const long = "All agents get the same instructions. ".repeat(200)
+    const of = (system: string, task: string) => ofMessages({ system, messages: [{ role: "user", content: task }] })
+    const one = of(`Session 4711. ${long}`, `File 17: ${long}`)
+    assert.strictEqual(common(one, of(`Session 4711. ${long}`, `File 17: ${long}`)), 3)
+    assert.strictEqual(common(one, of(`Session 4711. ${long}`, `File 18: ${long}`)), 2)
+    assert.strictEqual(common(one, of(`Session 4712. ${long}`, `File 17: ${long}`)), 1)
+    assert.strictEqual(common(of(`${long}12:30:01`, "Go."), of(`${long}12:30:02`, "Go.")), 1)
+    const id = (n: number) => `${long}${`${n}`.repeat(36)}${long}`
+    assert.strictEqual(common(of(id(1), "Go."), of(id(2), "Go.")), 1)
+  })
+
   it("tell pictures apart", () => {
     const picture = (data: string) => {
       const image = { type: "image", source: { type: "base64", media_type: "image/png", data } }
