@@ -44,23 +44,23 @@ const paid: ReadonlyArray<RegExp> = [
 
 /** Requests that cost nothing although they may name a model. */
 const free: ReadonlyArray<RegExp> = [
-  /\/(?:count_tokens|count-tokens|input_tokens|tokenize|detokenize|check-api-key)$/,
-  /:(?:countTokens|computeTokens)$|\/count-tokens:rawPredict$/,
-  /(?:\/|:)(?:cancel|hangup|reject|archive|pause)$/,
+  /\/(?:count_tokens|count-tokens|input_tokens|tokenize|detokenize|check-api-key)$/i,
+  /:(?:countTokens|computeTokens)$|\/count-tokens:rawPredict$/i,
+  /(?:\/|:)(?:cancel|hangup|reject|archive|pause)$/i,
   // Agents are stored, and run by other requests.
-  /\/(?:assistants|evals)(?:\/[^/]+)?$/,
-  /\/agents(?:\/(?!completions$|sessions$|automations$)[^/]+(?:\/(?:versions?|aliases))?)?$/,
-  /\/fine_tuning\/(?:models\/.*|alpha\/graders\/validate)$/,
+  /\/(?:assistants|evals)(?:\/[^/]+)?$/i,
+  /\/agents(?:\/(?!completions$|sessions$|automations$)[^/]+(?:\/(?:versions?|aliases))?)?$/i,
+  /\/fine_tuning\/(?:models\/.*|alpha\/graders\/validate)$/i,
   // Settings of the organisation.
-  /\/v\d+\/organizations?\/.*$/,
+  /\/v\d+\/organizations?\/.*$/i,
   // Ollama's models.
-  /\/api\/(?:show|pull|push|create|copy|blobs\/[^/]+)$/
+  /\/api\/(?:show|pull|push|create|copy|blobs\/[^/]+)$/i
 ]
 
 /** Paths that name a model, or a deployment of one. */
 const ofModel =
   /\/(?:models|tunedModels|endpoints|publishers\/[^/]+\/models)\/[^/:]+:[a-z]|^\/model\/[^/]+\/|(?:^|\/openai)\/(?:deployments|engines)\/[^/]+\/|\/engines\/[^/]+\/completions$/i
-const inQuery = new RegExp(`[?&](?:${modelName}|deployment)=[^&]`, "i")
+const inQuery = new RegExp(`[?&;](?:${modelName}|deployment)=[^&]`, "i")
 
 /** Methods that no provider answers with a model, unless they have a body. */
 const withoutBody: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "DELETE"])
@@ -79,21 +79,20 @@ export const costOf = (method: string, url: string, hasBody: boolean): Uncounted
   if (withoutBody.has(method) && !hasBody) return "nothing"
   const path = pathOf(url)
   if (path === undefined) return "by its body"
-  if (free.some((each) => each.test(path))) return "nothing"
+  // A free path must be one however a server reads it.
   const readings = [path, ...readingsOf(path)]
+  if (readings.every((reading) => free.some((each) => each.test(reading)))) return "nothing"
   const isPaid = readings.some((reading) => ofModel.test(reading) || paid.some((each) => each.test(reading)))
   return isPaid || inQuery.test(readQuery(url)) ? "something" : "by its body"
 }
 
+/** Decodes each escape for itself: another that is malformed must not hide it. */
+const decoded = (text: string): string =>
+  text.replaceAll(/%([\da-f]{2})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+
 const readQuery = (url: string): string => {
   const start = url.indexOf("?")
-  if (start < 0) return ""
-  const query = url.slice(start)
-  try {
-    return decodeURIComponent(query)
-  } catch {
-    return query
-  }
+  return start < 0 ? "" : decoded(url.slice(start))
 }
 
 // -----------------------------------------------------------------------------
@@ -159,14 +158,6 @@ export const modelIn = (text: string, contentType: string): string | undefined =
   return property.exec(body)?.[1] ?? (type === "" ? formField.exec(body)?.[1] : undefined)
 }
 
-const decoded = (form: string): string => {
-  try {
-    return decodeURIComponent(form.replaceAll("+", " "))
-  } catch {
-    return form
-  }
-}
-
 // -----------------------------------------------------------------------------
 // Methods
 // -----------------------------------------------------------------------------
@@ -180,7 +171,7 @@ const overrides = [
   "x-original-url",
   "x-rewrite-url"
 ] as const
-const overrideInQuery = /[?&](?:\$?httpMethod|_method|x-http-method(?:-override)?)=/i
+const overrideInQuery = /[?&;](?:\$?httpMethod|_method|x-http-method(?:-override)?)=/i
 
 /** The header or the parameter by which a request asks to be taken for another one; undefined if it does not. */
 export const overrideIn = (url: string, header: HeaderReader): string | undefined =>

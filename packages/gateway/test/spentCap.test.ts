@@ -221,12 +221,25 @@ const uncounted: Kinds = [
     }
   ],
   ["a model in a field", { path: "/openai/v1/things", headers: multipart, body: form(["name=model", "m"]) }],
+  [
+    "a model in a query beside a malformed escape",
+    { path: "/openai/v1/things?mo%64el=m&x=%zz", body: { input: "Hello" } }
+  ],
+  [
+    "a model in a form beside a malformed escape",
+    {
+      path: "/openai/v1/things",
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+      body: "a=%zz&%6Dodel=m"
+    }
+  ],
   ["a model in a query", { path: "/openai/v1/things?mo%64el=m", body: { input: "Hello" } }],
   [
     "a body that is compressed",
     { path: "/openai/v1/things", headers: { "content-encoding": "gzip" }, body: gzipSync('{"model":"m"}') }
   ],
   ["batches with an encoded path", { path: "/openai/v1/%62atches", body: { input_file_id: "f1" } }],
+  ["batches behind a free path", { path: "/v1/organization/..%2fbatches", body: { input_file_id: "f1" } }],
   ["batches with a PUT", { method: "PUT", path: "/v1/batches", body: { input_file_id: "f1" } }],
   ["a model in the body of a GET", { method: "GET", path: "/openai/v1/things", body: { model: "m" } }]
 ]
@@ -248,6 +261,11 @@ const evasions: Kinds = [
   ["x-rewrite-url", { method: "GET", path: "/v1/models", headers: { "x-rewrite-url": "/v1/messages" } }],
   ["$httpMethod", { method: "GET", path: "/v1beta/models/m:generateContent?$httpMethod=POST" }],
   ["$httpMethod, encoded", { method: "GET", path: "/v1beta/models/m:generateContent?%24httpMethod=POST" }],
+  [
+    "$httpMethod beside a malformed escape",
+    { method: "GET", path: "/v1beta/models/m:generateContent?%24httpMethod=POST&x=%zz" }
+  ],
+  ["$httpMethod after a semicolon", { method: "GET", path: "/v1beta/models/m:generateContent?a=1;$httpMethod=POST" }],
   ["_method", { method: "GET", path: "/v1beta/models/m:generateContent?a=1&_method=POST" }],
   ["PUT of messages", { method: "PUT", path: "/anthropic/v1/messages", body: claude }],
   ["PATCH of a chat completion", { method: "PATCH", path: "/v1/chat/completions", body: chat }],
