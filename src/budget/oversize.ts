@@ -8,7 +8,6 @@
 import * as Amounts from "../domain/amounts.ts"
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
-import { isStated } from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import type { Entry } from "./entry.ts"
 import { RejectedAsTooLarge } from "./errors.ts"
@@ -32,19 +31,29 @@ interface RejectedSizes {
 
 const minuteMillis = 60_000
 
-/** What a full bucket holds, without what only rejections suggest: they say that a bucket of any size holds more. */
-const burstOf = (meter: Meter.Meter): number => Meter.shownBurst(meter) ?? Meter.burst(meter)
+/** What a full bucket holds. */
+interface FullBucket {
+  readonly dimension: Limits.Dimension
+  readonly burst: number
+}
 
 /**
- * Whether it is known what a full bucket holds: the user has stated it, or headers have shown a whole minute of the limit. If they have
- * shown less, small calls may keep the bucket from filling.
+ * What a full bucket holds at most, if that is known. If the user states a limit, that is the limit of its period, because a stated burst
+ * may be smaller than the provider's. Otherwise headers must have shown a whole minute of the limit: if they have shown less, small calls
+ * may keep the bucket from filling, and what rejections suggest is no measure, because they suggest that of a bucket of any size.
  */
-const isKnown = (law: Law.Pacer, meter: Meter.Meter): boolean =>
-  isStated(law, meter.dimension) || burstOf(meter) >= full * minuteMillis * meter.limit
+const burstOf = (law: Law.Pacer, meter: Meter.Meter): number => {
+  const rule = law.caps[meter.dimension]?.rule
+  if (rule !== undefined) return rule.quota ? Infinity : Math.max(Meter.burst(meter), rule.most / rule.share)
+  const shown = Meter.shownBurst(meter) ?? 0
+  return shown >= full * minuteMillis * meter.limit ? shown : Infinity
+}
 
 /** The known buckets that an estimate is larger than. */
-const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<Meter.Meter> =>
-  law.meters.filter((meter) => asked[meter.dimension] > burstOf(meter) && isKnown(law, meter))
+const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<FullBucket> =>
+  law.meters
+    .map((meter) => ({ dimension: meter.dimension, burst: burstOf(law, meter) }))
+    .filter(({ burst, dimension }) => asked[dimension] > burst)
 
 /** The sizes that the buckets of a pool rejected while they were full: at most two for each dimension. */
 export class Oversize {
@@ -59,10 +68,9 @@ export class Oversize {
   refusal(law: Law.Pacer, estimate: Limits.Estimate, now: number): RejectedAsTooLarge | undefined {
     if (this.rejected.size === 0) return undefined
     const whole = Amounts.whole(estimate)
-    for (const meter of exceeded(law, whole)) {
-      const { dimension } = meter
+    for (const { dimension, ...known } of exceeded(law, whole)) {
       const asked = whole[dimension]
-      const { burst, sizes } = this.knownOf(dimension, burstOf(meter), now)
+      const { burst, sizes } = this.knownOf(dimension, known.burst, now)
       if (asked < (sizes[enough - 1] ?? Infinity)) continue
       return new RejectedAsTooLarge({ pool: this.pool, dimension, asked, burst: Math.floor(burst) })
     }
@@ -88,10 +96,9 @@ export class Oversize {
     now: number
   ): RejectedAsTooLarge | undefined {
     const whole = Amounts.whole(asked)
-    for (const meter of exceeded(law, whole)) {
-      const { dimension } = meter
-      const { remaining = burstOf(meter), roundedTo = 1 } = readings?.[dimension] ?? {}
-      const burst = Math.max(burstOf(meter), remaining)
+    for (const { dimension, ...known } of exceeded(law, whole)) {
+      const { remaining = known.burst, roundedTo = 1 } = readings?.[dimension] ?? {}
+      const burst = Math.max(known.burst, remaining)
       const { at, sizes } = this.knownOf(dimension, burst, now)
       if (remaining + roundedTo < full * burst || admission!.at <= at) continue
       const smallest = [...sizes, whole[dimension]].sort((one, other) => one - other).slice(0, enough)
