@@ -7,6 +7,7 @@ import * as Budget from "floodgate/Budget"
 import * as Spending from "floodgate/Spending"
 import { readFileSync } from "node:fs"
 import { keyOf } from "../../packages/redis/src/store.ts"
+import * as Ledger from "../../src/sharing/ledger.ts"
 import * as LedgerText from "../../src/sharing/ledgerText.ts"
 import * as Fault from "../support/fault.ts"
 import { sized, some } from "../support/size.ts"
@@ -262,10 +263,10 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
         yield* call(process, purse, 1, 1, 0)
         yield* Effect.sleep(90_000)
         // The next day.
-        yield* call(process, purse, 0.5, 0.5, 0)
-        yield* Effect.sleep(1_000)
+        const running = yield* Effect.forkDetach(call(process, purse, 1, 1, 120_000))
+        yield* Effect.sleep(60_000)
         world.aheadMillis -= 5 * 60_000
-        yield* call(process, purse, 0.5, 0.5, 0)
+        yield* Fiber.join(running)
         yield* Effect.sleep(10 * 60_000)
         return (yield* Effect.exit(call(process, purse, 0.5, 0.5, 0)))._tag
       })
@@ -328,6 +329,20 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
       [0, 0.6],
       [0, 0.6]
     ])
+  })
+
+  it("never holds less than nothing, which would enlarge the cap of the next period", () => {
+    const day = 86_400_000
+    const state = Ledger.local({ limit: 10, period: { _tag: "Day" }, reserve: "most" }, "a")
+    const admit = (amount: number, now: number) => {
+      const asked = { max: amount, expected: amount }
+      return typeof Ledger.admit(state, "a", { priority: 0, cost: 1, asked }, 1, now) === "number"
+    }
+    assert.isTrue(admit(5, 0))
+    // Its process counted as dead meanwhile: what it held is spent already.
+    Ledger.settle(state, "a", 8, 2, 1)
+    assert.strictEqual(Ledger.held(state), 0)
+    assert.deepStrictEqual([admit(10, 2 * day), admit(3, 2 * day)], [true, false])
   })
 
   it("is read as 0.4 has stored it", () => {
