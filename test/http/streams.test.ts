@@ -17,6 +17,8 @@ import { nothingIsLeft } from "./brokenOff.ts"
 
 const messages = [{ role: "user", content: "Hi" }]
 
+const chatBody = JSON.stringify({ model: "gpt-6", stream: true, stream_options: { include_usage: true }, messages })
+
 interface Case {
   readonly name: string
   readonly path: string
@@ -164,6 +166,43 @@ describe("streams", () => {
       const { pools } = yield* budget.status
       for (const { inFlight } of Object.values(pools)) assert.strictEqual(inFlight, 0)
       assert.isTrue(wasCancelled)
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))))
+  )
+
+  it.live("that break off are broken for their reader, also after the last content and the usage", () =>
+    Effect.gen(function* () {
+      const whole = chatStream.replace(/data: \[DONE\]\s*$/, "")
+      const reset = new Error("ECONNRESET")
+      const fetch = yield* Fetch.make({
+        fetch: async () => {
+          const pieces = [whole]
+          const body = new ReadableStream<Uint8Array>({
+            pull: (controller) => {
+              const piece = pieces.shift()
+              if (piece === undefined) controller.error(reset)
+              else controller.enqueue(new TextEncoder().encode(piece))
+            }
+          })
+          return new Response(body, { headers: { "content-type": "text/event-stream" } })
+        }
+      })
+      const ask = () => fetch("https://llm.example.com/v1/chat/completions", { method: "POST", body: chatBody })
+      const response = yield* Effect.promise(ask)
+      const reader = response.body!.getReader()
+      let got = ""
+      const thrown = yield* Effect.promise(async () => {
+        try {
+          for (;;) {
+            const { done, value } = await reader.read()
+            if (done) return undefined
+            got += new TextDecoder().decode(value)
+          }
+        } catch (error) {
+          return error
+        }
+      })
+      assert.strictEqual(thrown, reset)
+      assert.strictEqual(got, whole)
     }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))))
   )
 
