@@ -245,6 +245,24 @@ describe("Places", () => {
       }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
     })
 
+    it.effect("takes a place back as soon as it has answered", () => {
+      const a = provider((call) => (call === 2 ? new AccessDenied({ status: 401 }) : undefined), 3_000)
+      const b = provider()
+      return Effect.gen(function* () {
+        // The first call is answered after the second one was refused.
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("1 second")
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("1 second")
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [2, 2])
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("1 second")
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [3, 2])
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
+    })
+
     for (const [what, limited, refusal] of [
       ["maxWait", create({ maxWait: "5 seconds" }), "longer than its maxWait of 5s"],
       ["its deadline", Retry.withDeadline(create(), "5 seconds"), "longer than the 5s to its deadline"]
@@ -498,6 +516,20 @@ describe("Places", () => {
           )
         )
       )
+    })
+
+    it.effect("does not go to a dearer place that cannot answer in time, although it would start there at once", () => {
+      const [cheap, slow] = [provider(), provider(undefined, 20_000)]
+      const places = [
+        place("slow", slow.layer, { price: dear }),
+        place("cheap", cheap.layer, { price, limits: limited(0.5) })
+      ]
+      return Effect.gen(function* () {
+        for (const each of ["slow", "cheap"]) for (let n = 0; n < 5; n++) yield* during(create({ places: [each] }))
+        const before = slow.seen.length
+        yield* during(Effect.all([create(), create()], { concurrency: "unbounded" }))
+        assert.deepStrictEqual([cheap.seen.length, slow.seen.length], [7, before])
+      }).pipe(Effect.provide(client(places, { policy: "cheapest", within: "10 seconds" })))
     })
 
     // Regression: an answer that took exactly as long as is assumed before the first one was not counted.

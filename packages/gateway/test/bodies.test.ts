@@ -2,10 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import type { Engine } from "floodgate/internal"
 import { subscribe, unsubscribe } from "node:diagnostics_channel"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Net from "node:net"
@@ -122,6 +124,28 @@ describe("bodies of a gateway", () => {
     assert.isFalse(quick(Array.from({ length: 30_000 }, () => ({}))), "empty objects in 90 KB")
     assert.isFalse(quick(Object.fromEntries(Array.from({ length: 5_000 }, (_, name) => [name, 0]))), "names in 40 KB")
   })
+
+  it.effect("refuses a body that grows by less than 1 % in ten seconds, and waits for one that grows faster", () =>
+    Effect.gen(function* () {
+      for (const [each, reads] of [
+        [999, "slow"],
+        [1_200, undefined]
+      ] as const) {
+        const memory = yield* makeMemory
+        const body = new RequestBody(memory, 1e9, 1e9)
+        const request = Object.assign(new PassThrough({ highWaterMark: 1e9 }), { headers: {} })
+        let read: unknown
+        body.read(request as unknown as IncomingMessage, (given) => (read = given))
+        request.emit("data", Buffer.alloc(100_000))
+        for (let second = 0; second < 20; second++) {
+          request.emit("data", Buffer.alloc(each / 10))
+          yield* TestClock.adjust("1 second")
+        }
+        assert.strictEqual(read, reads)
+        assert.strictEqual(memory.arriving.size, reads === undefined ? 1 : 0)
+      }
+    }).pipe(Effect.scoped)
+  )
 
   it.live("needs no more memory for a body that arrives byte by byte", () =>
     Effect.gen(function* () {
@@ -418,6 +442,41 @@ describe("a body that was paused", () => {
     })
   )
 })
+
+it.live("a body that its reader pauses with its first chunk is not read on by the connection", () =>
+  Effect.gen(function* () {
+    const connection = yield* connected
+    const upstream = yield* serve((_, answer) => void answer.writeHead(200).end(Buffer.alloc(64e6)))
+    const transport = yield* transportTo(upstream.url)
+    const turns = Effect.promise(async () => {
+      for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate)
+    })
+    const body = yield* Effect.callback<Engine.BodyFlow>((resume) => {
+      transport.dispatch(request, {
+        began: ({ body }) => resume(Effect.succeed(body!)),
+        failed: (thrown) => assert.fail(String(thrown))
+      })
+    })
+    const received = () => connection.socket!.bytesRead
+    // Nobody takes what arrives, so the connection stops when its buffers are full.
+    yield* arrived(received, 64 * 1_024)
+    for (let before = -1; before !== received(); yield* turns) before = received()
+    const before = received()
+    let bytes = 0
+    body.to({
+      data: ({ length }) => {
+        bytes += length
+        body.pause()
+      },
+      end: () => assert.fail("it is not over"),
+      broke: () => {}
+    })
+    yield* turns
+    assert.isAbove(bytes, 64 * 1_024)
+    assert.strictEqual(received(), before)
+    connection.socket!.destroy()
+  }).pipe(Effect.scoped)
+)
 
 it.live("a compressed body that ends before the response does ends the request", () =>
   Effect.gen(function* () {

@@ -12,6 +12,26 @@ import { answers, ask, asksUsage, chat, completion, events, idle, json, ledger, 
 
 // These use real HTTP, so they run on the real clock. They wait for conditions.
 
+describe("the page", () => {
+  it.live("is live in twenty browsers at once, and in others when those have gone", () =>
+    Effect.gen(function* () {
+      const { url } = yield* world(() => {})
+      const watch = (end: AbortController) =>
+        Effect.promise(async () => (await fetch(`${url}/floodgate/events`, { signal: end.signal })).status)
+      for (let round = 0; round < 3; round++) {
+        const ends = Array.from({ length: 20 }, () => new AbortController())
+        for (const end of ends) {
+          // The gateway hears a moment later that the browsers of the last round have gone.
+          assert.strictEqual(yield* until(watch(end), (status) => status === 200), 200)
+        }
+        const late = new AbortController()
+        assert.strictEqual(yield* watch(late), 503)
+        for (const end of [...ends, late]) end.abort()
+      }
+    })
+  )
+})
+
 describe("@floodgate/gateway", () => {
   describe("requests and answers", () => {
     it.live("sends a stream again as its client wrote it if the provider rejects the request for usage", () =>

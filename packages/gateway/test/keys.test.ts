@@ -3,6 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Gateway from "@floodgate/gateway"
 import { createHash } from "node:crypto"
+import { EventEmitter } from "node:events"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import { KeyUsers } from "../src/keyUsers.ts"
+import type { KeyHolder, Keyring } from "../src/keys.ts"
 import { answersAny, dial, gatewayTo, requestOf, until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
@@ -289,5 +293,35 @@ describe("a gateway with keys", () => {
         assert.notMatch(text, /sk-two|fg-search|oat01/)
       }
     })
+  )
+})
+
+describe("the requests of keys", () => {
+  it("are broken off when their key is removed, also with the last of all keys", () => {
+    for (const keyring of [undefined, { has: (id: string) => id === "kept" } as never as Keyring]) {
+      const users = new KeyUsers()
+      const open = new Set(["kept", "removed"])
+      for (const id of open) {
+        const response = Object.assign(new EventEmitter(), { destroy: () => void open.delete(id) })
+        users.enter({ id } as KeyHolder, response as never as ServerResponse)
+      }
+      users.keep(keyring)
+      assert.deepStrictEqual([...open], keyring === undefined ? [] : ["kept"])
+    }
+  })
+})
+
+describe("credentials in a query", () => {
+  it.live.each(["access_token", "oauth_token", "$oauth_token", "%6Fauth_token", "$access_token"])(
+    "are not passed on in place of the gateway's own: %s",
+    (name) =>
+      Effect.gen(function* () {
+        const { upstream, url } = yield* world()
+        const { status } = yield* send(url, `${gemini}?a=1&${name}=sk-callers&b=2`, [`x-goog-api-key: ${search}`])
+        assert.strictEqual(status, 200)
+        const [{ headers, url: target }] = upstream.requests as [IncomingMessage]
+        assert.strictEqual(target, `${gemini}?a=1&b=2`)
+        assert.strictEqual(headers["x-goog-api-key"], provider)
+      }).pipe(Effect.scoped)
   )
 })

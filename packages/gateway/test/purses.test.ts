@@ -15,13 +15,14 @@ const perDay = { dollars: 5, per: "day" as const }
 /** Purses under one rule, and calls of its agents and keys. */
 const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}) => {
   let now = 0
+  const scope = Scope.makeUnsafe()
   const purses = new CallerPurses(
     earlier,
     Context.make(
       Clock.Clock,
       clockAt(() => now)
     ),
-    Scope.makeUnsafe()
+    scope
   )
   purses.show([rule])
   const of = (agent: string, key?: string) =>
@@ -34,6 +35,7 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
     )
   return {
     purses,
+    scope,
     of,
     pass: (millis: number) => (now += millis),
     take,
@@ -65,6 +67,17 @@ describe("the ledger of a key", () => {
     assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
     assert.strictEqual(spend(paying, 4), "refused", "it is the same cap")
     leave()
+  })
+
+  it("is closed when it is forgotten, and only then", () => {
+    const { of, scope } = world({ capPerKey: perDay })
+    of("a", "sk-first")
+    const finalizers = () => (scope.state._tag === "Open" ? (scope.state.finalizers?.size ?? 0) : 0)
+    for (const key of others(1_500)) of("a", key)
+    const open = finalizers()
+    for (const key of others(1_500, 1_500)) of("a", key)
+    assert.strictEqual(finalizers(), open)
+    assert.isAtMost(open, 1_001)
   })
 
   it("keeps what was spent, and forgets keys that spent nothing", () => {

@@ -3,9 +3,31 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
+import { timerOf } from "floodgate/internal"
+import { EventEmitter } from "node:events"
 import type { ServerResponse } from "node:http"
 import * as Response from "../src/response.ts"
 import { setAhead } from "../../../test/support/clock.ts"
+
+describe("a client that reads", () => {
+  it.effect("is not disconnected later, and one that reads nothing is", () =>
+    Effect.gen(function* () {
+      const timer = timerOf(yield* Effect.context<never>())
+      const disconnected: Array<string> = []
+      const response = (name: string) =>
+        Object.assign(new EventEmitter(), { destroy: () => void disconnected.push(name) }) as never as ServerResponse
+      const [reads, hangs] = [response("reads"), response("hangs")]
+      let done = 0
+      for (const each of [reads, hangs]) Response.whenRead(timer, each, "drain", () => done++)
+      yield* TestClock.adjust("1 second")
+      reads.emit("drain")
+      assert.strictEqual(done, 1)
+      assert.strictEqual(reads.listenerCount("close"), 0)
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual([done, disconnected], [1, ["hangs"]])
+    })
+  )
+})
 
 describe("a response that is kept alive", () => {
   it.effect("gets its keep-alive text at the same times when the wall clock is set", () =>

@@ -51,6 +51,26 @@ describe("a connection", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("is closed when a command is given up that gets no reply, and the next one opens another", () =>
+    Effect.gen(function* () {
+      const opened: Array<AbortSignal> = []
+      const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
+        opened.push(signal)
+        const send = () => (opened.length === 1 ? new Promise<never>(() => {}) : Promise.resolve("PONG"))
+        return { send, nodes: () => [], known: [] }
+      }
+      const { send } = yield* Client.connect("redis://test", open)
+      const dead = yield* Effect.forkChild(send("key", ["PING"]), { startImmediately: true })
+      yield* Effect.promise(() => Promise.resolve())
+      yield* Fiber.interrupt(dead)
+      assert.strictEqual(yield* send("key", ["PING"]), "PONG")
+      assert.deepStrictEqual(
+        opened.map(({ aborted }) => aborted),
+        [true, false]
+      )
+    }).pipe(Effect.scoped)
+  )
+
   /** Whether the connection is dropped if a command fails with an error. */
   const isGivenUp = Effect.fnUntraced(function* (error: Error) {
     const opened: Array<AbortSignal> = []

@@ -1,7 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Accounting from "floodgate/Accounting"
 import * as Floodgate from "floodgate/promise"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { call, withNext } from "./place.ts"
+
+setFlagsFromString("--expose-gc")
+const collect = runInNewContext("gc") as () => void
 
 // Even if figures and accountings of users are invalid or throw, a call frees its slot.
 
@@ -44,6 +49,18 @@ describe("the only place is free again", { timeout: 5_000 }, () => {
       assert.strictEqual(await withNext(floodgate), 1)
     })
   }
+
+  it("after a lease that was forgotten, once it was garbage collected", async () => {
+    const floodgate = Floodgate.create({ concurrency: 1 })
+    await (async () => void (await floodgate.limiter.acquire(call)))()
+    let next: unknown
+    void withNext(floodgate).then((value) => (next = value))
+    while (next === undefined) {
+      collect()
+      await new Promise(setImmediate)
+    }
+    assert.strictEqual(next, 1)
+  })
 
   it("after a stream whose accounting throws", async () => {
     const events = [

@@ -1,6 +1,8 @@
 /** What becomes of calls, and of streams that are being read, when a floodgate is disposed. */
 import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as BudgetStore from "floodgate/BudgetStore"
 import * as Floodgate from "floodgate/promise"
 import { getEventListeners } from "node:events"
 
@@ -200,6 +202,36 @@ describe("dispose", () => {
       await closing
     }
     assert.lengthOf(signals, 0)
+  })
+
+  it("refuses later calls at once while the store takes its time", async () => {
+    const values = new Map<string, BudgetStore.Stored>()
+    const { promise: gate, resolve: release } = Promise.withResolvers<void>()
+    let isSlow = false
+    const store = BudgetStore.layer({
+      read: (key) => Effect.sync(() => values.get(key)),
+      swap: (key, expected, next) =>
+        Effect.promise(async () => {
+          if (isSlow) await gate
+          if (values.get(key)?.version === expected) values.set(key, next)
+          return values.get(key)
+        })
+    })
+    const { fetch } = provider(false)
+    const floodgate = Floodgate.create({ limits, fetch, store })
+    await floodgate.run({ model: "m" }, async () => "answer")
+    isSlow = true
+    const closing = floodgate.dispose()
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
+    for (const [way, call] of Object.entries(later(floodgate, fetch))) {
+      let error: unknown
+      void rejected(call()).then((thrown) => (error = thrown))
+      for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
+      const cause = way === "the SDK's middleware" ? ((error as Error | undefined)?.cause ?? error) : error
+      assert.instanceOf(cause, Floodgate.ClosedError, way)
+    }
+    release()
+    await closing
   })
 
   it("can be called twice", async () => {
