@@ -218,8 +218,8 @@ describe("dispose", () => {
         })
     })
     const { fetch } = provider(false)
-    const floodgate = Floodgate.create({ limits, fetch, store })
-    await floodgate.run({ model: "m" }, async () => "answer")
+    const floodgate = Floodgate.create({ limits, fetch, store, cap: { dollars: 1 } })
+    await floodgate.run({ model: "claude-sonnet-5", maxTokens: 10, inputTokens: 1 }, async () => "answer")
     isSlow = true
     const closing = floodgate.dispose()
     for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate)
