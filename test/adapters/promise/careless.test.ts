@@ -53,13 +53,13 @@ describe("the only place is free again", { timeout: 5_000 }, () => {
   it("after a lease that was forgotten, once it was garbage collected", async () => {
     const floodgate = Floodgate.create({ concurrency: 1 })
     await (async () => void (await floodgate.limiter.acquire(call)))()
-    let next: unknown
-    void withNext(floodgate).then((value) => (next = value))
-    while (next === undefined) {
+    const next = withNext(floodgate)
+    const isOver = next.then(() => true)
+    for (let done = false; !done;) {
       collect()
-      await new Promise(setImmediate)
+      done = await Promise.race([isOver, new Promise<boolean>((resolve) => setImmediate(() => resolve(false)))])
     }
-    assert.strictEqual(next, 1)
+    assert.strictEqual(await next, 1)
   })
 
   it("after a stream whose accounting throws", async () => {
