@@ -3,10 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Gateway from "@floodgate/gateway"
 import { createHash } from "node:crypto"
-import { EventEmitter } from "node:events"
-import type { IncomingMessage, ServerResponse } from "node:http"
-import { KeyUsers } from "../src/keyUsers.ts"
-import type { KeyHolder, Keyring } from "../src/keys.ts"
+import type { IncomingMessage } from "node:http"
 import { answersAny, dial, gatewayTo, requestOf, until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
@@ -294,21 +291,6 @@ describe("a gateway with keys", () => {
       }
     })
   )
-})
-
-describe("the requests of keys", () => {
-  it("are broken off when their key is removed, also with the last of all keys", () => {
-    for (const keyring of [undefined, { has: (id: string) => id === "kept" } as never as Keyring]) {
-      const users = new KeyUsers()
-      const open = new Set(["kept", "removed"])
-      for (const id of open) {
-        const response = Object.assign(new EventEmitter(), { destroy: () => void open.delete(id) })
-        users.enter({ id } as KeyHolder, response as never as ServerResponse)
-      }
-      users.keep(keyring)
-      assert.deepStrictEqual([...open], keyring === undefined ? [] : ["kept"])
-    }
-  })
 })
 
 describe("credentials in a query", () => {

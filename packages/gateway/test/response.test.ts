@@ -6,6 +6,8 @@ import * as TestClock from "effect/testing/TestClock"
 import { timerOf } from "floodgate/internal"
 import { EventEmitter } from "node:events"
 import type { ServerResponse } from "node:http"
+import { KeyUsers } from "../src/keyUsers.ts"
+import type { KeyHolder, Keyring } from "../src/keys.ts"
 import * as Response from "../src/response.ts"
 import { setAhead } from "../../../test/support/clock.ts"
 
@@ -27,6 +29,21 @@ describe("a client that reads", () => {
       assert.deepStrictEqual([done, disconnected], [1, ["hangs"]])
     })
   )
+})
+
+describe("the requests of keys", () => {
+  it("are broken off when their key is removed, also with the last of all keys", () => {
+    for (const keyring of [undefined, { has: (id: string) => id === "kept" } as never as Keyring]) {
+      const users = new KeyUsers()
+      const open = new Set(["kept", "removed"])
+      for (const id of open) {
+        const response = Object.assign(new EventEmitter(), { destroy: () => void open.delete(id) })
+        users.enter({ id } as KeyHolder, response as never as ServerResponse)
+      }
+      users.keep(keyring)
+      assert.deepStrictEqual([...open], keyring === undefined ? [] : ["kept"])
+    }
+  })
 })
 
 describe("a response that is kept alive", () => {
