@@ -141,7 +141,7 @@ describe("your own sessions", () => {
   })
 
   it("of real agents take as long in the lab as they took, within 10 %", async () => {
-    // 27 minutes of Claude Code 2.1.332 and the agents of five SDKs, recorded by test/clients/sessions.test.ts.
+    // 27 minutes of Claude Code 2.1.332 and the agents of four SDKs, recorded by test/clients/sessions.test.ts.
     const text = readFileSync(join(import.meta.dirname, "../fixtures/half-hour.csv"), "utf8")
     const { latency, meanEndSeconds, seconds, sessions, unreadable } = drained(Recorded.parseSteps(text))
     assert.deepStrictEqual([sessions.length, unreadable.length], [9, 0])
