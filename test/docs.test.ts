@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { boundsTable } from "floodgate/internal"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -146,6 +147,16 @@ describe("documentation", () => {
       laws.filter((law) => law !== undefined && !histories.includes(`"law ${law}, `)),
       []
     )
+  })
+
+  it("states in both places the bounds that the code has", () => {
+    for (const page of ["SECURITY.md", "docs/guarantees.md"]) {
+      assert.include(
+        readFileSync(join(root, page), "utf8"),
+        boundsTable(),
+        `${page}: copy the table of src/domain/bounds.ts`
+      )
+    }
   })
 
   it("has a current reference of the API", () => {

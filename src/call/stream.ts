@@ -1,4 +1,5 @@
 /** Streams whose reader is outside of Effect: opening one, observing what is read, and ending its call. */
+import { bounds } from "../domain/bounds.ts"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -136,7 +137,7 @@ export class StreamProgress {
 }
 
 /** How many pieces are held back until the first content. A stream with a longer beginning cannot be retried. */
-export const maxHeld = 1_000
+export const maxHeld = bounds.pieces.max
 
 /** A stream whose beginning has been read. */
 export interface PeekedStream<Piece> {

@@ -1,4 +1,5 @@
 /** What a response to an attempt means: how its body is read, what it used, and why it failed. */
+import { bounds } from "../domain/bounds.ts"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
@@ -44,21 +45,17 @@ export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return all
 }
 
-const mebibyte = 1_024 * 1_024
-/** Larger than any answer with images. Without a bound, a few compressed KB could unpack to more than the memory. */
-const maxBytes = 32 * mebibyte
-const maxErrorBytes = mebibyte
 /** This much of an answer is read without being accounted for. */
 const fewBytes = 64 * 1_024
 
 export const isSuccess = ({ status }: ProviderResponse): boolean => status >= 200 && status < 300
 
 /**
- * Decides whether more bytes of a body that is read whole fit: at most 32 MiB, or 1 MiB of an error, and beyond {@link fewBytes} only
+ * Decides whether more bytes of a body that is read whole fit: as many as {@link bounds} allow, and beyond {@link fewBytes} only
  * if the caller's `hold` has room for them.
  */
 export const roomFor = <R extends ProviderResponse>({ planned, response }: AttemptReply<R>) => {
-  const [max, hold] = isSuccess(response) ? [maxBytes, planned.hold] : [maxErrorBytes, undefined]
+  const [max, hold] = isSuccess(response) ? [bounds.answer.max, planned.hold] : [bounds.error.max, undefined]
   let size = 0
   return (bytes: number): boolean => {
     const before = Math.max(size, fewBytes)

@@ -2,12 +2,13 @@
  * Counts the values in JSON before it is parsed, because the cost of a parse depends on them more than on the bytes: an empty object
  * has two characters and takes 56 bytes of memory, and a parser looks up each new property name in a table of all names.
  */
+import { bounds } from "../domain/bounds.ts"
 
 /**
  * The maximum number of values in a body that is parsed. With that many, the largest bodies take 42 MB, and the slowest about 150 ms
  * to parse. A message with four tool calls has 35 to 40 values, so that 10,000 such messages fit.
  */
-export const maxValues = 400_000
+export const maxValues = bounds.values.max
 
 /** The number of values that a new property name counts as. */
 export const newName = 10

@@ -6,7 +6,7 @@ import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import type { Refusal } from "floodgate/protocol"
-import { Deadline, Engine, MoneyWait, ReviewAt, type SilenceTimer } from "floodgate/internal"
+import { bounds, Deadline, Engine, MoneyWait, ReviewAt, type SilenceTimer } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
@@ -94,7 +94,7 @@ const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean):
  * so that a refusal has its status: a client takes the end of a response that has begun for a broken connection, and calls again.
  * Node's `fetch` waits 5 minutes for the status of an answer, and the SDKs of OpenAI and Anthropic for 10.
  */
-const longestSilence = 4 * 60_000
+const longestSilence = bounds.moneyTime.max
 
 /** From this size on, an insertion does not copy the body, or a running call would hold it twice. */
 const largeBytes = 64 * 1_024

@@ -1,6 +1,7 @@
 /** What HTTP/1.1 demands of a server before it looks at what a request wants. */
 import type { IncomingMessage } from "node:http"
 import type { Refusal } from "floodgate/protocol"
+import { bounds } from "floodgate/internal"
 
 /** A target in absolute form, which clients send to proxies and every server must accept (RFC 9112, 3.2.2). */
 const absolute = /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i
@@ -29,12 +30,9 @@ const encoded: Refusal = {
   message: "The gateway knows no transfer coding but chunked: send the body as it is (RFC 9112, 6.1)"
 }
 
-/** More than any client sends. Node reads no further lines. */
-export const maxHeaderLines = 1_000
-
 const hidden: Refusal = {
   kind: "invalid",
-  message: `The request has headers that the gateway cannot read: send at most ${maxHeaderLines} lines`
+  message: `The request has headers that the gateway cannot read: send at most ${bounds.headerLines.max} lines`
 }
 
 /**
@@ -42,7 +40,7 @@ const hidden: Refusal = {
  * passed on, so a key behind them would reach the provider unseen and pay from no cap. Later versions answer 431 themselves.
  */
 const hidesHeaders = ({ headers, rawHeaders }: Pick<IncomingMessage, "headers" | "rawHeaders">): boolean => {
-  if (rawHeaders.length > 2 * maxHeaderLines) return true
+  if (rawHeaders.length > 2 * bounds.headerLines.max) return true
   for (let index = 0; index < rawHeaders.length; index += 2) {
     if (headers[rawHeaders[index]!.toLowerCase()] === undefined) return true
   }

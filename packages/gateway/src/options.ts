@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Redacted from "effect/Redacted"
 import { constants } from "node:buffer"
 import type * as Fetch from "floodgate/fetch"
-import { checkCap, Engine, hint, Input, priority, shown, weight } from "floodgate/internal"
+import { bounds, checkCap, Engine, hint, Input, priority, shown, weight } from "floodgate/internal"
 import { isLoopback } from "./auth.ts"
 import type { Key } from "./keys.ts"
 import { labelOf } from "./names.ts"
@@ -348,9 +348,9 @@ export const parse = (operation: string, given: Options) => {
     keepAlive: timeOf(given.keepAlive, "10 seconds"),
     timeout: timeOf(given.timeout, "10 minutes"),
     drain: timeOf(given.drain, "2 minutes"),
-    maxBodyBytes: given.maxBodyBytes ?? 32 * 1_024 * 1_024,
-    maxHeldBytes: given.maxHeldBytes ?? 256 * 1_024 * 1_024,
-    maxConnections: given.maxConnections ?? 10_000
+    maxBodyBytes: given.maxBodyBytes ?? bounds.body.max,
+    maxHeldBytes: given.maxHeldBytes ?? bounds.bodies.max,
+    maxConnections: given.maxConnections ?? bounds.connections.max
   }
 }
 

@@ -8,7 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
-import { isInUse } from "floodgate/internal"
+import { bounds, isInUse } from "floodgate/internal"
 import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
@@ -34,7 +34,7 @@ export interface PageParts {
 
 /** The page is updated every second. */
 const everyMillis = 1_000
-const maxViewers = 20
+const maxViewers = bounds.viewers.max
 const maxAgents = 50
 const maxCaps = 50
 

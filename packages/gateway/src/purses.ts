@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
-import { isReached, Lru } from "floodgate/internal"
+import { bounds, isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
 import type { Rule } from "./rule.ts"
 
@@ -39,7 +39,7 @@ const maxOpen = 1_000
  * The maximum number of agents and keys that have spent part of a cap. Callers can invent agents, and all of them are written to a
  * file every 30 seconds. At the maximum new ones are refused, because one that is forgotten would have its whole cap again.
  */
-const maxSpent = 20_000
+const maxSpent = bounds.spenders.max
 /** Longer names of agents are replaced by their hash. */
 const longestName = 64
 

@@ -9,11 +9,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
-import { monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
+import { bounds, monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
 import type { ByteSource } from "./transport.ts"
 
 /** A client that reads nothing for this long has disappeared, or tries to occupy memory. */
-const longestStall = Duration.minutes(1)
+const longestStall = Duration.millis(bounds.unreadTime.max)
 
 /**
  * The maximum that is written of a body at once. A client that reads such a piece in time has not stalled, so that it may take as

@@ -6,8 +6,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
-import { monotonic } from "floodgate/internal"
-import { maxHeaderLines } from "./http1.ts"
+import { bounds, monotonic } from "floodgate/internal"
 
 /**
  * The gateway cannot listen on the address.
@@ -34,10 +33,6 @@ export interface ListenOptions {
 
 /** Longer than clients and load balancers keep idle connections, so that the server never closes one while a request arrives. */
 const keepAliveMillis = 120_000
-/** How long a client may take to send its headers, and its whole request. */
-const headersMillis = 20_000
-const requestMillis = 300_000
-const maxHeaderBytes = 64 * 1_024
 
 /** How long a client may take to receive an answer from the network. */
 const longestTransit = Duration.seconds(5)
@@ -81,14 +76,14 @@ export const listen = Effect.fnUntraced(function* ({
   const started = Effect.callback<Http.Server, CannotListen>((resume) => {
     const server = Http.createServer({
       keepAliveTimeout: keepAliveMillis,
-      headersTimeout: headersMillis,
-      requestTimeout: requestMillis,
+      headersTimeout: bounds.headersTime.max,
+      requestTimeout: bounds.requestTime.max,
       connectionsCheckingInterval: 5_000,
-      maxHeaderSize: maxHeaderBytes,
+      maxHeaderSize: bounds.headerBytes.max,
       noDelay: true
     })
     server.maxConnections = maxConnections
-    server.maxHeadersCount = maxHeaderLines
+    server.maxHeadersCount = bounds.headerLines.max
     server.on("connection", (socket) => {
       sockets.set(socket, -Infinity)
       socket.once("close", () => sockets.delete(socket))
@@ -107,9 +102,6 @@ export const listen = Effect.fnUntraced(function* ({
 })
 
 export type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
-
-/** How many requests a client may send ahead on one connection. Common clients send none. */
-const maxInAdvance = 16
 
 /**
  * Answers the requests of a connection one by one, so that the limit on connections also limits open requests and connections to
@@ -132,7 +124,7 @@ export const oneByOne = (serve: Listener): Listener => {
       queues.set(socket, queue)
       queue.isServing = true
       start()
-    } else if (queue.waiting.length < maxInAdvance) queue.waiting.push(start)
+    } else if (queue.waiting.length < bounds.ahead.max) queue.waiting.push(start)
     else socket.destroy()
   }
 }

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { ResponseHeaders } from "./headers.ts"
-import { Engine, headerReader, monotonic, type Source } from "floodgate/internal"
+import { bounds, Engine, headerReader, monotonic, type Source } from "floodgate/internal"
 import type { Upstream } from "./routes.ts"
 
 /** A body that is read chunk by chunk. */
@@ -294,16 +294,13 @@ const responseOf = (receiver: Receiver): UpstreamResponse => {
   return { status, phrase, header, headers, body, isDecoded: decoder !== undefined }
 }
 
-/** As much as the gateway takes of its own callers. */
-const maxHeaderBytes = 64 * 1_024
-
 const poolOf = (origin: string, timeout: Duration.Duration, options: Undici.Pool.Options): Undici.Pool =>
   new Undici.Pool(origin, {
     ...options,
     headersTimeout: Duration.toMillis(timeout),
     // The engine limits the silence of bodies, because it tells streams from whole answers.
     bodyTimeout: 0,
-    maxHeaderSize: maxHeaderBytes,
+    maxHeaderSize: bounds.headerBytes.max,
     allowH2: false
   })
 
