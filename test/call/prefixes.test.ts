@@ -383,6 +383,31 @@ describe("a call that waits", () => {
     }).pipe(Effect.provide(Layer.fresh(tight)))
   )
 
+  it.effect("waits for the bucket with all others that are cold after a break, and nothing is lost", () =>
+    Effect.gen(function* () {
+      yield* ask({ turns: [1_000] })
+      yield* ask({ turns: [1_000, 100] }, { read: 1_000 })
+      const herd = [15_001, 15_002, 15_003, 15_004, 15_005]
+      for (const size of herd) {
+        yield* ask({ turns: [size] })
+        yield* TestClock.adjust("5 minutes")
+      }
+      yield* ask({ turns: [14_000] })
+      yield* TestClock.adjust(290_000)
+      const { status } = yield* Budget.TokenBudget
+      const inFlight = Effect.map(status, ({ pools }) => pools["default"]!.inFlight)
+      const cold = yield* Effect.forEach(herd, (size) => start(streamed({ turns: [size, 50], marks: [0, 1] }, 0)))
+      const warm = yield* start(streamed({ turns: [14_000, 60], marks: [0, 1] }, 14_000))
+      yield* TestClock.adjust(500)
+      // 40,000 tokens are there, and each cold call takes 15,000.
+      assert.strictEqual(yield* inFlight, 2)
+      yield* TestClock.adjust("70 minutes")
+      assert.deepStrictEqual([...cold, warm].map(isDone), [true, true, true, true, true, true])
+      const { pools } = yield* status
+      assert.strictEqual(pools["default"]!.queued, 0)
+    }).pipe(Effect.provide(Layer.fresh(tight)))
+  )
+
   it.effect("is estimated again when its prefix expires", () =>
     Effect.gen(function* () {
       yield* ask({ turns: [1_000] })
