@@ -25,7 +25,7 @@
  * in the middleware's `callOptions`.
  *
  * Refusals of the budget (a full queue, a call that can never fit) reach the caller as `BudgetError`, and failures of
- * the governor (its `timeout`, an open circuit) as `LlmError`.
+ * the governor (its `timeout`, an open circuit, an answer that cannot be read) as `LlmError`.
  *
  * **Example** (An Effect program with an SDK client)
  *

@@ -939,24 +939,31 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("fails on a body without events, without a retry, because the SDK would take it for an answer", () =>
-      Effect.gen(function* () {
-        const { count, url } = yield* scripted((response) => response.end("<html></html>"))
-        const { client, pool } = yield* install(url)
-        const thrown = yield* Effect.promise(async () => {
-          const events: Array<unknown> = []
-          try {
-            for await (const event of await client.messages.create({ ...params(), stream: true })) events.push(event)
-          } catch (error) {
-            return error
+    it.live.each(["Hello", "<html></html>"])(
+      "fails on a body without events, without a retry, because the SDK would take it for an answer: %s",
+      (body) =>
+        Effect.gen(function* () {
+          const { count, url } = yield* scripted((response) => response.end(body))
+          const { client, pool } = yield* install(url)
+          const thrown = yield* Effect.promise(async () => {
+            const events: Array<unknown> = []
+            try {
+              for await (const event of await client.messages.create({ ...params(), stream: true })) events.push(event)
+            } catch (error) {
+              return error
+            }
+            return events
+          })
+          if (body === "Hello") {
+            assert.instanceOf(thrown, APIConnectionError)
+            assert.include(String(thrown), "not an event stream")
+          } else {
+            assert.instanceOf(thrown, LlmError)
+            assert.include(String(thrown), "not an API of a provider")
           }
-          return events
+          assert.strictEqual(count(), 1)
+          yield* idle(pool)
         })
-        assert.instanceOf(thrown, APIConnectionError)
-        assert.include(String(thrown), "not an event stream")
-        assert.strictEqual(count(), 1)
-        yield* idle(pool)
-      })
     )
   })
 })
