@@ -16,6 +16,9 @@ const turn = (fields: Partial<Sessions.SessionTurn>): Sessions.SessionTurn => ({
   ...fields
 })
 
+const flat = ({ calls }: Sessions.AgentScript): ReadonlyArray<Sessions.ScriptedCall> =>
+  calls.flatMap((call) => [call, ...call.subAgents.flatMap(flat)])
+
 describe("Sessions", () => {
   describe("parse", () => {
     it("reads turns, pauses and sub-agents", () => {
@@ -106,6 +109,18 @@ describe("Sessions", () => {
       assert.include(unreadable.find(({ line }) => line === 11)?.problem, "a line of 0/3 above the first one of 0/3/1")
     })
 
+    it("takes any name for a session, and bounds how deep sub-agents are", () => {
+      const deep = (levels: number) => Array.from({ length: levels }, (_, level) => `,0${"/1".repeat(level)},0,10,0,1`)
+      const text = [head, "__proto__,0,0,10,0,1", "constructor,0,0,10,0,1", "a,0,0,10,0,1", ...deep(50)].join("\n")
+      const { sessions, unreadable } = Sessions.parse(text)
+      assert.deepStrictEqual(
+        sessions.map(({ name }) => name),
+        ["__proto__", "constructor", "a"]
+      )
+      assert.strictEqual(unreadable.length, 50 - 33)
+      assert.strictEqual(flat(Sessions.script(sessions[2]!)).length, 1 + 33)
+    })
+
     it("skips lines before the first session, and names them", () => {
       const { sessions, unreadable } = Sessions.parse([head, ",0,0,10,0,1"].join("\n"))
       assert.deepStrictEqual(sessions, [])
@@ -144,9 +159,6 @@ job,0,1,16000,0,300
 ,,3,9000,0,150`
 
   const session = Sessions.parse(table).sessions[0]!
-
-  const flat = ({ calls }: Sessions.AgentScript): ReadonlyArray<Sessions.ScriptedCall> =>
-    calls.flatMap((call) => [call, ...call.subAgents.flatMap(flat)])
 
   const textsOf = ({ messages }: Sessions.ScriptedCall["params"]): ReadonlyArray<string> =>
     messages.flatMap(({ content }) =>

@@ -71,7 +71,7 @@ pages.set(
 
 rmSync(out, { recursive: true, force: true })
 /** Pages with wide tables take the room of the outline as well. */
-const wide = new Set(["evidence.md", "lab.md", "weather.md", "benchmarks.md", "guarantees.md"])
+const wide = new Set(["agents-at-work.md", "evidence.md", "lab.md", "weather.md", "benchmarks.md", "guarantees.md"])
 for (const [page, text] of pages) {
   mkdirSync(dirname(join(out, page)), { recursive: true })
   writeFileSync(join(out, page), wide.has(page) ? `---\naside: false\npageClass: wide\n---\n\n${text}` : text)

@@ -94,8 +94,8 @@ const turnOf = (cellOf: (column: ColumnName) => string): OpenTurn | string => {
 const agentOf = (session: OpenSession, path: string): OpenAgent | string => {
   const known = session.get(path)
   if (known !== undefined) return known
-  if (!/^0(\/\d+)*$/.test(path)) {
-    return `path: expected 0 for the lead, or 0/6 for a sub-agent, got ${shown(path)}`
+  if (!/^0(\/\d+){0,32}$/.test(path)) {
+    return `path: expected 0 for the lead, or 0/6 for a sub-agent, at most 32 levels deep, got ${shown(path)}`
   }
   const agent: OpenAgent = { path, turns: [] }
   if (path !== lead) {

@@ -157,7 +157,7 @@ export const labCommand = Command.make(
   ),
   Command.withShortDescription("Compares every strategy in every scenario, as a table and a report"),
   Command.withExamples([
-    { command: "floodgate lab", description: "Takes a minute on two cores, and writes lab-report.html" },
+    { command: "floodgate lab", description: "Takes a few minutes on two cores, and writes lab-report.html" },
     { command: "floodgate lab --explain", description: "How each strategy is configured, and why" },
     {
       command: "floodgate lab --sessions sessions.csv --input-tokens-per-minute 400000",

@@ -36,10 +36,7 @@ export const concurrency = count("concurrency", 1_000_000).pipe(
 export const window = Flag.Literals("window", ["bucket", "sliding", "fixed"])
 
 /** Whether a simulated provider counts rejected requests. */
-export const rejections = (value: "free" | "charged") =>
-  Flag.Literals("rejections", ["free", "charged"]).pipe(
-    byDefault("Whether a rejected request counts against the limits", value)
-  )
+export const rejections = Flag.Literals("rejections", ["free", "charged"])
 
 /** The rate limit headers of a simulated provider. */
 export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(

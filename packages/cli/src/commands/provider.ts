@@ -19,7 +19,9 @@ const flags = {
     Flags.byDefault("Address to listen on; anything but loopback can be reached from the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
-  rejections: LimitFlags.rejections("free"),
+  rejections: LimitFlags.rejections.pipe(
+    Flags.byDefault("Whether a rejected request counts against the limits", "free")
+  ),
   concurrency: Flags.count("concurrency").pipe(
     Flags.optional("Calls that the provider accepts at once (default: no limit)")
   ),

@@ -43,7 +43,11 @@ const flags = {
     Flags.optional("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)")
   ),
   concurrency: Flags.optionalCount("concurrency", "Calls that the provider accepts at once", "no limit"),
-  rejections: LimitFlags.rejections("charged"),
+  rejections: LimitFlags.rejections.pipe(
+    Flags.optional(
+      "Whether a rejected request counts against the limits (default: charged; free with two places and in sessions)"
+    )
+  ),
   headers: LimitFlags.headers.pipe(Flags.optional("Rate limit headers of responses (default: rounded)")),
   window: LimitFlags.window.pipe(Flags.optional("How the provider counts (default: bucket)")),
   latencyPerToken: LimitFlags.latencyPerToken,

@@ -79,6 +79,17 @@ describe("floodgate storm", () => {
     })
   )
 
+  it.effect("shows the mean end of sessions", () =>
+    Effect.gen(function* () {
+      const race = ["storm", "--scenario", "sessions", "--agents", "2", "--strategy", "uncached-queue"]
+      const { errors, out } = yield* floodgate(...race)
+      assert.deepStrictEqual(errors, [])
+      assert.match(out, /the first 40 turns of 2 recorded sessions/)
+      assert.match(out, /mean\s/)
+      assert.match(out, /uncached-queue .*first come, first served|uncached-queue  /)
+    }).pipe(Effect.provide(services))
+  )
+
   it.effect("names the invalid flag", () =>
     Effect.gen(function* () {
       const wrong = (...args: ReadonlyArray<string>) =>
@@ -86,6 +97,10 @@ describe("floodgate storm", () => {
       assert.include(yield* wrong("--agents", "0"), "--agents")
       assert.include(yield* wrong("--first-tokens", "9000000"), "--first-tokens")
       assert.include(yield* wrong("--scenario", "many", "--rate", "5"), "--rate")
+      assert.include(
+        yield* wrong("--scenario", "sessions", "--burst", "5"),
+        '--burst: "5". Expected: nothing: the scenario sessions has its own'
+      )
       assert.include(yield* wrong("--strategy", "hope"), "--strategy")
       assert.include(yield* wrong("--speed", "2"), '--speed: "2". Expected: nothing: only a trace has a speed')
       const trace = ["--trace", "t.csv"]

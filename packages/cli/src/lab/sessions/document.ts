@@ -148,7 +148,7 @@ prompt that is not in the cache lets everybody behind it wait. So a strategy may
 - **Sizes, what is cached, pauses**: the first 40 turns of 36 of the Claude Code sessions of
   [callanjfox/kv-cache-tester](https://github.com/callanjfox/kv-cache-tester) (Weka, Apache-2.0), in numbers. Sessions with a turn of more
   than 182,000 uncached tokens are left out, because the tightest limit would not allow it. Sizes and limits are divided by four,
-  so that the races take seconds
+  so that the races take seconds; headers are exact, because Anthropic's rounding to thousands would be four times as coarse
 - **The requests**: the numbers are played as conversations in the form of the Messages API, with the breakpoints that Claude Code
   sets, so everything that reads content is raced, too. Texts are code, prose and JSON
 - **The cache**: the simulated provider caches prefixes by content as
@@ -160,7 +160,8 @@ prompt that is not in the cache lets everybody behind it wait. So a strategy may
 
 - **The provider** is simulated, and nobody else uses the limit. Rejections are free. Each answer takes 2 s and 15 ms per token of output at
   full size
-- **Pauses** are cut to 10 s, so that sessions meet each other. So no prefix expires unless a call waits for minutes
+- **Pauses** are cut to 10 s, so that sessions meet each other. So a prefix expires only if a call waits for five minutes, as
+  under \`sessions-tight\`, where whoever lets sessions wait pays for their prompts again
 - **The fan-out** is invented: recorded sessions have few sub-agents, one after another
 - **Sessions share nothing with each other**, though colleagues at one organisation may share tools and parts of a system prompt
 - **Agents do not react**: a session makes the same calls whatever it is answered
