@@ -54,7 +54,7 @@ const better = (
     .filter((one) => isDone(one) && !one.strategy.startsWith("floodgate") && !knowing.includes(one.strategy))
     .filter((one) => measure(one) < measure(ours))
     .toSorted((a, b) => measure(a) - measure(b))
-    .map((one) => `\`${one.strategy}\` (${seconds(measure(one))}, ${Words.counted(one.rejections, "429")})`)
+    .map((one) => `\`${one.strategy}\` (${seconds(measure(one))} s; ${Words.counted(one.rejections, "429")})`)
 
 const ends = ({ makespanSeconds }: RaceResult): number => makespanSeconds
 const meanEnds = ({ makespanSeconds, meanEndSeconds }: RaceResult): number => meanEndSeconds ?? makespanSeconds
