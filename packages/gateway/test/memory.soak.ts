@@ -1,7 +1,7 @@
 /**
  * The memory of a gateway under 10,000 names of agents, 600 clients with keys of their own, caps, reloads and faults. Within the first
  * third every name has been used; after it the heap must not grow. It makes 31,500 requests, or `FLOODGATE_REQUESTS`, in a few minutes,
- * and writes what has grown to standard error.
+ * and writes what has grown to standard error. Prompts repeat, because 50,000 different ones are remembered.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import type { Handler } from "../../../test/support/httpServer.ts"
 import { mulberry } from "../../../test/support/random.ts"
 
 const requests = Number(process.env["FLOODGATE_REQUESTS"] ?? "31500")
-const names = 10_000
+const names = Number(process.env["FLOODGATE_NAMES"] ?? "10000")
 const clients = 600
 const concurrency = 60
 /** The heap is measured this often in each third. */
@@ -149,7 +149,7 @@ describe("the memory of a gateway", () => {
             request.on("error", () => done("error"))
             if (method === "GET") return void request.end()
             if (fault === "hung up") setImmediate(() => request.destroy())
-            const content = `Hello ${index} ${"word ".repeat(index % 50)}`
+            const content = `Hello ${name} ${"word ".repeat(name % 50)}`
             request.end(
               fault === "not json"
                 ? "{"
