@@ -519,7 +519,7 @@ const learnContent = (
     memory.appended = Estimating.add(memory.appended, more, appended)
   }
   const { cachedTokens, unusedFor = 0 } = prefix
-  if (cachedTokens === 0) return
+  if (cachedTokens === 0 || !isAmount(cachedTokens) || !isAmount(unusedFor)) return
   Estimating.push(memory.hits, Math.min(1, read / cachedTokens), keptHits)
   memory.prefixTokens = Estimating.follow(memory.prefixTokens, cachedTokens)
   memory.unusedFor = Estimating.follow(memory.unusedFor, unusedFor)

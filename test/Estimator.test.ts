@@ -300,6 +300,23 @@ describe("Estimator", () => {
       })
     )
 
+    it.effect("ignores a prefix that no call can have", () =>
+      Effect.gen(function* () {
+        const estimator = yield* Estimator.make()
+        const prefix = { tokens: 500, bytes: 1_000, cachedTokens: 500, unusedFor: 0 }
+        for (const value of [Number.NaN, Infinity, -1]) {
+          yield* estimator.learn({ ...call, prefix: { ...prefix, cachedTokens: value } }, used(500, 10, 500))
+          yield* estimator.learn({ ...call, prefix: { ...prefix, unusedFor: value } }, used(500, 10, 500))
+        }
+        const learned = yield* estimator.learned
+        assert.isTrue(Schema.is(Estimator.Learned)(learned), JSON.stringify(learned))
+        assert.deepStrictEqual(
+          learned.profiles.flatMap(({ hits = [] }) => hits),
+          []
+        )
+      })
+    )
+
     it.effect("ignores amounts that no call can use", () =>
       Effect.gen(function* () {
         // Regression: after one usage of 1e300, every later call of the pool failed with a defect.

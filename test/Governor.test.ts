@@ -1342,6 +1342,7 @@ describe("Governor", () => {
       [{ ...valid, inputTokens: "5" }, 'inputTokens: expected a finite number >= 0, got "5"'],
       [{ ...valid, maxTokens: "5" }, 'maxTokens: expected a number, got "5"'],
       [{ ...valid, stored: 1 }, "stored: expected true or false, got 1"],
+      [{ ...valid, prefixes: {} }, "prefixes: expected prefixes, as a protocol's describe gives them, got {}"],
       [{ ...valid, accounting: {} }, "accounting: expected an accounting, such as Accounting.openai, got {}"]
     ]
     for (const [name, way] of Object.entries(ways)) {

@@ -126,10 +126,11 @@ export class Conversations {
   /** Remembers how long a stored conversation is after an answer. */
   remember(scope: string, continuation: string, actual: Accounting.Actual, now: number): void {
     const prompt = Amounts.promptTokens(actual)
-    if (!(prompt > 0)) return
-    const { cacheCreationTokens = 0, cacheReadTokens = 0 } = actual
+    const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
+    // A number that is no count would end every further call of the conversation, because nothing can be reserved for it.
+    if (!Amounts.isAmount(prompt) || !Amounts.isAmount(outputTokens) || prompt === 0) return
     const life = cacheCreationTokens + cacheReadTokens > 0 ? usualLifetime : 0
-    const entry = { ...entryOf(0, prompt + actual.outputTokens, true), usedAt: now, life }
+    const entry = { ...entryOf(0, prompt + outputTokens, true), usedAt: now, life }
     Lru.put(this.stored, `${scope} ${continuation}`, entry, maxStored)
     this.changes++
   }
@@ -217,10 +218,12 @@ type Cached = Pick<KnownPrefix, "cachedTokens" | "unusedFor" | "until">
 
 const notCached: Cached = { cachedTokens: 0, unusedFor: undefined, until: Infinity }
 
-const cachedBy = (entry: Entry, now: number): Cached =>
-  isLive(entry, now)
-    ? { cachedTokens: entry.tokens, unusedFor: now - entry.usedAt, until: entry.usedAt + entry.life }
-    : notCached
+const cachedBy = (entry: Entry, now: number): Cached => {
+  if (!isLive(entry, now)) return notCached
+  // A clock may be set back.
+  const unusedFor = Math.max(0, now - entry.usedAt)
+  return { cachedTokens: entry.tokens, unusedFor, until: entry.usedAt + entry.life }
+}
 
 /** The longest prefix that the provider has in its cache, and that the request asks it to look up. */
 const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): Cached => {

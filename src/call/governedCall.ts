@@ -336,19 +336,19 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
     if (this.placement !== undefined) remember(this, this.now - this.sentAt, actual, response.continuation)
+    const input = { predicted: Usage.promptOf(this), used: usage.inputTokens }
+    this.began(actual)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
-    pool.counts.used(actual, { predicted: Usage.promptOf(this), used: usage.inputTokens })
+    pool.counts.used(actual, input)
     const { continuation, finishReason } = response
-    this.began(actual)
     if (continuation !== undefined) parts.conversations.remember(this.known.scope, continuation, actual, this.now)
-    const { estimator, learns } = parts
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
-    learns?.learn(learning, actual)
+    parts.learns?.learn(learning, actual)
     const settled = this.settleTo(usage, signal)
-    if (learns !== undefined) return settled
-    const learnt = Effect.suspend(() => estimator.learn(learning, actual))
+    if (parts.learns !== undefined) return settled
+    const learnt = Effect.suspend(() => parts.estimator.learn(learning, actual))
     return settled === undefined ? learnt : Effect.andThen(settled, learnt)
   }
 

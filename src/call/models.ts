@@ -331,6 +331,14 @@ export const callOptions: Input.Check = Input.options(called)
 /** Adapters pass on what a request says, and let the provider reject an invalid number. */
 const anyNumber = Input.that("a number", Predicate.isNumber)
 
+/** Their numbers are not looked at, because there may be hundreds. */
+const prefixes = Input.that("prefixes, as a protocol's describe gives them", (value) => {
+  const { bytes, fingerprints, marks } = Object(value)
+  return (
+    Array.isArray(fingerprints) && Array.isArray(bytes) && Array.isArray(marks) && bytes.length === fingerprints.length
+  )
+})
+
 /** Checks a call. */
 export const call: Input.Check = Input.options<Call>(
   {
@@ -351,7 +359,7 @@ export const call: Input.Check = Input.options<Call>(
     places: callPlaces,
     priceFactor: Input.notNegative,
     continues: Input.text,
-    prefixes: Input.anObject,
+    prefixes,
     stored: Input.flag,
     caches: Input.flag,
     stream: Input.flag,

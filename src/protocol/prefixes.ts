@@ -136,15 +136,17 @@ const mixValue = (hash: number, value: unknown, depth = 0): number => {
 const identifierOf = (part: Readonly<Record<string, unknown>>): unknown =>
   part["id"] ?? part["tool_use_id"] ?? part["call_id"] ?? part["tool_call_id"] ?? part["toolCallId"]
 
-const mixPart = (hash: number, part: unknown, isRead = false): number => {
+const mixPart = (hash: number, part: unknown, isRead = false, depth = 0): number => {
   const text = isRecord(part) ? part["text"] : part
   if (typeof text === "string") return isRead ? mixWell(hash, text) : mixText(hash, text)
-  if (!isRecord(part)) return mixValue(hash, part)
+  if (!isRecord(part) || depth >= maxDepth) return mixValue(hash, part, depth)
   const id = identifierOf(part)
   if (typeof id !== "string") return mixValue(hash, part)
   const result = part["content"] ?? part["output"]
   const known = mixIdentifier(hash, id)
-  return Array.isArray(result) ? mixPart(mix(known, result.length), result[0]) : mixValue(known, result)
+  return Array.isArray(result)
+    ? mixPart(mix(known, result.length), result[0], false, depth + 1)
+    : mixValue(known, result)
 }
 
 // -----------------------------------------------------------------------------

@@ -101,6 +101,24 @@ describe("the memory of prefixes", () => {
     assert.isTrue(found.tokens > 0 && found.cachedTokens <= found.tokens, JSON.stringify(found))
   })
 
+  it("remembers nothing of a stored conversation whose answer was counted in no numbers", () => {
+    const memory = new Conversations()
+    const continued = { scope: "a", continues: "answer" }
+    for (const outputTokens of [NaN, -1_000_000, Infinity, 1e13]) {
+      memory.remember("a", "answer", { inputTokens: 500, outputTokens }, 1)
+      assert.isUndefined(memory.again(undefined, continued, 2))
+    }
+    memory.remember("a", "answer", { inputTokens: 500, outputTokens: 10 }, 1)
+    assert.strictEqual(memory.again(undefined, continued, 2)!.tokens, 510)
+  })
+
+  it("takes a prefix for just used if the clock was set back since", () => {
+    const memory = new Conversations()
+    memory.began(lookup(1, 3), written(2_000), 100_000, 100_001)
+    const { cachedTokens, unusedFor } = memory.again(undefined, lookup(1, 4), 90_000)!
+    assert.deepStrictEqual([cachedTokens, unusedFor], [2_000, 0])
+  })
+
   it("is asked by each scope for what another request has counted exactly", () => {
     const memory = new Conversations()
     const long = {

@@ -99,6 +99,21 @@ describe("Law 13, around a governor", () => {
     )
   }
 
+  it.effect("an accounting that throws after an answer whose usage is whole harms only its own call", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const budget = yield* Budget.TokenBudget
+      const purse = Spending.make("us", { dollars: 1 })
+      const answered = Effect.sync(() => {
+        isSent = true
+        return answer
+      })
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(governor.run(call, () => answered, { purses: [purse] }))))
+      assert.strictEqual((yield* purse.status).held, 0)
+      assert.strictEqual((yield* budget.status).pools.default!.inFlight, 0)
+    }).pipe(Effect.provide(harms["an accounting that throws once its call was sent"]!))
+  )
+
   it.effect("settles a call to its usage before its estimator learns", () =>
     Effect.gen(function* () {
       const governor = yield* Governor.Governor

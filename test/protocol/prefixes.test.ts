@@ -190,6 +190,15 @@ describe("the prefixes of a prompt", () => {
     }
   })
 
+  it("are read of results within results, however deeply they are nested", () => {
+    const nested = (depth: number, text: string): unknown =>
+      JSON.parse(`${'[{"id":"x","content":'.repeat(depth)}"${text}"${"}]".repeat(depth)}`)
+    const read = (depth: number, text: string) =>
+      ofMessages({ messages: [{ role: "user", content: nested(depth, text) }] })
+    assert.notDeepEqual(read(2, "one").fingerprints, read(2, "two").fingerprints)
+    assert.strictEqual(read(50_000, "one").fingerprints.length, own.shared + 1)
+  })
+
   const others: Readonly<
     Record<string, readonly [Protocol, string, (turns: ReadonlyArray<string>) => Body, automatic: number]>
   > = {
