@@ -1,0 +1,143 @@
+/**
+ * One side of `npm run judge`: a process that runs the hot paths of the checkout in which this file lies. It answers each request
+ * `{ path, count }` with the processor time and the bytes that `count` operations took. The gateway's paths are driven from outside:
+ * they are asked for their processor time only.
+ *
+ * The judge copies this file into the other checkout, so it may use public names of two versions at once, and nothing else.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmProvider, type Params, type Reply } from "floodgate/LlmProvider"
+import * as Floodgate from "floodgate/promise"
+import * as Gateway from "@floodgate/gateway"
+import type { Figure, Question } from "./models.ts"
+
+// Limits that never bind. Without any, calls would be spaced until some are learned.
+const plenty = { perSecond: 1e12, burst: 1e12 }
+const limits = { requests: plenty, inputTokens: plenty, outputTokens: plenty, tokens: plenty }
+
+const sentence = "A question of some length. "
+const params: Params = {
+  model: "claude-sonnet-5",
+  max_tokens: 500,
+  messages: [{ role: "user", content: sentence.repeat(20) }]
+}
+const reply: Reply<unknown> = {
+  value: {
+    id: "msg_1",
+    type: "message",
+    role: "assistant",
+    model: "claude-sonnet-5",
+    stop_reason: "end_turn",
+    content: [{ type: "text", text: "An answer." }],
+    usage: { input_tokens: 160, output_tokens: 8 }
+  },
+  signal: { dimensions: { inputTokens: { limit: 2_000_000, remaining: 1_990_000, roundedTo: 1_000 } } },
+  requestId: undefined
+}
+const provider = Layer.succeed(LlmProvider)(
+  LlmProvider.of({
+    name: "bare",
+    create: () => Effect.succeed(reply as never),
+    stream: () => Effect.succeed({ value: Stream.empty, signal: undefined, requestId: undefined }),
+    countTokens: () => Effect.succeed({ value: 1, signal: undefined, requestId: undefined })
+  })
+)
+
+const repeated = <E, R>(operation: Effect.Effect<unknown, E, R>) =>
+  Effect.fnUntraced(function* (count: number) {
+    for (let n = 0; n < count; n++) yield* operation
+  })
+
+const encoder = new TextEncoder()
+const chunk = (more: object) => encoder.encode(`data: ${JSON.stringify({ id: "c1", model: "gpt-6", ...more })}\n\n`)
+const usage = { prompt_tokens: 2_000, completion_tokens: 500 }
+const events = [
+  ...Array.from({ length: 500 }, (_, n) => chunk({ choices: [{ index: 0, delta: { content: `word ${n}` } }] })),
+  chunk({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
+  chunk({ choices: [], usage }),
+  encoder.encode("data: [DONE]\n\n")
+]
+const whole = JSON.stringify({
+  id: "c1",
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: sentence.repeat(80) }, finish_reason: "stop" }],
+  usage
+})
+const answering: typeof fetch = async (_, init) => {
+  if (!String(init?.body).includes('"stream":true')) return new Response(whole)
+  const left = events.values()
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull: (controller) => {
+        const { done, value } = left.next()
+        if (done === true) controller.close()
+        else controller.enqueue(value)
+      }
+    },
+    { highWaterMark: 0 }
+  )
+  return new Response(body, { headers: { "content-type": "text/event-stream" } })
+}
+const floodgate = Floodgate.create({ fetch: answering, limits })
+const asked = (stream: boolean, sentences: number): RequestInit => ({
+  method: "POST",
+  headers: { authorization: "Bearer a-key-of-some-length", "content-type": "application/json" },
+  body: JSON.stringify({
+    model: "gpt-6",
+    stream,
+    messages: Array.from({ length: 8 }, () => ({ role: "user", content: sentence.repeat(sentences / 8) }))
+  })
+})
+const read = (init: RequestInit) => async (count: number) => {
+  for (let n = 0; n < count; n++) {
+    const response = await floodgate.fetch("https://api.openai.com/v1/chat/completions", init)
+    for await (const _ of response.body!);
+  }
+}
+
+const client = ManagedRuntime.make(
+  LlmClient.layerProvider().pipe(Layer.provideMerge(Budget.layer({ limits })), Layer.provideMerge(provider))
+)
+const gateway = ManagedRuntime.make(
+  Gateway.layer({ upstreams: { anthropic: process.argv[2]! } }).pipe(
+    Layer.provide(Governor.layer()),
+    Layer.provide(Budget.layer({ limits })),
+    Layer.provide(Gateway.layerEvents)
+  )
+)
+const create = repeated(LlmClient.create(params))
+const reserve = repeated(Budget.withReservation({ inputTokens: 160, outputTokens: 8 }, () => Effect.void))
+
+const paths: Readonly<Record<string, (count: number) => Promise<void>>> = {
+  create: (count) => client.runPromise(create(count)),
+  withReservation: (count) => client.runPromise(reserve(count)),
+  "fetch, 4 KB": read(asked(false, 152)),
+  "fetch, 100 KB": read(asked(false, 3_840)),
+  "stream of 500 events": read(asked(true, 152))
+}
+
+const micros = (since?: NodeJS.CpuUsage): number => {
+  const { system, user } = process.cpuUsage(since)
+  return system + user
+}
+
+/** With a young space that is large enough, nothing is collected meanwhile, so the growth of the heap is what was allocated. */
+const figure = async (path: string, count: number): Promise<Figure> => {
+  const run = paths[path]
+  if (run === undefined) return { micros: micros(), bytes: 0 }
+  globalThis.gc!()
+  const heap = process.memoryUsage().heapUsed
+  const before = process.cpuUsage()
+  await run(count)
+  return { micros: micros(before), bytes: process.memoryUsage().heapUsed - heap }
+}
+
+process.on("message", ({ count, path }: Question) => void figure(path, count).then((found) => process.send!(found)))
+process.on("disconnect", () => process.exit(0))
+process.send!(await gateway.runPromise(Effect.map(Gateway.Gateway, ({ url }) => url)))
