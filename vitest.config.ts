@@ -6,27 +6,27 @@ import { defineConfig } from "vitest/config"
 const resolve = { conditions: ["@floodgate/source", "module", "node", "import", "default"] }
 const ssr = { resolve }
 
-/** Tests of whole programs: processes, a browser, packed packages. They take longer; `npm run verify` runs them. */
-const system = [
-  "packages/cli/test/commands/compose.test.ts",
-  "packages/cli/test/commands/endToEnd.test.ts",
-  "packages/cli/test/commands/mcp.test.ts",
-  "packages/cli/test/commands/parent.test.ts",
-  "packages/cli/test/commands/redis.test.ts",
-  "packages/cli/test/commands/report.test.ts",
-  "packages/cli/test/lab/report.test.ts",
-  "packages/cli/test/security/**/*.test.ts",
-  "test/examples.test.ts",
-  "packages/gateway/test/failover.test.ts",
-  "packages/gateway/test/page.test.ts",
-  "packages/redis/test/failover.test.ts",
-  "test/packaging/**/*.test.ts"
+/**
+ * A test file's name says its tier, and a test that is slow although its file is quick has the tag `full`:
+ *
+ * - `*.test.ts`: `npm test`. No socket, no process, at most 300 ms of processor time for a test, which `test/tiers.ts` holds.
+ * - `*.system.test.ts`: `npm run test:system`. Sockets, Redis, processes, a browser, packed packages.
+ * - `*.full.test.ts`, and the tag: `npm run test:full`. Searches, mutants, races of the lab, ratios to the oracle, tests of tests.
+ * - `*.lint.test.ts`: `npm run lint`. What the sources, the documentation and the public names must look like.
+ * - `*.soak.ts`: `npm run test:soak`, which takes minutes.
+ */
+const tests = (tier: string): Array<string> => [`test/**/*${tier}.test.ts`, `packages/*/test/**/*${tier}.test.ts`]
+const elsewhere = [
+  ...["system", "full", "lint"].flatMap((tier) => tests(`.${tier}`)),
+  ".doctest/*.system.test.ts",
+  "test/clients/**",
+  "packages/docs/test/site.test.ts"
 ]
 
-/** Files of which `npm test` runs a small size (`test/support/size.ts`). `npm run test:full` runs them whole. */
-const searches = globSync(["test/**/*.test.ts", "packages/*/test/**/*.test.ts"], {
-  exclude: ["test/clients/**", "**/node_modules/**"]
-}).filter((file) => /(support\/size|fuzz\/kept|\.\/kept)\.ts"/.test(readFileSync(file, "utf8")))
+/** Files with tests of the tag, or of which `npm test` runs a small size (`test/support/size.ts`). `npm run test:full` runs them whole. */
+const searches = globSync(tests(""), { exclude: [...elsewhere, "**/node_modules/**"] }).filter((file) =>
+  /(support\/size|fuzz\/kept|\.\/kept)\.ts"|tags: "full"/.test(readFileSync(file, "utf8"))
+)
 
 /** Processes that tests start keep their compiled code here: compiling takes half the time of a short one. */
 const compiled = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/compiled") }
@@ -43,13 +43,16 @@ interface ProjectOptions {
   readonly exclude?: Array<string>
   readonly isolate?: boolean
   readonly env?: Record<string, string>
+  /** A tag whose tests it leaves out. */
+  readonly without?: string
+  readonly retry?: { readonly count: number; readonly condition: RegExp }
 }
 
 const project = (
   name: string,
   include: Array<string>,
   testTimeout: number,
-  { exclude = [], isolate = true, env = {}, setup = [] }: ProjectOptions = {}
+  { exclude = [], isolate = true, env = {}, retry, setup = [], without }: ProjectOptions = {}
 ) => ({
   resolve,
   ssr,
@@ -61,7 +64,10 @@ const project = (
     isolate,
     env: { ...compiled, ...env },
     setupFiles: ["test/setup.ts", ...setup],
-    environment: "node" as const
+    environment: "node" as const,
+    tags: [{ name: "full", description: "A slow test of a quick file: npm run test:full." }],
+    ...(without !== undefined && { tagsFilter: [`!${without}`] }),
+    ...(retry !== undefined && { retry })
   }
 })
 
@@ -74,20 +80,26 @@ export default defineConfig({
     projects: [
       // Files share loaded modules: loading them for each file took half of the time. Timeouts only end what hangs, because
       // a busy machine may take ten times as long as a quiet one.
-      project(
-        "unit",
-        ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts", ".doctest/*.test.ts"],
-        60_000,
-        { exclude: [...system, "test/clients/**", "packages/docs/test/site.test.ts"], isolate: false }
-      ),
-      project("full", searches, 300_000, { isolate: false, env: { FLOODGATE_TEST_SIZE: "full" } }),
+      project("unit", [...tests(""), "examples/**/*.test.ts", ".doctest/*.test.ts"], 60_000, {
+        exclude: elsewhere,
+        isolate: false,
+        setup: ["test/tiers.ts"],
+        retry: { count: 2, condition: /of processor time/ },
+        without: "full"
+      }),
+      project("full", [...tests(".full"), ...searches], 300_000, {
+        isolate: false,
+        env: { FLOODGATE_TEST_SIZE: "full" }
+      }),
       project("effect", entryPoints, 60_000, {
         // It has a ceiling for the other driver.
-        exclude: [...system, "test/client/path.test.ts"],
+        exclude: ["test/client/path.test.ts", ...tests(".full")],
         isolate: false,
-        setup: ["test/onlyEffect.ts"]
+        setup: ["test/onlyEffect.ts"],
+        without: "full"
       }),
-      project("system", system, 120_000),
+      project("system", [...tests(".system"), ".doctest/*.system.test.ts"], 120_000),
+      project("lint", tests(".lint"), 60_000, { isolate: false }),
       // These need packages from test/clients' own lock file, which `npm run test:clients` installs.
       project("clients", ["test/clients/*.test.ts"], 120_000),
       // It looks at the site that `npm run test:site` builds with packages of its own.

@@ -40,13 +40,16 @@ const world = (provider: ProviderSim.Options = {}) =>
 const stats = Effect.flatMap(ProviderSim.ProviderSim, (sim) => sim.stats)
 
 describe("review", () => {
-  it.effect("reviews everything, and the provider never says no", () =>
-    Effect.gen(function* () {
-      const { duration, value } = yield* Simulation.run(review(files))
-      assert.strictEqual(value.length, files.length)
-      assert.strictEqual((yield* stats).rejected, 0)
-      assert.isBelow(Duration.toMinutes(duration), 5)
-    }).pipe(Effect.provide(world()))
+  it.effect(
+    "reviews everything, and the provider never says no",
+    () =>
+      Effect.gen(function* () {
+        const { duration, value } = yield* Simulation.run(review(files))
+        assert.strictEqual(value.length, files.length)
+        assert.strictEqual((yield* stats).rejected, 0)
+        assert.isBelow(Duration.toMinutes(duration), 5)
+      }).pipe(Effect.provide(world())),
+    { tags: "full" }
   )
 
   it.effect("loses nothing when one call in twenty fails", () =>

@@ -1,7 +1,7 @@
 /**
  * Writes docs/api.md: every public module and its exports, each with the first sentence of its docstring.
  *
- * `npm run docs:api` writes it; test/docs.test.ts compares it.
+ * `npm run docs:api` writes it; test/docs.lint.test.ts compares it.
  */
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"

@@ -230,6 +230,9 @@ const sources = [
   join(root, "packages/redis/README.md")
 ]
 
+/** Examples of servers and stores open sockets, so they are tests of the system's tier. */
+const isOfSystem = /from "(?:floodgate\/testing\/server|@floodgate\/\w+)"/
+
 const wanted = new Map<string, string>()
 let count = 0
 for (const file of sources) {
@@ -237,7 +240,9 @@ for (const file of sources) {
   count += examples.length
   grouped(examples).forEach((group, index) => {
     const base = relative(root, file).replaceAll(/[^A-Za-z0-9]+/g, "_")
-    wanted.set(`${base}${index === 0 ? "" : `_${index}`}.test.ts`, render(group))
+    const text = render(group)
+    const tier = isOfSystem.test(text) ? ".system" : ""
+    wanted.set(`${base}${index === 0 ? "" : `_${index}`}${tier}.test.ts`, text)
   })
 }
 

@@ -1,5 +1,5 @@
 /**
- * Writes the table of docs/gateway.md that says what becomes of each known request. `npm run docs:paths` writes it; test/docs.test.ts
+ * Writes the table of docs/gateway.md that says what becomes of each known request. `npm run docs:paths` writes it; test/docs.lint.test.ts
  * compares it, and checks that no request of the installed SDKs is missing.
  */
 import { readFileSync, writeFileSync } from "node:fs"

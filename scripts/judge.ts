@@ -18,7 +18,7 @@
  * (`noise`). It exits with 1 then. Processor time is only judged if nothing else runs (a load of at most 0.5 at the start); bytes
  * always are.
  */
-import { type ChildProcess, execFileSync, fork } from "node:child_process"
+import { type ChildProcess, execFileSync, fork, spawnSync } from "node:child_process"
 import { appendFileSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -34,8 +34,8 @@ const { values } = parseArgs({
   options: {
     against: { type: "string" },
     only: { type: "string" },
-    pairs: { type: "string", default: "6" },
-    turns: { type: "string", default: "24" },
+    pairs: { type: "string" },
+    turns: { type: "string" },
     record: { type: "boolean", default: false },
     "any-load": { type: "boolean", default: false }
   }
@@ -55,8 +55,22 @@ const all: ReadonlyArray<Path> = [
   { name: "gateway, 100 KB", count: 60, sentences: 3_840 },
   { name: "gateway, 400 KB", count: 24, sentences: 15_360 }
 ]
+const load = loadavg()[0]!
+const isQuiet = load <= maxLoad || values["any-load"]
+// Allocations hardly vary, so few turns show them.
+const pairs = Number(values.pairs ?? (isQuiet ? 6 : 2))
+const turns = Number(values.turns ?? (isQuiet ? 24 : 6))
+if (!isQuiet) {
+  console.log(
+    `judge: the load is ${load.toFixed(2)}, above ${maxLoad}: processor time cannot be judged, only allocations are`
+  )
+}
+
 const wanted = values.only?.split(",")
-const paths = all.filter(({ name }) => wanted === undefined || wanted.some((part) => name.includes(part)))
+const paths = all.filter(
+  ({ name, sentences }) =>
+    (wanted === undefined || wanted.some((part) => name.includes(part))) && (isQuiet || sentences === undefined)
+)
 if (paths.length === 0) {
   console.error(`judge: --only ${values.only}: no such path; known are ${all.map(({ name }) => name).join("; ")}`)
   process.exit(2)
@@ -65,21 +79,24 @@ if (paths.length === 0) {
 const git = (...args: ReadonlyArray<string>): string =>
   execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim()
 
-const load = loadavg()[0]!
-const isQuiet = load <= maxLoad || values["any-load"]
-if (!isQuiet) {
-  console.log(
-    `judge: the load is ${load.toFixed(2)}, above ${maxLoad}: processor time cannot be judged, only allocations are`
-  )
-}
-
 // -----------------------------------------------------------------------------
 // The other checkout
 // -----------------------------------------------------------------------------
 
 /** Beside a clean tree its parent, beside a changed one its commit. */
 const isChanged = git("status", "--porcelain", "--untracked-files=no") !== ""
-const against = git("rev-parse", "--short", values.against ?? (isChanged ? "HEAD" : "HEAD^"))
+const wantedCommit = values.against ?? (isChanged ? "HEAD" : "HEAD^")
+const resolved = spawnSync("git", ["rev-parse", "--short", "--verify", "--quiet", `${wantedCommit}^{commit}`], {
+  cwd: root,
+  encoding: "utf8"
+})
+if (resolved.status !== 0) {
+  console.log(
+    `judge: there is no commit ${wantedCommit} here, so there is nothing to compare with: fetch more of the history`
+  )
+  process.exit(values.against === undefined ? 0 : 2)
+}
+const against = resolved.stdout.trim()
 
 // Inside the root, so that packages are found; not in node_modules, where Node does not strip types.
 const other = join(root, ".judge", against)
@@ -236,11 +253,11 @@ const children: Array<ChildProcess> = []
 process.once("exit", () => {
   for (const child of children) child.kill()
 })
-for (let pair = 1; pair <= Number(values.pairs); pair++) {
-  process.stderr.write(`pair ${pair} of ${values.pairs}\n`)
+for (let pair = 1; pair <= pairs; pair++) {
+  process.stderr.write(`pair ${pair} of ${pairs}\n`)
   const sides = [await begin(root, url), await begin(other, url)] as const
   children.push(...sides.map(({ child }) => child))
-  for (const path of paths) found.get(path.name)!.push(await compare(sides, path, Number(values.turns)))
+  for (const path of paths) found.get(path.name)!.push(await compare(sides, path, turns))
   for (const { child, pool } of sides) {
     await pool.close()
     child.kill()

@@ -34,7 +34,7 @@ const { values: options } = parseArgs({
     tests: {
       type: "string",
       default:
-        "test/admission/[!m]*.test.ts,test/pacing/*.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
+        "test/admission/[!m]*.test.ts,test/pacing/*.test.ts,test/proof/exhaustive.full.test.ts,test/budget/laws.test.ts"
     },
     within: { type: "string", default: "Infinity" },
     by: { type: "boolean", default: false },

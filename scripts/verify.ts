@@ -18,13 +18,14 @@ const steps = [
   "doctest:gen",
   "check",
   "test",
+  "test:system",
   "test:full",
   "test:effect",
-  "test:system",
   "storms",
   "test-types",
   "pack:check",
-  "size"
+  "size",
+  "judge"
 ]
 
 const names = (flag: string): ReadonlySet<string> | undefined => {

@@ -214,7 +214,7 @@ describe("Forecast", () => {
       )
     })
 
-    it("plays an agent of very many calls", () => {
+    it("plays an agent of very many calls", { tags: "full" }, () => {
       const workload = Forecast.uniform({ agents: 1, calls: 200_000, first: { inputTokens: 1, outputTokens: 1 } })
       const forecast = Forecast.make(workload, { limits: {}, latency: { baseMillis: 0, perInputTokenMillis: 1 } })
       assert.strictEqual(seconds(forecast.agents[0]!.finishesAfter), seconds(forecast.duration))
@@ -222,23 +222,26 @@ describe("Forecast", () => {
   })
 
   describe("makeEffect", () => {
-    it.effect("gives the forecast of make, and lets other fibers run meanwhile", () =>
-      Effect.gen(function* () {
-        const workload = Forecast.uniform({ agents: 10, calls: 500, first: { inputTokens: 100, outputTokens: 10 } })
-        let steps = 0
-        const other = yield* Effect.forkChild(
-          Effect.forever(
-            Effect.andThen(
-              Effect.yieldNow,
-              Effect.sync(() => steps++)
+    it.effect(
+      "gives the forecast of make, and lets other fibers run meanwhile",
+      () =>
+        Effect.gen(function* () {
+          const workload = Forecast.uniform({ agents: 10, calls: 500, first: { inputTokens: 100, outputTokens: 10 } })
+          let steps = 0
+          const other = yield* Effect.forkChild(
+            Effect.forever(
+              Effect.andThen(
+                Effect.yieldNow,
+                Effect.sync(() => steps++)
+              )
             )
           )
-        )
-        const forecast = yield* Forecast.makeEffect(workload, { limits })
-        assert.isAbove(steps, 1)
-        assert.deepStrictEqual(forecast, Forecast.make(workload, { limits }))
-        yield* Fiber.interrupt(other)
-      })
+          const forecast = yield* Forecast.makeEffect(workload, { limits })
+          assert.isAbove(steps, 1)
+          assert.deepStrictEqual(forecast, Forecast.make(workload, { limits }))
+          yield* Fiber.interrupt(other)
+        }),
+      { tags: "full" }
     )
 
     it.effect("fails with a defect for invalid options", () =>

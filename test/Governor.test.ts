@@ -1199,23 +1199,26 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("remembers a thousand keys, and forgets the least recently used", () =>
-      Effect.gen(function* () {
-        const call = (cacheKey: string) => run(() => Effect.succeed({ value: 1, actual: actual(9, 1) }), { cacheKey })
-        yield* call("first")
-        yield* Effect.forEach(
-          Array.from({ length: 998 }, (_, i) => `${i}`),
-          call,
-          { discard: true }
-        )
-        yield* call("last")
-        assert.strictEqual((yield* begun(2, slow, { cacheKey: "first" })).length, 2)
-        yield* TestClock.adjust("1 minute")
-        yield* call("one more")
-        // "0" was evicted: one of its two calls is sent first again, as with a new key.
-        assert.strictEqual((yield* begun(2, slow, { cacheKey: "0" })).length, 1)
-        assert.strictEqual((yield* begun(2, slow, { cacheKey: "last" })).length, 2)
-      }).pipe(Effect.provide(layer({ budget: plenty })))
+    it.effect(
+      "remembers a thousand keys, and forgets the least recently used",
+      () =>
+        Effect.gen(function* () {
+          const call = (cacheKey: string) => run(() => Effect.succeed({ value: 1, actual: actual(9, 1) }), { cacheKey })
+          yield* call("first")
+          yield* Effect.forEach(
+            Array.from({ length: 998 }, (_, i) => `${i}`),
+            call,
+            { discard: true }
+          )
+          yield* call("last")
+          assert.strictEqual((yield* begun(2, slow, { cacheKey: "first" })).length, 2)
+          yield* TestClock.adjust("1 minute")
+          yield* call("one more")
+          // "0" was evicted: one of its two calls is sent first again, as with a new key.
+          assert.strictEqual((yield* begun(2, slow, { cacheKey: "0" })).length, 1)
+          assert.strictEqual((yield* begun(2, slow, { cacheKey: "last" })).length, 2)
+        }).pipe(Effect.provide(layer({ budget: plenty }))),
+      { tags: "full" }
     )
 
     it.effect("sends all calls at once if they have no key or different keys", () =>

@@ -101,16 +101,19 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("serves ten thousand waiting calls one after another", () =>
-    Effect.gen(function* () {
-      const purse = Spending.make("us", { dollars: 4 })
-      const calls = Effect.forEach(Array.from({ length: 10_000 }), () => run(() => Effect.succeed(answer(100, 0))), {
-        concurrency: "unbounded",
-        discard: true
-      })
-      yield* Spending.from(purse)(calls)
-      assert.strictEqual((yield* purse.status).spent, 1)
-    }).pipe(Effect.provide(live))
+  it.effect(
+    "serves ten thousand waiting calls one after another",
+    () =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 4 })
+        const calls = Effect.forEach(Array.from({ length: 10_000 }), () => run(() => Effect.succeed(answer(100, 0))), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        yield* Spending.from(purse)(calls)
+        assert.strictEqual((yield* purse.status).spent, 1)
+      }).pipe(Effect.provide(live)),
+    { tags: "full" }
   )
 
   it.effect("takes another cap while calls run, and admits waiting calls that fit then", () =>

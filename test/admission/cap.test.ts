@@ -103,63 +103,67 @@ describe("cap", () => {
     }
   })
 
-  it("admits a charge in the first millisecond in which its window holds it, computed in whole numbers", () => {
-    for (let seed = 1; seed <= 60; seed++) {
-      const random = mulberry(seed)
-      const pick = (most: number): number => Math.floor(random() * (most + 1))
-      const burst = 100
-      const max = 200 + pick(200)
-      const cap = capOf({ perMinute: max, burst, window: "sliding" })
-      // A millisecond refills as many units as a minute refills tokens.
-      const refill = max - burst
-      let level = burst * minute
-      let taken: Taken = new Map()
-      const advance = (now: number): void => {
-        level = Math.min(burst * minute, level + refill * (now - cap.at))
-        Cap.advance(cap, now)
-        taken = new Map([...taken].filter(([from]) => from + 1_000 + minute > now))
-      }
-      const put = (at: number, amount: number): void => {
-        const from = Math.floor(at / 1_000) * 1_000
-        if (from + 1_000 + minute > cap.at) taken.set(from, Math.max(0, (taken.get(from) ?? 0) + amount))
-      }
-      const open: Array<{ readonly at: number; readonly charge: number }> = []
-      for (let step = 0; step < 60; step++) {
-        advance(cap.at + pick(1) * pick(8_000))
-        if (open.length > 0 && random() < 0.4) {
-          const [{ at, charge }] = open.splice(pick(open.length - 1), 1) as [(typeof open)[number]]
-          const used = pick(charge + 20)
-          Cap.settle(cap, charge, used, at)
-          level = Math.min(burst * minute, level + (charge - used) * minute)
-          put(used > charge ? cap.at : at, used - charge)
+  it(
+    "admits a charge in the first millisecond in which its window holds it, computed in whole numbers",
+    { tags: "full" },
+    () => {
+      for (let seed = 1; seed <= 60; seed++) {
+        const random = mulberry(seed)
+        const pick = (most: number): number => Math.floor(random() * (most + 1))
+        const burst = 100
+        const max = 200 + pick(200)
+        const cap = capOf({ perMinute: max, burst, window: "sliding" })
+        // A millisecond refills as many units as a minute refills tokens.
+        const refill = max - burst
+        let level = burst * minute
+        let taken: Taken = new Map()
+        const advance = (now: number): void => {
+          level = Math.min(burst * minute, level + refill * (now - cap.at))
+          Cap.advance(cap, now)
+          taken = new Map([...taken].filter(([from]) => from + 1_000 + minute > now))
         }
-        const charge = pick(pick(max))
-        const lag = pick(1) * pick(3_000)
-        let sum = [...taken.values()].reduce((a, b) => a + b, 0)
-        let wait = Math.max(0, Math.min(burst * minute, charge * minute + refill * lag) - level) / refill
-        for (const [from, amount] of taken) {
-          if (sum + charge <= max) break
-          sum -= amount
-          wait = Math.max(wait, from + 1_000 + minute + lag - cap.at)
+        const put = (at: number, amount: number): void => {
+          const from = Math.floor(at / 1_000) * 1_000
+          if (from + 1_000 + minute > cap.at) taken.set(from, Math.max(0, (taken.get(from) ?? 0) + amount))
         }
-        const says = Cap.wait(cap, charge, lag)
-        const where = `seed ${seed}, step ${step}`
-        // A call that needs the whole bucket waits until it has been full for the lag, as shown above.
-        if (charge === 0) assert.strictEqual(says, 0, where)
-        else if (charge * minute + refill * lag <= burst * minute)
-          assert.strictEqual(Math.ceil(says), Math.ceil(wait), where)
-        else assert.isAtLeast(Math.ceil(says), Math.ceil(wait), where)
-        assert.closeTo(cap.level, level / minute, 1e-6, where)
-        assert.lengthOf(cap.highs, 0)
-        if (random() < 0.6) continue
-        advance(cap.at + Math.ceil(says))
-        Cap.take(cap, charge)
-        level -= charge * minute
-        put(cap.at, charge)
-        open.push({ at: cap.at, charge })
+        const open: Array<{ readonly at: number; readonly charge: number }> = []
+        for (let step = 0; step < 60; step++) {
+          advance(cap.at + pick(1) * pick(8_000))
+          if (open.length > 0 && random() < 0.4) {
+            const [{ at, charge }] = open.splice(pick(open.length - 1), 1) as [(typeof open)[number]]
+            const used = pick(charge + 20)
+            Cap.settle(cap, charge, used, at)
+            level = Math.min(burst * minute, level + (charge - used) * minute)
+            put(used > charge ? cap.at : at, used - charge)
+          }
+          const charge = pick(pick(max))
+          const lag = pick(1) * pick(3_000)
+          let sum = [...taken.values()].reduce((a, b) => a + b, 0)
+          let wait = Math.max(0, Math.min(burst * minute, charge * minute + refill * lag) - level) / refill
+          for (const [from, amount] of taken) {
+            if (sum + charge <= max) break
+            sum -= amount
+            wait = Math.max(wait, from + 1_000 + minute + lag - cap.at)
+          }
+          const says = Cap.wait(cap, charge, lag)
+          const where = `seed ${seed}, step ${step}`
+          // A call that needs the whole bucket waits until it has been full for the lag, as shown above.
+          if (charge === 0) assert.strictEqual(says, 0, where)
+          else if (charge * minute + refill * lag <= burst * minute)
+            assert.strictEqual(Math.ceil(says), Math.ceil(wait), where)
+          else assert.isAtLeast(Math.ceil(says), Math.ceil(wait), where)
+          assert.closeTo(cap.level, level / minute, 1e-6, where)
+          assert.lengthOf(cap.highs, 0)
+          if (random() < 0.6) continue
+          advance(cap.at + Math.ceil(says))
+          Cap.take(cap, charge)
+          level -= charge * minute
+          put(cap.at, charge)
+          open.push({ at: cap.at, charge })
+        }
       }
     }
-  })
+  )
 
   it("ignores a billionth of its capacity, and no more", () => {
     const billion = 1e9
@@ -190,7 +194,7 @@ describe("cap", () => {
     assert.isAbove(Cap.wait(cap, 601), 0)
   })
 
-  it("has the level that it would have if each call had been charged what it used", () => {
+  it("has the level that it would have if each call had been charged what it used", { tags: "full" }, () => {
     const burst = 20
     for (let seed = 1; seed <= 400; seed++) {
       const random = mulberry(seed)
@@ -329,19 +333,23 @@ describe("cap", () => {
     assert.strictEqual(Cap.wait(quota, 101, 50), Infinity)
   })
 
-  it("admits at most burst + rate x interval if calls are sent up to the lag later than they are admitted", () => {
-    for (const seed of seeds) {
-      const random = mulberry(seed)
-      const cap = capOf({ perSecond: 1_000, burst: 1_000 })
-      const flow = Array.from({ length: 200 }, () => {
-        const amount = Math.ceil(2_000 * random() ** 2)
-        const at = takeWhenItFits(cap, amount, 200) + 200 * random()
-        if (random() < 0.1) Cap.advance(cap, cap.at + 1_500 * random())
-        return { at, amount, admittedAt: undefined }
-      }).toSorted((a, b) => a.at - b.at)
-      assert.isUndefined(Ledger.overBucket(flow, { burst: 1_000, rate: 1 }), `seed ${seed}`)
+  it(
+    "admits at most burst + rate x interval if calls are sent up to the lag later than they are admitted",
+    { tags: "full" },
+    () => {
+      for (const seed of seeds) {
+        const random = mulberry(seed)
+        const cap = capOf({ perSecond: 1_000, burst: 1_000 })
+        const flow = Array.from({ length: 200 }, () => {
+          const amount = Math.ceil(2_000 * random() ** 2)
+          const at = takeWhenItFits(cap, amount, 200) + 200 * random()
+          if (random() < 0.1) Cap.advance(cap, cap.at + 1_500 * random())
+          return { at, amount, admittedAt: undefined }
+        }).toSorted((a, b) => a.at - b.at)
+        assert.isUndefined(Ledger.overBucket(flow, { burst: 1_000, rate: 1 }), `seed ${seed}`)
+      }
     }
-  })
+  )
 
   it("refunds everything if it has a window, which remembers the charge", () => {
     const cap = capOf({ perMinute: 6_000, burst: 1_000, window: "sliding" })
@@ -451,7 +459,7 @@ describe("cap", () => {
     assert.isAtMost(most, 1_000 / 8)
   })
 
-  it("remembers a window in at most 62 cells, however many calls there are", () => {
+  it("remembers a window in at most 62 cells, however many calls there are", { tags: "full" }, () => {
     const cap = capOf({ perMinute: 6_000, window: "sliding" })
     for (let i = 0; i < 20_000; i++) {
       takeWhenItFits(cap, 1)

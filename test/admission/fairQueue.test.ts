@@ -58,55 +58,61 @@ const Operation = Schema.Struct({
 })
 
 describe("fairQueue", () => {
-  it("agrees with a model of plain lists, whatever is pushed, removed, served, corrected or forgotten", () => {
-    for (let seed = 1; seed <= 400; seed++) {
-      const random = mulberry(seed)
-      const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
-      const queue = new FairQueue<Call>()
-      const model = Model.make()
-      const here: Array<Call> = []
-      const served: Array<readonly [Call, Model.Charged]> = []
-      // So few that the queue is empty at times, and that tags are equal at times.
-      const most = pick(2, 4, 12)
-      // A few agents that are served again and again, or many, most of them new.
-      const agents = Array.from({ length: pick(3, 3, 20) }, (_, i) => `${i}`)
-      const leaves = pick(0.1, 0.3)
-      const priorities = pick([0], [0, 1], [0, 1, 2, 3, -1, -2])
-      for (let step = 0; step < 80; step++) {
-        const [one] = here.length > 0 && random() < leaves ? here.splice(Math.floor(random() * here.length), 1) : []
-        if (one !== undefined) {
-          queue.remove(one)
-          Model.remove(model, one)
-        } else if (here.length < most && random() < 0.5) {
-          const entry = call(pick(...agents), pick(1, 2, 4), {
-            weight: pick(1, 2, 0.1, 0.7),
-            priority: pick(...priorities)
-          })
-          const front = random() < 0.2
-          queue.push(entry, front)
-          Model.push(model, entry, front)
-          here.push(entry)
-        } else if (served.length > 0 && random() < 0.4) {
-          const [[entry, charged]] = served.splice(Math.floor(random() * served.length), 1) as [(typeof served)[number]]
-          const part = pick(0, 0.5, 1, 2, 5)
-          queue.correct(entry, part)
-          Model.correct(model, charged, part)
-        } else if (here.length > 0) {
-          const entry = serve(queue)!
-          served.push([entry, Model.shift(model)])
-          here.splice(here.indexOf(entry), 1)
-        } else if (random() < 0.5) {
-          queue.forget()
-          Model.forget(model)
+  it(
+    "agrees with a model of plain lists, whatever is pushed, removed, served, corrected or forgotten",
+    { tags: "full" },
+    () => {
+      for (let seed = 1; seed <= 400; seed++) {
+        const random = mulberry(seed)
+        const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+        const queue = new FairQueue<Call>()
+        const model = Model.make()
+        const here: Array<Call> = []
+        const served: Array<readonly [Call, Model.Charged]> = []
+        // So few that the queue is empty at times, and that tags are equal at times.
+        const most = pick(2, 4, 12)
+        // A few agents that are served again and again, or many, most of them new.
+        const agents = Array.from({ length: pick(3, 3, 20) }, (_, i) => `${i}`)
+        const leaves = pick(0.1, 0.3)
+        const priorities = pick([0], [0, 1], [0, 1, 2, 3, -1, -2])
+        for (let step = 0; step < 80; step++) {
+          const [one] = here.length > 0 && random() < leaves ? here.splice(Math.floor(random() * here.length), 1) : []
+          if (one !== undefined) {
+            queue.remove(one)
+            Model.remove(model, one)
+          } else if (here.length < most && random() < 0.5) {
+            const entry = call(pick(...agents), pick(1, 2, 4), {
+              weight: pick(1, 2, 0.1, 0.7),
+              priority: pick(...priorities)
+            })
+            const front = random() < 0.2
+            queue.push(entry, front)
+            Model.push(model, entry, front)
+            here.push(entry)
+          } else if (served.length > 0 && random() < 0.4) {
+            const [[entry, charged]] = served.splice(Math.floor(random() * served.length), 1) as [
+              (typeof served)[number]
+            ]
+            const part = pick(0, 0.5, 1, 2, 5)
+            queue.correct(entry, part)
+            Model.correct(model, charged, part)
+          } else if (here.length > 0) {
+            const entry = serve(queue)!
+            served.push([entry, Model.shift(model)])
+            here.splice(here.indexOf(entry), 1)
+          } else if (random() < 0.5) {
+            queue.forget()
+            Model.forget(model)
+          }
+          const ids = Array.from(queue.inOrder(), ({ id }) => id)
+          const isSame = ids.join() === Model.inOrder(model).join() && queue.peek()?.id === ids[0]
+          const isWeighed = Math.abs(queue.weight - Model.weight(model)) < 1e-9 && queue.size === here.length
+          if (here.length === 0) assert.strictEqual(queue.weight, 0, "nobody weighs nothing, to the last digit")
+          assert.isTrue(isSame && isWeighed, `seed ${seed}, step ${step}`)
         }
-        const ids = Array.from(queue.inOrder(), ({ id }) => id)
-        const isSame = ids.join() === Model.inOrder(model).join() && queue.peek()?.id === ids[0]
-        const isWeighed = Math.abs(queue.weight - Model.weight(model)) < 1e-9 && queue.size === here.length
-        if (here.length === 0) assert.strictEqual(queue.weight, 0, "nobody weighs nothing, to the last digit")
-        assert.isTrue(isSame && isWeighed, `seed ${seed}, step ${step}`)
       }
     }
-  })
+  )
 
   it("serves agents in turn however many calls one of them queues", () => {
     const queue = new FairQueue<Call>()
@@ -328,15 +334,19 @@ describe("fairQueue", () => {
     return { queue, order: served.map(({ id }) => id) }
   }
 
-  it.each([5, 2_000])("serves in the same order whether its front is looked at or not, with %i agents", (agents) => {
-    // Regression: an agent whose calls have different weights had the weight of the call that was looked at last, and what
-    // other agents had been served was forgotten.
-    for (let seed = 1; seed <= sized(10, 50); seed++) {
-      const looked = history(seed, agents, (queue, n) => (n % 5 === 0 ? first(queue, 32) : undefined))
-      const unseen = history(seed, agents, () => {})
-      assert.deepStrictEqual(looked.order, unseen.order, `seed ${seed}`)
+  it.each([5, 2_000])(
+    "serves in the same order whether its front is looked at or not, with %i agents",
+    { tags: "full" },
+    (agents) => {
+      // Regression: an agent whose calls have different weights had the weight of the call that was looked at last, and what
+      // other agents had been served was forgotten.
+      for (let seed = 1; seed <= sized(10, 50); seed++) {
+        const looked = history(seed, agents, (queue, n) => (n % 5 === 0 ? first(queue, 32) : undefined))
+        const unseen = history(seed, agents, () => {})
+        assert.deepStrictEqual(looked.order, unseen.order, `seed ${seed}`)
+      }
     }
-  })
+  )
 
   it.each([3, 40])("lists entries in the order in which they will be served, with %i agents", (agents) => {
     for (let seed = 1; seed <= 100; seed++) {
@@ -493,7 +503,7 @@ describe("fairQueue", () => {
           assert.sameMembers([...queue.inOrder()], all())
         }
       }),
-    { arbitrary: { runs: 300 } }
+    { tags: "full", arbitrary: { runs: 300 } }
   )
 
   it.effect.prop(

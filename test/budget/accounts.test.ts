@@ -58,20 +58,23 @@ describe("accounts", () => {
     const bucket = (perMinute: number) => ({ perMinute, window: "bucket" as const })
     const perMinute = (requests: number) => ({ requests: bucket(requests) })
 
-    it.effect("are closed as soon as they are idle, the least recently used first", () =>
-      Effect.gen(function* () {
-        yield* many(0, 1_000)
-        yield* use(1, "key-0")
-        // The pool without an account is one more.
-        assert.strictEqual((yield* names).size, 1_001)
-        yield* many(1_000, 2)
-        const left = yield* names
-        assert.strictEqual(left.size, 1_001)
-        assert.deepStrictEqual(
-          ["key-0", "key-1", "key-2", "key-3", "key-1001", "default"].map((name) => left.has(name)),
-          [true, false, false, true, true, true]
-        )
-      }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
+    it.effect(
+      "are closed as soon as they are idle, the least recently used first",
+      () =>
+        Effect.gen(function* () {
+          yield* many(0, 1_000)
+          yield* use(1, "key-0")
+          // The pool without an account is one more.
+          assert.strictEqual((yield* names).size, 1_001)
+          yield* many(1_000, 2)
+          const left = yield* names
+          assert.strictEqual(left.size, 1_001)
+          assert.deepStrictEqual(
+            ["key-0", "key-1", "key-2", "key-3", "key-1001", "default"].map((name) => left.has(name)),
+            [true, false, false, true, true, true]
+          )
+        }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) }))),
+      { tags: "full" }
     )
 
     it.effect("come back with what they had used, less what has refilled", () =>
@@ -141,64 +144,71 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
     )
 
-    it.effect("stay while a call runs or waits, while they pause, and if the user has resized them", () =>
-      Effect.gen(function* () {
-        const budget = yield* Budget.TokenBudget
-        const hold = (account: string, tokens: number) =>
-          Effect.forkChild(
-            Budget.withReservation({ tokens }, () => Effect.never, { account }),
-            {
-              startImmediately: true
-            }
+    it.effect(
+      "stay while a call runs or waits, while they pause, and if the user has resized them",
+      () =>
+        Effect.gen(function* () {
+          const budget = yield* Budget.TokenBudget
+          const hold = (account: string, tokens: number) =>
+            Effect.forkChild(
+              Budget.withReservation({ tokens }, () => Effect.never, { account }),
+              {
+                startImmediately: true
+              }
+            )
+          const held = yield* hold("held", 1)
+          yield* use(1, "waits")
+          yield* Budget.withReservation({ tokens: 1 }, ({ settle }) => settle({ tokens: 150 }), { account: "waits" })
+          const waits = yield* hold("waits", 50)
+          yield* use(1, "resized")
+          yield* budget.resize({ pool: "resized", limits: perMinute(7) })
+          yield* use(1, "paused")
+          yield* budget.cooldown({ pool: "paused", reason: "rateLimit", retryAfter: "10 minutes" })
+          yield* many(0, 2_000)
+          const left = yield* names
+          assert.strictEqual(left.size, 1_001)
+          for (const name of ["held", "waits", "resized", "paused"]) assert.isTrue(left.has(name), name)
+          yield* Fiber.interrupt(held)
+          yield* Fiber.interrupt(waits)
+          yield* TestClock.adjust("10 minutes")
+          yield* many(0, 1_000)
+          const now = yield* names
+          assert.deepStrictEqual(
+            ["held", "waits", "resized", "paused"].map((name) => now.has(name)),
+            [false, false, true, false]
           )
-        const held = yield* hold("held", 1)
-        yield* use(1, "waits")
-        yield* Budget.withReservation({ tokens: 1 }, ({ settle }) => settle({ tokens: 150 }), { account: "waits" })
-        const waits = yield* hold("waits", 50)
-        yield* use(1, "resized")
-        yield* budget.resize({ pool: "resized", limits: perMinute(7) })
-        yield* use(1, "paused")
-        yield* budget.cooldown({ pool: "paused", reason: "rateLimit", retryAfter: "10 minutes" })
-        yield* many(0, 2_000)
-        const left = yield* names
-        assert.strictEqual(left.size, 1_001)
-        for (const name of ["held", "waits", "resized", "paused"]) assert.isTrue(left.has(name), name)
-        yield* Fiber.interrupt(held)
-        yield* Fiber.interrupt(waits)
-        yield* TestClock.adjust("10 minutes")
-        yield* many(0, 1_000)
-        const now = yield* names
-        assert.deepStrictEqual(
-          ["held", "waits", "resized", "paused"].map((name) => now.has(name)),
-          [false, false, true, false]
-        )
-      }).pipe(Effect.provide(Budget.layer({ limits: { ...perMinute(100), tokens: bucket(100) } })))
+        }).pipe(Effect.provide(Budget.layer({ limits: { ...perMinute(100), tokens: bucket(100) } }))),
+      { tags: "full" }
     )
 
-    it.effect("count together if there are more than two thousand", () => {
-      const registry: Metric.MetricRegistry = new Map()
-      const counted = (pool: string) =>
-        Effect.map(Metric.snapshot, (all) => {
-          const of = all.find(
-            ({ attributes, id }) => id === "floodgate_budget_reservations" && attributes?.pool === pool
-          )
-          return (of?.state as Metric.CounterState<number> | undefined)?.count ?? 0
-        })
-      return Effect.gen(function* () {
-        const budget = yield* Budget.TokenBudget
-        const before = registry.size
-        // All of them are in use.
-        yield* Effect.forEach(Array.from({ length: 2_500 }), (_, n) => budget.reserve({}, { account: `held-${n}` }))
-        assert.isAtMost(registry.size, 2_001 * before)
-        // The pool without an account counts by itself.
-        assert.strictEqual(yield* counted("other pools"), 501)
-        assert.strictEqual(yield* counted("held-1"), 1)
-      }).pipe(
-        Effect.scoped,
-        Effect.provide(Budget.layer({ limits: perMinute(100) })),
-        Effect.provideService(Metric.MetricRegistry, registry)
-      )
-    })
+    it.effect(
+      "count together if there are more than two thousand",
+      () => {
+        const registry: Metric.MetricRegistry = new Map()
+        const counted = (pool: string) =>
+          Effect.map(Metric.snapshot, (all) => {
+            const of = all.find(
+              ({ attributes, id }) => id === "floodgate_budget_reservations" && attributes?.pool === pool
+            )
+            return (of?.state as Metric.CounterState<number> | undefined)?.count ?? 0
+          })
+        return Effect.gen(function* () {
+          const budget = yield* Budget.TokenBudget
+          const before = registry.size
+          // All of them are in use.
+          yield* Effect.forEach(Array.from({ length: 2_500 }), (_, n) => budget.reserve({}, { account: `held-${n}` }))
+          assert.isAtMost(registry.size, 2_001 * before)
+          // The pool without an account counts by itself.
+          assert.strictEqual(yield* counted("other pools"), 501)
+          assert.strictEqual(yield* counted("held-1"), 1)
+        }).pipe(
+          Effect.scoped,
+          Effect.provide(Budget.layer({ limits: perMinute(100) })),
+          Effect.provideService(Metric.MetricRegistry, registry)
+        )
+      },
+      { tags: "full" }
+    )
   })
 
   describe("as many as there may be", () => {

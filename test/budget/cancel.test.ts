@@ -14,7 +14,7 @@ import { interruptAt } from "../support/yieldAt.ts"
 const burst = 1_000
 const limits = { tokens: { perSecond: 1e-9, burst } }
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
-const steps = 60
+const steps = sized(40, 60)
 const many = sized(10_000, 100_000)
 
 const turns = (count: number) => Effect.replicateEffect(Effect.yieldNow, count, { discard: true })

@@ -1,6 +1,6 @@
 /**
  * TokenBudget is built on a semaphore and a Ref. Each of these tests fails if the part that it names is sabotaged, because
- * nothing else counts the calls in flight or knows what was taken. `test/card/sabotage.test.ts` shows it.
+ * nothing else counts the calls in flight or knows what was taken. `test/card/sabotage.full.test.ts` shows it.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -13,14 +13,17 @@ import { interruptAt } from "../support/yieldAt.ts"
 const limits = { tokens: { total: 1_000 } }
 
 describe("a call that is admitted at once", () => {
-  it.effect("has the same events, metrics and statuses as one through Effect", () =>
-    Effect.gen(function* () {
-      for (let seed = 101; seed < 101 + sized(5, 300); seed++) {
-        const plain = yield* history(seed)
-        assert.isNotEmpty(plain.events)
-        assert.deepStrictEqual(yield* history(seed, { onlyEffect: true }), plain, `seed ${seed}`)
-      }
-    })
+  it.effect(
+    "has the same events, metrics and statuses as one through Effect",
+    () =>
+      Effect.gen(function* () {
+        for (let seed = 101; seed < 101 + sized(5, 300); seed++) {
+          const plain = yield* history(seed)
+          assert.isNotEmpty(plain.events)
+          assert.deepStrictEqual(yield* history(seed, { onlyEffect: true }), plain, `seed ${seed}`)
+        }
+      }),
+    { tags: "full" }
   )
 
   it.effect("is seen by a layer that replaces `reserve`", () =>

@@ -248,7 +248,8 @@ describe("Budget.foresee", () => {
         assert.isAbove(errors.length, 500)
         assert.isAtMost(quantile(errors, 0.5), 0.2)
         assert.isAtMost(quantile(errors, 0.9), 0.5)
-      }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped),
+    { tags: "full" }
   )
 
   it.effect("expects the share of the limit that headers measure beside a neighbour", () =>
@@ -289,23 +290,26 @@ describe("Budget.foresee", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("plays at most a thousand callers, in groups, and says so", () =>
-    Effect.gen(function* () {
-      for (const [count, isLowerBound] of [
-        [800, false],
-        [1_000, false],
-        [1_500, true]
-      ] as const) {
-        const budget = yield* Budget.make({ limits: bucket, concurrency: 7 })
-        const random = mulberry(count)
-        const others = callsOf(random, count).map((call) => ({ ...call, how: undefined }))
-        const { foreseen, real } = yield* foreseenAndReal(budget, others, { estimate: { inputTokens: 5_000 } })
-        assert.strictEqual(foreseen.isLowerBound, isLowerBound)
-        const wait = Duration.toMillis(foreseen.wait)
-        if (isLowerBound) assert.isAtMost(wait, real)
-        else assert.closeTo(wait, real, 0.02 * real)
-      }
-    }).pipe(Effect.scoped)
+  it.effect(
+    "plays at most a thousand callers, in groups, and says so",
+    () =>
+      Effect.gen(function* () {
+        for (const [count, isLowerBound] of [
+          [800, false],
+          [1_000, false],
+          [1_500, true]
+        ] as const) {
+          const budget = yield* Budget.make({ limits: bucket, concurrency: 7 })
+          const random = mulberry(count)
+          const others = callsOf(random, count).map((call) => ({ ...call, how: undefined }))
+          const { foreseen, real } = yield* foreseenAndReal(budget, others, { estimate: { inputTokens: 5_000 } })
+          assert.strictEqual(foreseen.isLowerBound, isLowerBound)
+          const wait = Duration.toMillis(foreseen.wait)
+          if (isLowerBound) assert.isAtMost(wait, real)
+          else assert.closeTo(wait, real, 0.02 * real)
+        }
+      }).pipe(Effect.scoped),
+    { tags: "full" }
   )
 
   it.effect("checks its arguments like reserve, and is interrupted after the budget has closed", () =>
@@ -340,22 +344,25 @@ describe("Budget.foresee", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is a lower bound over a store, because others may have more callers than it knows", () =>
-    Effect.gen(function* () {
-      const store = BudgetStore.layer(new MapStore())
-      for (let seed = 1; seed <= sized(4, 10); seed++) {
-        const random = mulberry(seed)
-        const [one, other] = yield* Effect.all([
-          Effect.provide(Budget.make({ limits: bucket }), store),
-          Effect.provide(Budget.make({ limits: bucket }), store)
-        ])
-        for (const call of callsOf(random, 10)) yield* start(other, call)
-        for (const call of callsOf(random, 5)) yield* start(one, call)
-        yield* TestClock.adjust("1 second")
-        const { foreseen, real } = yield* foreseenAndReal(one, [], callsOf(random, 1)[0]!)
-        assert.isTrue(foreseen.isLowerBound)
-        assert.isAtMost(Duration.toMillis(foreseen.wait), real, `seed ${seed}`)
-      }
-    }).pipe(Effect.scoped)
+  it.effect(
+    "is a lower bound over a store, because others may have more callers than it knows",
+    () =>
+      Effect.gen(function* () {
+        const store = BudgetStore.layer(new MapStore())
+        for (let seed = 1; seed <= sized(4, 10); seed++) {
+          const random = mulberry(seed)
+          const [one, other] = yield* Effect.all([
+            Effect.provide(Budget.make({ limits: bucket }), store),
+            Effect.provide(Budget.make({ limits: bucket }), store)
+          ])
+          for (const call of callsOf(random, 10)) yield* start(other, call)
+          for (const call of callsOf(random, 5)) yield* start(one, call)
+          yield* TestClock.adjust("1 second")
+          const { foreseen, real } = yield* foreseenAndReal(one, [], callsOf(random, 1)[0]!)
+          assert.isTrue(foreseen.isLowerBound)
+          assert.isAtMost(Duration.toMillis(foreseen.wait), real, `seed ${seed}`)
+        }
+      }).pipe(Effect.scoped),
+    { tags: "full" }
   )
 })

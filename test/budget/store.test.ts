@@ -26,22 +26,25 @@ const consume = (budget: Budget.TokenBudget["Service"], tokens: number, how?: Bu
 const reasonOf = (error: Budget.BudgetError) => error.reason._tag
 
 describe("Budget, sharing a store", () => {
-  it.effect("spends one limit together", () =>
-    Effect.gen(function* () {
-      const store = new MapStore()
-      const budgets = [yield* open(store), yield* open(store)]
-      let served = 0
-      for (const budget of budgets) {
-        const call = Effect.andThen(
-          consume(budget, 100),
-          Effect.sync(() => (served += 100))
-        )
-        yield* Effect.forkScoped(Effect.forever(call))
-      }
-      yield* TestClock.adjust("30 seconds")
-      assert.isAtMost(served, 1_000 + 30_000)
-      assert.isAtLeast(served, 0.9 * 30_000)
-    }).pipe(Effect.scoped)
+  it.effect(
+    "spends one limit together",
+    () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        const budgets = [yield* open(store), yield* open(store)]
+        let served = 0
+        for (const budget of budgets) {
+          const call = Effect.andThen(
+            consume(budget, 100),
+            Effect.sync(() => (served += 100))
+          )
+          yield* Effect.forkScoped(Effect.forever(call))
+        }
+        yield* TestClock.adjust("30 seconds")
+        assert.isAtMost(served, 1_000 + 30_000)
+        assert.isAtLeast(served, 0.9 * 30_000)
+      }).pipe(Effect.scoped),
+    { tags: "full" }
   )
 
   it.effect("shares a pool again after closing it", () =>
@@ -197,40 +200,43 @@ describe("Budget, sharing a store", () => {
       }).pipe(Effect.scoped)
     )
 
-    it.effect("lets each process continue with its part, and a process that never reached it with none", () =>
-      Effect.gen(function* () {
-        const store = new MapStore()
-        const options = { whenAway: "degrade", degradeFor: "1 minute" } as const
-        const budgets = [yield* open(store, options), yield* open(store, options)]
-        const served = [0, 0]
-        const failures: Array<string> = []
-        for (const [i, budget] of budgets.entries()) {
-          const call = Effect.andThen(
-            consume(budget, 50),
-            Effect.sync(() => (served[i]! += 50))
-          )
-          const calls = Effect.forever(call).pipe(
-            Effect.catch((error) => Effect.sync(() => failures.push(reasonOf(error))))
-          )
-          yield* Effect.forkScoped(calls)
-        }
-        yield* TestClock.adjust("10 seconds")
-        store.isAway = true
-        const before = [...served]
-        yield* TestClock.adjust("40 seconds")
-        const during = served.map((all, i) => all - before[i]!)
-        const sum = during[0]! + during[1]!
-        assert.isAtMost(sum, 40_000 + 1_000)
-        // One of three parts is left spare.
-        assert.isAtLeast(sum, 0.6 * 40_000)
-        assert.closeTo(during[0]!, during[1]!, 0.1 * sum)
-        const stranger = yield* open(store, options)
-        const failed = yield* start(Effect.flip(consume(stranger, 1)))
-        yield* TestClock.adjust("1 second")
-        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
-        yield* TestClock.adjust("30 seconds")
-        assert.deepStrictEqual(failures, ["StoreUnavailable", "StoreUnavailable"])
-      }).pipe(Effect.scoped)
+    it.effect(
+      "lets each process continue with its part, and a process that never reached it with none",
+      () =>
+        Effect.gen(function* () {
+          const store = new MapStore()
+          const options = { whenAway: "degrade", degradeFor: "1 minute" } as const
+          const budgets = [yield* open(store, options), yield* open(store, options)]
+          const served = [0, 0]
+          const failures: Array<string> = []
+          for (const [i, budget] of budgets.entries()) {
+            const call = Effect.andThen(
+              consume(budget, 50),
+              Effect.sync(() => (served[i]! += 50))
+            )
+            const calls = Effect.forever(call).pipe(
+              Effect.catch((error) => Effect.sync(() => failures.push(reasonOf(error))))
+            )
+            yield* Effect.forkScoped(calls)
+          }
+          yield* TestClock.adjust("10 seconds")
+          store.isAway = true
+          const before = [...served]
+          yield* TestClock.adjust("40 seconds")
+          const during = served.map((all, i) => all - before[i]!)
+          const sum = during[0]! + during[1]!
+          assert.isAtMost(sum, 40_000 + 1_000)
+          // One of three parts is left spare.
+          assert.isAtLeast(sum, 0.6 * 40_000)
+          assert.closeTo(during[0]!, during[1]!, 0.1 * sum)
+          const stranger = yield* open(store, options)
+          const failed = yield* start(Effect.flip(consume(stranger, 1)))
+          yield* TestClock.adjust("1 second")
+          assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+          yield* TestClock.adjust("30 seconds")
+          assert.deepStrictEqual(failures, ["StoreUnavailable", "StoreUnavailable"])
+        }).pipe(Effect.scoped),
+      { tags: "full" }
     )
   })
 

@@ -55,15 +55,20 @@ describe("a call that continues a stored conversation", () => {
     }).pipe(Effect.provide(governed))
   )
 
-  it.effect("is forgotten after ten thousand others", () =>
-    Effect.gen(function* () {
-      yield* turn({ stored: true }, { continuation: "first" })
-      const another = (n: number) => turn({ stored: true }, { continuation: `msg_${n}` }, 1)
-      for (let n = 0; n < 9_999; n++) yield* another(n)
-      const known = yield* turn({ continues: "first", stored: true }, {}, 1)
-      yield* another(9_999)
-      const forgotten = yield* turn({ continues: "first", stored: true }, {}, 1)
-      assert.deepStrictEqual([known, forgotten], [9_110, 100])
-    }).pipe(Effect.provide(Layer.provide(Governor.layer(), Budget.layer({ limits: { inputTokens: { total: 1e9 } } }))))
+  it.effect(
+    "is forgotten after ten thousand others",
+    () =>
+      Effect.gen(function* () {
+        yield* turn({ stored: true }, { continuation: "first" })
+        const another = (n: number) => turn({ stored: true }, { continuation: `msg_${n}` }, 1)
+        for (let n = 0; n < 9_999; n++) yield* another(n)
+        const known = yield* turn({ continues: "first", stored: true }, {}, 1)
+        yield* another(9_999)
+        const forgotten = yield* turn({ continues: "first", stored: true }, {}, 1)
+        assert.deepStrictEqual([known, forgotten], [9_110, 100])
+      }).pipe(
+        Effect.provide(Layer.provide(Governor.layer(), Budget.layer({ limits: { inputTokens: { total: 1e9 } } })))
+      ),
+    { tags: "full" }
   )
 })

@@ -152,19 +152,22 @@ describe("Counting a prompt", () => {
     }).pipe(Effect.provide(governed()), Effect.scoped)
   )
 
-  it.live("keeps no prompt in memory once its call is admitted", () =>
-    Effect.gen(function* () {
-      const governor = yield* Governor.Governor
-      const admitted = Effect.suspend(() => {
-        const prompt = { tokens: 10_000 }
-        const ticket = governor.admit({ ...call, bytes: 30_000, countTokens: Effect.sync(() => prompt.tokens) })
-        const reference = new WeakRef(prompt)
-        return Effect.map(ticket, (ticket) => ({ ticket, reference }))
-      })
-      const { reference, ticket } = yield* admitted
-      yield* until(collect, () => reference.deref() === undefined)
-      yield* ticket.succeed({ inputTokens: 10_000, outputTokens: 5 })
-    }).pipe(Effect.provide(governed()), Effect.scoped)
+  it.live(
+    "keeps no prompt in memory once its call is admitted",
+    () =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.Governor
+        const admitted = Effect.suspend(() => {
+          const prompt = { tokens: 10_000 }
+          const ticket = governor.admit({ ...call, bytes: 30_000, countTokens: Effect.sync(() => prompt.tokens) })
+          const reference = new WeakRef(prompt)
+          return Effect.map(ticket, (ticket) => ({ ticket, reference }))
+        })
+        const { reference, ticket } = yield* admitted
+        yield* until(collect, () => reference.deref() === undefined)
+        yield* ticket.succeed({ inputTokens: 10_000, outputTokens: 5 })
+      }).pipe(Effect.provide(governed()), Effect.scoped),
+    { tags: "full" }
   )
 
   it.effect("changes nothing if it fails, never ends or makes no sense, and is not tried again at once", () =>

@@ -17,14 +17,17 @@ const answer = { value: "", actual: { inputTokens: 40, outputTokens: 10 } }
 
 describe("a governed call", () => {
   for (const way of ["run", "open", "begin"] as const) {
-    it.effect(`has the same events, metrics and statuses by ${way} as through Effect`, () =>
-      Effect.gen(function* () {
-        for (let seed = 201; seed < 201 + sized(4, 200); seed++) {
-          const plain = yield* history(seed, { way })
-          const through = yield* history(seed, { way: way === "begin" ? "open" : way, onlyEffect: true })
-          assert.deepStrictEqual(plain, through, `seed ${seed}`)
-        }
-      })
+    it.effect(
+      `has the same events, metrics and statuses by ${way} as through Effect`,
+      () =>
+        Effect.gen(function* () {
+          for (let seed = 201; seed < 201 + sized(4, 200); seed++) {
+            const plain = yield* history(seed, { way })
+            const through = yield* history(seed, { way: way === "begin" ? "open" : way, onlyEffect: true })
+            assert.deepStrictEqual(plain, through, `seed ${seed}`)
+          }
+        }),
+      { tags: "full" }
     )
 
     it.effect(`gives everything back by ${way}, wherever it is interrupted`, () =>

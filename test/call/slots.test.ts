@@ -50,17 +50,20 @@ describe("a server with ten slots and without a stated limit", () => {
   const work = { agents: 40, calls: sized(10, 20) }
   for (const busyStatus of [429, 503] as const) {
     for (const queue of [0, 10]) {
-      it.live(`and a queue of ${queue} is found full by its answers with ${busyStatus}, and kept busy`, () =>
-        Effect.gen(function* () {
-          const { allowed, completed, rejected, requests, used } = yield* play(
-            { concurrency: 10, queue, busyStatus },
-            work
-          )
-          assert.strictEqual(completed, work.agents * work.calls)
-          assert.closeTo(allowed, 10 + queue, 1)
-          assert.isAtLeast(used, 0.93)
-          assert.isAtMost(rejected / requests, 0.04)
-        })
+      it.live(
+        `and a queue of ${queue} is found full by its answers with ${busyStatus}, and kept busy`,
+        () =>
+          Effect.gen(function* () {
+            const { allowed, completed, rejected, requests, used } = yield* play(
+              { concurrency: 10, queue, busyStatus },
+              work
+            )
+            assert.strictEqual(completed, work.agents * work.calls)
+            assert.closeTo(allowed, 10 + queue, 1)
+            assert.isAtLeast(used, 0.93)
+            assert.isAtMost(rejected / requests, 0.04)
+          }),
+        { tags: "full" }
       )
     }
   }
@@ -94,13 +97,16 @@ describe("the preset of", () => {
     ["Ollama", Presets.ollama, { concurrency: 1, queue: 512, busyStatus: 503 }, { agents: 20, calls: 2 }],
     ["vLLM", Presets.vllm({ maxNumSeqs: 16 }), { concurrency: 16, queue: Infinity }, { agents: 40, calls: 2 }]
   ] as const) {
-    it.live(`${name} keeps all slots busy, queues nothing at the server, and is never rejected`, () =>
-      Effect.gen(function* () {
-        const withoutQueue = { ...server, queue: 0 }
-        const { completed, peakInFlight, rejected } = yield* play(withoutQueue, work, preset)
-        assert.deepStrictEqual([completed, rejected], [work.agents * work.calls, 0])
-        assert.strictEqual(peakInFlight, server.concurrency)
-      })
+    it.live(
+      `${name} keeps all slots busy, queues nothing at the server, and is never rejected`,
+      () =>
+        Effect.gen(function* () {
+          const withoutQueue = { ...server, queue: 0 }
+          const { completed, peakInFlight, rejected } = yield* play(withoutQueue, work, preset)
+          assert.deepStrictEqual([completed, rejected], [work.agents * work.calls, 0])
+          assert.strictEqual(peakInFlight, server.concurrency)
+        }),
+      { tags: "full" }
     )
   }
 })

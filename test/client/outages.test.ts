@@ -80,7 +80,8 @@ describe("an outage", () => {
                 assert.isAtMost(millis - quiet.millis, (seconds + bar) * 1_000, what)
               }
             }
-          })
+          }),
+        { tags: "full" }
       )
     }
   }

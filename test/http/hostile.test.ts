@@ -177,24 +177,27 @@ describe("a call", () => {
     })
   )
 
-  it.live("keeps nothing in memory of what its reader has read", () =>
-    Effect.gen(function* () {
-      let first: WeakRef<Uint8Array> | undefined
-      const here = yield* governed(async () => {
-        const chunk = new TextEncoder().encode(`data: ${content}\n\n`)
-        first = new WeakRef(chunk)
-        const body = new ReadableStream<Uint8Array>({ start: (body) => body.enqueue(chunk) })
-        return new Response(body, { headers: { "content-type": "text/event-stream" } })
-      })
-      const response = yield* Effect.promise(() => here.ask(url, chat({ stream: true })))
-      const reader = response.body!.getReader()
-      yield* Effect.asVoid(Effect.promise(() => reader.read()))
-      yield* Effect.repeat(collect, {
-        until: () => first?.deref() === undefined,
-        schedule: Schedule.spaced("5 millis")
-      })
-      yield* Effect.promise(() => reader.cancel())
-    })
+  it.live(
+    "keeps nothing in memory of what its reader has read",
+    () =>
+      Effect.gen(function* () {
+        let first: WeakRef<Uint8Array> | undefined
+        const here = yield* governed(async () => {
+          const chunk = new TextEncoder().encode(`data: ${content}\n\n`)
+          first = new WeakRef(chunk)
+          const body = new ReadableStream<Uint8Array>({ start: (body) => body.enqueue(chunk) })
+          return new Response(body, { headers: { "content-type": "text/event-stream" } })
+        })
+        const response = yield* Effect.promise(() => here.ask(url, chat({ stream: true })))
+        const reader = response.body!.getReader()
+        yield* Effect.asVoid(Effect.promise(() => reader.read()))
+        yield* Effect.repeat(collect, {
+          until: () => first?.deref() === undefined,
+          schedule: Schedule.spaced("5 millis")
+        })
+        yield* Effect.promise(() => reader.cancel())
+      }),
+    { tags: "full" }
   )
 
   it.live(
@@ -216,7 +219,7 @@ describe("a call", () => {
         assert.strictEqual(bytes, chunks * chunk.length)
         yield* idle
       }),
-    5_000
+    { tags: "full", timeout: 5_000 }
   )
 
   it.live(

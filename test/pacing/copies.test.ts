@@ -23,7 +23,7 @@ const freeze = <A>(value: A): A => {
 const next = (pool: Law.Pacer): Law.Pacer => Law.copy(freeze(pool))
 
 describe("a copy of a pacer", () => {
-  it("decides as its original would, and no event of the copy changes the original", () => {
+  it("decides as its original would, and no event of the copy changes the original", { tags: "full" }, () => {
     const found = new Set<number | string>()
     for (let seed = 1; seed <= 30; seed++) {
       const trace = play(seed, plain, next)
@@ -54,7 +54,7 @@ describe("a copy of a pacer", () => {
 })
 
 describe("admit", () => {
-  it("is decide followed by take, in any state", () => {
+  it("is decide followed by take, in any state", { tags: "full" }, () => {
     let admitted = 0
     let blocked = 0
     const compare = (pool: Law.Pacer): Law.Pacer => {

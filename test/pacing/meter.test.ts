@@ -283,7 +283,7 @@ describe("meter", () => {
     }
   })
 
-  it("is refilled at the rate in use", () => {
+  it("is refilled at the rate in use", { tags: "full" }, () => {
     for (const seed of seeds) {
       const meter = cutMeter(mulberry(seed))
       const before = { ...meter }
@@ -318,7 +318,7 @@ describe("meter", () => {
     }
   })
 
-  it("never exceeds the limit, and never falls more than a tenth below the measured share", () => {
+  it("never exceeds the limit, and never falls more than a tenth below the measured share", { tags: "full" }, () => {
     for (const seed of seeds) {
       const meter = cutMeter(mulberry(seed), true)
       for (let now = 0; now < 60_000; now += 500) {

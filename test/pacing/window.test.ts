@@ -118,7 +118,7 @@ describe("window", () => {
     assert.strictEqual(window.size, Infinity)
   })
 
-  it("loses little of the calls in flight to random rejections of 1 and 5 %", () => {
+  it("loses little of the calls in flight to random rejections of 1 and 5 %", { tags: "full" }, () => {
     for (const random of [0.01, 0.05]) {
       for (let seed = 1; seed <= 5; seed++) {
         const { used } = play({ limit: () => Infinity, random, demand: 40 }, 300, seed)

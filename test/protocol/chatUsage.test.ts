@@ -74,7 +74,7 @@ describe("chatUsage", () => {
         // A second request for usage changes nothing.
         assert.deepStrictEqual(JSON.parse(inject(inject(text))), JSON.parse(inject(text)))
       },
-      { arbitrary: { runs: 1_000 } }
+      { tags: "full", arbitrary: { runs: 1_000 } }
     )
   })
 

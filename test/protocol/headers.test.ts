@@ -245,7 +245,7 @@ describe("headers", () => {
           within(dimension?.remaining, 0, dimension?.limit ?? 1e12)
         }
       },
-      { arbitrary: { runs: 2_000 } }
+      { tags: "full", arbitrary: { runs: 2_000 } }
     )
   })
 })

@@ -36,7 +36,7 @@ const random = (next: () => number, depth = 0): unknown => {
 }
 
 describe("jsonValues", () => {
-  it("counts the values that a parser finds, in any layout and in parts of any size", () => {
+  it("counts the values that a parser finds, in any layout and in parts of any size", { tags: "full" }, () => {
     const next = mulberry(7)
     for (let round = 0; round < sized(100, 300); round++) {
       const value = random(next)
@@ -75,7 +75,7 @@ describe("jsonValues", () => {
     )
   })
 
-  it("takes time in proportion to the bytes", () => {
+  it("takes time in proportion to the bytes", { tags: "full" }, () => {
     // The quote is far behind many backslashes. A search that starts again at each of them would take an hour.
     const text = `["${`${"x".repeat(300)}\\n`.repeat(50_000)}",1]`
     assert.strictEqual(counted(text), 2)

@@ -7,7 +7,7 @@ import * as Limits from "floodgate/Limits"
 import { nothing } from "../support/budget.ts"
 import { LlmError } from "floodgate/LlmError"
 
-// test/adapters/anthropic/provider.test.ts has what the SDK throws over real HTTP; this file has what a test server cannot cause.
+// test/adapters/anthropic/provider.system.test.ts has what the SDK throws over real HTTP; this file has what a test server cannot cause.
 
 const slow = '{"error":{"code":"too_fast","message":"Slow down"}}'
 

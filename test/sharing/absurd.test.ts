@@ -32,7 +32,7 @@ const isRefused = (text: string): boolean => {
 }
 
 describe("an absurd state", () => {
-  it("stops processes only while it is stored", () => {
+  it("stops processes only while it is stored", { tags: "full" }, () => {
     const poisons = [
       ...found.map(([path, by]) => [path.split("."), by] as const),
       ...foundInOwner.map(([name, by]) => [owner(name), by] as const),

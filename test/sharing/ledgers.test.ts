@@ -384,7 +384,7 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
   }
 ]
 
-describe("storms show a ledger", { timeout: 180_000 }, () => {
+describe("storms show a ledger", { timeout: 180_000, tags: "full" }, () => {
   for (const { isLossyStore = false, seed = 1, ...fault } of some(bugs, 6)) {
     it.effect(`without ${fault.without}`, () =>
       Fault.notices(fault, (take) =>

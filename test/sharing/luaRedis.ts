@@ -1,6 +1,6 @@
 /**
  * A Redis in this process: the commands that the store sends, and its script in Lua 5.1, the version of Redis.
- * `packages/redis/test/store.test.ts` shows that it answers like a real server.
+ * `packages/redis/test/store.system.test.ts` shows that it answers like a real server.
  */
 import * as Effect from "effect/Effect"
 import { type Store, StoreError } from "floodgate/BudgetStore"

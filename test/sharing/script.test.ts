@@ -1,6 +1,6 @@
 /**
  * The script of the Redis store, in a Lua in this process. Each change of one operator, condition or statement must be noticed.
- * `packages/redis/test/store.test.ts` shows that a real server answers like this Lua.
+ * `packages/redis/test/store.system.test.ts` shows that a real server answers like this Lua.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { script } from "../../packages/redis/src/store.ts"

@@ -77,14 +77,14 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
         ["a process stood still while a reply was on its way", 617, false],
         ["a process found the store empty, and another one was there first to put back what it knew", 531, true]
       ] as const,
-      4
+      8
     )
-  )("is well where %s", (_, seed, isLossyStore) => {
+  )("is well where %s", { tags: "full" }, (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(Storm.rougher(seed, isLossyStore), redis)
     assert.isUndefined(complaint, complaint)
   })
 
-  it("is the same for the same seed", () => {
+  it("is the same for the same seed", { tags: "full" }, () => {
     const once = Storm.run(Storm.plan(7), redis)
     assert.deepStrictEqual(Storm.run(Storm.plan(7), redis).log, once.log)
   })

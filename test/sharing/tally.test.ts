@@ -7,7 +7,7 @@ import * as World from "./world.ts"
 const redis = await World.redis()
 
 describe("a tally of storms", () => {
-  it("counts each seed once, and again if a forgetful store makes a difference", () => {
+  it("counts each seed once, and again if a forgetful store makes a difference", { tags: "full" }, () => {
     const seeds = [1, 2, 3, 4, 5, 6]
     const forgetful = seeds.filter((seed) => Storm.losesOf(Storm.plan(seed, true)))
     assert.isAbove(forgetful.length, 0)
@@ -32,7 +32,7 @@ describe("a tally of storms", () => {
     assert.deepStrictEqual(Tally.add(of(1, 0.5, 2), of(3, 0.25, 4)), of(4, 0.5, 4))
   })
 
-  it("reports a seed that breaks a law, and one that throws", () => {
+  it("reports a seed that breaks a law, and one that throws", { tags: "full" }, () => {
     const [complaint] = Tally.of(3, redis, World.comparingNothing).complaints
     assert.include(complaint, "npm run storms -- --from 3 --seeds 1")
     const throwing: World.Code = {

@@ -388,7 +388,7 @@ const sharesByCost: Law = (make) =>
       const count = Effect.sync(() => served.set(agent, served.get(agent)! + tokens / weight))
       for (let i = 0; i < 3; i++) yield* Effect.forkChild(Effect.forever(Effect.andThen(call, count)))
     }
-    yield* TestClock.adjust("10 minutes")
+    yield* TestClock.adjust(isFull ? "10 minutes" : "3 minutes")
     const shares = [...served.values()]
     assert.isAtMost(Math.max(...shares) - Math.min(...shares), 2_000, JSON.stringify([...served]))
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))

@@ -121,7 +121,7 @@ describe("Simulation", () => {
     assert.strictEqual(await Effect.runPromise(millisOf(self)), 10)
   })
 
-  it("dies if the effect waits for anything but time under its own clock", async () => {
+  it("dies if the effect waits for anything but time under its own clock", { tags: "full" }, async () => {
     const exit = await Effect.runPromiseExit(Simulation.run(Effect.andThen(slept, Effect.never)))
     assert.isTrue(Exit.hasDies(exit))
     assert.match(String(exit), /expected an end within a second of real time while nobody sleeps/)

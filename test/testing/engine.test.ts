@@ -524,7 +524,7 @@ describe("engine", () => {
     )
   })
 
-  it("remembers no more requests than a long run can hold", () => {
+  it("remembers no more requests than a long run can hold", { tags: "full" }, () => {
     const simulator = Simulator.make({ latency: instant, logSize: 0 })
     for (let n = 0; n < 100_010; n++) {
       Simulator.ask(simulator, n, { model, max_tokens: 1, messages: [{ role: "user", content: `${n}` }] })

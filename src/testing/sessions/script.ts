@@ -235,7 +235,9 @@ const firstTurns = (session: Session): ReadonlyArray<SessionTurn> =>
  * const { sessions } = Sessions.parse("session,path,pause,input,cached,output\nfix,0,0,16000,0,300\n,,5,17000,16000,200\n")
  * const [first, second] = Sessions.script(sessions[0]!).calls
  *
- * [first!.inputTokens, second!.inputTokens, second!.cachedTokens] // => [16_000, 17_000, 16_000]
+ * first!.inputTokens // => 16_000
+ * second!.inputTokens // => 17_000
+ * second!.cachedTokens // => 16_000
  * second!.params.messages.map(({ role }) => role) // => ["user", "assistant", "user"]
  * ```
  *

@@ -49,20 +49,23 @@ const bestMillis = (agents: number, numbers: ReadonlyArray<number>): number =>
 
 describe("Agents", () => {
   describe("advise", () => {
-    it.effect("advises a number with which the job takes at most 8 % longer than with the best of all numbers", () =>
-      Effect.gen(function* () {
-        for (const agents of [1, 12, 40, 104]) {
-          const advice = yield* Agents.advise({ agents, each })
-          const best = bestMillis(
-            agents,
-            Array.from({ length: agents }, (_, index) => index + 1)
-          )
-          assert.isAtMost(advice.agents, Math.min(agents, 12))
-          assert.isAtMost(Duration.toMillis(advice.end!), 1.09 * best)
-          assert.strictEqual(advice.binding, agents === 1 ? "agents" : "tokens")
-          assert.strictEqual(advice.job, agents)
-        }
-      }).pipe(live())
+    it.effect(
+      "advises a number with which the job takes at most 8 % longer than with the best of all numbers",
+      () =>
+        Effect.gen(function* () {
+          for (const agents of [1, 12, 40, 104]) {
+            const advice = yield* Agents.advise({ agents, each })
+            const best = bestMillis(
+              agents,
+              Array.from({ length: agents }, (_, index) => index + 1)
+            )
+            assert.isAtMost(advice.agents, Math.min(agents, 12))
+            assert.isAtMost(Duration.toMillis(advice.end!), 1.09 * best)
+            assert.strictEqual(advice.binding, agents === 1 ? "agents" : "tokens")
+            assert.strictEqual(advice.job, agents)
+          }
+        }).pipe(live()),
+      { tags: "full" }
     )
 
     it.effect("tells the end for each number, which grows with the number", () =>
@@ -158,21 +161,24 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
-    it.effect("takes what earlier agents of the kind did, and how long their calls took", () =>
-      Effect.gen(function* () {
-        const job = ["reader-1", "reader-2", "writer-1"].map((key) => ({
-          key,
-          effect: calls(key === "writer-1" ? 9 : 3)
-        }))
-        yield* ran(Agents.run(job))
-        const readers = yield* Agents.advise({ agents: 2, each: "reader-*" })
-        const call = { inputTokens: 1_000, outputTokens: 100, duration: 1_000 }
-        assert.deepStrictEqual(readers.each, { calls: 3, first: call, later: call })
-        assert.deepStrictEqual(readers.assumptions, [])
-        assert.closeTo(Duration.toSeconds(readers.end!), 3, 0.1)
-        assert.strictEqual((yield* Agents.advise({ each: "writer-1" })).each.calls, 9)
-        assert.strictEqual((yield* Agents.advise()).each.calls, 5)
-      }).pipe(live())
+    it.effect(
+      "takes what earlier agents of the kind did, and how long their calls took",
+      () =>
+        Effect.gen(function* () {
+          const job = ["reader-1", "reader-2", "writer-1"].map((key) => ({
+            key,
+            effect: calls(key === "writer-1" ? 9 : 3)
+          }))
+          yield* ran(Agents.run(job))
+          const readers = yield* Agents.advise({ agents: 2, each: "reader-*" })
+          const call = { inputTokens: 1_000, outputTokens: 100, duration: 1_000 }
+          assert.deepStrictEqual(readers.each, { calls: 3, first: call, later: call })
+          assert.deepStrictEqual(readers.assumptions, [])
+          assert.closeTo(Duration.toSeconds(readers.end!), 3, 0.1)
+          assert.strictEqual((yield* Agents.advise({ each: "writer-1" })).each.calls, 9)
+          assert.strictEqual((yield* Agents.advise()).each.calls, 5)
+        }).pipe(live()),
+      { tags: "full" }
     )
 
     it.effect("counts calls outside of jobs for their agent, but not those that were refunded or failed", () =>
@@ -206,51 +212,57 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
-    it.effect("prefers agents that have ended to those that still run, and says so if there are only those", () =>
-      Effect.gen(function* () {
-        const fiber = yield* Effect.forkChild(
-          Agents.run([
-            { key: "quick", effect: calls(2) },
-            { key: "slow", effect: calls(20) }
-          ])
-        )
-        yield* TestClock.adjust("1500 millis")
-        const early = yield* Agents.advise()
-        assert.isUndefined(early.error)
-        assert.match(
-          early.assumptions[0]!,
-          /^The 2 earlier agents like "\*" still run, and are assumed to be halfway through 2 calls of 1,100 tokens/
-        )
-        const { assumptions } = yield* Agents.advise({ each: "slow" })
-        assert.match(
-          assumptions[0]!,
-          /^The earlier agent like "slow" still runs, and is assumed to be halfway through 2 calls/
-        )
-        yield* TestClock.adjust("1 second")
-        const later = yield* Agents.advise()
-        assert.strictEqual(later.each.calls, 2)
-        assert.deepStrictEqual(later.assumptions, [])
-        yield* Fiber.interrupt(fiber)
-      }).pipe(live())
+    it.effect(
+      "prefers agents that have ended to those that still run, and says so if there are only those",
+      () =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(
+            Agents.run([
+              { key: "quick", effect: calls(2) },
+              { key: "slow", effect: calls(20) }
+            ])
+          )
+          yield* TestClock.adjust("1500 millis")
+          const early = yield* Agents.advise()
+          assert.isUndefined(early.error)
+          assert.match(
+            early.assumptions[0]!,
+            /^The 2 earlier agents like "\*" still run, and are assumed to be halfway through 2 calls of 1,100 tokens/
+          )
+          const { assumptions } = yield* Agents.advise({ each: "slow" })
+          assert.match(
+            assumptions[0]!,
+            /^The earlier agent like "slow" still runs, and is assumed to be halfway through 2 calls/
+          )
+          yield* TestClock.adjust("1 second")
+          const later = yield* Agents.advise()
+          assert.strictEqual(later.each.calls, 2)
+          assert.deepStrictEqual(later.assumptions, [])
+          yield* Fiber.interrupt(fiber)
+        }).pipe(live()),
+      { tags: "full" }
     )
 
-    it.effect("stays quick for agents of very many calls, and refuses more calls than it can play", () =>
-      Effect.gen(function* () {
-        yield* ran(Effect.provideService(calls(300), Budget.Agent, "session"))
-        const { each } = yield* Agents.advise({ each: "session" })
-        assert.strictEqual(each.calls, 100)
-        assert.include(
-          String(yield* Effect.exit(Agents.advise({ each: "session", agents: 1_000 }))),
-          "Agents.advise: expected at most 20000 calls of all agents, got 100000"
-        )
-        const long = (calls: number) =>
-          Agents.advise({ each: { calls, first: { inputTokens: 9_000, outputTokens: 1 } } })
-        assert.isAtLeast((yield* long(300)).atOnce, 1)
-        assert.include(
-          String(yield* Effect.exit(long(1_001))),
-          "each.calls: expected an integer from 1 to 1000, got 1001"
-        )
-      }).pipe(live())
+    it.effect(
+      "stays quick for agents of very many calls, and refuses more calls than it can play",
+      () =>
+        Effect.gen(function* () {
+          yield* ran(Effect.provideService(calls(300), Budget.Agent, "session"))
+          const { each } = yield* Agents.advise({ each: "session" })
+          assert.strictEqual(each.calls, 100)
+          assert.include(
+            String(yield* Effect.exit(Agents.advise({ each: "session", agents: 1_000 }))),
+            "Agents.advise: expected at most 20000 calls of all agents, got 100000"
+          )
+          const long = (calls: number) =>
+            Agents.advise({ each: { calls, first: { inputTokens: 9_000, outputTokens: 1 } } })
+          assert.isAtLeast((yield* long(300)).atOnce, 1)
+          assert.include(
+            String(yield* Effect.exit(long(1_001))),
+            "each.calls: expected an integer from 1 to 1000, got 1001"
+          )
+        }).pipe(live()),
+      { tags: "full" }
     )
 
     it.effect("does not take the pattern of a session's sub-agents for a misspelt session", () =>

@@ -157,17 +157,20 @@ describe("Agents", () => {
       }).pipe(Effect.provide(client([direct, mirror])))
     )
 
-    it.effect("starts no agents for a place that pauses, even if a cap has room for few", () =>
-      Effect.gen(function* () {
-        const long = { inputTokens: 19_800, outputTokens: 200, duration: "10 seconds" } as const
-        const each = { calls: 5, first: long, later: { ...long, inputTokens: 800 } }
-        const { pause } = yield* Budget.TokenBudget
-        yield* advise({ each })
-        yield* pause({ pool: "mirror/sonnet-5", duration: "2 seconds" })
-        const purse = Spending.make("team", { dollars: 0.26 })
-        const capped = yield* advise({ each, agents: 40 }).pipe(Spending.from(purse))
-        assert.deepStrictEqual([capped.agents, agentsAt(capped)], [4, { direct: 4, mirror: 0 }])
-      }).pipe(Effect.provide(client(["direct", "mirror"].map((name) => placeOf(name, limitsOf(5_000, 20_000))))))
+    it.effect(
+      "starts no agents for a place that pauses, even if a cap has room for few",
+      () =>
+        Effect.gen(function* () {
+          const long = { inputTokens: 19_800, outputTokens: 200, duration: "10 seconds" } as const
+          const each = { calls: 5, first: long, later: { ...long, inputTokens: 800 } }
+          const { pause } = yield* Budget.TokenBudget
+          yield* advise({ each })
+          yield* pause({ pool: "mirror/sonnet-5", duration: "2 seconds" })
+          const purse = Spending.make("team", { dollars: 0.26 })
+          const capped = yield* advise({ each, agents: 40 }).pipe(Spending.from(purse))
+          assert.deepStrictEqual([capped.agents, agentsAt(capped)], [4, { direct: 4, mirror: 0 }])
+        }).pipe(Effect.provide(client(["direct", "mirror"].map((name) => placeOf(name, limitsOf(5_000, 20_000)))))),
+      { tags: "full" }
     )
 
     it.effect("counts a place whose provider refused the credential from when it is tried again", () =>
@@ -406,16 +409,19 @@ describe("Agents", () => {
       [30_000, 30_000],
       [12_000, 48_000]
     ] as const) {
-      it.live(`takes at most 1.1 times as long as the best number, with limits of ${rates.join(" and ")}`, () =>
-        Effect.gen(function* () {
-          const places = [placeOf("direct", limitsOf(rates[0])), placeOf("mirror", limitsOf(rates[1]))]
-          const { max, seconds } = yield* run(places, 40, "advised")
-          const others = yield* Effect.forEach([8, 12, 24], (concurrency) =>
-            Effect.map(run(places, 40, concurrency), ({ seconds }) => seconds)
-          )
-          assert.isAtMost(max, 20)
-          assert.isAtMost(seconds, 1.1 * Math.min(...others))
-        })
+      it.live(
+        `takes at most 1.1 times as long as the best number, with limits of ${rates.join(" and ")}`,
+        () =>
+          Effect.gen(function* () {
+            const places = [placeOf("direct", limitsOf(rates[0])), placeOf("mirror", limitsOf(rates[1]))]
+            const { max, seconds } = yield* run(places, 40, "advised")
+            const others = yield* Effect.forEach([8, 12, 24], (concurrency) =>
+              Effect.map(run(places, 40, concurrency), ({ seconds }) => seconds)
+            )
+            assert.isAtMost(max, 20)
+            assert.isAtMost(seconds, 1.1 * Math.min(...others))
+          }),
+        { tags: "full" }
       )
     }
   })

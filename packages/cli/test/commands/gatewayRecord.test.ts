@@ -155,20 +155,25 @@ describe("the trace of a gateway", () => {
     )
   }
 
-  it.effect("continues after any beginning of a trace, and loses no complete line", () =>
-    around((path) =>
-      Effect.gen(function* () {
-        const fs = yield* FileSystem.FileSystem
-        const before = header + line(1) + line(2)
-        for (let length = 0; length <= before.length; length++) {
-          yield* fs.writeFileString(path, before.slice(0, length))
-          yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(3))))
-          // A line without its newline is complete.
-          const whole = [header + line(1) + line(2), header + line(1), header].find((text) => text.length <= length + 1)
-          assert.strictEqual(yield* fs.readFileString(path), (whole ?? header) + line(3), String(length))
-        }
-      })
-    )
+  it.effect(
+    "continues after any beginning of a trace, and loses no complete line",
+    () =>
+      around((path) =>
+        Effect.gen(function* () {
+          const fs = yield* FileSystem.FileSystem
+          const before = header + line(1) + line(2)
+          for (let length = 0; length <= before.length; length++) {
+            yield* fs.writeFileString(path, before.slice(0, length))
+            yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(3))))
+            // A line without its newline is complete.
+            const whole = [header + line(1) + line(2), header + line(1), header].find(
+              (text) => text.length <= length + 1
+            )
+            assert.strictEqual(yield* fs.readFileString(path), (whole ?? header) + line(3), String(length))
+          }
+        })
+      ),
+    { tags: "full" }
   )
 
   it.effect("leaves the parent and the pause of a first call empty, and has no name of an agent", () =>

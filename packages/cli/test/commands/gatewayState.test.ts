@@ -15,26 +15,29 @@ import { services } from "../support/services.ts"
 const governed = Governor.layer().pipe(Layer.provideMerge(Budget.layer()))
 
 describe("the state of a gateway", () => {
-  it.live("is never written larger than it may be to be read", () =>
-    Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
-      const closedWith = Effect.fnUntraced(function* (name: string) {
-        const scope = yield* Scope.make()
-        const spent = Effect.succeed({ [name]: { total: 1, cells: [] } })
-        const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent })
-        yield* Scope.provide(State.around(path, Effect.succeed(gateway)), scope)
-        yield* Scope.close(scope, Exit.void)
-      })
-      yield* closedWith("small")
-      const before = yield* fs.readFileString(path)
-      assert.include(before, "small")
-      yield* closedWith("x".repeat(65e6))
-      assert.strictEqual(yield* fs.readFileString(path), before)
-      const said = (yield* TestConsole.errorLines).join("\n")
-      assert.match(said, /state\.json was not replaced: it would have 65 MB, and at most 64 MB are read/)
-      assert.isDefined((yield* State.read(path))?.spent["small"])
-    }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
+  it.live(
+    "is never written larger than it may be to be read",
+    () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
+        const closedWith = Effect.fnUntraced(function* (name: string) {
+          const scope = yield* Scope.make()
+          const spent = Effect.succeed({ [name]: { total: 1, cells: [] } })
+          const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent })
+          yield* Scope.provide(State.around(path, Effect.succeed(gateway)), scope)
+          yield* Scope.close(scope, Exit.void)
+        })
+        yield* closedWith("small")
+        const before = yield* fs.readFileString(path)
+        assert.include(before, "small")
+        yield* closedWith("x".repeat(65e6))
+        assert.strictEqual(yield* fs.readFileString(path), before)
+        const said = (yield* TestConsole.errorLines).join("\n")
+        assert.match(said, /state\.json was not replaced: it would have 65 MB, and at most 64 MB are read/)
+        assert.isDefined((yield* State.read(path))?.spent["small"])
+      }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped),
+    { tags: "full" }
   )
 
   it.live("can be read by its owner only, also after an earlier version that all could read", () =>

@@ -235,13 +235,16 @@ describe("floodgate forecast", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("compares tiers if no limits are given, and names the cheapest that meets a deadline", () =>
-    Effect.gen(function* () {
-      const many = yield* floodgate("forecast", "--agents", "1000", "--calls", "1", "--requests-per-minute", "600")
-      assert.match(many.out, / of 1,000 /)
-      const { out } = yield* floodgate("forecast", "--agents", "60", "--deadline", "1 minute")
-      for (const text of ["Start", "Build", "Scale", "Enough for 60.0 s: Scale."]) assert.include(out, text)
-    }).pipe(Effect.provide(services))
+  it.effect(
+    "compares tiers if no limits are given, and names the cheapest that meets a deadline",
+    () =>
+      Effect.gen(function* () {
+        const many = yield* floodgate("forecast", "--agents", "1000", "--calls", "1", "--requests-per-minute", "600")
+        assert.match(many.out, / of 1,000 /)
+        const { out } = yield* floodgate("forecast", "--agents", "60", "--deadline", "1 minute")
+        for (const text of ["Start", "Build", "Scale", "Enough for 60.0 s: Scale."]) assert.include(out, text)
+      }).pipe(Effect.provide(services)),
+    { tags: "full" }
   )
 
   it.effect("reads documents as run would, and writes a report", () =>

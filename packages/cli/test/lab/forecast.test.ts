@@ -41,17 +41,20 @@ describe("a forecast", () => {
     Scenario.make({ name: "incident in fixed minutes", window: "fixed", rate: 20_000 })
   ]
   for (const scenario of scenarios) {
-    it.effect(`is near the simulation: ${scenario.name}`, () =>
-      Effect.gen(function* () {
-        const { result } = yield* Race.run(scenario, floodgate)
-        const { concurrency } = scenario.provider
-        const forecast = Forecast.make(workloadOf(scenario), { limits: scenario.limits, concurrency })
-        const ratio = Duration.toSeconds(forecast.duration) / result.makespanSeconds
-        // Windows are remembered in cells, which costs a few seconds that a forecast leaves out.
-        const isWindow = scenario.limits.tokens?.window === "sliding"
-        assert.isAtLeast(ratio, isWindow ? 0.92 : 0.95)
-        assert.isAtMost(ratio, 1.05)
-      })
+    it.effect(
+      `is near the simulation: ${scenario.name}`,
+      () =>
+        Effect.gen(function* () {
+          const { result } = yield* Race.run(scenario, floodgate)
+          const { concurrency } = scenario.provider
+          const forecast = Forecast.make(workloadOf(scenario), { limits: scenario.limits, concurrency })
+          const ratio = Duration.toSeconds(forecast.duration) / result.makespanSeconds
+          // Windows are remembered in cells, which costs a few seconds that a forecast leaves out.
+          const isWindow = scenario.limits.tokens?.window === "sliding"
+          assert.isAtLeast(ratio, isWindow ? 0.92 : 0.95)
+          assert.isAtMost(ratio, 1.05)
+        }),
+      { tags: "full" }
     )
   }
 

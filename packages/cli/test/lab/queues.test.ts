@@ -126,16 +126,19 @@ describe("the retries of the SDK, modelled", () => {
     ["sdk-10", 10]
   ] as const) {
     for (const [what, answers] of [...failures, ["connections that are refused", ["refused"]]] as typeof failures) {
-      it.effect(`${name} sends when the SDK does, after ${what}`, () =>
-        Effect.gen(function* () {
-          const theirs = yield* Effect.promise(() =>
-            attemptsOfClient(answers, (fetch) =>
-              new Anthropic({ apiKey: "test", maxRetries: retries, logLevel: "off", fetch }).messages.create(params)
+      it.effect(
+        `${name} sends when the SDK does, after ${what}`,
+        () =>
+          Effect.gen(function* () {
+            const theirs = yield* Effect.promise(() =>
+              attemptsOfClient(answers, (fetch) =>
+                new Anthropic({ apiKey: "test", maxRetries: retries, logLevel: "off", fetch }).messages.create(params)
+              )
             )
-          )
-          assert.deepStrictEqual(yield* attemptsOfModel(name, answers), theirs)
-          assert.strictEqual(theirs.length, what.startsWith("what cannot") ? 1 : retries + 1)
-        })
+            assert.deepStrictEqual(yield* attemptsOfModel(name, answers), theirs)
+            assert.strictEqual(theirs.length, what.startsWith("what cannot") ? 1 : retries + 1)
+          }),
+        { tags: "full" }
       )
     }
   }

@@ -17,13 +17,16 @@ describe("scenarios", () => {
   }
 
   for (const name of Scenarios.names.filter((name) => !Scenarios.byName(name)!.faulty)) {
-    it.effect(`${name} is solved by the oracle without a rejection`, () =>
-      Effect.gen(function* () {
-        const result = yield* resultOf(Scenarios.byName(name)!, "oracle")
-        assert.strictEqual(result.rejections, 0)
-        assert.strictEqual(result.failedCalls, 0)
-        assert.isAtLeast(result.makespanSeconds, result.floorSeconds)
-      })
+    it.effect(
+      `${name} is solved by the oracle without a rejection`,
+      () =>
+        Effect.gen(function* () {
+          const result = yield* resultOf(Scenarios.byName(name)!, "oracle")
+          assert.strictEqual(result.rejections, 0)
+          assert.strictEqual(result.failedCalls, 0)
+          assert.isAtLeast(result.makespanSeconds, result.floorSeconds)
+        }),
+      { tags: "full" }
     )
   }
 
@@ -241,7 +244,8 @@ describe("floodgate", () => {
             const peer = yield* resultOf(scenario, name)
             if (peer.failedCalls === 0) assert.isAtMost(floodgate.makespanSeconds, 1.02 * peer.makespanSeconds, name)
           }
-        })
+        }),
+      { tags: "full" }
     )
   }
 })
@@ -250,16 +254,19 @@ describe("scenarios with two places", () => {
   for (const name of Scenarios.namesOfPlaces) {
     const scenario = Scenarios.byName(name)!
 
-    it.effect(`${name}: floodgate uses both, without a rejection, and the oracle is at the floor of both`, () =>
-      Effect.gen(function* () {
-        const oracle = yield* resultOf(scenario, "oracle")
-        const floodgate = yield* resultOf(scenario, "floodgate")
-        assert.deepStrictEqual([oracle.rejections, oracle.failedCalls], [0, 0])
-        assert.isAtLeast(oracle.makespanSeconds, oracle.floorSeconds)
-        assert.isAtMost(oracle.makespanSeconds, 1.15 * oracle.floorSeconds)
-        assert.deepStrictEqual([floodgate.rejections, floodgate.failedCalls], [0, 0])
-        assert.isAtMost(floodgate.makespanSeconds, 1.06 * oracle.makespanSeconds)
-      })
+    it.effect(
+      `${name}: floodgate uses both, without a rejection, and the oracle is at the floor of both`,
+      () =>
+        Effect.gen(function* () {
+          const oracle = yield* resultOf(scenario, "oracle")
+          const floodgate = yield* resultOf(scenario, "floodgate")
+          assert.deepStrictEqual([oracle.rejections, oracle.failedCalls], [0, 0])
+          assert.isAtLeast(oracle.makespanSeconds, oracle.floorSeconds)
+          assert.isAtMost(oracle.makespanSeconds, 1.15 * oracle.floorSeconds)
+          assert.deepStrictEqual([floodgate.rejections, floodgate.failedCalls], [0, 0])
+          assert.isAtMost(floodgate.makespanSeconds, 1.06 * oracle.makespanSeconds)
+        }),
+      { tags: "full" }
     )
   }
 
@@ -272,19 +279,22 @@ describe("scenarios with two places", () => {
   })
 
   // A second place must help, and the usual routers must leave something to gain.
-  it.effect("are completed by every router, but later and with many rejections", () =>
-    Effect.gen(function* () {
-      const scenario = Scenarios.byName("two-places")!
-      const floodgate = yield* resultOf(scenario, "floodgate")
-      const one = yield* resultOf(scenario, "one-place")
-      assert.isAtLeast(one.makespanSeconds, 1.8 * floodgate.makespanSeconds)
-      for (const name of ["round-robin", "failover", "usage-based"]) {
-        const { failedCalls, makespanSeconds, rejections } = yield* resultOf(scenario, name)
-        assert.strictEqual(failedCalls, 0)
-        assert.isAtLeast(makespanSeconds, 1.05 * floodgate.makespanSeconds, name)
-        assert.isAtLeast(rejections, 100, name)
-      }
-    })
+  it.effect(
+    "are completed by every router, but later and with many rejections",
+    () =>
+      Effect.gen(function* () {
+        const scenario = Scenarios.byName("two-places")!
+        const floodgate = yield* resultOf(scenario, "floodgate")
+        const one = yield* resultOf(scenario, "one-place")
+        assert.isAtLeast(one.makespanSeconds, 1.8 * floodgate.makespanSeconds)
+        for (const name of ["round-robin", "failover", "usage-based"]) {
+          const { failedCalls, makespanSeconds, rejections } = yield* resultOf(scenario, name)
+          assert.strictEqual(failedCalls, 0)
+          assert.isAtLeast(makespanSeconds, 1.05 * floodgate.makespanSeconds, name)
+          assert.isAtLeast(rejections, 100, name)
+        }
+      }),
+    { tags: "full" }
   )
 
   it("have a table of their own", () => {
@@ -413,26 +423,32 @@ describe("floodgate, in the weather", () => {
     ["neighbour-in-bursts", 1.1, 6],
     ["undeclared-concurrency", 1.03, 30]
   ] as const) {
-    it.effect(`does all of the work in ${name}, in ${most} of the oracle's time`, () =>
-      Effect.gen(function* () {
-        const scenario = Scenarios.byName(name)!
-        const result = yield* resultOf(scenario, "floodgate")
-        const oracle = yield* resultOf(scenario, "oracle")
-        assert.strictEqual(result.failedCalls, 0)
-        assert.isAtMost(result.rejections, rejections)
-        assert.isAtMost(result.makespanSeconds, most * oracle.makespanSeconds)
-      })
+    it.effect(
+      `does all of the work in ${name}, in ${most} of the oracle's time`,
+      () =>
+        Effect.gen(function* () {
+          const scenario = Scenarios.byName(name)!
+          const result = yield* resultOf(scenario, "floodgate")
+          const oracle = yield* resultOf(scenario, "oracle")
+          assert.strictEqual(result.failedCalls, 0)
+          assert.isAtMost(result.rejections, rejections)
+          assert.isAtMost(result.makespanSeconds, most * oracle.makespanSeconds)
+        }),
+      { tags: "full" }
     )
   }
 
-  it.effect("does not know an undeclared limit, unlike a declared one", () =>
-    Effect.gen(function* () {
-      const scenario = Scenarios.byName("undeclared-concurrency")!
-      const declared = yield* resultOf({ ...scenario, isConcurrencyDeclared: true }, "floodgate")
-      assert.strictEqual(declared.rejections, 0)
-      const result = yield* resultOf(scenario, "floodgate")
-      assert.isAbove(result.rejections, 0)
-    })
+  it.effect(
+    "does not know an undeclared limit, unlike a declared one",
+    () =>
+      Effect.gen(function* () {
+        const scenario = Scenarios.byName("undeclared-concurrency")!
+        const declared = yield* resultOf({ ...scenario, isConcurrencyDeclared: true }, "floodgate")
+        assert.strictEqual(declared.rejections, 0)
+        const result = yield* resultOf(scenario, "floodgate")
+        assert.isAbove(result.rejections, 0)
+      }),
+    { tags: "full" }
   )
 })
 

@@ -151,15 +151,18 @@ describe("sessions", () => {
     })
   )
 
-  it.effect("tell strategies apart, and show what knowing the cache is worth", () =>
-    Effect.gen(function* () {
-      const scenario = small("sessions", 12)
-      const known = yield* resultOf(scenario, "uncached-queue")
-      const whole = yield* resultOf(scenario, "hand-written")
-      assert.deepStrictEqual([known.failedCalls, known.rejections, whole.failedCalls], [0, 0, 0])
-      assert.isAbove(whole.makespanSeconds, 1.2 * known.makespanSeconds)
-      assert.isAbove(whole.meanEndSeconds!, 1.2 * known.meanEndSeconds!)
-    })
+  it.effect(
+    "tell strategies apart, and show what knowing the cache is worth",
+    () =>
+      Effect.gen(function* () {
+        const scenario = small("sessions", 12)
+        const known = yield* resultOf(scenario, "uncached-queue")
+        const whole = yield* resultOf(scenario, "hand-written")
+        assert.deepStrictEqual([known.failedCalls, known.rejections, whole.failedCalls], [0, 0, 0])
+        assert.isAbove(whole.makespanSeconds, 1.2 * known.makespanSeconds)
+        assert.isAbove(whole.meanEndSeconds!, 1.2 * known.meanEndSeconds!)
+      }),
+    { tags: "full" }
   )
 
   it("are raced with a queue that knows what is cached, which other scenarios have not", () => {

@@ -29,17 +29,20 @@ describe("the incident", () => {
     assert.closeTo(seconds, (2_472_000 - 200_000) / 60_000, 1e-9)
   })
 
-  it.effect("never ends with fixed retries if rejections are charged, and is reported as not finished", () =>
-    Effect.gen(function* () {
-      // Four minutes show what the lab's hour shows, with a fifteenth of the requests.
-      const scenario = Scenario.make({ rejections: "charged", maxSeconds: 240 })
-      const result = yield* resultOf(scenario, "fixed-retry-forever")
-      assert.isFalse(result.finished)
-      assert.strictEqual(result.makespanSeconds, 240)
-      assert.isAtLeast(result.ratio, 5)
-      assert.isAbove(result.rejections, 2_000)
-      assert.isAbove(result.failedAgents, 0)
-    })
+  it.effect(
+    "never ends with fixed retries if rejections are charged, and is reported as not finished",
+    () =>
+      Effect.gen(function* () {
+        // Four minutes show what the lab's hour shows, with a fifteenth of the requests.
+        const scenario = Scenario.make({ rejections: "charged", maxSeconds: 240 })
+        const result = yield* resultOf(scenario, "fixed-retry-forever")
+        assert.isFalse(result.finished)
+        assert.strictEqual(result.makespanSeconds, 240)
+        assert.isAtLeast(result.ratio, 5)
+        assert.isAbove(result.rejections, 2_000)
+        assert.isAbove(result.failedAgents, 0)
+      }),
+    { tags: "full" }
   )
 
   it.effect("loses most agents with five fixed attempts", () =>
@@ -80,13 +83,16 @@ describe("the incident", () => {
     )
   }
 
-  it.effect("gives the same bytes for the same seed", () =>
-    Effect.gen(function* () {
-      const scenario = Scenario.make({ agents: 6, seed: 7 })
-      const once = JSON.stringify(yield* Race.race(scenario, Strategies.usual.slice(4)))
-      const twice = JSON.stringify(yield* Race.race(scenario, Strategies.usual.slice(4)))
-      assert.strictEqual(once, twice)
-    })
+  it.effect(
+    "gives the same bytes for the same seed",
+    () =>
+      Effect.gen(function* () {
+        const scenario = Scenario.make({ agents: 6, seed: 7 })
+        const once = JSON.stringify(yield* Race.race(scenario, Strategies.usual.slice(4)))
+        const twice = JSON.stringify(yield* Race.race(scenario, Strategies.usual.slice(4)))
+        assert.strictEqual(once, twice)
+      }),
+    { tags: "full" }
   )
 })
 

@@ -138,49 +138,52 @@ describe("eta", () => {
     { when: "nothing binds and answers vary", limits: { requests: { perMinute: 10_000 } }, known: true, noise: 0.3 }
   ]
   for (const { known, limits, noise, when } of runs) {
-    it.effect(`is accurate to 55 % of the run from the start, and to 30 % from its middle on, when ${when}`, () =>
-      Effect.gen(function* () {
-        const chunks = split(documents, 12)
-        const budget = yield* Budget.TokenBudget
-        let state = View.start(
-          new Map([
-            ...chunks.map(({ bytes }, at) => [Pipeline.nameOf(at, 12), bytes] as const),
-            [Steps.orchestrator, 0]
-          ]),
-          Pipeline.callsOf(12)
-        )
-        const foreseen: Array<{ readonly at: number; readonly left: number }> = []
-        const start = yield* Clock.currentTimeMillis
-        const { value } = yield* Simulation.run(
-          Pipeline.run({
-            task: { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 2_000 },
-            chunks,
-            finished: new Map(),
-            record: () => Effect.void,
-            report: (event) =>
-              Effect.gen(function* () {
-                const at = ((yield* Clock.currentTimeMillis) - start) / 1_000
-                state = View.step(state, event, at)
-                const left = Eta.left(View.ahead(state, at), state.learned, yield* budget.status, 12)
-                if (left !== undefined) foreseen.push({ at, left })
-              })
-          })
-        )
-        const { seconds } = value
-        assert.isBelow(foreseen[0]!.at, seconds / 4)
-        for (const { at, left } of foreseen) {
-          assert.closeTo(at + left, seconds, seconds * (at < seconds / 2 ? 0.55 : 0.3))
-        }
-      }).pipe(
-        Effect.provide(
-          LlmClient.layerProvider().pipe(
-            Layer.provideMerge(Agents.layer),
-            Layer.provideMerge(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
-            Layer.provideMerge(Budget.layer(known ? { limits } : {})),
-            Layer.provideMerge(ProviderSim.layer({ limits, latency: { noise: noise ?? 0.1 }, outputTokens, reply }))
+    it.effect(
+      `is accurate to 55 % of the run from the start, and to 30 % from its middle on, when ${when}`,
+      () =>
+        Effect.gen(function* () {
+          const chunks = split(documents, 12)
+          const budget = yield* Budget.TokenBudget
+          let state = View.start(
+            new Map([
+              ...chunks.map(({ bytes }, at) => [Pipeline.nameOf(at, 12), bytes] as const),
+              [Steps.orchestrator, 0]
+            ]),
+            Pipeline.callsOf(12)
           )
-        )
-      )
+          const foreseen: Array<{ readonly at: number; readonly left: number }> = []
+          const start = yield* Clock.currentTimeMillis
+          const { value } = yield* Simulation.run(
+            Pipeline.run({
+              task: { prompt: "What must an operator know?", model: "claude-sonnet-5", maxTokens: 2_000 },
+              chunks,
+              finished: new Map(),
+              record: () => Effect.void,
+              report: (event) =>
+                Effect.gen(function* () {
+                  const at = ((yield* Clock.currentTimeMillis) - start) / 1_000
+                  state = View.step(state, event, at)
+                  const left = Eta.left(View.ahead(state, at), state.learned, yield* budget.status, 12)
+                  if (left !== undefined) foreseen.push({ at, left })
+                })
+            })
+          )
+          const { seconds } = value
+          assert.isBelow(foreseen[0]!.at, seconds / 4)
+          for (const { at, left } of foreseen) {
+            assert.closeTo(at + left, seconds, seconds * (at < seconds / 2 ? 0.55 : 0.3))
+          }
+        }).pipe(
+          Effect.provide(
+            LlmClient.layerProvider().pipe(
+              Layer.provideMerge(Agents.layer),
+              Layer.provideMerge(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
+              Layer.provideMerge(Budget.layer(known ? { limits } : {})),
+              Layer.provideMerge(ProviderSim.layer({ limits, latency: { noise: noise ?? 0.1 }, outputTokens, reply }))
+            )
+          )
+        ),
+      { tags: "full" }
     )
   }
 })

@@ -110,26 +110,29 @@ describe("pipeline", () => {
     }).pipe(Effect.provide(live({ limits })))
   )
 
-  it.effect("reports the end of every attempt that it has reported, wherever it is interrupted", () =>
-    Effect.gen(function* () {
-      const open: Array<string> = []
-      for (let ops = 5; ops < 12; ops++) {
-        for (let turns = 0; turns < 80; turns++) {
-          const { events, ports } = store()
-          const fiber = yield* Pipeline.run({ task, chunks: chunks.slice(0, 1), ...ports }).pipe(
-            Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
-            Effect.forkChild
-          )
-          for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
-          yield* Fiber.interrupt(fiber)
-          // Refills the bucket.
-          yield* TestClock.adjust("1 minute")
-          const count = (event: Pipeline.RunEvent["event"]) => events.filter((told) => told.event === event).length
-          if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)
+  it.effect(
+    "reports the end of every attempt that it has reported, wherever it is interrupted",
+    () =>
+      Effect.gen(function* () {
+        const open: Array<string> = []
+        for (let ops = 5; ops < 12; ops++) {
+          for (let turns = 0; turns < 80; turns++) {
+            const { events, ports } = store()
+            const fiber = yield* Pipeline.run({ task, chunks: chunks.slice(0, 1), ...ports }).pipe(
+              Effect.provideService(Scheduler.MaxOpsBeforeYield, ops),
+              Effect.forkChild
+            )
+            for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+            yield* Fiber.interrupt(fiber)
+            // Refills the bucket.
+            yield* TestClock.adjust("1 minute")
+            const count = (event: Pipeline.RunEvent["event"]) => events.filter((told) => told.event === event).length
+            if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)
+          }
         }
-      }
-      assert.deepStrictEqual(open, [])
-    }).pipe(Effect.provide(live({})))
+        assert.deepStrictEqual(open, [])
+      }).pipe(Effect.provide(live({}))),
+    { tags: "full" }
   )
 
   it.effect("keeps the work of other agents when one fails, and reports which and why", () =>

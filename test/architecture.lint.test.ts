@@ -189,7 +189,7 @@ const allowsPackage = (rule: Rule, from: string): boolean => {
 
 const problemsOf = (file: string): Array<string> => {
   const rule = rules.find(({ files }) => files.test(file))
-  if (rule === undefined) return [`${file}: no rule for this folder; add one to test/architecture.test.ts`]
+  if (rule === undefined) return [`${file}: no rule for this folder; add one to test/architecture.lint.test.ts`]
   return importsOf(file).flatMap(({ from, line, typeOnly }) => {
     const isAllowed = /^(src|packages)\//.test(from) ? allowsOwn(rule, file, from) : allowsPackage(rule, from)
     // Pure code takes only types from what is not pure.
@@ -211,8 +211,8 @@ const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<st
   [/^test\/budget\/store\.test\.ts$/, ["sharing"], "it damages what is stored"],
   [/^test\/sharing\//, ["packages/redis"], "storms run the client and the script of Redis"],
   [/^packages\/redis\//, ["sharing"], "it talks to the store of a layer"],
-  [/^packages\/gateway\/test\/bodies\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
-  [/^test\/docs\.test\.ts$/, ["budget", "protocol"], "a page lists all reasons of errors"]
+  [/^packages\/gateway\/test\/bodies\.system\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
+  [/^test\/docs\.lint\.test\.ts$/, ["budget", "protocol"], "a page lists all reasons of errors"]
 ]
 
 /** More tests of insides than this are too many to rewrite when the insides change. */

@@ -4,7 +4,7 @@ import { pathToFileURL } from "node:url"
 import { publicModules, root } from "./support/modules.ts"
 
 // The lock on the public names. A change here is a change for users: update the snapshot with
-// `npm test -- test/api.test.ts -u` and add a changeset.
+// `npm test -- test/api.lint.test.ts -u` and add a changeset.
 describe("public API", () => {
   for (const { file, name } of publicModules()) {
     it(`${name} exports the locked names`, async () => {
