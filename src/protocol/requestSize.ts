@@ -204,12 +204,39 @@ const scalarBytes = (value: unknown): number => {
   return value === null ? 4 : 0
 }
 
+/** A request with so many objects would be larger than any provider takes. Only then is it worth looking for one that contains itself. */
+const manyObjects = 1_000_000
+
+/** Throws if an object contains itself: no client could send it, and its size would never be known. */
+const checkAcyclic = (value: unknown): void => {
+  const open = new Set<unknown>()
+  const known = new Set<unknown>()
+  const left: Array<{ readonly value: unknown; readonly isLeft: boolean }> = [{ value, isLeft: false }]
+  while (left.length > 0) {
+    const { isLeft, value } = left.pop()!
+    if (isLeft) open.delete(value)
+    else if (open.has(value))
+      throw new TypeError("The request has an object that contains itself, so it cannot be sent as JSON")
+    else if (typeof value === "object" && value !== null && !known.has(value)) {
+      known.add(value)
+      open.add(value)
+      left.push({ value, isLeft: true })
+      for (const item of Object.values(value)) left.push({ value: item, isLeft: false })
+    }
+  }
+}
+
 /**
  * The length of a value as JSON in bytes of UTF-8, without serialising it, however deeply it is nested. Values that JSON cannot
  * represent count as 0.
+ *
+ * **Gotchas**
+ *
+ * Throws a `TypeError` if an object contains itself.
  */
 export const jsonBytes = (value: unknown): number => {
   let bytes = 0
+  let objects = 0
   const left: Array<unknown> = [value]
   while (left.length > 0) {
     const next = left.pop()
@@ -217,6 +244,7 @@ export const jsonBytes = (value: unknown): number => {
       bytes += scalarBytes(next)
       continue
     }
+    if (++objects === manyObjects) checkAcyclic(value)
     let items = 0
     if (Array.isArray(next)) {
       items = next.length

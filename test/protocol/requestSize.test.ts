@@ -174,4 +174,18 @@ describe("requestSize", () => {
     assert.isAtLeast(bytesOf({ messages: deep }), 99_000)
     assert.isAtLeast(bytesOf({ messages: [], tools: deep }), 100_000)
   })
+
+  it("refuses an object that contains itself, and takes one that occurs often", () => {
+    // Regression: it took all the memory, because its size has no end.
+    const once: Record<string, unknown> = { type: "text", text: "x" }
+    once["self"] = once
+    const often: Record<string, unknown> = {}
+    often["items"] = [often, often]
+    for (const itself of [once, often, { type: "tool_use", id: "toolu_1", name: "read", input: often }]) {
+      assert.throws(() => contentBytes(itself), /an object that contains itself/)
+    }
+    const shared = { a: 1 }
+    const many = Array.from({ length: 1_100_000 }, () => shared)
+    assert.strictEqual(jsonBytes(many), utf8(JSON.stringify(many)))
+  })
 })
