@@ -222,8 +222,8 @@ export const call: Input.Check = Input.options<Call>(
     inputTokens: Input.notNegative,
     bytes: Input.notNegative,
     maxTokens: Input.notNegative,
-    caches: Input.flag,
     ...callChecks,
+    caches: Input.flag,
     kind: Input.text,
     account: Input.text,
     // Checked by its form, because a polyfill or another realm has a class of its own.

@@ -204,6 +204,7 @@ const without = [
   "Presets.poolOf",
   "Prices.cost",
   "Prices.find",
+  "ProviderSim.cached",
   "ProviderSim.lognormal",
   "ProviderSim.outage",
   "Retry.schedule",
