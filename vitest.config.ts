@@ -93,7 +93,7 @@ export default defineConfig({
       }),
       project("effect", entryPoints, 60_000, {
         // It has a ceiling for the other driver.
-        exclude: ["test/client/path.test.ts", ...tests(".full")],
+        exclude: ["test/client/path.system.test.ts", ...tests(".full")],
         isolate: false,
         setup: ["test/onlyEffect.ts"],
         without: "full"

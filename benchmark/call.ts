@@ -7,7 +7,7 @@
  * - **memory**: what a queued call keeps alive, its fiber included, beside a fiber that only sleeps.
  * - **path**: the files and functions of `src/` that one warm call runs, by V8's coverage.
  *
- * `--path` measures only the path, and lists its functions. `test/client/path.test.ts` limits its length.
+ * `--path` measures only the path, and lists its functions. `test/client/path.system.test.ts` limits its length.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
