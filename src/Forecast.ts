@@ -40,10 +40,11 @@
 import * as Effect from "effect/Effect"
 import { checkUniform, forecast, prepare } from "./budget/forecast/forecast.ts"
 import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
+import { callsOf } from "./budget/forecast/work.ts"
 import { check } from "./domain/input/checks.ts"
 import { drained, yielding } from "./domain/stepwise.ts"
 
-export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./budget/forecast/models.ts"
+export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Work, Workload } from "./budget/forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -66,16 +67,29 @@ export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } f
  * workload.map(({ calls, name }) => [name, calls.length]) // => [["agent-1", 2], ["agent-2", 2], ["agent-3", 2]]
  * ```
  *
+ * **Example** (Conversations that grow by 2,000 tokens a call, where only uncached input counts)
+ *
+ * ```ts doctest
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const [agent] = Forecast.uniform({
+ *   agents: 1,
+ *   calls: 3,
+ *   first: { inputTokens: 10_000, outputTokens: 500 },
+ *   growth: 2_000,
+ *   cachedShare: 1
+ * })
+ *
+ * agent!.calls.map(({ cacheReadTokens = 0, inputTokens }) => [inputTokens, cacheReadTokens]) // => [[10_000, 0], [2_000, 10_000], [2_000, 12_000]]
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const uniform = (options: Uniform): Workload => {
   check("Forecast.uniform", checkUniform, options)
-  const { agents, calls, first, later = first } = options
-  return Array.from({ length: agents }, (_, number) => ({
-    name: `agent-${number + 1}`,
-    calls: Array.from({ length: calls }, (_, index) => (index === 0 ? first : later))
-  }))
+  const calls = callsOf(options)
+  return Array.from({ length: options.agents }, (_, number) => ({ name: `agent-${number + 1}`, calls: [...calls] }))
 }
 
 /**

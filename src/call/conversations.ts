@@ -59,6 +59,13 @@ export interface KnownPrefix extends Estimator.Prefix {
   seen: number
 }
 
+/** A prompt that the provider has counted. */
+export interface Turn {
+  readonly prompt: number
+  /** The tokens of the conversation's last prompt; undefined if this is the first one. */
+  readonly before: number | undefined
+}
+
 /** What is looked up: a call within its scope. */
 export interface Lookup {
   readonly scope: string
@@ -137,12 +144,12 @@ export class Conversations {
 
   /**
    * Remembers the prefixes of a prompt once its answer has begun: what the provider has counted, read and written. The call was sent at
-   * `sentAt`. Returns false if the provider has not counted it.
+   * `sentAt`. Undefined if the provider has not counted it.
    */
-  began({ prefixes, scope: name }: Lookup, actual: Accounting.Actual, sentAt: number, now: number): boolean {
+  began({ prefixes, scope: name }: Lookup, actual: Accounting.Actual, sentAt: number, now: number): Turn | undefined {
     const prompt = Amounts.promptTokens(actual)
-    if (prefixes === undefined || prefixes.fingerprints.length === 0) return false
-    if (!Amounts.isAmount(prompt) || prompt === 0) return false
+    if (prefixes === undefined || prefixes.fingerprints.length === 0) return undefined
+    if (!Amounts.isAmount(prompt) || prompt === 0) return undefined
     const scope = this.scopes.get(name) ?? new Map<number, Entry>()
     this.scopes.set(name, scope)
     const at = longest(scope, prefixes)
@@ -157,9 +164,10 @@ export class Conversations {
     }
     if (before !== undefined) recount(before, at, answer)
     const kept = note(scope, answer, at, tokensBy(answer, at, before?.tokens ?? 0))
+    const turn = turnOf(prompt, before)
     this.hold(name, scope, before?.endOf, kept)
     this.changes++
-    return true
+    return turn
   }
 
   /** Continues a conversation whose last prompt this one begins with, or begins another. */
@@ -254,6 +262,11 @@ interface BegunAnswer {
 
 const cachedOf = ({ cacheCreationTokens = 0, cacheReadTokens = 0 }: Accounting.Actual): number =>
   cacheCreationTokens + cacheReadTokens
+
+const turnOf = (prompt: number, before: Entry | undefined): Turn => ({
+  prompt,
+  before: before?.endOf === undefined ? undefined : before.tokens
+})
 
 const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Entry => ({
   fingerprint,

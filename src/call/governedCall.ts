@@ -30,6 +30,7 @@ import type { Payment } from "./payment.ts"
 import { callAt, placementOf, remember, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Trace from "./trace.ts"
+import * as Turns from "./turns.ts"
 import * as Usage from "./usage.ts"
 
 /** A failed attempt, with what the budget concludes from it. */
@@ -316,8 +317,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
 
   /** Remembers the prefixes of the prompt once the provider has counted it. Returns whether that is news. */
   private began(actual: Accounting.Actual | undefined): boolean {
-    if (this.isRemembered || actual === undefined) return false
-    return (this.isRemembered = this.parts.conversations.began(this.known, actual, this.sentAt, this.now))
+    return !this.isRemembered && (this.isRemembered = Turns.began(this, actual, this.sentAt))
   }
 
   /** Settles an attempt that was answered, and learns from it. */

@@ -92,9 +92,9 @@ describe("the memory of prefixes", () => {
   it("ignores counts that no provider can mean", () => {
     const memory = new Conversations()
     for (const tokens of [NaN, -1, 0, Infinity, 1e15]) {
-      assert.isFalse(memory.began(lookup(1, 3), { inputTokens: tokens, outputTokens: 5 }, 0, 1))
+      assert.isUndefined(memory.began(lookup(1, 3), { inputTokens: tokens, outputTokens: 5 }, 0, 1))
     }
-    assert.isTrue(memory.began(lookup(1, 3), { inputTokens: 10, cacheReadTokens: 10, outputTokens: 5 }, 0, 1))
+    assert.isDefined(memory.began(lookup(1, 3), { inputTokens: 10, cacheReadTokens: 10, outputTokens: 5 }, 0, 1))
     // Fewer tokens than before for a longer prompt.
     memory.began(lookup(1, 4), { inputTokens: 1, cacheReadTokens: 2, outputTokens: 5 }, 0, 1)
     const found = memory.again(undefined, lookup(1, 5), 1)!

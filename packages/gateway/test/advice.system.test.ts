@@ -26,10 +26,10 @@ const ask = (url: string, path: string, headers: Record<string, string> = {}) =>
     return { status: response.status, type: response.headers.get("content-type"), body: await response.json() }
   })
 
-const call = (url: string, agent: string) =>
+const call = (url: string, agent: string, messages: ReadonlyArray<object> = []) =>
   Effect.promise(async () => {
     const headers = { "x-floodgate-agent": agent, authorization: "Bearer key" }
-    const body = JSON.stringify({ model: "gpt-6", messages: [] })
+    const body = JSON.stringify({ model: "gpt-6", messages })
     await (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).text()
   })
 
@@ -98,6 +98,60 @@ describe("a gateway", () => {
         // The agents have just made two calls each, so they count as halfway.
         assert.strictEqual(each.calls, 4)
         assert.deepInclude(each.first, { inputTokens: 900, outputTokens: 30 })
+      })
+    )
+
+    it.live("takes prompts that grow as they are stated", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        const each = (query: string) =>
+          Effect.map(ask(url, `advice?${query}`), ({ body }) => {
+            const { each } = body as PlainAdvice
+            return [each.first.inputTokens, each.later.inputTokens, each.growthTokens, each.cachedShare]
+          })
+        assert.deepStrictEqual(yield* each("calls=9&firstInputTokens=7000&growthTokens=2000"), [
+          7_000,
+          9_000,
+          2_000,
+          undefined
+        ])
+        assert.deepStrictEqual(
+          yield* each("calls=9&inputTokens=7000&growthTokens=2000&cachedShare=1"),
+          [7_000, 9_000, 2_000, 1]
+        )
+        assert.deepStrictEqual(yield* each("firstInputTokens=7000&inputTokens=500&growthTokens=20"), [
+          7_000,
+          500,
+          20,
+          undefined
+        ])
+        const { body, status } = yield* ask(url, "advice?cachedShare=2")
+        assert.strictEqual(status, 400)
+        assert.match((body as { error: string }).error, /cachedShare: expected a number from 0 to 1, got 2/)
+      })
+    )
+
+    it.live("has seen how the conversations of a pool grow", () =>
+      Effect.gen(function* () {
+        const counting = serve((_, response, body) => {
+          const { messages } = JSON.parse(body) as { messages: ReadonlyArray<unknown> }
+          const usage = { prompt_tokens: 3_000 + 700 * messages.length, completion_tokens: 30 }
+          response.writeHead(200, { "content-type": "application/json" })
+          response.end(JSON.stringify({ ...(JSON.parse(completion) as object), usage }))
+        })
+        const { url } = yield* gatewayTo((yield* counting).url, {}, limits)
+        for (const agent of ["a", "b", "c"]) {
+          for (let turn = 1; turn <= 4; turn++) {
+            const messages = Array.from({ length: 2 * turn - 1 }, (_, index) => ({
+              role: index % 2 === 0 ? "user" : "assistant",
+              content: `${agent} says ${index}. `.repeat(50)
+            }))
+            yield* call(url, agent, messages)
+          }
+        }
+        const { each } = (yield* ask(url, "advice?agents=9&model=gpt-6")).body as PlainAdvice
+        assert.deepInclude(each, { growthTokens: 1_400, cachedShare: 0 })
+        assert.deepStrictEqual([each.first.inputTokens, each.later.inputTokens], [3_700, 5_100])
       })
     )
 

@@ -12,7 +12,7 @@ import * as Preview from "../../pacing/preview.ts"
 import { endsOf, type PoolView } from "../foresee.ts"
 import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
-import type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./models.ts"
+import type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Work, Workload } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Checks
@@ -25,6 +25,7 @@ export const checkCall: Input.Check = Input.options<Call>(
   {
     inputTokens: tokens,
     outputTokens: tokens,
+    cacheReadTokens: tokens,
     reservedOutputTokens: tokens,
     duration: Input.finiteWait,
     pause: Input.finiteWait,
@@ -66,8 +67,14 @@ const conditions = Input.options<Options>(
 /** A forecast of more calls would take minutes, and would be no more accurate than one with a tenth of the calls. */
 const maxCalls = 1_000_000
 
+/** Checks what the prompts of an agent say about their growth. */
+export const growing: Pick<Input.Checks<Work>, "growth" | "cachedShare"> = {
+  growth: tokens,
+  cachedShare: Input.number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
+}
+
 const uniform = Input.options<Uniform>(
-  { agents: Input.whole, calls: Input.whole, first: checkCall, later: checkCall },
+  { agents: Input.whole, calls: Input.whole, first: checkCall, later: checkCall, ...growing },
   "agents",
   "calls",
   "first"

@@ -17,6 +17,14 @@ export interface Call {
   readonly inputTokens: number
   readonly outputTokens: number
   /**
+   * Tokens of the prompt that are read from the provider's cache, beside `inputTokens`. They do not count towards the limits, but
+   * advice about caps in dollars counts them. Where they count, as at OpenAI, they belong to `inputTokens`.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly cacheReadTokens?: number | undefined
+  /**
    * Output tokens that are reserved until the usage is known: the 95th percentile of the estimator, or `max_tokens` if the
    * provider counts that.
    *
@@ -72,18 +80,44 @@ export interface Agent {
 export type Workload = ReadonlyArray<Agent>
 
 /**
+ * What one agent does. Each call of a conversation repeats what was said before it, so its prompts grow: state the `growth`, and where
+ * only uncached input counts the `cachedShare`.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export type Work = {
+  /** Calls of each agent. */
+  readonly calls: number
+  /** The first call. Nothing of it is cached. */
+  readonly first: Call
+  /** The second call, with its whole prompt. Those after it differ only by the growth. @default as the first, and the growth */
+  readonly later?: Call | undefined
+  /**
+   * By how many tokens the prompt of each call is longer than the one before: an answer, and the results of tools.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly growth?: number | undefined
+  /**
+   * The part of the prompt before that is read from the provider's cache and does not count towards the limits, from 0 to 1. State about 1
+   * where only uncached input counts, as at Anthropic, and 0 where everything counts, as at OpenAI.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly cachedShare?: number | undefined
+}
+
+/**
  * Agents that are all alike.
  *
  * @category models
  * @since 0.4.0
  */
-export type Uniform = {
+export interface Uniform extends Work {
   readonly agents: number
-  /** Calls of each agent. */
-  readonly calls: number
-  readonly first: Call
-  /** @default as the first */
-  readonly later?: Call | undefined
 }
 
 // -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { callsOf, laterOf } from "../../budget/forecast/work.ts"
 import type * as Amounts from "../../domain/amounts.ts"
 import { counted, plural, thousands, units } from "../../domain/words.ts"
 import type * as Forecast from "../../Forecast.ts"
@@ -219,11 +220,16 @@ const plainCall = ({ duration, inputTokens, outputTokens }: Forecast.Call) => ({
   ...(duration === undefined ? {} : { seconds: inSeconds(Duration.fromInputUnsafe(duration)) })
 })
 
-const plainWork = ({ calls, first, later = first }: AgentWork): PlainAdvice["each"] => ({
-  calls,
-  first: plainCall(first),
-  later: plainCall(later)
-})
+const plainWork = (work: AgentWork): PlainAdvice["each"] => {
+  const { cachedShare, calls, first, growth } = work
+  return {
+    calls,
+    first: plainCall(first),
+    later: plainCall(laterOf(work)),
+    ...(growth !== undefined && { growthTokens: growth }),
+    ...(cachedShare !== undefined && { cachedShare })
+  }
+}
 
 /** Advice in plain numbers, for JSON. */
 export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...advice }: Advice): PlainAdvice => {
@@ -356,15 +362,19 @@ export const usualWork: AgentWork = { calls: 5, first: { inputTokens: 10_000, ou
  * The calls that each running agent still makes after the current one: what is left of its work, or half of it if nobody counts
  * what agents have done.
  */
-export const remainingOf = (
-  { calls, first, later = first }: AgentWork,
-  done: number | undefined
-): ReadonlyArray<Forecast.Call> =>
-  Array.from({ length: Math.max(0, Math.round(calls - 1 - (done ?? (calls - 1) / 2))) }, () => later)
+export const remainingOf = (work: AgentWork, done = (work.calls - 1) / 2): ReadonlyArray<Forecast.Call> => {
+  const left = Math.max(0, Math.round(work.calls - 1 - done))
+  return left === 0 ? [] : callsOf(work).slice(1).slice(-left)
+}
 
 /** The work in words. */
-export const workText = ({ calls, first, later = first }: AgentWork): string => {
+export const workText = (work: AgentWork): string => {
+  const { calls, first, growth = 0 } = work
+  const later = laterOf(work)
   const tokens = (call: Forecast.Call) => thousands(call.inputTokens + call.outputTokens)
+  if (calls > 1 && growth > 0) {
+    return `${counted(calls, "call")} of ${tokens(first)} tokens at first, each with ${thousands(growth)} more`
+  }
   const of =
     calls > 1 && tokens(later) !== tokens(first)
       ? `${tokens(first)}, then ${tokens(later)} tokens`

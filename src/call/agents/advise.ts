@@ -4,12 +4,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { sumAll } from "effect/Number"
 import * as Budget from "../../Budget.ts"
-import { checkCall } from "../../budget/forecast/forecast.ts"
+import { checkCall, growing } from "../../budget/forecast/forecast.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { nearest } from "../../domain/input/nearest.ts"
 import * as Forecast from "../../Forecast.ts"
 import * as Advice from "./advice.ts"
-import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
+import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "./history.ts"
 import type { AdviseOptions, AgentWork, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
 import { meantBy, type MeantPool } from "./poolMeant.ts"
 import * as Room from "./room.ts"
@@ -31,7 +31,7 @@ const maxCallsEach = 1_000
 const upTo = (max: number): Input.Check =>
   Input.number(`an integer from 1 to ${max}`, (value) => Input.whole(value) === undefined && value <= max)
 const work = Input.options<AgentWork>(
-  { calls: upTo(maxCallsEach), first: checkCall, later: checkCall },
+  { calls: upTo(maxCallsEach), first: checkCall, later: checkCall, ...growing },
   "calls",
   "first"
 )
@@ -94,6 +94,18 @@ const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): st
   return `The ${run} like "${pattern}" ${are} assumed to be halfway through ${Advice.workText(work)}`
 }
 
+/**
+ * Work whose prompts grow as those of the pool's conversations. A name with many more calls than a conversation has belongs to several
+ * conversations, so the means of its calls are better.
+ */
+const grownBy = (work: AgentWork, seen: ConversationGrowth | undefined, isOfPool: boolean): AgentWork => {
+  if (seen === undefined || work.calls >= 3 * seen.turns) return work
+  const { cachedShare, first, growth } = seen
+  const inputTokens = isOfPool ? first : work.first.inputTokens
+  const later = { ...(work.later ?? work.first), inputTokens: inputTokens + growth }
+  return { ...work, first: { ...work.first, inputTokens }, later, growth, cachedShare }
+}
+
 /** What each agent does, and what was assumed for it. */
 const workOf = (
   history: AgentHistory | undefined,
@@ -103,22 +115,27 @@ const workOf = (
 ): { readonly work: AgentWork; readonly assumed: string | undefined; readonly isGuess: boolean } => {
   if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
   const alike = history?.like(pools, (name) => isLike(each, name), now)
-  if (alike !== undefined) return { work: alike.work, assumed: likenessText(each, alike), isGuess: !alike.hasEnded }
+  const seen = history?.growthIn(pools)
+  if (alike !== undefined) {
+    const work = grownBy(alike.work, seen, each === "*")
+    return { work, assumed: likenessText(each, { ...alike, work }), isGuess: !alike.hasEnded }
+  }
   // A pattern that begins with a name, such as "session/*", does not misspell it.
   const names = (history?.namesIn(pools) ?? []).filter((name) => !each.endsWith("*") || !each.startsWith(name))
   const near = each === "*" ? undefined : nearest(each, names)
   const whose = each === "*" ? "No earlier agent of this pool is known" : `No earlier agent is like "${each}"`
   const instead = near === undefined ? "" : ` (did you mean "${near}"?)`
-  const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(Advice.usualWork)}`
-  return { work: Advice.usualWork, assumed, isGuess: true }
+  const work = grownBy(Advice.usualWork, seen, true)
+  const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(work)}`
+  return { work, assumed, isGuess: true }
 }
 
 // -----------------------------------------------------------------------------
 // The advice
 // -----------------------------------------------------------------------------
 
-const agentsOf = (count: number, { calls, first, later }: AgentWork, restsFor: number): Forecast.Workload => {
-  const agents = Forecast.uniform({ agents: count, calls, first, later })
+const agentsOf = (count: number, work: AgentWork, restsFor: number): Forecast.Workload => {
+  const agents = Forecast.uniform({ ...work, agents: count })
   return restsFor === 0 ? agents : agents.map((agent) => ({ ...agent, startsAfter: restsFor }))
 }
 

@@ -19,6 +19,10 @@ export interface AdviceFigures extends Pick<
   /** The sizes of an agent's first call, if it differs. */
   readonly firstInputTokens?: number | undefined
   readonly firstOutputTokens?: number | undefined
+  /** By how many tokens the prompt of each call is longer than the one before. */
+  readonly growthTokens?: number | undefined
+  /** The part of the prompt before that is read from the cache and does not count, from 0 to 1. */
+  readonly cachedShare?: number | undefined
   /** How long the provider works on a call. */
   readonly secondsPerCall?: number | undefined
 }
@@ -33,6 +37,8 @@ export const numbers = [
   "outputTokens",
   "firstInputTokens",
   "firstOutputTokens",
+  "growthTokens",
+  "cachedShare",
   "secondsPerCall"
 ] as const
 
@@ -44,11 +50,17 @@ export const workOf = (figures: AdviceFigures): AgentWork => {
   const usual = usualWork.first
   const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures
   const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens, secondsPerCall } = figures
+  const { cachedShare, growthTokens: growth } = figures
+  // With a growth, the first prompt says how large the second is, unless both are stated.
+  const areStated = figures.firstInputTokens !== undefined && figures.inputTokens !== undefined
+  const laterTokens = growth === undefined || areStated ? inputTokens : firstInputTokens + growth
   const duration = secondsPerCall === undefined ? undefined : 1_000 * secondsPerCall
   return {
     calls,
     first: { inputTokens: firstInputTokens, outputTokens: firstOutputTokens, duration },
-    later: { inputTokens, outputTokens, duration }
+    later: { inputTokens: laterTokens, outputTokens, duration },
+    growth,
+    cachedShare
   }
 }
 

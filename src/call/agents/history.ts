@@ -5,8 +5,10 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Limits from "../../Limits.ts"
+import * as Estimating from "../../domain/estimating.ts"
 import * as Lru from "../../domain/input/lru.ts"
 import type * as Forecast from "../../Forecast.ts"
+import type { Turn } from "../conversations.ts"
 import type { OpenPlaces } from "../places/placement.ts"
 import type { AgentWork } from "./models.ts"
 
@@ -24,6 +26,29 @@ const idleMillis = 30_000
 
 /** After this long without a call, earlier calls no longer show the present state of a pool. */
 const forgottenMillis = 300_000
+
+/** So many prompts of a pool are kept, and so many conversations tell how they grow. */
+const keptPrompts = 32
+const fewConversations = 3
+
+/** The last prompts of a pool's conversations. */
+interface PoolPrompts {
+  /** The first prompts, and by how much later ones were longer than those before. */
+  readonly firsts: Estimating.Recent
+  readonly growths: Estimating.Recent
+  /** The part of each prompt before that was read from the cache and did not count. */
+  readonly shares: Estimating.Recent
+  conversations: number
+  calls: number
+}
+
+/** How the prompts of a pool's conversations grow: medians, and the mean number of calls. */
+export interface ConversationGrowth {
+  readonly first: number
+  readonly growth: number
+  readonly cachedShare: number
+  readonly turns: number
+}
 
 /** Sums over calls. */
 interface CallSums {
@@ -111,6 +136,7 @@ export type FindPlaces = (only: ReadonlyArray<string> | undefined) => Effect.Eff
 export class AgentHistory {
   private readonly places = new Map<string, FindPlaces>()
   private readonly agents = new Map<string, PastAgent>()
+  private readonly prompts = new Map<string, PoolPrompts>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
   private readonly uses = new Map<string, { readonly since: number; lastAt: number }>()
 
@@ -127,6 +153,39 @@ export class AgentHistory {
     const use = this.uses.get(pool)
     if (use !== undefined && now - use.lastAt < forgottenMillis) use.lastAt = now
     else Lru.put(this.uses, pool, { since: now, lastAt: now }, maxUsed)
+  }
+
+  /** Counts a prompt of a conversation, of which the provider did not count so many tokens. */
+  prompted(pool: string, { before, prompt }: Turn, uncounted: number): void {
+    const empty = () => Estimating.recent([])
+    const known = this.prompts.get(pool)
+    const prompts = known ?? { firsts: empty(), growths: empty(), shares: empty(), conversations: 0, calls: 0 }
+    Lru.put(this.prompts, pool, prompts, maxUsed)
+    prompts.calls++
+    if (before === undefined) {
+      prompts.conversations++
+      Estimating.push(prompts.firsts, prompt, keptPrompts)
+      return
+    }
+    Estimating.push(prompts.growths, Math.max(0, prompt - before), keptPrompts)
+    Estimating.push(prompts.shares, Math.min(1, Math.max(0, uncounted / before)), keptPrompts)
+  }
+
+  /** How conversations grow in the first of these pools that has seen a few. */
+  growthIn(pools: ReadonlyArray<string>): ConversationGrowth | undefined {
+    for (const pool of pools) {
+      const known = this.prompts.get(pool)
+      if (known === undefined || known.conversations < fewConversations) continue
+      const { calls, conversations, firsts, growths, shares } = known
+      if (growths.values.length < fewConversations) continue
+      return {
+        first: Estimating.median(firsts),
+        growth: Estimating.median(growths),
+        cachedShare: Estimating.median(shares),
+        turns: calls / conversations
+      }
+    }
+    return undefined
   }
 
   /** For how long calls have been made to a pool. */

@@ -150,12 +150,7 @@ export interface Options {
  * @category models
  * @since 0.4.0
  */
-export interface AgentWork {
-  readonly calls: number
-  readonly first: Forecast.Call
-  /** @default as the first */
-  readonly later?: Forecast.Call | undefined
-}
+export type AgentWork = Forecast.Work
 
 /**
  * A question about more agents.
@@ -166,7 +161,8 @@ export interface AgentWork {
 export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "pool" | "account"> {
   /**
    * What each agent does, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
-   * {@link layer} counts what agents do.
+   * {@link layer} counts what agents do. Once three conversations of the pool were seen, their prompts grow by the median of what was
+   * appended, and for `"*"` begin with the median first prompt. Stated work grows only by its `growth`.
    *
    * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
    */
@@ -272,7 +268,13 @@ export interface PlainAdvice extends Pick<
   readonly furtherAddsSeconds: number
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly endSeconds: number }>
   readonly error: number | null
-  readonly each: { readonly calls: number; readonly first: PlainCall; readonly later: PlainCall }
+  readonly each: {
+    readonly calls: number
+    readonly first: PlainCall
+    readonly later: PlainCall
+    readonly growthTokens?: number
+    readonly cachedShare?: number
+  }
   readonly expiresAfterSeconds: number
 }
 

@@ -1,6 +1,7 @@
 /** Caps in dollars and long windows: for how many more agents they have room. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { callsOf } from "../../budget/forecast/work.ts"
 import * as PriceTable from "../../domain/prices.ts"
 import { Purses, type Purse } from "../../domain/spending/models.ts"
 import { counted, dollars } from "../../domain/words.ts"
@@ -30,12 +31,17 @@ export interface FoundRoom {
   readonly assumptions: ReadonlyArray<string>
 }
 
-const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): number =>
-  calls.reduce((sum, { inputTokens, outputTokens }) => sum + PriceTable.cost(price, { inputTokens, outputTokens }), 0)
+/** An agent that reads from a cache has written there whatever is new. */
+const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): number => {
+  const writes = calls.some(({ cacheReadTokens = 0 }) => cacheReadTokens > 0)
+  return calls.reduce((sum, { cacheReadTokens, inputTokens, outputTokens }) => {
+    const input = writes ? { inputTokens: 0, cacheCreationTokens: inputTokens, cacheReadTokens } : { inputTokens }
+    return sum + PriceTable.cost(price, { ...input, outputTokens })
+  }, 0)
+}
 
 /** What all calls of an agent cost. */
-export const costOfAgent = (price: PriceTable.Price, { calls, first, later = first }: AgentWork): number =>
-  costOf(price, [first, ...Array.from({ length: calls - 1 }, () => later)])
+export const costOfAgent = (price: PriceTable.Price, work: AgentWork): number => costOf(price, callsOf(work))
 
 const untilText = (until: number | undefined): string =>
   until === undefined ? "" : ` until ${new Date(until).toISOString().slice(0, 16).replace("T", " ")} UTC`

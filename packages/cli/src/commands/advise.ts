@@ -39,6 +39,14 @@ const flags = {
   firstOutputTokens: Flags.atLeastZero("first-output-tokens", Flags.maxOutputTokens).pipe(
     Flags.optional("Output tokens of an agent's first call (default: as the others)")
   ),
+  growthTokens: Flags.atLeastZero("growth-tokens", 1e9).pipe(
+    Flags.optional("By how many tokens the prompt of each call is longer than the one before (default: 0)")
+  ),
+  cachedShare: Flags.number("cached-share", "a number from 0 to 1", (value) => value >= 0 && value <= 1).pipe(
+    Flags.optional(
+      "The part of the prompt before that is read from the cache and does not count towards limits: about 1 at Anthropic (default: 0)"
+    )
+  ),
   secondsPerCall: Flags.seconds("seconds-per-call", 86_400).pipe(
     Flags.optional("How long the provider takes for a call (default: as measured, or estimated from its tokens)")
   ),

@@ -43,6 +43,10 @@ const Question = Schema.Struct({
   outputTokens: number("The output tokens of each of its calls."),
   firstInputTokens: number("The input tokens of its first call, if that is larger."),
   firstOutputTokens: number("The output tokens of its first call, if that differs."),
+  growthTokens: number("By how many tokens the prompt of each of its calls is longer than the one before."),
+  cachedShare: number(
+    "The part of the prompt before that is read from the cache and does not count towards limits, from 0 to 1."
+  ),
   secondsPerCall: number("How long one call takes, in seconds, if you know it."),
   model: text("The model that the agents use, if several are in use."),
   pool: text("The pool of limits that they use, as the status names it."),

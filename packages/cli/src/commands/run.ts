@@ -64,7 +64,7 @@ const flags = {
   ),
   dryRun: Flags.toggle(
     "dry-run",
-    "Show what would be sent, its size, how long it takes and what it costs; send and write nothing"
+    "Show what would be sent, its size, how long it takes and what it costs; send and write nothing. Each call counts with the earlier answers in its prompt, and nothing as cached"
   ),
   yes: Flags.toggle("yes", "Do not ask for confirmation before the first call to a paid provider", "y"),
   concurrency: LimitFlags.concurrency,
