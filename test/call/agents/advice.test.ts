@@ -144,21 +144,24 @@ describe("Agents", () => {
       }).pipe(live({}))
     )
 
-    it.effect("does not promise the same room twice, until the advice expires", () =>
-      Effect.gen(function* () {
-        const ask = (asker: string) => Agents.advise({ agents: 104, each, asker })
-        const one = yield* ask("one")
-        assert.isAbove(one.agents, 3)
-        const again = yield* ask("one")
-        assert.strictEqual(again.agents, one.agents)
-        const other = yield* ask("other")
-        assert.isAtMost(other.agents, 1)
-        assert.strictEqual(other.running, one.agents)
-        yield* TestClock.adjust(Duration.millis(Duration.toMillis(one.expiresAfter) - 1))
-        assert.isAtMost((yield* ask("third")).agents, 1)
-        yield* TestClock.adjust("2 minutes")
-        assert.strictEqual((yield* ask("third")).agents, one.agents)
-      }).pipe(live())
+    it.effect(
+      "does not promise the same room twice, until the advice expires",
+      () =>
+        Effect.gen(function* () {
+          const ask = (asker: string) => Agents.advise({ agents: 104, each, asker })
+          const one = yield* ask("one")
+          assert.isAbove(one.agents, 3)
+          const again = yield* ask("one")
+          assert.strictEqual(again.agents, one.agents)
+          const other = yield* ask("other")
+          assert.isAtMost(other.agents, 1)
+          assert.strictEqual(other.running, one.agents)
+          yield* TestClock.adjust(Duration.millis(Duration.toMillis(one.expiresAfter) - 1))
+          assert.isAtMost((yield* ask("third")).agents, 1)
+          yield* TestClock.adjust("2 minutes")
+          assert.strictEqual((yield* ask("third")).agents, one.agents)
+        }).pipe(live()),
+      { tags: "full" }
     )
 
     it.effect(
