@@ -30,19 +30,19 @@ const looks = 4
 
 /**
  * Makes room in a map whose entries may be in use. It visits entries from the first on, removes idle ones, and moves those in use to the
- * end. The next visit continues from there, because a map with many removed entries is slow to read from its beginning.
+ * end. The next visit continues from there, because a map with many removed entries is slow to read from its beginning. The iterator is
+ * held weakly: one that stands still keeps every table that the map has had since, with the keys of each.
  */
 export class Shedder<K, V> {
   private readonly map: Map<K, V>
   private readonly isIdle: (value: V) => boolean
   private readonly forgotten: (value: V) => void
-  private entries: MapIterator<[K, V]>
+  private entries: WeakRef<MapIterator<[K, V]>> | undefined
 
   constructor(map: Map<K, V>, isIdle: (value: V) => boolean, forgotten: (value: V) => void = () => {}) {
     this.map = map
     this.isIdle = isIdle
     this.forgotten = forgotten
-    this.entries = map.entries()
   }
 
   /** Removes idle entries until at most `max` are left. It visits at most `upTo` entries, so the cost of a new entry is bounded. */
@@ -57,9 +57,10 @@ export class Shedder<K, V> {
   }
 
   private next(): [K, V] {
-    const found = this.entries.next()
-    if (found.done !== true) return found.value
-    this.entries = this.map.entries()
-    return this.entries.next().value!
+    const found = this.entries?.deref()?.next()
+    if (found !== undefined && found.done !== true) return found.value
+    const entries = this.map.entries()
+    this.entries = new WeakRef(entries)
+    return entries.next().value!
   }
 }
