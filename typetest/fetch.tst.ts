@@ -39,6 +39,8 @@ describe("floodgate/promise", () => {
 
   it("tells events by their type", () => {
     expect<Extract<Events.Event, { readonly type: "wait" }>["until"]>().type.toBe<number>()
-    expect<Events.Event["type"]>().type.toBe<"wait" | "rejection" | "retry" | "retryDelayed" | "pause" | "place">()
+    expect<Events.Event["type"]>().type.toBe<
+      "wait" | "rejection" | "retry" | "retryDelayed" | "pause" | "place" | "cap"
+    >()
   })
 })

@@ -1,6 +1,6 @@
 /**
  * The memory of a gateway under 10,000 names of agents, 600 clients with keys of their own, caps, reloads and faults. Within the first
- * third every name has been used; after it the heap must not grow. It makes 31,500 requests, or `FLOODGATE_REQUESTS`, in a few minutes,
+ * third every name has been used; after it the heap must not grow. It makes 60,000 requests, or `FLOODGATE_REQUESTS`, in a few minutes,
  * and writes what has grown to standard error. Prompts repeat, because 50,000 different ones are remembered.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -13,7 +13,7 @@ import { grown, heapParts, heapUsed } from "../../../test/support/heap.ts"
 import type { Handler } from "../../../test/support/httpServer.ts"
 import { mulberry } from "../../../test/support/random.ts"
 
-const requests = Number(process.env["FLOODGATE_REQUESTS"] ?? "31500")
+const requests = Number(process.env["FLOODGATE_REQUESTS"] ?? "60000")
 const names = Number(process.env["FLOODGATE_NAMES"] ?? "10000")
 const clients = 600
 const concurrency = 60
