@@ -9,7 +9,7 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Accounting from "../Accounting.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Estimator from "../Estimator.ts"
-import { type Lifetime, type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
+import { type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
 
 /**
  * A prefix takes about 130 bytes, with its place in a conversation, so all take at most 7 MB. A conversation has a few dozen, and those
@@ -35,7 +35,7 @@ interface Entry {
   /** When an answer that read or wrote it began, in milliseconds. */
   usedAt: number
   /** How long the provider keeps it after that; 0 if it has not written it to its cache. */
-  life: Lifetime
+  life: number
   /** How many conversations have it. */
   holders: number
   /** The conversation whose last prompt it is. */
@@ -359,7 +359,7 @@ const note = (
  */
 const used = (
   entry: Entry,
-  asked: Lifetime | undefined,
+  asked: number | undefined,
   isLast: boolean,
   { cached, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer
 ): void => {

@@ -8,7 +8,7 @@
  */
 import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
 import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
-import { type Lifetime, usualLifetime } from "./prefixes.ts"
+import { usualLifetime } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
 import { add, bytesPerToken, type Sum } from "./requestSize.ts"
 
@@ -39,7 +39,7 @@ const aDay = 86_400_000
  *
  * Source: https://developers.openai.com/api/docs/guides/prompt-caching, "Prompt cache retention"
  */
-export const keptFor = (body: Readonly<Record<string, unknown>>): Lifetime =>
+export const keptFor = (body: Readonly<Record<string, unknown>>): number =>
   body["prompt_cache_retention"] === "24h" ? aDay : usualLifetime
 
 /** Whether an effort asks the model to reason. */

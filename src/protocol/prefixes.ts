@@ -12,9 +12,6 @@
 import { at, isRecord } from "./json.ts"
 import { add, addProperties, addSchema, marks, type Sum } from "./requestSize.ts"
 
-/** How long a provider keeps a prefix that is not used, in milliseconds. */
-export type Lifetime = number
-
 const minute = 60_000
 
 /** Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, "1-hour cache duration" */
@@ -25,7 +22,7 @@ const anHour = 60 * minute
  * For providers that cache without being asked. OpenAI keeps a prefix for 5 to 10 minutes of inactivity
  * (https://developers.openai.com/api/docs/guides/prompt-caching); others do not say, so this is the shortest of what is stated.
  */
-export const usualLifetime: Lifetime = fiveMinutes
+export const usualLifetime: number = fiveMinutes
 
 /**
  * The prefixes of one prompt, the shortest first, by fingerprints that hold no text. A prefix ends after the tools, after each block of the
@@ -43,9 +40,9 @@ export interface Prefixes {
   /** How many of them end within the tools and the system prompt, which agents share. */
   readonly shared: number
   /** Where the request asks the provider to write its cache, by index, and for how many milliseconds. */
-  readonly marks: ReadonlyArray<{ readonly index: number; readonly life: Lifetime }>
+  readonly marks: ReadonlyArray<{ readonly index: number; readonly life: number }>
   /** For how many milliseconds the provider keeps prefixes without being asked; undefined if it wants to be asked. */
-  readonly automatic: Lifetime | undefined
+  readonly automatic: number | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -154,7 +151,7 @@ const mixPart = (hash: number, part: unknown, isRead = false, depth = 0): number
 // -----------------------------------------------------------------------------
 
 /** For how long a mark asks to keep what is before it; undefined if it is none. */
-const lifetimeOf = (mark: unknown): Lifetime | undefined => {
+const lifetimeOf = (mark: unknown): number | undefined => {
   if (!isRecord(mark)) return undefined
   return mark["ttl"] === "1h" ? anHour : fiveMinutes
 }
@@ -170,7 +167,7 @@ export const markIn = (options: unknown): unknown => {
 }
 
 /** How long a model of an SDK keeps a prompt without being asked; Anthropic's want to be asked, wherever they are. */
-export const keptBy = (provider: string | undefined, model: string): Lifetime | undefined =>
+export const keptBy = (provider: string | undefined, model: string): number | undefined =>
   provider === "anthropic" || /claude|anthropic/.test(model) ? undefined : usualLifetime
 
 // -----------------------------------------------------------------------------
@@ -196,7 +193,7 @@ export class PrefixReader {
   private second = 1
   private fingerprints: Array<number> = []
   private bytes: Array<number> = []
-  private marks: Array<{ index: number; life: Lifetime }> = []
+  private marks: Array<{ index: number; life: number }> = []
   private shared = 0
 
   /** What changes the hidden prompt, without being counted: the choice of a tool, thinking. */
@@ -306,7 +303,7 @@ export class PrefixReader {
   }
 
   /** The prefixes of what was read: of a long prompt what agents share, and the last parts. */
-  prefixes(automatic: Lifetime | undefined): Prefixes {
+  prefixes(automatic: number | undefined): Prefixes {
     const { bytes, fingerprints, marks } = this
     const gone = Math.max(0, fingerprints.length - maxRead)
     const shared = Math.min(this.shared, maxRead)

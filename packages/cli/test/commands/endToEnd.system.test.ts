@@ -180,7 +180,7 @@ describe("floodgate start, piped", () => {
     // Both sides have one clock, in real seconds.
     const clocks = lines.flatMap((line) => /^(\d+):(\d\d)  the SDK by itself: /.exec(line) ?? [])
     assert.isAtLeast(clocks.length, 3)
-    assert.isTrue(lines.some((line) => line.startsWith("5 of 5: ")))
+    assert.isTrue(lines.some((line) => line.startsWith("6 of 6: ")))
     assert.match(
       lines.join("\n"),
       /\nThe SDK by itself: \d+ of 60 calls lost, .*\nWith Floodgate: all 60 calls answered after/
