@@ -43,12 +43,15 @@ const play = async (sabotage: string): Promise<Record<string, string | null>> =>
   const errors: Record<string, string | null> = {}
   for (const { name, run } of tasks) {
     const { signal } = new AbortController()
-    errors[name] = await Promise.resolve()
-      .then(() => run({ signal, onTestFinished: () => {} }))
-      .then(
-        () => null,
-        (error: unknown) => String(error)
-      )
+    // A test may also wait for ever, and nothing would then keep this process alive.
+    const late = Promise.withResolvers<never>()
+    const timer = setTimeout(() => late.reject(new Error("it does not end")), 3_000)
+    const ended = Promise.resolve().then(() => run({ signal, onTestFinished: () => {} }))
+    errors[name] = await Promise.race([ended, late.promise]).then(
+      () => null,
+      (error: unknown) => String(error)
+    )
+    clearTimeout(timer)
   }
   return errors
 }

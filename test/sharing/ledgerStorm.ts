@@ -310,7 +310,8 @@ export const broken = ({
   const isCalm = network.lost === 0 && events.every(({ what }) => quiet.has(what)) && network.most < 200
   const wrong = refused.filter(({ asked, isInner, left, tag, upper }) => {
     if (tag === "SpendCapReached") {
-      if (asked <= left) return true
+      // Who gives up while others hold the money is told of the cap, too.
+      if (asked <= left) return plan.givesUp === 0
       return isCalm && per === undefined && left < (isInner ? inner! : cap) - upper - 1
     }
     if (tag === "WaitTooLong") return plan.givesUp === 0
