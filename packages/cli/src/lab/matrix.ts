@@ -162,7 +162,7 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
     lineOf(
       name.padEnd(first),
       columns.map(({ heads }) => heads[line]!)
-    )
+    ).trimEnd()
   )
   const body = names.map((name, row) =>
     lineOf(
