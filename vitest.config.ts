@@ -98,8 +98,6 @@ export default defineConfig({
           // A layer with another `reserve` estimates a call once, and does not learn which sizes a full bucket rejects.
           "test/call/largeCalls.test.ts",
           "test/call/prefixes.test.ts",
-          // A caller that leaves before the id of its answer in the background gives back what was reserved, which is not mended yet.
-          "test/http/background.system.test.ts",
           ...tests(".full")
         ],
         isolate: false,

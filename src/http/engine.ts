@@ -226,7 +226,8 @@ class Driven<R extends ProviderResponse> implements DrivenCall {
 // These are functions of their own because closures within the call would keep the request in memory as long as the stream.
 const endOf = (call: GovernedCall) => () => call.end(Exit.void)
 const closeOf = (scope: Scope.Closeable) => () => Scope.close(scope, Exit.void)
-const leaving = <R extends ProviderResponse>(exchange: HttpExchange<R>) => Effect.sync(() => void exchange.leave())
+const leaving = <R extends ProviderResponse>(exchange: HttpExchange<R>) =>
+  Effect.suspend(() => exchange.leave() ?? Effect.void)
 
 /**
  * One call. Its attempts are exchanges, which need no Effect. The call enters Effect only if it has to wait, fails, or is governed by
@@ -285,7 +286,10 @@ class EngineCall<R extends ProviderResponse> {
       streams: () => exchange.passOn(endOf(call), driven.passes)
     })
     driven.endsBy(() => {
-      if (exchange.leave()) run(call.end(Exit.interrupt()))
+      const rest = exchange.leave()
+      if (rest === undefined) return
+      run(rest)
+      run(call.end(Exit.interrupt()))
     })
     exchange.send()
   }
@@ -331,6 +335,8 @@ class EngineCall<R extends ProviderResponse> {
       const sent = Effect.callback<AttemptAnswer<R>, AttemptFailure<R>>((done) => {
         resume = done
         exchange.send()
+        // Before the call is settled as interrupted.
+        return leaving(exchange)
       })
       return Effect.andThen(ended, sent)
     })

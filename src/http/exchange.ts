@@ -265,17 +265,18 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   // Ends
   // ---------------------------------------------------------------------------
 
-  /** Ends the exchange, because its caller has left. Returns false if it was over. */
-  leave(): boolean {
+  /** Ends the exchange, because its caller has left. Returns what is left to do; undefined if it was over. */
+  leave(): Effect.Effect<void> | undefined {
     const { parts } = this
-    if (parts === undefined) return false
+    if (parts === undefined) return undefined
     this.isLeft = true
     // What the provider goes on with may cost all that was reserved.
-    if (parts.planned.description.background === true) parts.tools.run(parts.call.settle(undefined, emptyAnswer))
+    const isGoingOn = parts.planned.description.background === true
+    const rest = isGoingOn ? parts.call.settle(undefined, emptyAnswer) : undefined
     this.over()
     // Without a reason: if the error that its caller gets were that of the request, Anthropic's SDK would take it for a failed request.
     this.abort(undefined)
-    return true
+    return rest ?? Effect.void
   }
 
   /** Runs a step, unless the attempt has ended. The code of a protocol may throw in it. */
