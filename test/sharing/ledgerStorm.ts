@@ -49,6 +49,8 @@ export interface Outcome {
     readonly tag: string
     readonly left: number
     readonly asked: number
+    /** Whether it waits for a few seconds only. */
+    readonly gives: boolean
     readonly isInner: boolean
     readonly upper: number
   }>
@@ -155,6 +157,7 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
               tag: cause?._tag ?? reason?._tag ?? String(exit.cause),
               left: (cause?.left ?? 0) / perToken,
               asked: (cause?.asked ?? 0) / perToken,
+              gives,
               isInner: cause?.purse === names.inner,
               upper: sent + unsent + asking
             })
@@ -308,10 +311,10 @@ export const broken = ({
   const innerOver = inner === undefined ? 0 : overOf(ofInner, inner, plan)
   const quiet = new Set<Storm.Event["what"]>(["crash", "leave", "start", "step"])
   const isCalm = network.lost === 0 && events.every(({ what }) => quiet.has(what)) && network.most < 200
-  const wrong = refused.filter(({ asked, isInner, left, tag, upper }) => {
+  const wrong = refused.filter(({ asked, gives, isInner, left, tag, upper }) => {
     if (tag === "SpendCapReached") {
-      // Who gives up while others hold the money is told of the cap, too.
-      if (asked <= left) return plan.givesUp === 0
+      // A call that gives up while others have reserved the money is refused for the cap, too.
+      if (asked <= left) return !gives
       return isCalm && per === undefined && left < (isInner ? inner! : cap) - upper - 1
     }
     if (tag === "WaitTooLong") return plan.givesUp === 0

@@ -146,7 +146,10 @@ describe("dollars of the command", () => {
       // Another run on that day has only what the first one left.
       const again = yield* go(today).pipe(Effect.provide(services({ env })))
       assert.strictEqual(again.code, 1)
-      assert.match(again.err, /left of the cap of \$0\.025 a day for this day \(--max-usd-per-day\).*: wait until /)
+      assert.match(
+        again.err,
+        /left of the cap of \$0\.025 a day for this day \(--max-usd-per-day\) \(\$0\.\d+ spent, \$0\.\d+ reserved by running calls\): wait until /
+      )
       assert.match(again.err, /Run the same command again to make/)
       const second = yield* provider.stats
       const fs = yield* FileSystem.FileSystem
