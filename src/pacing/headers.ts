@@ -44,13 +44,19 @@ export const observe = (
 /** A call is larger than the limit if its estimate exceeds it by this factor; estimates err by less. */
 const certainly = 1.6
 
+/** What a call certainly uses. Only the estimate of its prompt may be many times too high, because the prompt may be cached. */
+const leastOf = ({ charge }: Admission, dimension: Dimension, certain: Charge | undefined): number =>
+  certain === undefined || dimension === "outputTokens" || dimension === "requests"
+    ? charge[dimension] / certainly
+    : (get(certain, dimension) ?? 0)
+
 /** Whether a call is certainly larger than a limit. Then it never fits, or the limit is wrong, so nothing is learned. */
 export const isExceeded = (
-  { charge }: Admission,
+  admission: Admission,
   dimension: Dimension,
   { limit = Infinity }: Reading,
   certain: Charge | undefined
-): boolean => (certain === undefined ? charge[dimension] / certainly : (get(certain, dimension) ?? 0)) > limit * 60_000
+): boolean => leastOf(admission, dimension, certain) > limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
 const covers = (pacer: Pacer, readings: Readings): boolean =>
