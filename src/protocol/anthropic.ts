@@ -12,7 +12,7 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import type { MessageEvent } from "../Messages.ts"
 import { textOfEvent } from "./messages.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
   agentOf,
   type Answer,
@@ -189,7 +189,7 @@ export const readAnswer = (body: unknown): Answer =>
 
 /** Characters of output in a delta: text, thinking, or the input of a tool. */
 const lengthOf = (delta: unknown): number =>
-  ["text", "thinking", "partial_json"].reduce((sum, name) => sum + (textOf(at(delta, name))?.length ?? 0), 0)
+  characters(at(delta, "text")) + characters(at(delta, "thinking")) + characters(at(delta, "partial_json"))
 
 /** Takes in the parsed data of one event of a stream; an unknown one changes nothing, as Anthropic asks of clients. */
 export const step = (answer: Answer, event: unknown): Answer => {

@@ -9,7 +9,7 @@
 import { exceptionOf, isException } from "./amazonFrames.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { tierOf } from "./openai.ts"
 import { agentOf, type Answer, decodeSegment, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse } from "./refusal.ts"
@@ -97,10 +97,9 @@ const readAnswer = (body: unknown): Answer => ({
 
 /** Characters of output in a delta: a text, the input of a tool, or a thought. */
 const lengthOf = (delta: unknown): number =>
-  [at(delta, "text"), at(delta, "toolUse", "input"), at(delta, "reasoningContent", "text")].reduce<number>(
-    (sum, text) => sum + (textOf(text)?.length ?? 0),
-    0
-  )
+  characters(at(delta, "text")) +
+  characters(at(delta, "toolUse", "input")) +
+  characters(at(delta, "reasoningContent", "text"))
 
 const observe: Protocol["observe"] = (answer, { data, name = "" }) => {
   const event = data === "" ? undefined : parseJson(data)

@@ -11,7 +11,7 @@
 import { withoutOutput } from "./embeddings.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import { agentOf, type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
@@ -109,12 +109,10 @@ const readAnswer = (body: unknown): Answer => {
 
 /** Characters of output in a delta: a text, a thought, a plan, or the arguments of a tool. */
 const lengthOf = (message: unknown): number =>
-  [
-    at(message, "content", "text"),
-    at(message, "content", "thinking"),
-    at(message, "tool_plan"),
-    at(message, "tool_calls", "function", "arguments")
-  ].reduce<number>((sum, text) => sum + (textOf(text)?.length ?? 0), 0)
+  characters(at(message, "content", "text")) +
+  characters(at(message, "content", "thinking")) +
+  characters(at(message, "tool_plan")) +
+  characters(at(message, "tool_calls", "function", "arguments"))
 
 const step = (answer: Answer, event: unknown): Answer => {
   const delta = at(event, "delta")

@@ -4,7 +4,7 @@
  * Source: https://ai.google.dev/api/interactions-api
  */
 import { gemini } from "./gemini.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn, tierOf } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
@@ -96,8 +96,10 @@ const readAnswer = (body: unknown): Answer => {
 
 /** Characters of output in a delta: a text, a summary of thoughts, or the arguments of a tool. */
 const lengthOf = (delta: unknown): number =>
-  ["text", "arguments", "partial_arguments"].reduce((sum, name) => sum + (textOf(at(delta, name))?.length ?? 0), 0) +
-  (textOf(at(delta, "content", "text"))?.length ?? 0)
+  characters(at(delta, "text")) +
+  characters(at(delta, "arguments")) +
+  characters(at(delta, "partial_arguments")) +
+  characters(at(delta, "content", "text"))
 
 const step = (answer: Answer, event: unknown): Answer => {
   switch (at(event, "event_type")) {

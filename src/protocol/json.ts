@@ -29,6 +29,9 @@ export const at = (value: unknown, ...path: ReadonlyArray<string>): unknown => {
   return current
 }
 
+/** The length of a text; 0 for any other value. */
+export const characters = (value: unknown): number => (typeof value === "string" ? value.length : 0)
+
 /** A text that is not empty. */
 export const textOf = (value: unknown): string | undefined =>
   typeof value === "string" && value !== "" ? value : undefined

@@ -6,7 +6,7 @@
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { withoutOutput } from "./embeddings.ts"
-import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
 import { errorIn, reasons } from "./openai.ts"
 import { agentOf, type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
@@ -78,9 +78,9 @@ const withUsage = (answer: Answer, body: unknown, outputTokens: number | undefin
 /** Characters of output: a text, a thought, or a call of a tool. */
 const lengthOf = (body: unknown): number => {
   const message = at(body, "message") ?? body
-  const texts = [at(message, "content"), at(message, "response"), at(message, "thinking")]
   const tools = listOf(at(message, "tool_calls"))
-  const length = texts.reduce<number>((sum, text) => sum + (textOf(text)?.length ?? 0), 0)
+  const length =
+    characters(at(message, "content")) + characters(at(message, "response")) + characters(at(message, "thinking"))
   return tools.length === 0 ? length : length + jsonBytes(tools)
 }
 

@@ -10,7 +10,7 @@
 import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { at, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
+import { at, characters, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
 import {
   agentOfRequest,
   countsOf,
@@ -109,8 +109,6 @@ const lengthOf = (delta: Readonly<Record<string, unknown>>): number => {
   for (const tool of listOf(tools)) length += characters(at(tool, "function", "arguments"))
   return length + characters(at(called, "arguments"))
 }
-
-const characters = (text: unknown): number => (typeof text === "string" ? text.length : 0)
 
 /** Whether a delta has content: the first one only names the role, with an empty text. */
 const hasContent = (delta: object): boolean =>

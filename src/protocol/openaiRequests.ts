@@ -9,7 +9,7 @@
  * - https://developers.openai.com/api/reference/resources/audio
  * - https://developers.openai.com/api/reference/resources/moderations
  */
-import { at, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { at, characters, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { addInput, countsOf, deploymentOf, errorIn, finishReasonOf } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
 import {
@@ -134,10 +134,7 @@ const step = (answer: Answer, event: unknown): Answer => {
   if (error !== undefined) return { ...answer, error }
   const type = textOf(at(event, "type")) ?? ""
   const finishReason = finishReasonOf(event)
-  const length = listOf(at(event, "choices")).reduce<number>(
-    (sum, choice) => sum + (textOf(at(choice, "text"))?.length ?? 0),
-    0
-  )
+  const length = listOf(at(event, "choices")).reduce<number>((sum, choice) => sum + characters(at(choice, "text")), 0)
   return {
     ...withUsage({ ...answer, uncounted: answer.uncounted + length }, at(event, "usage")),
     id: nameOf(at(event, "id")) ?? answer.id,

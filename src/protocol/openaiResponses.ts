@@ -8,7 +8,7 @@
  */
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, characters, isRecord, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, keptFor, tierOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
@@ -119,7 +119,7 @@ const preludes: ReadonlySet<unknown> = new Set(["response.created", "response.in
 
 /** Texts, arguments of tools and summaries of reasoning are in `delta`; sound and pictures are not counted by length. */
 const lengthOf = (event: unknown, type: string): number =>
-  type.endsWith(".delta") && type !== "response.audio.delta" ? (textOf(at(event, "delta"))?.length ?? 0) : 0
+  type.endsWith(".delta") && type !== "response.audio.delta" ? characters(at(event, "delta")) : 0
 
 const step = (answer: Answer, event: unknown): Answer => {
   const type = textOf(at(event, "type"))
