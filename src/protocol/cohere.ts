@@ -12,7 +12,7 @@ import { withoutOutput } from "./embeddings.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { errorIn } from "./openai.ts"
+import { errorIn, outcomeOf } from "./openai.ts"
 import { agentOf, type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
@@ -93,19 +93,13 @@ const withUsage = (answer: Answer, usage: unknown): Answer => {
   return withCounts(answer, { inputTokens: (input ?? 0) + (images ?? 0), outputTokens: outputTokens ?? 0 })
 }
 
-const readAnswer = (body: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  return {
-    ...withUsage(emptyAnswer, at(body, "meta") ?? at(body, "usage")),
-    id: nameOf(at(body, "id")),
-    model: nameOf(at(body, "model")),
-    finishReason: nameOf(at(body, "finish_reason")),
-    started: isWhole,
-    complete: isWhole,
-    error
-  }
-}
+const readAnswer = (body: unknown): Answer => ({
+  ...withUsage(emptyAnswer, at(body, "meta") ?? at(body, "usage")),
+  id: nameOf(at(body, "id")),
+  model: nameOf(at(body, "model")),
+  finishReason: nameOf(at(body, "finish_reason")),
+  ...outcomeOf(body)
+})
 
 /** Characters of output in a delta: a text, a thought, a plan, or the arguments of a tool. */
 const lengthOf = (message: unknown): number =>

@@ -1,6 +1,6 @@
 /** What the embeddings of all providers have in common: they have input and no output, and are never streamed. */
-import { amountOf, isRecord, nameOf } from "./json.ts"
-import { errorIn } from "./openai.ts"
+import { amountOf, nameOf } from "./json.ts"
+import { outcomeOf } from "./openai.ts"
 import { type Answer, type Description, emptyAnswer, type Protocol, withCounts } from "./protocol.ts"
 
 /** The part of a description that is the same for all embeddings. */
@@ -14,9 +14,7 @@ export const withoutOutput = {
 
 /** Reads an answer, whose error is like OpenAI's. Some services do not report their usage. */
 export const readAnswer = (body: unknown, model: unknown, inputTokens: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  const answer = { ...emptyAnswer, model: nameOf(model), started: isWhole, complete: isWhole, error }
+  const answer = { ...emptyAnswer, model: nameOf(model), ...outcomeOf(body) }
   const counted = amountOf(inputTokens)
   return counted === undefined ? answer : withCounts(answer, { inputTokens: counted, outputTokens: 0 })
 }

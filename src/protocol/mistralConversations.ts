@@ -5,7 +5,7 @@
  */
 import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
 import { errorBody, mistral } from "./mistral.ts"
-import { countsOf, errorIn, reasons } from "./openai.ts"
+import { countsOf, errorIn, outcomeOf, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { refusalResponse, sseEvent, statusOf } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -63,12 +63,10 @@ const withConversation = (answer: Answer, response: unknown): Answer => {
   return { ...answer, id: id ?? answer.id, continuation: id ?? answer.continuation }
 }
 
-const readAnswer = (body: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  const answer = withUsage(withConversation(emptyAnswer, body), at(body, "usage"))
-  return { ...answer, started: isWhole, complete: isWhole, error }
-}
+const readAnswer = (body: unknown): Answer => ({
+  ...withUsage(withConversation(emptyAnswer, body), at(body, "usage")),
+  ...outcomeOf(body)
+})
 
 /** Characters of output: a text, a part with one, or the arguments of a function. */
 const lengthOf = (event: unknown): number => {

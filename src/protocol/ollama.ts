@@ -7,7 +7,7 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { withoutOutput } from "./embeddings.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
-import { errorIn, reasons } from "./openai.ts"
+import { errorIn, outcomeOf, reasons } from "./openai.ts"
 import { agentOf, type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
 import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
@@ -104,16 +104,12 @@ const step = (answer: Answer, line: unknown): Answer => {
 /** A whole answer, or embeddings, which have no output. */
 const readAnswer = (body: unknown): Answer => {
   const isEmbedding = at(body, "embeddings") !== undefined || at(body, "embedding") !== undefined
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
   const answer = withUsage(emptyAnswer, body, isEmbedding ? 0 : amountOf(at(body, "eval_count")))
   return {
     ...answer,
     model: nameOf(at(body, "model")),
     finishReason: nameOf(at(body, "done_reason")),
-    started: isWhole,
-    complete: isWhole,
-    error
+    ...outcomeOf(body)
   }
 }
 

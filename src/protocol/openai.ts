@@ -7,7 +7,7 @@
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
 import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
-import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
+import { agentOf, type Answer, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import { usualLifetime } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
 import { add, bytesPerToken, type Sum } from "./requestSize.ts"
@@ -91,6 +91,13 @@ export const finishReasonOf = (body: unknown): string | undefined =>
 export const errorIn = (body: unknown): unknown => {
   const error = at(body, "error")
   return isRecord(error) || typeof error === "string" ? body : undefined
+}
+
+/** How a whole answer ended. It is complete if its body is an object that is not an error. */
+export const outcomeOf = (body: unknown): Pick<Answer, "started" | "complete" | "error"> => {
+  const error = errorIn(body)
+  const isWhole = isRecord(body) && error === undefined
+  return { started: isWhole, complete: isWhole, error }
 }
 
 /**

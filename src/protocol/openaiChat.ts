@@ -19,6 +19,7 @@ import {
   errorOf,
   finishReasonOf,
   keptFor,
+  outcomeOf,
   reasons,
   tierOf
 } from "./openai.ts"
@@ -88,19 +89,13 @@ const withUsage = (answer: Answer, usage: unknown): Answer =>
     ? withCounts(answer, countsOf(usage["prompt_tokens"], usage["prompt_tokens_details"], usage["completion_tokens"]))
     : answer
 
-const readAnswer = (body: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  return {
-    ...withUsage(emptyAnswer, at(body, "usage")),
-    id: nameOf(at(body, "id")),
-    model: nameOf(at(body, "model")),
-    finishReason: finishReasonOf(body),
-    started: isWhole,
-    complete: isWhole,
-    error
-  }
-}
+const readAnswer = (body: unknown): Answer => ({
+  ...withUsage(emptyAnswer, at(body, "usage")),
+  id: nameOf(at(body, "id")),
+  model: nameOf(at(body, "model")),
+  finishReason: finishReasonOf(body),
+  ...outcomeOf(body)
+})
 
 /** Characters of output in a delta: its texts, for which services have different names, and the arguments of tools. */
 const lengthOf = (delta: Readonly<Record<string, unknown>>): number => {
