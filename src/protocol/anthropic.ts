@@ -8,8 +8,6 @@
  * - https://platform.claude.com/docs/en/api/errors
  */
 import { exceptionOf, isException } from "./amazonFrames.ts"
-import { failureOf } from "./errors.ts"
-import { signalOf } from "./headers.ts"
 import type { MessageEvent } from "../Messages.ts"
 import { textOfEvent } from "./messages.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
@@ -22,6 +20,7 @@ import {
   type Protocol,
   receivedOf,
   type Route,
+  usualReaders,
   withCounts,
   withVersion
 } from "./protocol.ts"
@@ -315,6 +314,7 @@ const errorBody = ({ kind, message }: Refusal) => ({
  * @since 0.1.0
  */
 export const anthropic: Protocol = {
+  ...usualReaders,
   name: "anthropic-messages",
   provider: "anthropic",
   match: matchRoute,
@@ -322,8 +322,6 @@ export const anthropic: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }) => signalOf(header),
-  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),
   streamFormat: (url) => (url.includes("/invoke-with-response-stream") ? "frames" : "events"),

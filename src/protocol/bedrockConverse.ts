@@ -7,11 +7,17 @@
  * - https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
  */
 import { exceptionOf, isException } from "./amazonFrames.ts"
-import { failureOf } from "./errors.ts"
-import { signalOf } from "./headers.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { tierOf } from "./openai.ts"
-import { agentOf, type Answer, decodeSegment, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import {
+  type Answer,
+  decodeSegment,
+  emptyAnswer,
+  type Protocol,
+  type Route,
+  usualReaders,
+  withCounts
+} from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse } from "./refusal.ts"
 import { add, addFile, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -161,15 +167,13 @@ const exceptions: Partial<Record<Refusal["kind"], string>> = {
  * @since 0.5.0
  */
 export const bedrockConverse: Protocol = {
+  ...usualReaders,
   name: "bedrock-converse",
   provider: "aws.bedrock",
   match: matchRoute,
   describe,
-  agentOf: (_, header) => agentOf(header),
   answer: readAnswer,
   observe,
-  limits: ({ header }) => signalOf(header),
-  failure: failureOf,
   refuse: (refusal) => {
     const response = refusalResponse(refusal, { message: refusal.message })
     return {

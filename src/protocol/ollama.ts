@@ -3,12 +3,10 @@
  *
  * Source: https://docs.ollama.com/api
  */
-import { failureOf } from "./errors.ts"
-import { signalOf } from "./headers.ts"
 import { withoutOutput } from "./embeddings.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
 import { errorIn, outcomeOf, reasons } from "./openai.ts"
-import { agentOf, type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, usualReaders, withCounts } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
 import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -142,15 +140,13 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * @since 0.5.0
  */
 export const ollama: Protocol = {
+  ...usualReaders,
   name: "ollama",
   provider: "ollama",
   match: matchRoute,
   describe,
-  agentOf: (_, header) => agentOf(header),
   answer: readAnswer,
   observe,
-  limits: ({ header }) => signalOf(header),
-  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: refusal.message }),
   refuseInStream: ({ message }) => `${JSON.stringify({ error: message })}\n`,
   streamFormat: () => "lines",

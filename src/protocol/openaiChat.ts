@@ -8,8 +8,6 @@
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
 import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
-import { failureOf } from "./errors.ts"
-import { signalOf } from "./headers.ts"
 import { at, characters, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
 import {
   agentOfRequest,
@@ -23,7 +21,16 @@ import {
   reasons,
   tierOf
 } from "./openai.ts"
-import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import {
+  type Answer,
+  emptyAnswer,
+  outputOf,
+  type Protocol,
+  type Route,
+  usualReaders,
+  withCounts,
+  withVersion
+} from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { PrefixReader } from "./prefixes.ts"
 import { sizeOf } from "./requestSize.ts"
@@ -172,6 +179,7 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * @since 0.1.0
  */
 export const openaiChat: Protocol = {
+  ...usualReaders,
   name: "openai-chat",
   provider: "openai",
   match: matchRoute,
@@ -179,8 +187,6 @@ export const openaiChat: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }) => signalOf(header),
-  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent(undefined, { error: errorOf(refusal) }),
   keepAlive: { stream: sseComment, whole: jsonWhitespace },

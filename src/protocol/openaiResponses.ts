@@ -7,10 +7,17 @@
  * - https://developers.openai.com/api/docs/guides/conversation-state
  */
 import { failureOf } from "./errors.ts"
-import { signalOf } from "./headers.ts"
 import { amountOf, at, characters, isRecord, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, keptFor, tierOf, agentOfRequest, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import {
+  type Answer,
+  emptyAnswer,
+  type Protocol,
+  type Route,
+  usualReaders,
+  withCounts,
+  withVersion
+} from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { PrefixReader } from "./prefixes.ts"
 import { add, sizeOf } from "./requestSize.ts"
@@ -174,6 +181,7 @@ const errorEvent = (refusal: Refusal) => {
  * @since 0.1.0
  */
 export const openaiResponses: Protocol = {
+  ...usualReaders,
   name: "openai-responses",
   provider: "openai",
   match: matchRoute,
@@ -181,7 +189,6 @@ export const openaiResponses: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }) => signalOf(header),
   // OpenAI adds codes for requests at fault, and a retry of one repeats the failure for minutes. So an unknown code is final.
   failure: (response, context) => failureOf(response, { ...context, isFinal: true }),
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),

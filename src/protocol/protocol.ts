@@ -7,8 +7,8 @@
  */
 import type * as Accounting from "../Accounting.ts"
 import type * as Limits from "../Limits.ts"
-import type { Failure, FailureContext } from "./errors.ts"
-import type { HeaderReader } from "./headers.ts"
+import { type Failure, type FailureContext, failureOf } from "./errors.ts"
+import { type HeaderReader, signalOf } from "./headers.ts"
 import { nameOf } from "./json.ts"
 import type { Prefixes } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
@@ -312,6 +312,16 @@ export interface ResponseParts {
   /** The body of an error, as text or as parsed JSON. */
   readonly body?: unknown
 }
+
+/**
+ * How most protocols read the agent, the limits and failures. All share the headers with the agent and with the limits, and
+ * {@link failureOf} knows the errors of all of them.
+ */
+export const usualReaders = {
+  agentOf: (_, header) => agentOf(header),
+  limits: ({ header }) => signalOf(header),
+  failure: failureOf
+} as const satisfies Pick<Protocol, "agentOf" | "failure" | "limits">
 
 /**
  * How a stream is written.
