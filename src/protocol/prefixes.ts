@@ -195,6 +195,8 @@ export class PrefixReader {
   private bytes: Array<number> = []
   private marks: Array<{ index: number; life: number }> = []
   private shared = 0
+  /** Whether all messages so far were instructions. */
+  private isInstructing = true
 
   /** What changes the hidden prompt, without being counted: the choice of a tool, thinking. */
   setting(value: unknown): void {
@@ -209,23 +211,21 @@ export class PrefixReader {
     if (sum.text === before) return
     this.hash = mix(mixSchema(this.hash, value), sum.text - before)
     this.end(Array.isArray(value) ? value.map((tool) => at(tool, "cache_control")).findLast(isRecord) : undefined)
-    this.shared = this.fingerprints.length
+    this.sharedEnd()
   }
 
   /** The system prompt: a text, or blocks. */
   system(value: unknown): void {
     this.blocks(value)
-    this.shared = this.fingerprints.length
+    this.sharedEnd()
   }
 
   /** Messages and other items of a conversation. `parts` names the property with the blocks of one. */
   messages(value: unknown, parts: "content" | "parts" = "content"): void {
     if (!Array.isArray(value)) return this.blocks(value)
-    let leads = true
     for (const message of value) {
       this.message(message, parts)
-      leads &&= instructing.has(at(message, "role"))
-      if (leads) this.shared = this.fingerprints.length
+      this.messageEnd(at(message, "role"))
     }
   }
 
@@ -278,6 +278,12 @@ export class PrefixReader {
     this.hash = mixPart(this.hash, part, this.isRead)
     if (!isRecord(part) || typeof part["text"] !== "string") this.hash = mix(this.hash, more | 0)
     this.end(mark)
+  }
+
+  /** The end of a message. Agents share those at the beginning that instruct them. */
+  messageEnd(role: unknown): void {
+    this.isInstructing &&= instructing.has(role)
+    if (this.isInstructing) this.sharedEnd()
   }
 
   /** The end of what agents share. */

@@ -94,7 +94,6 @@ export const describe = (
     read.counted({ name: tool.name })
   }
   read.sharedEnd()
-  let leads = true
   for (const { content, options, role } of Prompt.make(prompt).content) {
     read.setting(role)
     if (typeof content === "string") {
@@ -107,8 +106,7 @@ export const describe = (
       }
     }
     read.mark(markIn(options))
-    leads &&= role === "system"
-    if (leads) read.sharedEnd()
+    read.messageEnd(role)
   }
   return { ...sizeOf(sum), prefixes: read.prefixes(keptBy(provider, model)) }
 }

@@ -118,7 +118,6 @@ const promptOf = ({ prompt, providerOptions, responseFormat, toolChoice, tools }
   read.schema(at(responseFormat, "schema"))
   read.schema(tools)
   read.setting(toolChoice)
-  let leads = true
   for (const message of prompt) {
     const { content, role } = message
     read.setting(role)
@@ -128,8 +127,7 @@ const promptOf = ({ prompt, providerOptions, responseFormat, toolChoice, tools }
       read.counted(typeof part === "string" ? { text: part } : part, markIn(at(part, "providerOptions")))
     }
     read.mark(markIn(at(message, "providerOptions")))
-    leads &&= role === "system"
-    if (leads) read.sharedEnd()
+    read.messageEnd(role)
   }
   read.mark(markIn(providerOptions))
   return read
