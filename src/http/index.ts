@@ -253,9 +253,9 @@ export const make = Effect.fnUntraced(function* (
     if (planned === undefined) return judged(found, header, [url, init])
     const signal = init.signal ?? undefined
     const refused = (error: unknown): Response => {
-      const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
-      if (refusal === undefined) throw error
-      return responseOf(refusal)
+      const own = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
+      if (own === undefined) throw error
+      return responseOf(own.response)
     }
     const response = call(planned, signal, async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url

@@ -10,7 +10,7 @@ import type { HttpCall } from "./models.ts"
 const seconds = (duration: Duration.Duration | undefined): number | undefined =>
   duration === undefined ? undefined : Duration.toSeconds(duration)
 
-const refusalOf = ({ message, reason: given }: BudgetError): Refusal => {
+const ofBudget = ({ message, reason: given }: BudgetError): Refusal => {
   const reason = given._tag === "NoPlace" ? given.closest : given
   switch (reason._tag) {
     case "EstimateTooLarge":
@@ -36,22 +36,31 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
   headers: { ...response.headers, [name]: value }
 })
 
-/**
- * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
- * error.
- */
-export const refuse = ({ match: { protocol } }: HttpCall, error: unknown): RefusalResponse | undefined => {
-  if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
-  if (!(error instanceof LlmError)) return undefined
+const refusalOf = (error: BudgetError | LlmError): Refusal => {
+  if (error instanceof BudgetError) return ofBudget(error)
   const { message, reason } = error
-  if (reason._tag === "DeadlineMissed") {
-    return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })
+  switch (reason._tag) {
+    case "DeadlineMissed":
+      return { kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message }
+    case "MalformedResponse":
+      return { kind: reason.executed === false ? "noProvider" : "executed", message }
+    default:
+      return { kind: "unavailable", retryAfterSeconds: seconds(error.retryAfter), message }
   }
-  if (reason._tag === "MalformedResponse") {
-    return protocol.refuse({ kind: reason.executed === false ? "noProvider" : "executed", message })
-  }
-  const retryAfterSeconds = seconds(error.retryAfter)
-  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
+}
+
+/** Why a call is refused, and the response that says so in the form of its provider. */
+export interface RefusedCall {
+  readonly refusal: Refusal
+  readonly response: RefusalResponse
+}
+
+/** Refuses a call that failed with an error of this library; undefined for any other error. */
+export const refuse = ({ match: { protocol } }: HttpCall, error: unknown): RefusedCall | undefined => {
+  if (!(error instanceof BudgetError || error instanceof LlmError)) return undefined
+  const refusal = refusalOf(error)
+  const response = protocol.refuse(refusal)
   // A timeout was already retried. An open circuit closes again, so a retry helps.
-  return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
+  const isFinal = error.reason._tag === "TimedOut"
+  return { refusal, response: isFinal ? withHeader(response, "x-should-retry", "false") : response }
 }

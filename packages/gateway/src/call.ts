@@ -235,10 +235,10 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
       if (Cause.hasInterrupts(cause)) return this.left()
       if (Cause.hasDies(cause)) throw why
       const own = Engine.refuse(planned, why)
-      const refusal = own ?? Refusals.lost(planned, why, proxied.parts.now())
-      this.report(own === undefined ? "failed" : "refused", refusal.status)
-      if (held.began) this.tooLate(Refusals.inStream(refusal))
-      else proxied.answering.run(Refusals.refuse(proxied.response, refusal))
+      const { refusal, response } = own ?? Refusals.lost(planned, why, proxied.parts.now())
+      this.report(own === undefined ? "failed" : "refused", response.status)
+      if (held.began) this.tooLate(refusal)
+      else proxied.answering.run(Refusals.refuse(proxied.response, response))
     })
 
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
-import { at, type Engine, fromThrown, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
+import { type Engine, fromThrown, maxValues, type RefusalResponse } from "floodgate/internal"
 import type * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { UpstreamResponse } from "./transport.ts"
@@ -80,14 +80,6 @@ export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refu
   message: `The provider answered with status ${status}: ${decoder.decode(body.subarray(0, maxQuoted))}`
 })
 
-/** A refusal as the error that ends a stream which has already begun. */
-export const inStream = ({ body, status }: RefusalResponse): Refusal => {
-  const message = at(parseJson(body), "error", "message")
-  // Of our own refusals, this one alone has the status 400 once a response has begun.
-  const kind = status === 400 ? "executed" : kindOf(status)
-  return { kind, message: typeof message === "string" ? message : "The call was refused" }
-}
-
 // -----------------------------------------------------------------------------
 // Responses
 // -----------------------------------------------------------------------------
@@ -106,8 +98,10 @@ export const refuse = (response: ServerResponse, { body, headers, status }: Refu
   Response.whole(response, status, headers, body)
 
 /** The refusal of a call whose provider could not be reached. The governor has already retried it. */
-export const lost = ({ match }: Engine.HttpCall, error: unknown, now: number): RefusalResponse =>
-  withoutRetry(refusalFor(unreachable(error, now), match.protocol))
+export const lost = ({ match: { protocol } }: Engine.HttpCall, error: unknown, now: number): Engine.RefusedCall => {
+  const refusal = unreachable(error, now)
+  return { refusal, response: withoutRetry(protocol.refuse(refusal)) }
+}
 
 /** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
 export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>

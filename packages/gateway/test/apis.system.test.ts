@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { ServerResponse } from "node:http"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -75,13 +76,28 @@ describe("a call at the gateway", () => {
     )
   }
 
-  it.live("of Ollama's is kept alive by space that its client skips, and gets a late failure as a line", () =>
+  it.live.each([
+    [
+      "a status",
+      (response: ServerResponse) =>
+        response.writeHead(400, { "content-type": "application/json" }).end('{"error":"no"}'),
+      /^The provider answered with status 400: /
+    ],
+    ["a broken connection", (response: ServerResponse) => response.destroy(), /^No answer from the provider: /]
+  ] as const)("of Ollama's is kept alive by space that its client skips, and gets %s as a line", ([, fail, error]) =>
     Effect.gen(function* () {
       const call = apiCalls.find((each) => each.name === "Ollama chat" && isStreamed(each))!
       let answer = (): void => assert.fail("nothing was asked")
+      let isLate = false
       const here = yield* world(
-        (_, response) =>
-          void (answer = () => response.writeHead(400, { "content-type": "application/json" }).end('{"error":"no"}')),
+        (_, response) => {
+          // A second attempt fails at once.
+          if (isLate) fail(response)
+          answer = () => {
+            isLate = true
+            fail(response)
+          }
+        },
         { silence: "20 millis", keepAlive: "20 millis" }
       )
       const asked = yield* Effect.forkChild(
@@ -97,7 +113,7 @@ describe("a call at the gateway", () => {
       const { text, type } = yield* Fiber.join(asked)
       assert.strictEqual(type, "application/x-ndjson")
       assert.match(text, /^ +\{.*\}\n$/)
-      assert.match(JSON.parse(text).error, /^The provider answered with status 400: /)
+      assert.match(JSON.parse(text).error, error)
     })
   )
 
