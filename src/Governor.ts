@@ -192,10 +192,10 @@ export const make = Effect.fnUntraced(function* (
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const windows = new LongWindows(options.windows, options.learned?.windows)
   const observer = observerOf(context)
+  const fork = Effect.runForkWith(context)
   const parts: GovernorParts = {
     accounting,
     ask: AtOnce.of<Ask>(budget.reserve),
-    plausible: new PlausibleUsage(context),
     breaker,
     budget,
     conversations: new Conversations(),
@@ -203,13 +203,15 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     estimates: AtOnce.of<EstimatorForms>(estimator.estimate),
     learns: AtOnce.of<EstimatorForms>(estimator.learn),
+    fork,
     history: Context.get(context, History),
     memory: new PlaceMemory(),
     observer,
+    plausible: new PlausibleUsage(fork),
     policy,
     pools: new PoolRecords(context),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
-    reportCap: CapLog.make(context, observer),
+    reportCap: CapLog.make(fork, observer),
     retryBudget: Context.get(context, RetryBudget),
     wake,
     warmup: Warmup.make(wake),

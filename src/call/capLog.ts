@@ -1,6 +1,4 @@
 /** Reports caps that are reached and opened again: to the observer of events, and as lines of the log. */
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { dollars, plural, thousands } from "../domain/words.ts"
 import type { Event } from "../Events.ts"
@@ -24,22 +22,19 @@ const lineOf = ({ cap, isReached, left, limit, spent, until }: CapTurn): string 
 
 /** Returns the function that reports events of caps. */
 export const make = (
-  context: Context.Context<never>,
+  fork: (effect: Effect.Effect<void>) => unknown,
   observer: ((event: Event) => void) | undefined
 ): ((event: CapTurn) => void) => {
-  const fork = Effect.runForkWith(context)
-  const clock = Context.get(context, Clock.Clock)
   let since = -Infinity
   let lines = 0
   return (event) => {
     observer?.(event)
-    const now = clock.currentTimeMillisUnsafe()
-    if (now >= since + minute) {
+    if (event.at >= since + minute) {
       const more = lines - maxLines
       if (more > 0) {
         fork(Effect.logWarning(`${thousands(more)} more ${plural(more, "change")} of caps in dollars within a minute`))
       }
-      since = now
+      since = event.at
       lines = 0
     }
     lines++

@@ -280,7 +280,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return (actual) => {
       this.observed = this.parts.plausible.ofAnswer(this, usageOf(actual))
       // The first call of the queue may begin with the same prefix, which is in the cache now.
-      if (this.began(this.observed) && this.phase === "sent") this.observe({ dimensions: {} })
+      if (!this.began(this.observed) || this.phase !== "sent") return
+      const rest = this.observe({ dimensions: {} })
+      if (rest !== undefined) this.parts.fork(rest)
     }
   }
 

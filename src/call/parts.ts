@@ -1,4 +1,5 @@
 /** The parts of a governor, which all of its calls share. */
+import type * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type { Ask } from "../budget/asking.ts"
@@ -30,7 +31,6 @@ export interface GovernorParts {
   readonly accounting: Accounting.Accounting
   /** Asks the budget without Effect; undefined if another layer has replaced `reserve`. */
   readonly ask: Ask | undefined
-  readonly plausible: PlausibleUsage
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Conversations
@@ -40,17 +40,20 @@ export interface GovernorParts {
   /** The synchronous forms of `estimate` and of `learn`; undefined for the one that another layer has replaced. */
   readonly estimates: EstimatorForms | undefined
   readonly learns: EstimatorForms | undefined
+  /** Runs an effect whose end nobody waits for. */
+  readonly fork: (effect: Effect.Effect<void>) => unknown
   /** What advice about agents knows; undefined if nothing counts their calls. */
   readonly history: AgentHistory | undefined
   readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
+  readonly plausible: PlausibleUsage
   readonly policy: Retry.Policy<LlmError>
   readonly pools: PoolRecords
   readonly prices: Prices.Table
-  /** The retry budget of the governor's own context, if it has one. */
   /** Reports that a cap in dollars is reached, or open again. */
   readonly reportCap: (event: CapTurn) => void
+  /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: RetryTokens | undefined
   readonly wake: Wake
   readonly warmup: Warmup

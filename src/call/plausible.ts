@@ -1,5 +1,4 @@
 /** Bounds the usages that answers and errors report to what their calls can use, and logs the first larger one of each pool. */
-import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
@@ -33,8 +32,8 @@ export class PlausibleUsage {
   private readonly seen = new Set<string>()
   private readonly fork: (effect: Effect.Effect<void>) => unknown
 
-  constructor(context: Context.Context<never>) {
-    this.fork = Effect.runForkWith(context)
+  constructor(fork: (effect: Effect.Effect<void>) => unknown) {
+    this.fork = fork
   }
 
   /** What an answer reports. */
