@@ -93,13 +93,7 @@ export default defineConfig({
       }),
       project("effect", entryPoints, 60_000, {
         // It has a ceiling for the other driver.
-        exclude: [
-          "test/client/path.system.test.ts",
-          // A layer with another `reserve` estimates a call once, and does not learn which sizes a full bucket rejects.
-          "test/call/largeCalls.test.ts",
-          "test/call/prefixes.test.ts",
-          ...tests(".full")
-        ],
+        exclude: ["test/client/path.system.test.ts", ...tests(".full")],
         isolate: false,
         setup: ["test/onlyEffect.ts"],
         without: "full"

@@ -4,7 +4,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 import type { Verdict } from "../pacing/verdicts.ts"
-import type { BudgetError } from "./errors.ts"
+import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type { Certain } from "../domain/amounts.ts"
@@ -299,6 +299,14 @@ export interface Reservation {
   readonly fail: (failure: FailOptions) => Effect.Effect<Verdict>
   /** Refunds everything: the call used nothing. */
   readonly refund: Effect.Effect<void>
+}
+
+/** A property of reservations that only the governor reads, with a symbol for the same reasons as {@link first}. */
+export const refused: unique symbol = Symbol.for("floodgate/Budget/refused")
+
+export interface GovernedReservation extends Reservation {
+  /** Why the provider's rejection of the call is final, once the call has failed; undefined if another attempt may be accepted. */
+  readonly [refused]?: (() => RejectedAsTooLarge | undefined) | undefined
 }
 
 /**

@@ -8,7 +8,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { limited } from "./decision.ts"
 import type { Entry } from "./entry.ts"
-import type { FailOptions, Observation, Reservation, Verdict } from "./models.ts"
+import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "./models.ts"
 import { failed } from "./options.ts"
 
 const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charge =>
@@ -55,7 +55,7 @@ export const ending = <A>(entry: Entry, end: (entry: Entry) => A): A => {
 }
 
 /** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */
-export const handOut = (entry: Entry): Reservation => {
+export const handOut = (entry: Entry): GovernedReservation => {
   entry.begin()
   const { agent, binding, charge, estimate, pool, waitedMillis } = entry
   return {
@@ -68,7 +68,8 @@ export const handOut = (entry: Entry): Reservation => {
     observe: (said) => Effect.sync(() => observe(entry, said)),
     settle: (usage, outcome) => Effect.sync(() => settle(entry, usage, outcome)),
     fail: (failure) => Effect.sync(() => fail(entry, failure)),
-    refund: Effect.sync(() => entry.pool.settle(entry, Amounts.nothing, "failure"))
+    refund: Effect.sync(() => entry.pool.settle(entry, Amounts.nothing, "failure")),
+    [refused]: () => entry.refusal
   }
 }
 

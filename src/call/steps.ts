@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
+import { type GovernedReservation, refused } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
@@ -245,11 +246,12 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Re
 }
 
 /** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
-const tooLarge = ({ entry, estimate, failed, pool }: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
+const tooLarge = (call: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
+  const { estimate, failed, pool } = call
   if (failed?.verdict !== "impossible") return undefined
-  if (entry?.refusal !== undefined) {
-    return new Budget.BudgetError({ reason: entry.refusal, failure: Failure.causeOf(error) })
-  }
+  const held: GovernedReservation = call.reservation
+  const refusal = held[refused]?.()
+  if (refusal !== undefined) return new Budget.BudgetError({ reason: refusal, failure: Failure.causeOf(error) })
   const whole = Amounts.whole(estimate)
   for (const dimension of Amounts.dimensions) {
     const asked = whole[dimension]
