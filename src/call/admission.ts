@@ -22,7 +22,6 @@ import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { type Reserving, stay } from "./place.ts"
 import type { CallPlace } from "./places/models.ts"
-import type { PoolRecord } from "./pool.ts"
 import type * as Prices from "../Prices.ts"
 import * as Usage from "./usage.ts"
 
@@ -40,7 +39,7 @@ export const admitted = (
   context: Context.Context<never>
 ): Effect.Effect<unknown, CallError> | undefined => {
   call.price = priceOf(call.call, call.placement?.only, call.parts.prices)
-  call.known = knownOf(call, call.call, call.pool)
+  call.known = Usage.known(call, call.call, call.pool)
   const { estimates, estimator } = call.parts
   if (estimates !== undefined) return admittedFor(call, estimates.estimate(call.known), context)
   return Effect.flatMap(
@@ -55,14 +54,11 @@ export const priceOf = (call: Call, place: CallPlace | undefined, prices: Prices
   return listed && PriceTable.charged(listed, call)
 }
 
-/** What is known of a call in a pool, from which its estimate is computed. */
-export const knownOf = (
-  { agent, counted, how, now, parts }: GovernedCall,
-  call: Call,
-  pool: PoolRecord
-): Usage.KnownCall => {
-  const known = Usage.withPrefix(Usage.known(call, agent, how.caller, pool), parts.conversations, now)
-  return counted === undefined ? known : { ...known, inputTokens: counted }
+/** Estimates again what is known of a call at a place. */
+export const revisionOf = (call: GovernedCall, at: { known: Usage.KnownCall }, estimate: Limits.Estimate): Revise => {
+  const { conversations, estimates } = call.parts
+  const known = () => (at.known = Usage.withPrefix(at.known, conversations, call.now))
+  return Estimating.revision(estimates, known, at.known, estimate)
 }
 
 const admittedFor = (
@@ -71,7 +67,7 @@ const admittedFor = (
   context: Context.Context<never>
 ): Effect.Effect<unknown, CallError> | undefined => {
   if (call.last < call.now) return tooLate
-  const revise = Estimating.revision(call.parts.estimates, () => call.knownNow(), estimate)
+  const revise = revisionOf(call, call, estimate)
   const unpaid = pay(call, call, estimate, context)
   if (unpaid === undefined) return reserve(call, estimate, revise, call.now, context)
   return Effect.flatMap(unpaid, () => reserve(call, estimate, revise, call.now, context) ?? Effect.void)

@@ -232,11 +232,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return placement?.current === undefined ? undefined : placement.places[placement.current]!.name
   }
 
-  /** What is known of the call now: the same value while nothing is learned. */
-  knownNow(): Usage.KnownCall {
-    return (this.known = Usage.withPrefix(this.known, this.parts.conversations, this.now))
-  }
-
   /** Notes that the attempt was admitted, by its entry in the queue or with a reservation that a layer has made. */
   admit(held: Entry | Budget.Reservation): void {
     const { pool, span } = this

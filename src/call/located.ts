@@ -2,9 +2,8 @@
 import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as Estimating from "../domain/estimating.ts"
 import type * as Limits from "../Limits.ts"
-import { knownOf, priceOf } from "./admission.ts"
+import { priceOf, revisionOf } from "./admission.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call } from "./models.ts"
@@ -53,16 +52,12 @@ export const locate = Effect.fnUntraced(function* (
   const { parts } = governed
   const place = placement.places[index]!
   const { accounting, call, pool, price } = addressed(parts, governed.original, place)
-  const known = knownOf(governed, call, pool)
+  const known = Usage.known(governed, call, pool)
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, call, accounting, pool, price, known }
   const located = Object.assign(at, estimated(governed, at, learned, home))
-  const again = Estimating.revision(
-    parts.estimates,
-    () => (located.known = Usage.withPrefix(located.known, parts.conversations, governed.now)),
-    learned
-  )
+  const again = revisionOf(governed, located, learned)
   const revise = (): Limits.Estimate | undefined => {
     const next = again?.()
     return next && Object.assign(located, estimated(governed, located, next, home)).estimate

@@ -38,21 +38,38 @@ export interface KnownCall
   readonly prefix: KnownPrefix | undefined
 }
 
-/** What is known of a call of an agent, and of a caller of several. */
-export const known = (call: Call, agent: string, caller: string | undefined, pool: PoolRecord): KnownCall => {
-  // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
-  const given = call.countTokens === undefined ? call : { ...call, countTokens: undefined }
-  const { kind, maxTokens, model } = given
-  return {
-    ...given,
+/** A call at one of its attempts, as far as it tells what is known of it. */
+interface AskingCall {
+  readonly agent: string
+  /** The tokens of its prompt, if they were counted. */
+  readonly counted: number | undefined
+  readonly how: { readonly caller?: string | undefined }
+  readonly now: number
+  readonly parts: { readonly conversations: Conversations }
+}
+
+/** What is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
+export const known = (
+  { agent, counted, how, now, parts }: AskingCall,
+  call: Call,
+  { name: pool, usual: together }: PoolRecord
+): KnownCall => {
+  const { continues, inputTokens, kind = agent, maxTokens, model, prefixes } = call
+  const scope = JSON.stringify([pool, model, how.caller])
+  const known: KnownCall & Pick<Call, "countTokens"> = {
+    ...call,
+    // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
+    countTokens: undefined,
+    inputTokens: counted ?? inputTokens,
     // The provider is going to reject an invalid number.
     maxTokens: Amounts.isAmount(maxTokens) ? maxTokens : undefined,
-    pool: pool.name,
-    kind: kind ?? agent,
-    together: pool.usual,
-    scope: JSON.stringify([pool.name, model, caller]),
-    prefix: undefined
+    pool,
+    kind,
+    together,
+    scope,
+    prefix: parts.conversations.again(undefined, { scope, prefixes, continues }, now)
   }
+  return known
 }
 
 /** A call with its prefix as it is now. It is the same call if that has not changed. */

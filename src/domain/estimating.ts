@@ -134,11 +134,13 @@ export const revision = <Call, Estimate>(
   forms: Immediate<Call, never, Estimate> | undefined,
   /** What is known of the call now: the same value as long as that does not change. */
   known: () => Call,
+  /** What was known when it was estimated. */
+  given: Call,
   before: Estimate
 ): (() => Estimate | undefined) | undefined => {
   if (forms === undefined) return undefined
   let { lessons } = forms
-  let last = known()
+  let last = given
   return () => {
     const now = known()
     if (forms.lessons === lessons && now === last) return undefined
