@@ -132,18 +132,12 @@ const onlyOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
 /** The workload of a file of sessions. */
 const ofSessions = Effect.fnUntraced(function* (path: string, { agents, latencyPerToken }: WorkloadFlags) {
   const recorded = yield* SessionFile.read(path)
-  const sessions = SessionFile.repeated(recorded.sessions, agents)
+  const sessions = yield* SessionFile.chosen(recorded, agents, { command: "forecast", calls: maxCalls })
   const latency = {
     ...(recorded.latency ?? Latency.usual),
     ...(Option.isSome(latencyPerToken) && { perOutputTokenMillis: latencyPerToken.value })
   }
   const countsCached = SessionFile.countsCached(recorded)
-  const calls = SessionFile.callsIn(sessions)
-  if (calls > maxCalls) {
-    const option = Option.isSome(agents) ? "agents" : "sessions"
-    const expected = `at most ${Words.thousands(maxCalls)} calls of all sessions`
-    return yield* invalid(option, expected, `${Words.thousands(calls)} calls`)
-  }
   const uses = SessionWorkload.usesOf(sessions)
   return {
     agents: SessionWorkload.workloadOf(sessions, latency, countsCached),

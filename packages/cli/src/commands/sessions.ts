@@ -4,6 +4,7 @@ import * as Option from "effect/Option"
 import { Words, yielding } from "floodgate/internal"
 import { Sessions } from "floodgate/testing"
 import { Recorded } from "../lab/index.ts"
+import { invalidFlag } from "./errors.ts"
 import { text, unreadable } from "./files.ts"
 import * as Print from "./print.ts"
 import { statusLine } from "./painter.ts"
@@ -57,23 +58,36 @@ export const read = Effect.fnUntraced(function* (path: string) {
   return recorded
 }, Effect.scoped)
 
-/** As many sessions as asked for: the first of the file, or all of them again and again. */
-export const repeated = (
-  sessions: ReadonlyArray<Sessions.Session>,
-  agents: Option.Option<number>
-): ReadonlyArray<Sessions.Session> =>
-  Array.from({ length: Option.getOrElse(agents, () => sessions.length) }, (_, index) => {
-    const session = sessions[index % sessions.length]!
-    const copy = Math.floor(index / sessions.length)
-    return copy === 0 ? session : { ...session, name: `${session.name}+${copy}` }
-  })
-
 const callsOf = ({ turns }: Sessions.SessionAgent): number =>
   turns.reduce((sum, { subAgents }) => subAgents.reduce((all, agent) => all + callsOf(agent), sum + 1), 0)
 
 /** The number of calls of sessions and their sub-agents. */
-export const callsIn = (sessions: ReadonlyArray<Sessions.Session>): number =>
+const callsIn = (sessions: ReadonlyArray<Sessions.Session>): number =>
   sessions.reduce((sum, { lead }) => sum + callsOf(lead), 0)
+
+/**
+ * As many sessions as asked for: the first of the file, or all of them again and again. They are counted before they are made, because a
+ * number of agents may ask for more than the memory holds.
+ */
+export const chosen = Effect.fnUntraced(function* (
+  { sessions }: Recorded.RecordedSessions,
+  agents: Option.Option<number>,
+  most: { readonly command: string; readonly calls: number; readonly otherwise?: string }
+) {
+  const count = Option.getOrElse(agents, () => sessions.length)
+  const rest = count % sessions.length
+  const calls = ((count - rest) / sessions.length) * callsIn(sessions) + callsIn(sessions.slice(0, rest))
+  if (calls > most.calls) {
+    const expected = `at most ${Words.thousands(most.calls)} calls of all sessions${most.otherwise ?? ""}`
+    const option = Option.isSome(agents) ? "agents" : "sessions"
+    return yield* invalidFlag(most.command)(option, expected, `${Words.thousands(calls)} calls`)
+  }
+  return Array.from({ length: count }, (_, index): Sessions.Session => {
+    const session = sessions[index % sessions.length]!
+    const copy = Math.floor(index / sessions.length)
+    return copy === 0 ? session : { ...session, name: `${session.name}+${copy}` }
+  })
+})
 
 /** Whether what is read from the cache counts against the limits: everywhere but at Anthropic. A table is of Claude Code. */
 export const countsCached = ({ models: [model] }: Recorded.RecordedSessions): boolean =>

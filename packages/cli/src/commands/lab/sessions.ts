@@ -62,12 +62,8 @@ export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
     return yield* invalid("docs", "nothing: the documentation has no sessions of yours", docs.value)
   const limits = yield* LimitFlags.checked("lab", flags)
   const recorded = yield* SessionFile.read(flags.sessions.value)
-  const sessions = SessionFile.repeated(recorded.sessions, agents)
-  const calls = SessionFile.callsIn(sessions)
-  if (calls > maxCalls) {
-    const expected = `at most ${Words.thousands(maxCalls)} calls of all sessions; floodgate forecast takes more`
-    return yield* invalid(Option.isSome(agents) ? "agents" : "sessions", expected, `${Words.thousands(calls)} calls`)
-  }
+  const most = { command: "lab", calls: maxCalls, otherwise: "; floodgate forecast takes more" }
+  const sessions = yield* SessionFile.chosen(recorded, agents, most)
   const [tier] = Tiers.anthropic
   const options: Scenarios.SessionsOptions = {
     sessions,
