@@ -212,7 +212,9 @@ describe("floodgate forecast --sessions", () => {
     [["--output-tokens", "5"], /--output-tokens "5" does not apply: the sessions have their own/],
     [["docs"], /--sessions ".*s\.csv" does not apply: the documents are the workload/],
     [["--agents", "0"], /--agents: expected a whole number above 0, got "0"/],
-    [["--agents", "1000000"], /--agents: expected at most 1,000,000 calls of all sessions, got "3,500,000 calls"/]
+    [["--agents", "1000000"], /--agents: expected at most 1,000,000 calls of all sessions, got "3,500,000 calls"/],
+    // Regression: all sessions were made, and then refused.
+    [["--agents", "1000000000000"], /at most 1,000,000 calls of all sessions, got "3,500,000,000,000 calls"/]
   ] as const) {
     it.effect(`refuses ${args.join(" ")}`, () =>
       around((at) =>

@@ -49,13 +49,12 @@ const onlyWithSessions = [
 export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
   const { agents, docs } = flags
   if (Option.isNone(flags.sessions)) {
-    const given = onlyWithSessions.flatMap((name) => {
-      const value: string | number | undefined = Option.getOrUndefined<string | number>(flags[name])
-      return value === undefined ? [] : [[name, String(value)] as const]
-    })
-    const [stray] = given
-    if (stray !== undefined)
-      return yield* invalid(stray[0], "nothing: the scenarios of the lab have their own", stray[1])
+    for (const name of onlyWithSessions) {
+      const value: Option.Option<string | number> = flags[name]
+      if (Option.isSome(value)) {
+        return yield* invalid(name, "nothing: the scenarios of the lab have their own", String(value.value))
+      }
+    }
     return undefined
   }
   if (Option.isSome(docs))
@@ -102,7 +101,8 @@ export const race = Effect.fnUntraced(function* (own: OwnScenario, report: strin
   const seed = options.seed ?? 1
   yield* status("")
   const parts = yield* Threads.race(
-    strategies.map((strategy): Threads.RaceJob => ({ scenario: scenario.name, own: options, seed, strategy }))
+    strategies.map((strategy): Threads.RaceJob => ({ scenario: scenario.name, seed, strategy })),
+    options
   )
   const figures = Report.Figures.assembled(scenario, parts)
   const notes = [...takenOf(own), ...own.notes]

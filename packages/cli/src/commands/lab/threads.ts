@@ -5,10 +5,9 @@ import { Worker } from "node:worker_threads"
 import type { Report, Scenarios } from "../../lab/index.ts"
 import { statusLine } from "../painter.ts"
 
-/** A race: a scenario by name, or of the user's own sessions, and a strategy by name. */
+/** A race: a scenario and a strategy by name. */
 export interface RaceJob {
   readonly scenario: string
-  readonly own?: Scenarios.SessionsOptions | undefined
   readonly seed: number
   readonly strategy: string
 }
@@ -20,10 +19,11 @@ const isSource = import.meta.url.endsWith(".ts")
 const file = new URL(isSource ? "./worker.ts" : "./worker.js", import.meta.url)
 const execArgv = isSource ? ["--conditions=@floodgate/source"] : []
 
-const thread = Effect.acquireRelease(
-  Effect.sync(() => new Worker(file, { execArgv })),
-  (worker) => Effect.promise(() => worker.terminate())
-)
+const thread = (own: Scenarios.SessionsOptions | undefined) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Worker(file, { execArgv, workerData: own })),
+    (worker) => Effect.promise(() => worker.terminate())
+  )
 
 /** Sends a job to a thread and waits for its result. */
 const ask = (worker: Worker, job: RaceJob): Effect.Effect<RaceFigures> =>
@@ -41,14 +41,17 @@ const ask = (worker: Worker, job: RaceJob): Effect.Effect<RaceFigures> =>
 /** Starts first, because it takes longer than all others together. */
 const slowest = "fixed-retry-forever"
 
-/** Runs races on all cores, and returns their results in the order of the jobs. */
-export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<RaceJob>) {
+/**
+ * Runs races on all cores, and returns their results in the order of the jobs. With sessions of the user's own, they are the scenario of
+ * all jobs, and each thread writes their requests once.
+ */
+export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<RaceJob>, own?: Scenarios.SessionsOptions) {
   const status = yield* statusLine
   const waiting = jobs.toSorted((a, b) => Number(b.strategy === slowest) - Number(a.strategy === slowest))
   const done = new Map<RaceJob, RaceFigures>()
   const work = Effect.scoped(
     Effect.gen(function* () {
-      const worker = yield* thread
+      const worker = yield* thread(own)
       for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
         yield* status(`${job.scenario}, ${job.strategy} (${done.size} of ${jobs.length} races done)`)
         done.set(job, yield* ask(worker, job))
