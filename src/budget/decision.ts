@@ -87,20 +87,39 @@ const exhausted = (
   return cause === undefined || degraded === undefined ? cause : new StoreUnavailable({ pool, cause })
 }
 
+/** What a running call has used beyond what was charged for it; undefined if that is nothing. */
+export const excessOf = ({ charge, owed }: Entry, soFar: Amounts.Whole): Amounts.Whole | undefined => {
+  const more = (each: Limits.Dimension): number => Math.max(0, soFar[each] - charge[each] - owed[each])
+  const excess = {
+    requests: more("requests"),
+    inputTokens: more("inputTokens"),
+    outputTokens: more("outputTokens"),
+    tokens: more("tokens")
+  }
+  return Amounts.dimensions.some((each) => excess[each] > 0) ? excess : undefined
+}
+
+/** Charges a running call for what it has used beyond its charge. */
+export const chargeMore = (draft: PoolState, { admission, home }: Entry, excess: Amounts.Whole, now: number): void => {
+  Members.owe(draft, home!.id, excess)
+  Law.owe(draft.law, admission!, excess, now)
+}
+
 /**
  * Ends a call. `learn` updates the law. Fair shares are shares of usage and not of estimates, so the turn of the process is
- * corrected if `isCorrected` agrees. Returns the answer of `learn`, and the fraction of its cost that the call used.
+ * corrected if `isCorrected` agrees. `learn` gets the usage without what was charged before the end. Returns the answer of `learn`, and the fraction of its cost that the call used.
  */
 export const conclude = <A>(
   draft: PoolState,
-  { among, charge, home, admission, wasQueued }: Entry,
+  { admission, among, charge, home, owed, wasQueued }: Entry,
   used: Amounts.Charge,
-  learn: (law: Law.Pacer, admission: Law.Admission, now: number) => A,
+  learn: (law: Law.Pacer, admission: Law.Admission, used: Amounts.Charge, now: number) => A,
   now: number,
   isCorrected?: (answer: A) => boolean
 ): readonly [answer: A, part: number] => {
-  Members.end(draft, home!.id, admission!, used)
-  const answer = learn(draft.law, admission!, now)
+  const rest = owed === Amounts.nothing ? used : Amounts.plus({ ...charge, ...used }, owed, -1)
+  Members.end(draft, home!.id, admission!, rest)
+  const answer = learn(draft.law, admission!, rest, now)
   if (!wasQueued || isCorrected?.(answer) === false) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })

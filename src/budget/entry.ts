@@ -69,6 +69,8 @@ export class Entry extends Queued {
   /** What it was admitted with, and the port that has charged it. */
   admission: Law.Admission | undefined = undefined
   home: Home | undefined = undefined
+  /** What was charged since then, because its answer has used more. */
+  owed: Amounts.Whole = Amounts.nothing
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */
   resolution: Resolution | undefined = undefined
   /** Why it was rejected for good; undefined if another attempt may be accepted. */

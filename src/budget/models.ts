@@ -221,6 +221,14 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 export interface Observation extends Limits.Signal {
   /** What the call used, if that is known: then its reservation is settled. @default not known yet */
   readonly usage?: Limits.Usage | undefined
+  /**
+   * What the call has used so far, once its answer has begun. What exceeds the reservation becomes debt at once, so that other calls wait
+   * from then on. The reservation is still held, and nothing is refunded before its end. A dimension that is left out keeps its estimate.
+   *
+   * @default not known yet
+   * @since 0.5.0
+   */
+  readonly soFar?: Limits.Usage | undefined
 }
 
 /**

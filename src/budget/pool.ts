@@ -286,10 +286,10 @@ export class Pool implements PoolOfCall {
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined {
     if (!this.close(entry)) return
     const { isAccepted } = entry
-    this.conclude(entry, used, (law, admission, now) => {
-      if (outcome !== "success") return Law.release(law, admission, used, now)
+    this.conclude(entry, used, (law, admission, rest, now) => {
+      if (outcome !== "success") return Law.release(law, admission, rest, now)
       if (!isAccepted) Law.accept(law, admission)
-      Law.settle(law, admission, used, now)
+      Law.settle(law, admission, rest, now)
     })
     if (outcome === "success") this.oversize?.accept(entry.asked)
     if (outcome !== "denied") this.isProven = true
@@ -301,12 +301,12 @@ export class Pool implements PoolOfCall {
   keep(entry: Entry, hasSucceeded: boolean): void {
     if (!this.close(entry)) return
     this.isProven = true
-    const { charge, isAccepted } = entry
+    const { charge, isAccepted, owed } = entry
     const learn = (law: Law.Pacer, admission: Law.Admission): void => {
       if (hasSucceeded && !isAccepted) Law.accept(law, admission)
       Law.keep(law, admission)
     }
-    this.conclude(entry, charge, learn, () => false)
+    this.conclude(entry, Amounts.plus(charge, owed), learn, () => false)
     this.drain()
   }
 
@@ -322,7 +322,7 @@ export class Pool implements PoolOfCall {
   private conclude<A>(
     entry: Entry,
     used: Amounts.Charge,
-    learn: (law: Law.Pacer, admission: Law.Admission, now: number) => A,
+    learn: (law: Law.Pacer, admission: Law.Admission, rest: Amounts.Charge, now: number) => A,
     isCorrected?: (answer: A) => boolean
   ): A {
     const { charge, home } = entry
@@ -346,9 +346,9 @@ export class Pool implements PoolOfCall {
       Law.observe(law, admission, readings, now)
     }
     if (entry !== undefined && used !== undefined && this.close(entry)) {
-      this.conclude(entry, used, (law, admission, now) => {
+      this.conclude(entry, used, (law, admission, rest, now) => {
         learn(law, admission, now)
-        Law.settle(law, admission, used, now)
+        Law.settle(law, admission, rest, now)
       })
     } else (entry?.home ?? this.port).transact(({ law }, now) => learn(law, entry?.admission, now))
     if (this.queue.size > 0) this.repriceOnce()
@@ -383,7 +383,7 @@ export class Pool implements PoolOfCall {
     const verdict = this.conclude<Law.Verdict>(
       entry,
       used,
-      (law, admission, now) => judge(law, admission, failure, now),
+      (law, admission, rest, now) => judge(law, admission, { ...failure, used: rest }, now),
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       (verdict) => verdict !== "outage"
     )

@@ -6,16 +6,29 @@ import type { Reading, Readings } from "../pacing/law.ts"
 import { check, millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
-import { limited } from "./decision.ts"
+import { chargeMore, excessOf, limited } from "./decision.ts"
 import type { Entry } from "./entry.ts"
 import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "./models.ts"
 import { failed } from "./options.ts"
 
-const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charge =>
-  Amounts.wholeUsed(charge, usage, estimate)
+/** All that is charged for a call. A dimension that the usage leaves out stays as it was charged. */
+const usedOf = ({ charge, estimate, owed }: Entry, usage: Limits.Usage): Amounts.Whole => {
+  if (owed === Amounts.nothing) return Amounts.wholeUsed(charge, usage, estimate)
+  const { tokens } = estimate
+  return Amounts.wholeUsed(Amounts.plus(charge, owed), usage, { tokens: tokens && tokens + owed.tokens })
+}
+
+/** Charges a running call now for what it has used beyond its charge. What it used less comes back at its end. */
+const owe = (entry: Entry, soFar: Amounts.Whole): void => {
+  const excess = entry.isOpen ? excessOf(entry, soFar) : undefined
+  if (excess === undefined) return
+  entry.owed = Amounts.plus(entry.owed, excess)
+  entry.home!.transact((draft, now) => chargeMore(draft, entry, excess, now))
+}
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
 export const observe = (entry: Entry, said: Observation): undefined => {
+  if (said.soFar !== undefined) owe(entry, usedOf(entry, said.soFar))
   if (said.usage !== undefined) entry.watcher?.used(said.usage)
   return entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
 }

@@ -97,8 +97,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   failure: unknown = undefined
   private failedAt = 0
   private sentAt = 0
-  /** Whether the prefixes of its prompt are remembered, because its answer has begun. */
-  private isRemembered = false
+  /** What its answer has said of its prompt. */
+  private turn = new Turns.BegunTurn()
 
   // The attempt
 
@@ -210,7 +210,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.
     call.isFirst = failed.verdict !== "outage" && call.exhaustions < maxExhaustions
     call.payment = call.observed = call.failed = undefined
-    call.isRemembered = false
+    call.turn = new Turns.BegunTurn()
     return call
   }
 
@@ -274,10 +274,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   get recordUsage(): Ticket["recordUsage"] {
     return (actual) => {
       this.observed = this.parts.plausible.ofAnswer(this, usageOf(actual))
-      // The first call of the queue may begin with the same prefix, which is in the cache now.
-      if (!this.began(this.observed) || this.phase !== "sent") return
-      const rest = this.observe({ dimensions: {} })
-      if (rest !== undefined) this.parts.fork(rest)
+      const news = this.turn.news(this, this.observed, this.sentAt)
+      if (news === undefined || this.phase !== "sent") return
+      if (this.entry !== undefined) Reservation.observe(this.entry, news)
+      else this.parts.fork(this.reservation.observe(news))
     }
   }
 
@@ -312,11 +312,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
       this.parts.windows.observe(this.call.account, signal, this.now, this.payment?.window)
   }
 
-  /** Remembers the prefixes of the prompt once the provider has counted it. Returns whether that is news. */
-  private began(actual: Accounting.Actual | undefined): boolean {
-    return !this.isRemembered && (this.isRemembered = Turns.began(this, actual, this.sentAt))
-  }
-
   /** Settles an attempt that was answered, and learns from it. */
   settle(
     given: Accounting.Actual | undefined,
@@ -334,7 +329,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
     if (this.placement !== undefined) remember(this, this.now - this.sentAt, actual, response.continuation)
     const input = { predicted: Usage.promptOf(this), used: usage.inputTokens }
-    this.began(actual)
+    this.turn.began(this, actual, this.sentAt)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual, input)

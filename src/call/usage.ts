@@ -164,6 +164,17 @@ export const counted = (held: HeldCall, actual = held.observed ?? unanswered): L
   return held.accounting.usage(known, held.known.maxTokens)
 }
 
+/**
+ * What an answer that has begun takes from the limits: its prompt, and as much output as is expected. A usage that says something of
+ * all tokens says it of those so far.
+ */
+export const soFar = (held: HeldCall, actual: Accounting.Actual): Limits.Usage => {
+  const usage = counted(held, actual)
+  const { outputTokens, tokens } = usage
+  if (tokens !== undefined || outputTokens === undefined) return usage
+  return { ...usage, outputTokens: Math.max(outputTokens, held.estimate.outputTokens ?? 0) }
+}
+
 /** A call as it is learned. The length of a truncated answer reflects its limit and not what the model would have written. */
 export const learning = (
   known: KnownCall,

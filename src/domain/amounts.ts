@@ -100,6 +100,14 @@ export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, to
 // Arithmetic
 // -----------------------------------------------------------------------------
 
+/** The sum of two amounts, or their difference. */
+export const plus = (a: Whole, b: Whole, sign: 1 | -1 = 1): Whole => ({
+  requests: a.requests + sign * b.requests,
+  inputTokens: a.inputTokens + sign * b.inputTokens,
+  outputTokens: a.outputTokens + sign * b.outputTokens,
+  tokens: a.tokens + sign * b.tokens
+})
+
 /** The largest limit, level and charge. */
 export const maxAmount = 1e12
 

@@ -1,7 +1,7 @@
 /**
  * A call is accepted, or ends: with a known usage, with an unknown one, or without having been sent.
  */
-import { type Charge, get } from "../domain/amounts.ts"
+import { type Charge, get, nothing } from "../domain/amounts.ts"
 import * as Caps from "../admission/caps.ts"
 import type { Pushback } from "../domain/signal.ts"
 import * as Gate from "./gate.ts"
@@ -40,6 +40,15 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
   }
+}
+
+/** The answer to a call has used more than its charge. The end of the call replaces that charge by the rest of its usage. */
+export const owe = (pacer: Pacer, admission: Admission, excess: Charge, now: number): void => {
+  advance(pacer, now)
+  pacer.meters.forEach((meter, i) => {
+    if (isCharged(admission, i)) Meter.settle(meter, 0, get(excess, meter.dimension) ?? 0, true, true)
+  })
+  Caps.settle(pacer.caps, nothing, excess, now)
 }
 
 /** An accepted call has ended: replaces its charge by its usage. */

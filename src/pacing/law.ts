@@ -26,7 +26,7 @@ import type { Pacer } from "./pacer.ts"
 
 export { make, resize } from "./limits.ts"
 export { admit, decide, take } from "./admit.ts"
-export { accept, adopt, type FailedCall, keep, release, settle } from "./ends.ts"
+export { accept, adopt, type FailedCall, keep, owe, release, settle } from "./ends.ts"
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject } from "./rejections.ts"
 export { overload } from "./outage.ts"

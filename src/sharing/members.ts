@@ -49,7 +49,7 @@ export const giveUp: Kind<PoolState>["giveUp"] = ({ law }, member, now) => {
 export const revive: Kind<PoolState>["revive"] = ({ law }, _, committed, now) => writeOff(law, committed, -1, now)
 
 export const retracted: Kind<PoolState>["retracted"] = ({ law }, found, known) =>
-  charge(law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
+  charge(law, Amounts.plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
 
 /** Takes an amount from a bucket, or gives it back if it is negative. What a full bucket cannot hold is lost. */
 export const lower = (meter: Meter.Meter, amount: number): void => {
@@ -107,11 +107,17 @@ export const admit = (
   if (member === undefined) return admission
   member.tag = ahead.tag + cost / weight
   member.inFlight++
-  member.held = plus(member.held, charge)
-  member.spent = plus(member.spent, charge)
+  member.held = Amounts.plus(member.held, charge)
+  member.spent = Amounts.plus(member.spent, charge)
   if (state.degraded !== undefined)
     state.degraded = { ...state.degraded, open: new Set(state.degraded.open).add(admission) }
   return admission
+}
+
+/** A call of a process has used more than its charge. That is no part of what the process holds, because nothing gives it back. */
+export const owe = (state: PoolState, id: string, excess: Amounts.Whole): void => {
+  const member = state.members[id]
+  if (member !== undefined) member.spent = Amounts.plus(member.spent, excess)
 }
 
 /** A call of a process is over. */
@@ -120,8 +126,8 @@ export const end = (state: PoolState, id: string, admission: Law.Admission, used
   if (member === undefined) return
   member.inFlight--
   // Sums of fractions are not exact.
-  member.held = member.inFlight > 0 ? plus(member.held, admission.charge, -1) : Amounts.nothing
-  member.spent = plus(member.spent, plus({ ...admission.charge, ...used }, admission.charge, -1))
+  member.held = member.inFlight > 0 ? Amounts.plus(member.held, admission.charge, -1) : Amounts.nothing
+  member.spent = Amounts.plus(member.spent, Amounts.plus({ ...admission.charge, ...used }, admission.charge, -1))
   if (state.degraded === undefined) return
   const open = new Set(state.degraded.open)
   open.delete(admission)
@@ -142,7 +148,7 @@ const decide = (
 ): Blocked | undefined => {
   if (law.inFlight + ahead.calls >= max) return { by: "concurrency", millis: Infinity }
   law.inFlight += ahead.calls
-  const blocked = Law.decide(law, plus(charge, ahead.charge), now)
+  const blocked = Law.decide(law, Amounts.plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls
   return blocked ?? yields(law, charge, ahead.charge)
 }
@@ -166,15 +172,8 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Bl
   return dimension === undefined ? undefined : { by: dimension, millis: Turns.graceMillis }
 }
 
-export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
-  requests: a.requests + sign * b.requests,
-  inputTokens: a.inputTokens + sign * b.inputTokens,
-  outputTokens: a.outputTokens + sign * b.outputTokens,
-  tokens: a.tokens + sign * b.tokens
-})
-
 /** How charges add up. */
-export const charges = { nothing: Amounts.nothing, plus }
+export const charges = { nothing: Amounts.nothing, plus: Amounts.plus }
 
 // -----------------------------------------------------------------------------
 // Parts for degraded mode

@@ -60,7 +60,7 @@ export const pools: Kind<PoolState> = {
   },
   ended: ({ law }, calls) => void (law.inFlight -= calls),
   comeBack: ({ law }, ours, used, began, ended) => {
-    if (ours !== undefined) ours.spent = Members.plus(ours.spent, used.spent)
+    if (ours !== undefined) ours.spent = Amounts.plus(ours.spent, used.spent)
     Members.comeBack(law, began.law, ended.law, ours?.part === undefined)
     for (const admission of ended.degraded!.open) Law.adopt(law, admission)
   }

@@ -67,7 +67,7 @@ const translate = <M extends Member>(member: M, { virtual }: Shared, to: Shared,
 /** Takes a process over from another state of a pool, and charges what it has spent according to that state only. */
 export const takeOver: Kind<PoolState>["takeOver"] = (state, id, member, ahead) => {
   const found = state.members[id]
-  spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
+  spend(state.law, Amounts.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
   state.members[id] = withPart(state.law, found, member, ahead)
 }
 

@@ -43,6 +43,8 @@ export interface Way {
   readonly clock: "test" | "live"
   /** Whether the provider stores conversations. @default false */
   readonly follows?: boolean
+  /** Whether a stream begins with what its prompt has used. @default false */
+  readonly saysInput?: boolean
   /** Whether streams reach the caller chunk by chunk. @default true */
   readonly streams?: boolean
   /** Whether it accepts calls of tools that the request did not name. @default true */
@@ -59,7 +61,15 @@ const quick = { attempts: 3 }
 /** Quotas never refill, so their levels show what was settled. */
 const quotas = { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 
-export const guarantees = ({ clock, follows = false, name, start, streams = true, tools = true }: Way): void => {
+export const guarantees = ({
+  clock,
+  follows = false,
+  name,
+  saysInput = false,
+  start,
+  streams = true,
+  tools = true
+}: Way): void => {
   const test = clock === "live" ? it.live : it.effect
   const ofStreams = (title: string, effect: Parameters<typeof it.live>[1]): void => {
     if (streams) test(title, effect)
@@ -200,6 +210,31 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
         yield* until(stats, ({ aborted }) => aborted === 1)
       })
     )
+
+    if (saysInput) {
+      test("charges a stream that has begun for what its prompt has used, so that others wait from then on", () =>
+        Effect.gen(function* () {
+          const { pool, stats, stream } = yield* world({
+            provider: {
+              inputTokens: () => 30_000,
+              latency: { ...fast, perOutputTokenMillis: 20 },
+              outputTokens: 500,
+              reply: () => "word ".repeat(500)
+            }
+          })
+          const level = Effect.map(pool, ({ dimensions }) => dimensions.inputTokens!.level)
+          const seen = stream(4_000, "a").pipe(
+            Stream.filter((text) => text !== ""),
+            Stream.take(1),
+            Stream.mapEffect(() => level),
+            Stream.runCollect
+          )
+          assert.deepStrictEqual(yield* finish(seen), [70_000])
+          yield* idle(pool)
+          yield* until(stats, ({ aborted }) => aborted === 1)
+          assert.strictEqual(yield* level, 70_000)
+        }))
+    }
 
     test("is retried once on 529, and settles each attempt", () =>
       Effect.gen(function* () {

@@ -14,6 +14,7 @@ import * as FloodgateAiSdk from "floodgate/ai-sdk"
 import * as FloodgateAnthropic from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
+import { anthropic } from "floodgate/protocol"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
@@ -97,6 +98,7 @@ const served = Effect.fnUntraced(function* (setup: Setup) {
 export const clientSimulated: Way = {
   name: "LlmClient, simulated",
   clock: "test",
+  saysInput: true,
   start: Effect.fnUntraced(function* (setup) {
     const context = yield* simulated(setup)
     const built = yield* Layer.build(
@@ -112,6 +114,7 @@ export const clientSimulated: Way = {
 export const clientServed: Way = {
   name: "LlmClient, over HTTP",
   clock: "live",
+  saysInput: true,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const layer = LlmClient.layer({ retry: policyOf(setup), apiKey: Redacted.make("any"), baseUrl: server.url })
@@ -188,11 +191,12 @@ const overServer = <A>(
   name: string,
   make: Effect.Effect<A, never, Governor.Governor | Scope.Scope>,
   worldOf: (made: A, url: string) => Pick<World, "ask" | "stream" | "follow">,
-  { follows = false }: Pick<Way, "follows"> = {}
+  { follows = false, saysInput = false }: Pick<Way, "follows" | "saysInput"> = {}
 ): Way => ({
   name,
   clock: "live",
   follows,
+  saysInput,
   start: Effect.fnUntraced(function* (setup) {
     const { context, server } = yield* served(setup)
     const governor = yield* Layer.build(
@@ -231,7 +235,7 @@ export const middlewareServed: Way = overServer(
         })
     }
   },
-  { follows: true }
+  { follows: true, saysInput: true }
 )
 
 /** A governed fetch for any protocol. All count as Anthropic does, so that levels can be compared. */
@@ -265,7 +269,7 @@ export const fetchServed = (one: Spoken): Way =>
           })
       }
     },
-    { follows: one.stores }
+    { follows: one.stores, saysInput: one.protocol === anthropic }
   )
 
 /** The AI SDK's middleware around a model that speaks HTTP. */
