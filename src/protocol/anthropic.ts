@@ -9,6 +9,7 @@
  */
 import { exceptionOf, isException } from "./amazonFrames.ts"
 import type { MessageEvent } from "../Messages.ts"
+import { failureOf } from "./errors.ts"
 import { textOfEvent } from "./messages.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
@@ -17,10 +18,10 @@ import {
   type Counts,
   decodeSegment,
   emptyAnswer,
+  limitsInHeaders,
   type Protocol,
   receivedOf,
   type Route,
-  usualReaders,
   withCounts,
   withVersion
 } from "./protocol.ts"
@@ -314,7 +315,6 @@ const errorBody = ({ kind, message }: Refusal) => ({
  * @since 0.1.0
  */
 export const anthropic: Protocol = {
-  ...usualReaders,
   name: "anthropic-messages",
   provider: "anthropic",
   match: matchRoute,
@@ -322,6 +322,8 @@ export const anthropic: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
+  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),
   streamFormat: (url) => (url.includes("/invoke-with-response-stream") ? "frames" : "events"),

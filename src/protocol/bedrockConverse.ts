@@ -7,15 +7,17 @@
  * - https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
  */
 import { exceptionOf, isException } from "./amazonFrames.ts"
+import { failureOf } from "./errors.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { tierOf } from "./openai.ts"
 import {
+  agentInHeaders,
   type Answer,
   decodeSegment,
   emptyAnswer,
+  limitsInHeaders,
   type Protocol,
   type Route,
-  usualReaders,
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse } from "./refusal.ts"
@@ -167,13 +169,15 @@ const exceptions: Partial<Record<Refusal["kind"], string>> = {
  * @since 0.5.0
  */
 export const bedrockConverse: Protocol = {
-  ...usualReaders,
   name: "bedrock-converse",
   provider: "aws.bedrock",
   match: matchRoute,
   describe,
+  agentOf: agentInHeaders,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
+  failure: failureOf,
   refuse: (refusal) => {
     const response = refusalResponse(refusal, { message: refusal.message })
     return {

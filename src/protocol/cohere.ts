@@ -9,9 +9,18 @@
  * - https://docs.cohere.com/reference/rerank
  */
 import { withoutOutput } from "./embeddings.ts"
+import { failureOf } from "./errors.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn, outcomeOf } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, usualReaders, withCounts } from "./protocol.ts"
+import {
+  agentInHeaders,
+  type Answer,
+  emptyAnswer,
+  limitsInHeaders,
+  type Protocol,
+  type Route,
+  withCounts
+} from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -162,13 +171,15 @@ const ofEnd = ({ message }: Refusal) => ({ type: "message-end", delta: { error: 
  * @since 0.5.0
  */
 export const cohere: Protocol = {
-  ...usualReaders,
   name: "cohere",
   provider: "cohere",
   match: matchRoute,
   describe,
+  agentOf: agentInHeaders,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
+  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { message: refusal.message }),
   refuseInStream: (refusal) => sseEvent("message-end", ofEnd(refusal)),
   keepAlive: { stream: sseComment, whole: jsonWhitespace }

@@ -6,19 +6,19 @@
  * - https://ai.google.dev/api/generate-content
  * - https://ai.google.dev/gemini-api/docs/rate-limits
  */
-import { errorObjectOf } from "./errors.ts"
+import { errorObjectOf, failureOf } from "./errors.ts"
 import { signalOfQuota } from "./googleErrors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import {
+  agentInHeaders,
   type Answer,
   decodeSegment,
   emptyAnswer,
   outputOf,
   type Protocol,
   type Route,
-  usualReaders,
   withCounts,
   withVersion
 } from "./protocol.ts"
@@ -231,11 +231,11 @@ const errorBody = (refusal: Refusal) => {
  * @since 0.1.0
  */
 export const gemini: Protocol = {
-  ...usualReaders,
   name: "gemini",
   provider: "gcp.gemini",
   match: matchRoute,
   describe,
+  agentOf: agentInHeaders,
   answer: readAnswer,
   observe,
   streamFormat: (url) => (/[?&]\$?alt=sse(?:[&#]|$)/.test(url) ? "events" : "list"),
@@ -243,6 +243,7 @@ export const gemini: Protocol = {
     const quota = errorObjectOf(body)?.quota
     return signalOf(header) ?? (quota === undefined ? undefined : signalOfQuota(quota))
   },
+  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent(undefined, errorBody(refusal)),
   keepAlive: { stream: sseComment, whole: jsonWhitespace }

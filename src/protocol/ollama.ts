@@ -3,10 +3,19 @@
  *
  * Source: https://docs.ollama.com/api
  */
+import { failureOf } from "./errors.ts"
 import { withoutOutput } from "./embeddings.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
 import { errorIn, outcomeOf, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, usualReaders, withCounts } from "./protocol.ts"
+import {
+  agentInHeaders,
+  type Answer,
+  emptyAnswer,
+  limitsInHeaders,
+  type Protocol,
+  type Route,
+  withCounts
+} from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
 import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -140,13 +149,15 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * @since 0.5.0
  */
 export const ollama: Protocol = {
-  ...usualReaders,
   name: "ollama",
   provider: "ollama",
   match: matchRoute,
   describe,
+  agentOf: agentInHeaders,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
+  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: refusal.message }),
   refuseInStream: ({ message }) => `${JSON.stringify({ error: message })}\n`,
   streamFormat: () => "lines",

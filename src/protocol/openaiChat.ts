@@ -8,6 +8,7 @@
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
 import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
+import { failureOf } from "./errors.ts"
 import { at, characters, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
 import {
   agentOfRequest,
@@ -24,10 +25,10 @@ import {
 import {
   type Answer,
   emptyAnswer,
+  limitsInHeaders,
   outputOf,
   type Protocol,
   type Route,
-  usualReaders,
   withCounts,
   withVersion
 } from "./protocol.ts"
@@ -179,7 +180,6 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * @since 0.1.0
  */
 export const openaiChat: Protocol = {
-  ...usualReaders,
   name: "openai-chat",
   provider: "openai",
   match: matchRoute,
@@ -187,6 +187,8 @@ export const openaiChat: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
+  failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent(undefined, { error: errorOf(refusal) }),
   keepAlive: { stream: sseComment, whole: jsonWhitespace },

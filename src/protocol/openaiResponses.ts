@@ -12,9 +12,9 @@ import { countsOf, deploymentOf, errorIn, errorOf, keptFor, tierOf, agentOfReque
 import {
   type Answer,
   emptyAnswer,
+  limitsInHeaders,
   type Protocol,
   type Route,
-  usualReaders,
   withCounts,
   withVersion
 } from "./protocol.ts"
@@ -181,7 +181,6 @@ const errorEvent = (refusal: Refusal) => {
  * @since 0.1.0
  */
 export const openaiResponses: Protocol = {
-  ...usualReaders,
   name: "openai-responses",
   provider: "openai",
   match: matchRoute,
@@ -189,6 +188,7 @@ export const openaiResponses: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
+  limits: limitsInHeaders,
   // OpenAI adds codes for requests at fault, and a retry of one repeats the failure for minutes. So an unknown code is final.
   failure: (response, context) => failureOf(response, { ...context, isFinal: true }),
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),

@@ -7,7 +7,7 @@
  */
 import type * as Accounting from "../Accounting.ts"
 import type * as Limits from "../Limits.ts"
-import { type Failure, type FailureContext, failureOf } from "./errors.ts"
+import type { Failure, FailureContext } from "./errors.ts"
 import { type HeaderReader, signalOf } from "./headers.ts"
 import { nameOf } from "./json.ts"
 import type { Prefixes } from "./prefixes.ts"
@@ -313,15 +313,13 @@ export interface ResponseParts {
   readonly body?: unknown
 }
 
-/**
- * How most protocols read the agent, the limits and failures. All share the headers with the agent and with the limits, and
- * {@link failureOf} knows the errors of all of them.
- */
-export const usualReaders = {
-  agentOf: (_, header) => agentOf(header),
-  limits: ({ header }) => signalOf(header),
-  failure: failureOf
-} as const satisfies Pick<Protocol, "agentOf" | "failure" | "limits">
+// A protocol names what it shares with others part by part: bundlers keep an object with a spread in it even if nothing uses it.
+
+/** The agent of a request whose body names none. */
+export const agentInHeaders: Protocol["agentOf"] = (_, header) => agentOf(header)
+
+/** The limits of a provider that states them in headers only. */
+export const limitsInHeaders: Protocol["limits"] = ({ header }) => signalOf(header)
 
 /**
  * How a stream is written.
