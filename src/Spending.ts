@@ -234,7 +234,7 @@ type Options = {
   readonly key?: string | undefined
 }
 
-const made = optionsOf<Options>({ kept: anObject, changed: callback, key: text })
+const made = /* @__PURE__ */ optionsOf<Options>({ kept: anObject, changed: callback, key: text })
 
 /** Checks what a purse is made with, and returns what its ledger needs of it. */
 const checked = (operation: string, name: string, cap: Cap | undefined, options: Options) => {
@@ -339,7 +339,7 @@ const purseOf = (ledger: RunningLedger): Purse => {
  * @category constructors
  * @since 0.4.0
  */
-export const open = Effect.fnUntraced(function* (
+export const open = /* @__PURE__ */ Effect.fnUntraced(function* (
   name: string,
   cap?: Cap,
   options: Options = {}

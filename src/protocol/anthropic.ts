@@ -327,5 +327,5 @@ export const anthropic: Protocol = {
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),
   streamFormat: (url) => (url.includes("/invoke-with-response-stream") ? "frames" : "events"),
-  keepAlive: { stream: sseEvent("ping", { type: "ping" }), whole: jsonWhitespace }
+  keepAlive: { stream: /* @__PURE__ */ sseEvent("ping", { type: "ping" }), whole: jsonWhitespace }
 }
