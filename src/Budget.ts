@@ -322,8 +322,8 @@ const invalidOption = (refusal: unknown): Config.ConfigError => {
  * @category layers
  * @since 0.4.0
  */
-export const layerLog: Layer.Layer<never, never, TokenBudget> = Layer.effectDiscard(
-  Effect.flatMap(TokenBudget, (budget) => Effect.forkScoped(Log.lines(budget)))
+export const layerLog: Layer.Layer<never, never, TokenBudget> = /* @__PURE__ */ Layer.effectDiscard(
+  /* @__PURE__ */ Effect.flatMap(TokenBudget, (budget) => Effect.forkScoped(Log.lines(budget)))
 )
 
 /**
@@ -343,8 +343,7 @@ export const layerLog: Layer.Layer<never, never, TokenBudget> = Layer.effectDisc
  * @category layers
  * @since 0.1.0
  */
-export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
-  TokenBudget,
+export const layerUnlimited: Layer.Layer<TokenBudget> = /* @__PURE__ */ Layer.sync(TokenBudget, () =>
   TokenBudget.of({
     reserve: (estimate, options) =>
       Effect.map(Effect.context<never>(), (context) => {

@@ -434,7 +434,7 @@ export const layerProvider = (
 // -----------------------------------------------------------------------------
 
 /** The providers of all places. One that serves several models is built once. */
-const providersOf = Effect.fnUntraced(function* <E, R>({ models }: PlacesOptions<ProviderPlace<E, R>>) {
+const providersOf = /* @__PURE__ */ Effect.fnUntraced(function* <E, R>({ models }: PlacesOptions<ProviderPlace<E, R>>) {
   const built = new Map<unknown, LlmProvider.LlmProvider["Service"]>()
   for (const { provider } of Object.values(models).flat()) {
     if (built.has(provider)) continue

@@ -476,7 +476,7 @@ const millisAfter = (after: Duration.Input): number => {
 export const withDeadline: {
   (after: Duration.Input): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
+} = /* @__PURE__ */ dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.flatMap(Deadline, (outer = Infinity) =>
       Effect.provideService(
