@@ -110,7 +110,7 @@ export default defineConfig({
     coverage: {
       provider: "v8",
       include: ["src/**/*.ts", "packages/*/src/**/*.ts"],
-      exclude: ["packages/cli/src/bin.ts", "packages/cli/src/entry.ts"],
+      exclude: ["packages/*/src/**/{bin,entry}.ts"],
       reporter: ["text-summary", "html", "json-summary"],
       // For the core as a whole. Child processes, such as the command's, are not measured.
       thresholds: {

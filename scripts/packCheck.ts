@@ -11,7 +11,8 @@
  * 4. The compiled program runs with each.
  * 5. So does one over a provider of its own without the SDK, with and without `skipLibCheck`.
  * 6. The programs of README.md compile and run in both.
- * 7. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
+ * 7. The gateway's command runs from a project that has nothing but it: no chart, DOM, rival or client of Redis.
+ * 8. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
@@ -50,6 +51,8 @@ interface Manifest {
   readonly version: string
   readonly exports: Record<string, unknown>
   readonly dependencies?: Record<string, string>
+  readonly peerDependencies?: Record<string, string>
+  readonly peerDependenciesMeta?: Record<string, { readonly optional?: boolean }>
   readonly devDependencies: Record<string, string>
 }
 
@@ -470,8 +473,61 @@ for (const [one, problem] of await imported(process.execPath, forbidden.map(spec
 }
 
 // -----------------------------------------------------------------------------
-// The command
+// The commands
 // -----------------------------------------------------------------------------
+
+/** The packages that npm installs with a package: its dependencies and peers that are not optional, and theirs. */
+const broughtBy = (folder: string): ReadonlySet<string> => {
+  const found = new Set<string>()
+  const visit = (at: string): void => {
+    const { dependencies = {}, peerDependencies = {}, peerDependenciesMeta = {} } = manifestIn(at)
+    const peers = Object.keys(peerDependencies).filter((name) => peerDependenciesMeta[name]?.optional !== true)
+    for (const name of [...Object.keys(dependencies), ...peers]) {
+      if (found.has(name)) continue
+      found.add(name)
+      if (name === "floodgate") visit(root)
+      else visit([join(at, "node_modules", name), join(modules, name)].find(existsSync)!)
+    }
+  }
+  visit(folder)
+  return found
+}
+
+/** Charts, a DOM, rivals, clients of Redis and of providers: no gateway needs them. */
+const foreign = /^d3|^@observablehq|linkedom|^css|htmlparser|bottleneck|^p-(limit|queue)$|redis|^@anthropic-ai/
+
+/** Installs the gateway alone, and runs its command. */
+const checkGateway = async (): Promise<void> => {
+  const gateway = extra["@floodgate/gateway"]!
+  const brought = broughtBy(join(root, "packages/gateway"))
+  const strangers = [...brought].filter((name) => foreign.test(name))
+  check(`the gateway brings ${brought.size} packages, no chart, DOM, rival or client`, strangers.join() || undefined)
+  const folder = emptyProject("gateway")
+  if (args.includes("--install")) {
+    check("npm install of the gateway", problemOf(await install(folder, [library.tarball, gateway.tarball])))
+    const installed = readdirSync(join(folder, "node_modules"), { recursive: true, encoding: "utf8" })
+    const names = installed.flatMap((path) => /(?:^|node_modules\/)((?:@[^/]+\/)?[^@/][^/]*)$/.exec(path)?.[1] ?? [])
+    check(
+      "and of nothing foreign to it",
+      names.find((name) => foreign.test(name))
+    )
+  } else {
+    const beside = [...brought].filter((name) => name !== "floodgate")
+    await link(folder, { floodgate: library, "@floodgate/gateway": gateway }, beside)
+  }
+  const bin = "node_modules/@floodgate/gateway/dist/command/entry.js"
+  for (const runtime of nodes) {
+    const on = `on Node ${await versionAt(runtime)}`
+    const version = await run(runtime, [bin, "--version"], folder)
+    check(`floodgate-gateway starts ${on}`, version.out.includes(manifest.version) ? undefined : version.out)
+    const help = await run(runtime, [bin, "--help"], folder)
+    check(`it prints its help ${on}`, help.out.includes("--upstream <name=url>") ? undefined : help.out)
+    const shared = await run(runtime, [bin, "--port", "0", "--redis", "redis://127.0.0.1:1"], folder)
+    const line = /npm install @floodgate\/redis redis/.test(shared.out)
+    check(`it says what a shared budget needs ${on}`, line && !shared.ok ? undefined : shared.out)
+  }
+}
+await checkGateway()
 
 const commandProject = emptyProject("command")
 if (args.includes("--install")) {

@@ -60,6 +60,8 @@ interface Rule {
     | "node:"
     | "@anthropic-ai/sdk"
     | "@effect/platform-node"
+    | "@effect/platform-node-shared"
+    | "undici"
     | "redis"
     | "ioredis"
     | "floodgate"
@@ -105,27 +107,40 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\//, packages: ["effect"] },
 
   // The other packages know the library by its public names, and by what src/internal.ts has for them.
+  // What an installed command loads, it loads after it has checked the version of Node.
   {
-    files: /^packages\/gateway\/src\//,
+    files: /^packages\/gateway\/src\/(command\/entry|terminal\/launch)\.ts$/,
+    own: ["command/bin.ts", "terminal/launch.ts", "terminal/youngSpace.ts"].map(
+      (file) => `packages/gateway/src/${file}`
+    ),
+    packages: []
+  },
+  { files: /^packages\/gateway\/src\/terminal\/youngSpace\.ts$/, own: [], packages: ["node:"] },
+  // What all commands share knows nothing of the gateway.
+  {
+    files: /^packages\/gateway\/src\/terminal\//,
+    own: ["packages/gateway/src/terminal/"],
+    packages: ["effect/*", "node:", "@effect/platform-node-shared", "floodgate", "@floodgate/redis"]
+  },
+  {
+    files: /^packages\/gateway\/src\/command\//,
+    own: ["packages/gateway/src/command/", "packages/gateway/src/terminal/", "packages/gateway/src/index.ts"],
+    packages: ["effect/*", "node:", "floodgate"]
+  },
+  {
+    files: /^packages\/gateway\/src\/[\w/]+\.ts$/,
     own: ["packages/gateway/src/"],
-    packages: ["effect/*", "node:", "@effect/platform-node", "floodgate"]
+    packages: ["effect/*", "node:", "undici", "floodgate"]
   },
   {
     files: /^packages\/redis\/src\//,
     own: ["packages/redis/src/"],
     packages: ["effect/*", "node:", "redis", "ioredis", "floodgate"]
   },
-  // What it loads, it loads after it has checked the version of Node.
   {
-    files: /^packages\/cli\/src\/entry\.ts$/,
-    own: ["packages/cli/src/bin.ts", "packages/cli/src/youngSpace.ts"],
-    packages: []
-  },
-  { files: /^packages\/cli\/src\/youngSpace\.ts$/, own: [], packages: ["node:"] },
-  {
-    files: /^packages\/cli\/src\/bin\.ts$/,
-    own: ["packages/cli/src/commands/", "packages/cli/src/launcher.ts"],
-    packages: ["effect/*", "@effect/platform-node", "node:"]
+    files: /^packages\/cli\/src\/(entry|bin)\.ts$/,
+    own: ["packages/cli/src/bin.ts", "packages/cli/src/commands/"],
+    packages: ["node:", "@floodgate/gateway"]
   },
   {
     files: /^packages\/cli\/src\/commands\//,
@@ -274,19 +289,18 @@ describe("architecture", () => {
   })
 
   it("lets commands print only through the module that cleans text from outside", () => {
-    const printers = filesOf("packages/cli/src").filter((file) =>
-      importsOf(file).some(({ from }) => from === "effect/Console")
-    )
+    const printers = packageFiles().filter((file) => importsOf(file).some(({ from }) => from === "effect/Console"))
     assert.deepStrictEqual(
       printers,
-      ["help", "log", "print"].map((name) => `packages/cli/src/commands/${name}.ts`)
+      ["help", "log", "print"].map((name) => `packages/gateway/src/terminal/${name}.ts`)
     )
   })
 
   it("lets a test import internals only of the folder that it is named after", () => {
-    // The command is a program, and its tests are of its parts.
+    // Commands are programs, and their tests are of their parts.
     const tests = [...filesOf("test"), ...filesOf("packages/gateway/test"), ...filesOf("packages/redis/test")].filter(
-      (file) => file.endsWith(".test.ts") && !file.startsWith("test/clients/")
+      (file) =>
+        file.endsWith(".test.ts") && !/^(test\/clients|packages\/gateway\/test\/(command|terminal))\//.test(file)
     )
     const taken = tests.flatMap((file) =>
       importsOf(file).flatMap(({ from }) => (/^(src|packages\/\w+\/src)\//.test(from) ? [{ file, from }] : []))

@@ -59,9 +59,9 @@ describe("the way to install what is not on npm yet", () => {
     }
     const image = read("docs/gateway/Dockerfile")
     assert.include(image, "npm ci && npm run build && npm pack --workspaces")
-    assert.match(image, /^COPY floodgate-\*\.tgz \.\/$/m)
-    assert.match(image, /npm install --no-save \.\/floodgate-\*\.tgz/)
-    // A global floodgate does not find the SDK that the command brings.
+    assert.match(image, /^COPY floodgate-\[0-9\]\*\.tgz floodgate-gateway-\*\.tgz floodgate-redis-\*\.tgz \.\/$/m)
+    assert.match(image, /npm install --no-save \.\/floodgate-\*\.tgz redis@6/)
+    // The gateway and the library must find each other.
     assert.notInclude(image, "--global")
   })
 })

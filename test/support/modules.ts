@@ -141,8 +141,8 @@ export const exportsOf = (file: string): ReadonlyArray<Exported> => {
 export const namespacesOf = (file: string): ReadonlyArray<{ readonly name: string; readonly file: string }> =>
   exportsOf(file).flatMap(({ name, namespace }) => (namespace === undefined ? [] : [{ name, file: namespace }]))
 
-/** Subpaths that are not part of the API: one that only the other packages may use, and those that report a move. */
-const unlisted = ["./internal", "./gateway", "./redis"]
+/** Subpaths that are not part of the API: those that only our other packages may use, and those that report a move. */
+const isUnlisted = (key: string): boolean => /^\.\/(internal(\/.*)?|gateway|redis)$/.test(key)
 
 interface PublicModule {
   /** What a user imports. */
@@ -166,7 +166,7 @@ const modulesOf = (folder: string): ReadonlyArray<PublicModule> => {
     modules.push({ name: `${manifest.name}${key.slice(1)}`, file: join(folder, file) })
   }
   for (const [key, target] of Object.entries(manifest.exports)) {
-    if (target === null || typeof target === "string" || unlisted.includes(key)) continue
+    if (target === null || typeof target === "string" || isUnlisted(key)) continue
     const file = target["@floodgate/source"]!.slice(2)
     if (!file.includes("*")) {
       add(key, file)
@@ -219,16 +219,23 @@ export const importsOf = (file: string): ReadonlyArray<Import> => {
   return imports
 }
 
+/** The file that an import names: a relative one, or one of the gateway for our other packages. */
+const fileOf = (file: string, specifier: string): string | undefined => {
+  if (specifier.startsWith(".")) return inRoot(join(root, dirname(file), specifier))
+  const [, name] = /^@floodgate\/gateway\/internal\/(\w+)$/.exec(specifier) ?? []
+  return name && `packages/gateway/src/${name === "command" ? "command/gateway" : `terminal/${name}`}.ts`
+}
+
 /** The names that a file imports or re-exports from other files, as `src/file.ts name`; `*` is everything. */
 export const takenBy = (file: string): Array<string> => {
   const source = parse(file)
-  const later = source.text.matchAll(/\(await import\("(\.[^"]+)"\)\)\.(\w+)/g)
-  const takenLater = [...later].map(([, from = "", name]) => `${inRoot(join(root, dirname(file), from))} ${name}`)
+  const later = source.text.matchAll(/\(await import\("([.@][^"]+)"\)\)\.(\w+)/g)
+  const takenLater = [...later].map(([, from = "", name]) => `${fileOf(file, from)} ${name}`)
   const takenAtOnce = source.statements.flatMap((node) => {
     if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) return []
     const specifier = node.moduleSpecifier as ts.StringLiteral | undefined
-    if (specifier === undefined || !specifier.text.startsWith(".")) return []
-    const from = inRoot(join(root, dirname(file), specifier.text))
+    const from = specifier && fileOf(file, specifier.text)
+    if (from === undefined) return []
     const named = ts.isImportDeclaration(node) ? node.importClause?.namedBindings : node.exportClause
     if (named === undefined || ts.isNamespaceExport(named)) return [`${from} *`]
     if (!ts.isNamespaceImport(named)) {

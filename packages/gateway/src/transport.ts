@@ -2,8 +2,7 @@
  * Connections to an upstream. They are kept alive, do not limit how long an answer takes, and read a body only as fast as it is
  * consumed.
  */
-import Undici from "@effect/platform-node/Undici"
-import type { Dispatcher } from "@effect/platform-node/Undici"
+import Undici, { type Dispatcher } from "undici"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

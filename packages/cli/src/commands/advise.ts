@@ -6,12 +6,12 @@ import * as Option from "effect/Option"
 import { AdviceFigures } from "floodgate/internal"
 import type { PlainAdvice } from "floodgate/promise"
 import * as Asking from "./asking.ts"
-import { invalidFlag, kebab } from "./errors.ts"
-import * as Exit from "./exit.ts"
-import * as Flags from "./flags.ts"
-import * as LimitFlags from "./limits.ts"
-import * as Print from "./print.ts"
-import { aligned, oneLine } from "./text.ts"
+import { invalidFlag, kebab } from "@floodgate/gateway/internal/errors"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import * as Print from "@floodgate/gateway/internal/print"
+import { aligned, oneLine } from "@floodgate/gateway/internal/text"
 
 const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(metavar), Flags.optional(description))

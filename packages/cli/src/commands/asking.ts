@@ -25,10 +25,10 @@ import {
 } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import { Scenario } from "../lab/index.ts"
-import { innermost } from "./errors.ts"
-import * as Exit from "./exit.ts"
-import { optional } from "./flags.ts"
-import * as Redis from "./redis.ts"
+import { innermost } from "@floodgate/gateway/internal/errors"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import { optional } from "@floodgate/gateway/internal/flags"
+import * as Redis from "@floodgate/gateway/internal/redis"
 
 /** What can be asked. */
 export type Topic = "advice" | "forecast" | "status"

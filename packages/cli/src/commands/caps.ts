@@ -9,10 +9,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Words } from "floodgate/internal"
 import * as Asking from "./asking.ts"
-import * as Exit from "./exit.ts"
-import * as Flags from "./flags.ts"
-import * as Print from "./print.ts"
-import { aligned, oneLine } from "./text.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as Print from "@floodgate/gateway/internal/print"
+import { aligned, oneLine } from "@floodgate/gateway/internal/text"
 
 const flags = {
   cap: Argument.String("cap").pipe(

@@ -12,14 +12,15 @@ import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Latency from "../latency.ts"
 import { Scenarios } from "../lab/index.ts"
-import { invalidFlag, orInvalid } from "./errors.ts"
-import * as Flags from "./flags.ts"
+import { invalidFlag, orInvalid } from "@floodgate/gateway/internal/errors"
+import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Printed from "./forecast/printed.ts"
 import * as SessionWorkload from "./forecast/sessions.ts"
-import * as LimitFlags from "./limits.ts"
-import * as Output from "./output.ts"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import * as Simulated from "./simulated.ts"
+import * as Output from "@floodgate/gateway/internal/output"
 import { statusLine } from "./painter.ts"
-import * as Print from "./print.ts"
+import * as Print from "@floodgate/gateway/internal/print"
 import * as Provenance from "./provenance.ts"
 import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
@@ -59,7 +60,7 @@ const flags = {
     Flag.atLeast(0)
   ),
   concurrency: LimitFlags.concurrency,
-  latencyPerToken: LimitFlags.latencyPerToken,
+  latencyPerToken: Simulated.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
     Flags.optional('Show which tier meets this deadline, such as "10 minutes"')

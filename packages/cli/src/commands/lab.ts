@@ -5,11 +5,13 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { AgentsAtWork, AwsStudy, Document, Matrix, Report, Scenario, Scenarios, Strategies } from "../lab/index.ts"
 import { yielding } from "floodgate/internal"
-import * as Flags from "./flags.ts"
+import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Threads from "./lab/threads.ts"
-import * as LimitFlags from "./limits.ts"
-import * as Output from "./output.ts"
-import * as Print from "./print.ts"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import * as Simulated from "./simulated.ts"
+import * as Output from "@floodgate/gateway/internal/output"
+import * as Print from "@floodgate/gateway/internal/print"
+import { painting } from "./paint.ts"
 import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
 import * as OwnSessions from "./lab/sessions.ts"
@@ -30,7 +32,7 @@ const flags = {
     "those of the file"
   ),
   ...LimitFlags.flags,
-  seed: LimitFlags.seed,
+  seed: Simulated.seed,
   explain: Flags.toggle(
     "explain",
     "Only print how each strategy is configured, and why its users would choose these settings"
@@ -141,7 +143,7 @@ export const labCommand = Command.make(
     )
     if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
     const { stdout } = yield* Print.Room
-    yield* Print.painted(Matrix.text(raced.scenarios, stdout, yield* Print.paint))
+    yield* Print.painted(Matrix.text(raced.scenarios, stdout, yield* painting))
     yield* Print.out(
       [
         "",

@@ -1,8 +1,8 @@
 /** Explains the strategies below a table. */
 import * as Effect from "effect/Effect"
 import { Strategies } from "../lab/index.ts"
-import * as Print from "./print.ts"
-import { hung } from "./text.ts"
+import * as Print from "@floodgate/gateway/internal/print"
+import { hung } from "@floodgate/gateway/internal/text"
 
 /** Prints a line for each strategy, wrapped below its beginning if there is little room. */
 export const print = (names: ReadonlyArray<string>): Effect.Effect<void> =>

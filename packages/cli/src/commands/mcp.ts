@@ -13,8 +13,8 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import { type AdviceFigures, isRecord } from "floodgate/internal"
 import * as Asking from "./asking.ts"
-import * as Exit from "./exit.ts"
-import * as LimitFlags from "./limits.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
 import { version } from "./version.ts"
 
 const flags = {

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import { fit, oneLine } from "./text.ts"
+import { fit, oneLine } from "@floodgate/gateway/internal/text"
 
 const hideCursor = "\u001b[?25l"
 const showCursor = "\u001b[?25h"

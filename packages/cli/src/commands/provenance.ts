@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import { oneLine } from "./text.ts"
+import { oneLine } from "@floodgate/gateway/internal/text"
 import { version } from "./version.ts"
 
 /** The arguments of the command. */

@@ -8,10 +8,11 @@ import * as Latency from "../latency.ts"
 import { Words } from "floodgate/internal"
 import { ProviderServer } from "floodgate/testing/server"
 import type { ProviderSim } from "floodgate/testing"
-import * as Exit from "./exit.ts"
-import * as Flags from "./flags.ts"
-import * as LimitFlags from "./limits.ts"
-import * as Print from "./print.ts"
+import * as Listening from "@floodgate/gateway/internal/listening"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import * as Simulated from "./simulated.ts"
+import * as Print from "@floodgate/gateway/internal/print"
 
 const flags = {
   port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 chooses a free one", 0)),
@@ -19,7 +20,7 @@ const flags = {
     Flags.byDefault("Address to listen on; anything but loopback can be reached from the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
-  rejections: LimitFlags.rejections.pipe(
+  rejections: Simulated.rejections.pipe(
     Flags.byDefault("Whether a rejected request counts against the limits", "free")
   ),
   concurrency: Flags.count("concurrency").pipe(
@@ -31,7 +32,7 @@ const flags = {
   busyStatus: Flag.Literals("busy-status", ["429", "503"]).pipe(
     Flags.byDefault("Status of the calls that are rejected because --concurrency and --queue are reached", "429")
   ),
-  headers: LimitFlags.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
+  headers: Simulated.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
   outputTokens: Flags.count("output-tokens", Flags.maxOutputTokens).pipe(
     Flags.optional("Output tokens of every answer (default: those of its text)")
   ),
@@ -55,28 +56,16 @@ const flags = {
     Flag.withMetavar("<x>"),
     Flags.byDefault("How many times faster than real time the provider's time passes", 1)
   ),
-  seed: LimitFlags.seed
+  seed: Simulated.seed
 }
-
-/** Why the server cannot listen on an address, by the code of the error. */
-export const refusals: Readonly<Record<string, string>> = {
-  EACCES: "no permission",
-  EADDRINUSE: "something listens there already",
-  EADDRNOTAVAIL: "this machine has no such address",
-  ENOTFOUND: "there is no host of this name"
-}
-
-/** The error of a server that cannot listen on an address. */
-export const cannotListen = (address: string, why: string): Exit.CommandError =>
-  Exit.failure("network", `cannot listen on ${address}: ${why}; choose another --port or --host`)
 
 /** Starts the provider's server. */
 export const listen = (options: ProviderServer.Options) =>
   Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
     const { cause } = error as { readonly cause?: unknown }
     const code = (cause as { readonly code?: unknown } | undefined)?.code
-    const why = refusals[String(code)] ?? String(code ?? cause ?? error.message)
-    return cannotListen(`${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why)
+    const why = Listening.refusals[String(code)] ?? String(code ?? cause ?? error.message)
+    return Listening.cannotListen(`${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why)
   })
 
 /** The counters in one line. */

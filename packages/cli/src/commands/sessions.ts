@@ -4,11 +4,11 @@ import * as Option from "effect/Option"
 import { Words, yielding } from "floodgate/internal"
 import { Sessions } from "floodgate/testing"
 import { Recorded } from "../lab/index.ts"
-import { invalidFlag } from "./errors.ts"
-import { text, unreadable } from "./files.ts"
-import * as Print from "./print.ts"
+import { invalidFlag } from "@floodgate/gateway/internal/errors"
+import { text, unreadable } from "@floodgate/gateway/internal/files"
+import * as Print from "@floodgate/gateway/internal/print"
 import { statusLine } from "./painter.ts"
-import { oneLine } from "./text.ts"
+import { oneLine } from "@floodgate/gateway/internal/text"
 
 /** A month of a busy team. */
 const maxBytes = 256e6

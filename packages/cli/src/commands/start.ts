@@ -7,15 +7,16 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Terminal from "effect/Terminal"
 import { Matrix, Race, Report, Scenario, Scenarios, Strategies } from "../lab/index.ts"
-import * as Exit from "./exit.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Legend from "./legend.ts"
 import * as Painter from "./painter.ts"
-import * as Print from "./print.ts"
+import * as Print from "@floodgate/gateway/internal/print"
+import { painting } from "./paint.ts"
 import * as Racing from "./racing.ts"
 import { modeOf } from "./run.ts"
 import * as Duel from "./start/duel.ts"
 import * as View from "./start/view.ts"
-import { aligned, hung } from "./text.ts"
+import { aligned, hung } from "@floodgate/gateway/internal/text"
 
 const heading = (text: string) => Print.out(`\n== ${text}\n`)
 
@@ -41,7 +42,7 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
   const { stdout } = yield* Print.Room
   const described = raced.map((name) => [name, new Map(Scenarios.described).get(name)!] as const)
   const width = Math.max(...described.map(([name]) => name.length)) + 2
-  yield* Print.painted(Matrix.text(races, stdout, yield* Print.paint))
+  yield* Print.painted(Matrix.text(races, stdout, yield* painting))
   yield* Print.out(
     [
       "",
@@ -74,7 +75,7 @@ const lines = "5 seconds"
 const show = Effect.fnUntraced(function* (duel: Duel.Duel, mode: Mode) {
   if (mode === "live") {
     const terminal = yield* Terminal.Terminal
-    const paint = yield* Print.paint
+    const paint = yield* painting
     const painter = Painter.make(terminal, (line) => View.painted(line, paint))
     const draw = Effect.gen(function* () {
       yield* painter.draw(View.draw(yield* look(duel), yield* duel.seconds, yield* Painter.sizeOf(terminal)))

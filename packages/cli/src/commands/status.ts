@@ -10,12 +10,12 @@ import { Words } from "floodgate/internal"
 import type { StoreError } from "floodgate/BudgetStore"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "@floodgate/redis"
-import * as Flags from "./flags.ts"
+import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Painter from "./painter.ts"
-import * as Print from "./print.ts"
-import * as Redis from "./redis.ts"
+import * as Print from "@floodgate/gateway/internal/print"
+import * as Redis from "@floodgate/gateway/internal/redis"
 import * as View from "./run/view.ts"
-import { aligned, fit, oneLine } from "./text.ts"
+import { aligned, fit, oneLine } from "@floodgate/gateway/internal/text"
 
 const flags = {
   redis: Redis.url("Where the budget is (default: redis://127.0.0.1:6379)").pipe(

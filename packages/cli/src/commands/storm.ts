@@ -5,13 +5,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { type Race, Report, Scenario, Scenarios, Strategies, type Strategy, Table } from "../lab/index.ts"
-import { invalidFlag, orInvalid } from "./errors.ts"
-import * as Help from "./help.ts"
+import { invalidFlag, orInvalid } from "@floodgate/gateway/internal/errors"
+import * as Help from "@floodgate/gateway/internal/help"
 import * as Legend from "./legend.ts"
-import * as Flags from "./flags.ts"
-import * as LimitFlags from "./limits.ts"
-import * as Output from "./output.ts"
-import * as Print from "./print.ts"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import * as Simulated from "./simulated.ts"
+import * as Output from "@floodgate/gateway/internal/output"
+import * as Print from "@floodgate/gateway/internal/print"
 import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
 import * as Trace from "./trace.ts"
@@ -43,15 +44,15 @@ const flags = {
     Flags.optional("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)")
   ),
   concurrency: Flags.optionalCount("concurrency", "Calls that the provider accepts at once", "no limit"),
-  rejections: LimitFlags.rejections.pipe(
+  rejections: Simulated.rejections.pipe(
     Flags.optional(
       "Whether a rejected request counts against the limits (default: charged; free with two places and in sessions)"
     )
   ),
-  headers: LimitFlags.headers.pipe(Flags.optional("Rate limit headers of responses (default: rounded)")),
+  headers: Simulated.headers.pipe(Flags.optional("Rate limit headers of responses (default: rounded)")),
   window: LimitFlags.window.pipe(Flags.optional("How the provider counts (default: bucket)")),
-  latencyPerToken: LimitFlags.latencyPerToken,
-  seed: LimitFlags.seed,
+  latencyPerToken: Simulated.latencyPerToken,
+  seed: Simulated.seed,
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription(
       `Only this strategy, see STRATEGIES below; may be repeated (default: ${namesOf(Strategies.usual)}; with two places: ${namesOf(Strategies.ofPlaces)})`

@@ -1,7 +1,7 @@
 /** Reads traces of recorded traffic. */
 import * as Effect from "effect/Effect"
 import { Scenarios } from "../lab/index.ts"
-import { text, unreadable } from "./files.ts"
+import { text, unreadable } from "@floodgate/gateway/internal/files"
 import { yielding } from "floodgate/internal"
 
 /** Four times the size of the largest public trace. */

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { gatewayTo } from "../../../../test/support/gateway.ts"
 import { serve } from "../../../../test/support/httpServer.ts"
 import { floodgate } from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 const incident = ["--calls", "5", "--first-input-tokens", "149800", "--input-tokens", "13800", "--output-tokens", "200"]

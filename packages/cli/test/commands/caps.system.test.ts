@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { gatewayTo } from "../../../../test/support/gateway.ts"
 import { serve } from "../../../../test/support/httpServer.ts"
 import { floodgate } from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 const token = "0123456789abcdef"
 const adminToken = "fedcba9876543210"

@@ -14,7 +14,7 @@ import { join, relative } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
 import { root } from "../../../../test/support/modules.ts"
 import { floodgate } from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 const folder = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "floodgate-" }))
 

@@ -7,7 +7,7 @@ import { createServer, type RequestListener } from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Cli from "../../src/commands/index.ts"
 import * as Provider from "../../src/commands/provider.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 /** The lines that the command prints, and its exit code. */
 const doctor = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>

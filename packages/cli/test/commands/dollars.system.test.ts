@@ -7,7 +7,7 @@ import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
 import { floodgate } from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 // Dollars in the output of commands, and the end of a run at its cap.
 

@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 import { isFull } from "../../../../test/support/size.ts"
 
 // Folders prepared by an attacker: links, pipes and giant files where the command reads and writes.

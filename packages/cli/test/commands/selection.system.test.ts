@@ -4,7 +4,7 @@ import * as FileSystem from "effect/FileSystem"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
 import { floodgate } from "../support/cli.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 // Which files are sent to the provider, and the confirmation before that.
 

@@ -6,8 +6,8 @@ import type * as Scope from "effect/Scope"
 import * as TestConsole from "effect/testing/TestConsole"
 import { join } from "node:path"
 import * as Cli from "../../src/commands/index.ts"
-import * as Record from "../../src/commands/gateway/record.ts"
-import { services } from "../support/services.ts"
+import * as Record from "../../../gateway/src/command/record.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 /** Runs the command; what it printed, and its errors. */
 const floodgate = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {

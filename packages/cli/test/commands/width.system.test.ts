@@ -5,9 +5,9 @@ import * as TestConsole from "effect/testing/TestConsole"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "../../../../test/support/modules.ts"
-import * as Exit from "../../src/commands/exit.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Cli from "../../src/commands/index.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 
 // No line is wider than the terminal: it would break within a word.
 

@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as TestConsole from "effect/testing/TestConsole"
 import * as Cli from "../../src/commands/index.ts"
-import { services } from "../support/services.ts"
+import { services } from "../../../gateway/test/support/services.ts"
 import { type Effort, options } from "../../../../test/fuzz/kept.ts"
 
 // For any arguments the tool either runs or prints an error in one line, and never ends with code 70, a bug. There are no files.

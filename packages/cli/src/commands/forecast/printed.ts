@@ -5,7 +5,7 @@ import type * as Limits from "floodgate/Limits"
 import { Report, Scenario } from "../../lab/index.ts"
 import { round } from "../../lab/round.ts"
 import { Words } from "floodgate/internal"
-import { aligned } from "../text.ts"
+import { aligned } from "@floodgate/gateway/internal/text"
 
 /** The forecast under one set of limits. */
 export interface TierForecast extends Report.Forecast.LimitsForecast {

@@ -5,7 +5,7 @@ import type { Params } from "floodgate/LlmProvider"
 import type * as Accounting from "floodgate/Accounting"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
-import * as Exit from "../exit.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
 import type * as Results from "./results.ts"
 
 /** The price, the cap and the purse of a run. */

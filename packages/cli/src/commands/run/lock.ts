@@ -8,9 +8,9 @@ import * as Schema from "effect/Schema"
 // Effect has no service for processes, so Node tells which process this is and whether another one still runs.
 import { hostname } from "node:os"
 import { kill, pid as ownPid, uptime } from "node:process"
-import * as Exit from "../exit.ts"
-import * as Output from "../output.ts"
-import { oneLine } from "../text.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as Output from "@floodgate/gateway/internal/output"
+import { oneLine } from "@floodgate/gateway/internal/text"
 
 /** Another run writes to the same folder. */
 export class FolderInUse extends Schema.TaggedError<FolderInUse>("floodgate/cli/run/FolderInUse")("FolderInUse", {

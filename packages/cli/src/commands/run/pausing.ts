@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
-import { printable } from "../text.ts"
+import { printable } from "@floodgate/gateway/internal/text"
 import type { RunEvent } from "./pipeline.ts"
 
 /** Lets the calls of an effect wait for resets. Reports each reset once, however many calls wait for it. */

@@ -13,7 +13,7 @@ import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import type { Params } from "floodgate/LlmProvider"
 import type { Stepwise } from "floodgate/internal"
-import { safeJson } from "../text.ts"
+import { safeJson } from "@floodgate/gateway/internal/text"
 
 const TokenCounts = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
 

@@ -1,6 +1,6 @@
 /** The requests of an agent. Each prompt builds on the answers before it. Pure. */
 import type { Params } from "floodgate/LlmProvider"
-import { clean, unwrapped } from "../text.ts"
+import { clean, unwrapped } from "@floodgate/gateway/internal/text"
 import { type Chunk, textOf } from "./split.ts"
 
 /** The calls of an agent, in order. The first contains the documents, the others the answers to earlier ones. */

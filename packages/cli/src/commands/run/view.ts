@@ -4,7 +4,7 @@
 import type * as Budget from "floodgate/Budget"
 import { Words } from "floodgate/internal"
 import * as Limits from "floodgate/Limits"
-import { fit } from "../text.ts"
+import { fit } from "@floodgate/gateway/internal/text"
 import type * as Eta from "./eta.ts"
 import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"

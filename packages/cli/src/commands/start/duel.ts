@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Floodgate from "floodgate/promise"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
-import type * as Exit from "../exit.ts"
+import type * as Exit from "@floodgate/gateway/internal/exit"
 import { Scenario } from "../../lab/index.ts"
 import * as Provider from "../provider.ts"
 

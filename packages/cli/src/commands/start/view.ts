@@ -2,7 +2,7 @@
 import type { ProviderSim } from "floodgate/testing"
 import { type Matrix, Report } from "../../lab/index.ts"
 import * as View from "../run/view.ts"
-import { aligned, fit } from "../text.ts"
+import { aligned, fit } from "@floodgate/gateway/internal/text"
 import type { DuelAgent, Side } from "./duel.ts"
 
 /** The state of a side at a moment. */

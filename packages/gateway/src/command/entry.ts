@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+/** The installed `floodgate-gateway` command. It checks the version of Node first, because older ones cannot load its packages. */
+import { launch } from "../terminal/launch.ts"
+
+await launch("floodgate-gateway", () => import("./bin.ts"), { isService: true })

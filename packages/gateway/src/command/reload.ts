@@ -1,0 +1,69 @@
+/** Reloads the configuration at SIGHUP, if the new one is valid. */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import process from "node:process"
+import * as Exit from "../terminal/exit.ts"
+import type { GatewaySettings } from "./config.ts"
+
+/** An element for each SIGHUP. */
+export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const listener = (): void => void Queue.offerUnsafe(queue, undefined)
+      process.on("SIGHUP", listener)
+      return listener
+    }),
+    (listener) => Effect.sync(() => process.off("SIGHUP", listener))
+  )
+)
+
+/** Settings that take effect only at a restart. */
+const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices", "windows"] as const
+
+const isPerPool = (limits: GatewaySettings["limits"]): limits is Limits.Pools =>
+  limits !== undefined && "pools" in limits
+
+/** The pools with changed limits. */
+const changesOf = (before: GatewaySettings["limits"], after: GatewaySettings["limits"]) => {
+  if (before === undefined && after === undefined) return []
+  if (before !== undefined && after !== undefined) {
+    if (!isPerPool(before) && !isPerPool(after)) return [{ pool: undefined, limits: after }]
+    if (isPerPool(before) && isPerPool(after)) {
+      const [known, named] = [before, after].map(({ pools }) => Object.keys(pools).sort().join())
+      if (known === named) return Object.entries(after.pools).map(([pool, limits]) => ({ pool, limits }))
+    }
+  }
+  return undefined
+}
+
+const restart = "restart the gateway for it to take effect"
+
+/** Refuses changes that are impossible while the gateway runs, and invalid limits. */
+export const check = (before: GatewaySettings, after: GatewaySettings): Effect.Effect<void, Exit.CommandError> =>
+  Effect.suspend(() => {
+    const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
+    if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
+    const changes = changesOf(before.limits, after.limits)
+    if (changes === undefined) return Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
+    // Making a budget throws a RangeError for invalid limits. The budget itself is not used.
+    void Budget.make({ limits: after.limits, concurrency: after.concurrency })
+    return Effect.void
+  })
+
+/** Changes the limits and the concurrency of the budget to those of checked settings. */
+export const resize = (
+  before: GatewaySettings,
+  after: GatewaySettings
+): Effect.Effect<void, never, Budget.TokenBudget> =>
+  Effect.gen(function* () {
+    const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))
+    if (old === given) return
+    const { concurrency = Infinity } = after
+    const budget = yield* Budget.TokenBudget
+    const changes = changesOf(before.limits, after.limits) ?? []
+    const pools = changes.length > 0 ? changes : [{ pool: undefined, limits: undefined }]
+    for (const { limits, pool } of pools) yield* budget.resize({ pool, limits, concurrency })
+  })

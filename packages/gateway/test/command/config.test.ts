@@ -1,0 +1,78 @@
+import { assert, describe, it } from "@effect/vitest"
+import { explain, parseJson } from "../../src/command/explain.ts"
+import * as GatewayConfig from "../../src/command/config.ts"
+import * as Result from "effect/Result"
+
+/** The error of a configuration. */
+const said = (text: string): string => {
+  const json = parseJson(text)
+  if ("error" in json) return json.error
+  const result = GatewayConfig.decode(json.value)
+  return Result.isFailure(result) ? explain(result.failure, json.value) : "nothing"
+}
+
+describe("the configuration of a gateway", () => {
+  it.each([
+    ['{"upstream":{}}', 'unknown setting "upstream": did you mean "upstreams"?'],
+    [
+      '{"limits":{"inputTokens":{"perMinut":3}}}',
+      'unknown setting "limits.inputTokens.perMinut": did you mean "perMinute"?'
+    ],
+    ['{"limits":{"pool":{}}}', 'unknown setting "limits.pool": did you mean "pools"?'],
+    [
+      '{"limits":{"pools":{"m":{"request":{"perMinute":3}}}}}',
+      'unknown setting "limits.pools.m.request": did you mean "requests"?'
+    ],
+    ['{"limits":{"requests":{"zzz":1}}}', /^unknown setting "limits\.requests\.zzz": known are perSecond, perMinute, /],
+    ['{"limits":{"pools":{},"requests":{"total":1}}}', "limits: expected either one set of limits, or pools"],
+    ['{"maxHold":true}', 'maxHold: expected a duration such as "4 minutes", or seconds, got true'],
+    ['{"port":"x","maxQueued":"7"}', 'port: expected number, got "x"; maxQueued: expected number, got "7"'],
+    [
+      '{"rules":[{"cap":{"per":"day"}},{"agnt":"x"}]}',
+      '"rules[0].cap.dollars" is missing; unknown setting "rules[1].agnt": did you mean "agent"?'
+    ],
+    [
+      '{"concurrency":1e308,"maxQueued":0.5}',
+      "concurrency: expected an integer from 1 to 1000000, got 1e+308; maxQueued: expected an integer from 0 to 1000000, got 0.5"
+    ],
+    ["[]", "the whole file: expected object"]
+  ])("names each setting of %s that is wrong, and the nearest that there is", (text, says) => {
+    if (typeof says === "string") assert.strictEqual(said(text), says)
+    else assert.match(said(text), says)
+  })
+
+  it.each([
+    ["no JSON", "line 1, column 2: Unexpected token 'o'"],
+    ['{\n "a" 1}', "line 2, column 6: Expected ':' after property name"],
+    ['{\n "a": 1,\n}', "line 3, column 1: Expected double-quoted property name"],
+    ['{\n "a": .5\n}', "line 2, column 7: Unexpected token '.'"],
+    ['{"a": tru }', "line 1, column 10: Unexpected token ' '"],
+    ['// no\n{"a": 1}', "line 1, column 1: Unexpected token '/'"],
+    ['{"a":1', "line 1, column 7: Expected ',' or '}' after property value"],
+    ["{\n", /^line 2, column 1: Expected property name/],
+    ["", "line 1, column 1: Unexpected end of JSON input"]
+  ])("says where %j is no JSON", (text, says) => {
+    if (typeof says === "string") assert.strictEqual(said(text), says)
+    else assert.match(said(text), says)
+  })
+
+  it("has short errors, whatever the file contains", { tags: "full" }, () => {
+    const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`key-${index}`, 1]))
+    assert.match(said(JSON.stringify(many)), /; and 990 more$/)
+    assert.isBelow(said(JSON.stringify({ ["x".repeat(1e5)]: 1 })).length, 600)
+    assert.isBelow(said(JSON.stringify({ port: "x".repeat(1e5) })).length, 600)
+    assert.strictEqual(said("[".repeat(1e6)), "line 1, column 1000001: Unexpected end of JSON input")
+    assert.match(said(`{"a": ${"[".repeat(1e5)}x`), /^line 1, column 100007: Unexpected token/)
+  })
+
+  it("quotes nothing that may be a secret", () => {
+    for (const text of [
+      '{"token": 77777}',
+      '{"rules": [{"key": 77777, "headers": {"x-key": 77777}}]}',
+      '{"token": "77777',
+      '{"token": "77777" 77777}'
+    ]) {
+      assert.notInclude(said(text), "77777")
+    }
+  })
+})
