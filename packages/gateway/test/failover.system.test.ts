@@ -3,80 +3,22 @@
  * their address names, and a master that Sentinels watch. Calls go on by themselves, and the cap is never exceeded.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:http"
-import type { AddressInfo } from "node:net"
-import { tmpdir } from "node:os"
-import { join, resolve } from "node:path"
-import { createInterface } from "node:readline"
-import { message } from "../../../test/support/httpProvider.ts"
 import * as Redis from "../../redis/test/server.ts"
+import * as Capped from "./cappedGateways.ts"
 
-const model = "claude-sonnet-5-5"
 /** A call costs a cent, and may cost three. */
-const [used, most] = [998, 3_000]
-const dollarsOf = (calls: number): number => (calls * (used * 10 + 10 * 2)) / 1_000_000
+const used = 998
 const cap = 1
-
-const bin = resolve(import.meta.dirname, "../../cli/src/bin.ts")
-
-/** A provider that takes a tenth of a second for an answer. */
-const startProvider = async () => {
-  let calls = 0
-  const server = createServer((request, response) => {
-    request.resume()
-    calls++
-    setTimeout(() => {
-      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(message(10, used, model)))
-    }, 100)
-  }).listen(0, "127.0.0.1")
-  await once(server, "listening")
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    calls: () => calls,
-    close: () => server.close()
-  }
-}
-
-/** Gateways with one cap, as processes. */
-const startGateways = (upstream: string) => {
-  const folder = mkdtempSync(join(tmpdir(), "floodgate-failover-"))
-  const config = join(folder, "gateway.json")
-  const rules = [{ name: "all", cap: { dollars: cap, per: "day" } }]
-  writeFileSync(config, JSON.stringify({ upstreams: { anthropic: upstream }, rules }))
-  const children: Array<ChildProcess> = []
-  return {
-    /** Returns the address on which it listens. */
-    start: async (redis: string, prefix: string): Promise<string> => {
-      const args = ["gateway", "--config", config, "--port", "0", "--redis", redis, "--redis-prefix", prefix]
-      const child = spawn(process.execPath, ["--conditions=@floodgate/source", bin, ...args], {
-        stdio: ["ignore", "pipe", "pipe"]
-      })
-      children.push(child)
-      let said = ""
-      child.stderr.on("data", (data: Buffer) => (said += data.toString()))
-      for await (const line of createInterface(child.stdout)) {
-        const [, url] = /listening on (\S+)/.exec(line) ?? []
-        if (url !== undefined) return url
-      }
-      throw new Error(`a gateway has not started: ${said}`)
-    },
-    stop: async () => {
-      const exits = children.map((child) => (child.exitCode === null ? once(child, "exit") : undefined))
-      for (const child of children) child.kill("SIGKILL")
-      await Promise.all(exits)
-      rmSync(folder, { recursive: true, force: true })
-    }
-  }
-}
 
 const ask = async (url: string): Promise<number> => {
   const response = await fetch(`${url}/v1/messages`, {
     method: "POST",
     headers: { "x-api-key": "sk-test-key-1234567890", "anthropic-version": "2023-06-01" },
-    body: JSON.stringify({ model, max_tokens: most, messages: [{ role: "user", content: "Hello" }] })
+    body: JSON.stringify({
+      model: Capped.model,
+      max_tokens: Capped.mostTokens,
+      messages: [{ role: "user", content: "Hello" }]
+    })
   })
   await response.text()
   return response.status
@@ -119,8 +61,8 @@ const scenario = async (
   kill: () => Promise<unknown>,
   later?: (start: (url?: string) => Promise<string>) => Promise<void>
 ) => {
-  const provider = await startProvider()
-  const gateways = startGateways(provider.url)
+  const provider = await Capped.startProvider(used, 100)
+  const gateways = Capped.startGateways(provider.url, cap)
   try {
     const urls = await Promise.all([1, 2].map(() => gateways.start(redis, prefix)))
     const clients = startClients(urls)
@@ -130,7 +72,7 @@ const scenario = async (
     await clients.done
     await later?.((url = redis) => gateways.start(url, prefix))
     const silences = clients.silences()
-    const spent = dollarsOf(provider.calls())
+    const spent = Capped.dollarsOf(provider.calls(), used)
     console.log(`${name}: longest time without an answer ${silences.join(" and ")} ms, spent $${spent} of $${cap}`)
     return { silences, spent, statuses: Object.keys(clients.statuses).sort() }
   } finally {
