@@ -20,8 +20,11 @@ import { isFull } from "./size.ts"
 import * as Traffic from "./traffic.ts"
 import type { Verdict } from "./budget.ts"
 
-/** @param part the fraction of all histories that it plays */
-export type Law = (make: History.Make, part?: number) => Effect.Effect<void>
+/**
+ * @param part the fraction of all histories that it plays
+ * @param first the seed of the first of them
+ */
+export type Law = (make: History.Make, part?: number, first?: number) => Effect.Effect<void>
 
 const usual = isFull ? 1 : 1 / 8
 
@@ -30,10 +33,10 @@ const seedsUpTo = (count: number) => Array.from({ length: count }, (_, i) => i +
 /** Judges a number of random histories. */
 const histories =
   (count: number, options: (seed: number) => History.Options, judge: (history: History.History) => void): Law =>
-  (make, part = usual) =>
+  (make, part = usual, first = 1) =>
     Effect.forEach(
       seedsUpTo(Math.ceil(part * count)),
-      (seed) => Effect.map(History.run(make, seed, options(seed)), judge),
+      (seed) => Effect.map(History.run(make, first - 1 + seed, options(first - 1 + seed)), judge),
       { discard: true }
     )
 
@@ -80,13 +83,17 @@ const isEmptyInTheEnd = ({ looks, seed }: History.History): void => {
 const isOdd = (seed: number): boolean => seed % 2 === 1
 
 export const laws = {
-  "law 1, never over": (make, part) =>
+  "law 1, never over": (make, part, first = 1) =>
     Effect.gen(function* () {
       const shape = (seed: number) => ({ weather: isOdd(seed) ? 0.6 : 0, resizes: 0.1 })
-      yield* histories(100, (seed) => ({ shape: shape(seed), isGenerous: seed % 3 > 0 }), isNeverOver)(make, part)
+      yield* histories(100, (seed) => ({ shape: shape(seed), isGenerous: seed % 3 > 0 }), isNeverOver)(
+        make,
+        part,
+        first
+      )
       // Calls larger than the burst.
       const large: History.Options = { kinds: ["bare", "sliding"], largest: 15, shape: { arrivals: 3 } }
-      yield* histories(20, (seed) => ({ ...large, isGenerous: isOdd(seed) }), isNeverOver)(make, part)
+      yield* histories(20, (seed) => ({ ...large, isGenerous: isOdd(seed) }), isNeverOver)(make, part, first)
     }),
 
   "law 2, all or nothing": histories(60, (seed) => ({ isGenerous: isOdd(seed) }), levelsAreThoseOfAdmissions),

@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as Floodgate from "floodgate/promise"
-import { runWithout } from "../../support/withoutPackage.ts"
 
 const limits = { requests: { total: 2 } }
 const call = (floodgate: Floodgate.Floodgate) =>
@@ -49,23 +48,5 @@ describe("the option store of floodgate/promise", () => {
     const create = (options: object) => () => Floodgate.create(options)
     assert.throws(create({ store: "redis://localhost" }), RangeError, /store: expected a layer of a store/)
     assert.throws(create({ store: layer, redis: "redis://localhost" }), RangeError, /store and redis, got both/)
-  })
-
-  it("need not be Redis: without its package the option redis says what to install, and all else works", () => {
-    const { stderr, stdout } = runWithout(
-      "@floodgate/redis",
-      `import * as Floodgate from "floodgate/promise"
-const call = (floodgate) => floodgate.run({ model: "m" }, async () => "answer")
-const floodgate = Floodgate.create({ redis: "redis://:secret@127.0.0.1:1" })
-const error = await call(floodgate).catch((error) => error)
-console.log(JSON.stringify([error instanceof Floodgate.RedisMissingError, error.message, await call(Floodgate.create())]))
-process.exit()`
-    )
-    assert.strictEqual(stderr, "")
-    assert.deepStrictEqual(JSON.parse(stdout), [
-      true,
-      "Floodgate.create: the option redis needs the package @floodgate/redis, which could not be loaded: npm install @floodgate/redis redis",
-      "answer"
-    ])
   })
 })

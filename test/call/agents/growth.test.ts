@@ -12,10 +12,11 @@ import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
+import { sized } from "../../support/size.ts"
 
-const turns = 20
+/** Half as many turns that grow twice as much: the last prompts are as long. */
+const { growth, turns } = sized({ growth: 4_000, turns: 10 }, { growth: 2_000, turns: 20 })
 const first = 10_000
-const growth = 2_000
 const outputTokens = 200
 const latency = { baseMillis: 500, perInputTokenMillis: 0, perOutputTokenMillis: 10 }
 
@@ -163,8 +164,8 @@ describe.each(ways)("conversations where the provider counts $name", (way) => {
       const seconds = yield* simulated(way, 8, 8)
       const workload = Forecast.uniform({ agents: 8, ...work(way) })
       const forecast = Duration.toSeconds(Forecast.make(workload, { limits: way.limits }).duration)
-      // Each agent alone takes 50 s.
-      assert.isAbove(seconds, 100)
+      const alone = (turns * (latency.baseMillis + outputTokens * latency.perOutputTokenMillis)) / 1_000
+      assert.isAbove(seconds, 2 * alone)
       assert.closeTo(forecast, seconds, 0.1 * seconds)
     })
   )

@@ -26,6 +26,7 @@ describe("the AWS study", () => {
 
   it("has every client write at least once, and gives the same figures for the same seed", () => {
     for (const { clients, work } of measured) assert.isAtLeast(work, clients)
-    assert.deepStrictEqual(AwsStudy.study({ clients: [20, 100], runs: 20 }), measured)
+    const few = () => AwsStudy.study({ clients: [20], runs: 5 })
+    assert.deepStrictEqual(few(), few())
   })
 })

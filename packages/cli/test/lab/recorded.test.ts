@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { drained } from "floodgate/internal"
 import type { Sessions } from "floodgate/testing"
+import { sized } from "../../../../test/support/size.ts"
 import { Recorded } from "../../src/lab/index.ts"
 
 const head =
@@ -146,8 +147,9 @@ describe("Recorded", () => {
   })
 
   it("is not overwhelmed by a long chain of agents, or by many at once", () => {
-    const chain = Array.from({ length: 5_000 }, (_, at) => ({ at, agent: `a${at}`, parent: `a${at - 1}`, answer: 0.5 }))
-    const many = Array.from({ length: 5_000 }, (_, at) => ({ at: 1 + at / 1_000, agent: "lead", answer: 100 }))
+    const length = sized(2_000, 5_000)
+    const chain = Array.from({ length }, (_, at) => ({ at, agent: `a${at}`, parent: `a${at - 1}`, answer: 0.5 }))
+    const many = Array.from({ length }, (_, at) => ({ at: 1 + at / 1_000, agent: "lead", answer: 100 }))
     for (const lines of [chain, [{ at: 0, agent: "lead" }, ...many]]) {
       const count = ({ turns }: Sessions.SessionAgent): number =>
         turns.reduce((sum, { subAgents }) => subAgents.reduce((all, agent) => all + count(agent), sum + 1), 0)

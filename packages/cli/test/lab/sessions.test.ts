@@ -4,10 +4,11 @@ import { readFileSync } from "node:fs"
 import { Floor, Race, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
+import { sized } from "../../../../test/support/size.ts"
 import { resultOf, strategy } from "../support/race.ts"
 
 /** A scenario of a few sessions, which takes a fraction of a second. */
-const small = (name: string, agents = 6): Scenario.Scenario => Scenarios.byName(name, { agents })!
+const small = (name: string, agents = sized(3, 6)): Scenario.Scenario => Scenarios.byName(name, { agents })!
 
 const firstOf = (log: ReadonlyArray<ProviderSim.Entry>): ReadonlyMap<string, ProviderSim.Entry> => {
   const first = new Map<string, ProviderSim.Entry>()
@@ -90,7 +91,7 @@ describe("sessions", () => {
 
   it.effect("read from the provider's cache what they say, because no pause outlasts it", () =>
     Effect.gen(function* () {
-      const scenario = { ...small("sessions", 12), limits: {} }
+      const scenario = { ...small("sessions", sized(6, 12)), limits: {} }
       const { log, result } = yield* Race.run(scenario, strategy("fixed-retry"))
       assert.strictEqual(result.failedCalls, 0)
       const expected = Scenario.callsOf(scenario)

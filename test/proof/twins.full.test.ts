@@ -8,7 +8,6 @@ import * as Fault from "../support/fault.ts"
 import { type Code, library, replay } from "./play.ts"
 import { type ScopeName, scopes } from "./scopes.ts"
 import * as Search from "./search.ts"
-import { some } from "../support/size.ts"
 
 interface Twin extends Fault.Fault {
   readonly law: Search.LawName
@@ -236,7 +235,7 @@ const twins: ReadonlyArray<Twin> = [
 ]
 
 describe("a shortest history shows", () => {
-  for (const twin of some(twins, 4)) {
+  for (const twin of twins) {
     const { law, moves, scope, without } = twin
     it.effect(`"${law}" broken by a pool without ${without}`, () =>
       Fault.notices(twin, (take) =>
