@@ -10,8 +10,8 @@
  */
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
-import { Race, Scenario, Scenarios, Strategies } from "../packages/cli/src/lab/index.ts"
-import * as Seeded from "../packages/cli/src/lab/seeded.ts"
+import { Race, Scenario, Scenarios, Strategies } from "../packages/lab/src/index.ts"
+import * as Seeded from "../packages/lab/src/seeded.ts"
 
 const { values: options } = parseArgs({
   options: {

@@ -10,7 +10,7 @@ import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { addTo, commandOf, fromHere, type Packed, planFor, Refused, shellEnvironment } from "./addTo.ts"
 
-const help = `npm run -s add -- <folder> [--gateway] [--redis] [--cli] [--dry-run]
+const help = `npm run -s add -- <folder> [--gateway] [--redis] [--lab] [--cli] [--dry-run]
 
 Builds and packs this clone, copies the package into <folder>/vendor, and installs it with that project's package
 manager: npm, pnpm, yarn or bun, as named by "packageManager" in its package.json or by its lockfile.
@@ -18,7 +18,8 @@ If that fails or you stop it, package.json and the lockfile are as before.
 
   --gateway   also install @floodgate/gateway
   --redis     also install @floodgate/redis
-  --cli       also install the command, as npx floodgate, and the two that it needs; npm only
+  --lab       also install @floodgate/lab
+  --cli       also install the command, as npx floodgate, and the three that it uses; npm only
   --dry-run   print what would be done
   --help      print this text`
 
@@ -43,6 +44,7 @@ const argumentsOf = () => {
         "dry-run": { type: "boolean" },
         gateway: { type: "boolean" },
         help: { type: "boolean", short: "h" },
+        lab: { type: "boolean" },
         redis: { type: "boolean" }
       }
     })
@@ -115,7 +117,9 @@ const main = async (): Promise<void> => {
   const [target, ...others] = positionals
   if (target === undefined || others.length > 0) throw new Refused(`expected one folder\n\n${help}`)
   const plan = planFor(resolve(here, target), { effect: peerDependencies["effect"]! })
-  const wanted = (["gateway", "redis", "cli"] as const).filter((name) => values[name] === true || values.cli === true)
+  const wanted = (["gateway", "redis", "lab", "cli"] as const).filter(
+    (name) => values[name] === true || values.cli === true
+  )
   const folders = [root, ...wanted.map((name) => join(root, "packages", name))]
   if (values.cli === true && plan.manager !== "npm") {
     throw new Refused(

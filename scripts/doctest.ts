@@ -221,13 +221,16 @@ const render = (examples: ReadonlyArray<Example>): string => {
 }
 
 const sources = [
-  ...["src", "packages/gateway/src", "packages/redis/src"].flatMap((folder) => walk(join(root, folder), ".ts")),
+  ...["src", "packages/gateway/src", "packages/redis/src", "packages/lab/src"].flatMap((folder) =>
+    walk(join(root, folder), ".ts")
+  ),
   ...readdirSync(root)
     .filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
     .map((file) => join(root, file)),
   ...walk(join(root, "docs"), ".md"),
   join(root, "packages/gateway/README.md"),
-  join(root, "packages/redis/README.md")
+  join(root, "packages/redis/README.md"),
+  join(root, "packages/lab/README.md")
 ]
 
 /** Examples of servers and stores open sockets, so they are tests of the system's tier. */

@@ -19,7 +19,7 @@
  * always are.
  */
 import { type ChildProcess, execFileSync, fork, spawnSync } from "node:child_process"
-import { appendFileSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs"
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { cpus, loadavg } from "node:os"
@@ -107,7 +107,7 @@ const checkOut = (): void => {
   const archive = execFileSync("git", ["archive", against], { cwd: root, maxBuffer: 2 ** 30 })
   execFileSync("tar", ["-x", "-C", other], { input: archive })
   mkdirSync(join(other, "node_modules/@floodgate"), { recursive: true })
-  for (const name of ["gateway", "redis", "cli"]) {
+  for (const name of readdirSync(join(other, "packages"))) {
     symlinkSync(join(other, "packages", name), join(other, "node_modules/@floodgate", name))
   }
   symlinkSync(other, join(other, "node_modules/floodgate"))

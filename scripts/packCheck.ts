@@ -12,7 +12,8 @@
  * 5. So does one over a provider of its own without the SDK, with and without `skipLibCheck`.
  * 6. The programs of README.md compile and run in both.
  * 7. The gateway's command runs from a project that has nothing but it: no chart, DOM, rival or client of Redis.
- * 8. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
+ * 8. The command runs from a project that has nothing but it: its version, a storm, and a run over a document. So it does where
+ *    the lab was left out (`--omit=optional`): a command of the lab then says what to install.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
@@ -40,7 +41,7 @@ import { type Program, readmePrograms } from "./readmePrograms.ts"
 const root = join(import.meta.dirname, "..")
 const cliRoot = join(root, "packages/cli")
 /** Packages that programs import beside the library. */
-const others = ["gateway", "redis"]
+const others = ["gateway", "redis", "lab"]
 const modules = join(root, "node_modules")
 const temp = mkdtempSync(join(tmpdir(), "floodgate-pack-"))
 const args = process.argv.slice(2)
@@ -222,7 +223,7 @@ const cli = await pack(
   "@floodgate-cli",
   cliRoot,
   /^(package\.json|LICENSE|[A-Z]+\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
-  ["README.md", "LICENSE", "dist/entry.js", "dist/lab/index.js", "dist/lab/index.d.ts"]
+  ["README.md", "LICENSE", "dist/entry.js", "dist/lab.js", "dist/lab.d.ts"]
 )
 check(
   "the library has no dependencies besides its peers",
@@ -236,6 +237,23 @@ check(
 /** The tested versions of the SDK, by the names of their dev dependencies. */
 const sdks = [sdk, `${sdk}-between`, `${sdk}-oldest`]
 const versionOf = (name: string): string => manifest.devDependencies[name]!.replace(/^npm:.*@/, "")
+
+/** The packages that npm installs with a package: its dependencies and peers that are not optional, and theirs. */
+const broughtBy = (folder: string): ReadonlySet<string> => {
+  const found = new Set<string>()
+  const visit = (at: string): void => {
+    const { dependencies = {}, peerDependencies = {}, peerDependenciesMeta = {} } = manifestIn(at)
+    const peers = Object.keys(peerDependencies).filter((name) => peerDependenciesMeta[name]?.optional !== true)
+    for (const name of [...Object.keys(dependencies), ...peers]) {
+      if (found.has(name)) continue
+      found.add(name)
+      if (name === "floodgate") visit(root)
+      else visit([join(at, "node_modules", name), join(modules, name)].find(existsSync)!)
+    }
+  }
+  visit(folder)
+  return found
+}
 
 const emptyProject = (name: string): string => {
   const folder = join(temp, name)
@@ -268,7 +286,9 @@ const project = async (name: string, packages: ReadonlyArray<string>, sdkName = 
   const folder = emptyProject(name)
   if (!args.includes("--install")) {
     const rest = packages.includes(node) && packages.includes("redis") ? extra : {}
-    await link(folder, { floodgate: library, ...rest }, packages, sdkName)
+    const needed = Object.keys(rest).flatMap((name) => [...broughtBy(join(modules, name))])
+    const beside = new Set([...packages, ...needed.filter((name) => !/floodgate/.test(name))])
+    await link(folder, { floodgate: library, ...rest }, [...beside], sdkName)
     return folder
   }
   const peers = [sdk, "effect"].filter((one) => packages.includes(one))
@@ -476,23 +496,6 @@ for (const [one, problem] of await imported(process.execPath, forbidden.map(spec
 // The commands
 // -----------------------------------------------------------------------------
 
-/** The packages that npm installs with a package: its dependencies and peers that are not optional, and theirs. */
-const broughtBy = (folder: string): ReadonlySet<string> => {
-  const found = new Set<string>()
-  const visit = (at: string): void => {
-    const { dependencies = {}, peerDependencies = {}, peerDependenciesMeta = {} } = manifestIn(at)
-    const peers = Object.keys(peerDependencies).filter((name) => peerDependenciesMeta[name]?.optional !== true)
-    for (const name of [...Object.keys(dependencies), ...peers]) {
-      if (found.has(name)) continue
-      found.add(name)
-      if (name === "floodgate") visit(root)
-      else visit([join(at, "node_modules", name), join(modules, name)].find(existsSync)!)
-    }
-  }
-  visit(folder)
-  return found
-}
-
 /** Charts, a DOM, rivals, clients of Redis and of providers: no gateway needs them. */
 const foreign = /^d3|^@observablehq|linkedom|^css|htmlparser|bottleneck|^p-(limit|queue)$|redis|^@anthropic-ai/
 
@@ -529,35 +532,56 @@ const checkGateway = async (): Promise<void> => {
 }
 await checkGateway()
 
-const commandProject = emptyProject("command")
-if (args.includes("--install")) {
-  check(
-    "npm install of the command",
-    problemOf(
-      await install(
-        commandProject,
-        [library, cli, ...Object.values(extra)].map(({ tarball }) => tarball)
-      )
+/** Installs the command, with the lab or without it. */
+const commandIn = async (name: string, hasLab: boolean): Promise<string> => {
+  const folder = emptyProject(name)
+  const own = { floodgate: library, "@floodgate/cli": cli, ...extra }
+  if (!hasLab) delete (own as Record<string, Packed>)["@floodgate/lab"]
+  if (args.includes("--install")) {
+    const tarballs = Object.values(own).map(({ tarball }) => tarball)
+    check(
+      `npm install of ${name}`,
+      problemOf(await install(folder, [...tarballs, ...(hasLab ? [] : ["--omit=optional"])]))
     )
-  )
-} else {
-  const dependencies = Object.keys(cliManifest.dependencies ?? {}).filter((one) => !/floodgate/.test(one))
-  await link(commandProject, { floodgate: library, "@floodgate/cli": cli, ...extra }, dependencies)
+  } else {
+    const roots = Object.keys(own).map((one) => (one === "floodgate" ? root : join(modules, one)))
+    const brought = new Set(roots.flatMap((at) => [...broughtBy(at)]))
+    await link(
+      folder,
+      own,
+      [...brought].filter((one) => !/floodgate/.test(one))
+    )
+  }
+  writeFileSync(join(folder, "note.txt"), "The budget is shared by all agents.")
+  return folder
 }
-writeFileSync(join(commandProject, "note.txt"), "The budget is shared by all agents.")
+
 const bin = "node_modules/@floodgate/cli/dist/entry.js"
+const [whole, bare] = [await commandIn("command", true), await commandIn("command-without-lab", false)]
 for (const runtime of nodes) {
   const on = `on Node ${await versionAt(runtime)}`
-  const version = await run(runtime, [bin, "--version"], commandProject)
-  check(`the command starts ${on}`, version.out.includes(cliManifest.version) ? undefined : version.out)
-  const storm = await run(runtime, [bin, "storm", "--strategy", "oracle", "--report", "storm.html"], commandProject)
+  for (const folder of [whole, bare]) {
+    const where = `${on}, ${folder === whole ? "with" : "without"} the lab`
+    const version = await run(runtime, [bin, "--version"], folder)
+    check(`the command starts ${where}`, version.out.includes(cliManifest.version) ? undefined : version.out)
+    const help = await run(runtime, [bin, "--help"], folder)
+    check(`it lists its commands ${where}`, /^ {2}storm +\S/m.test(help.out) ? problemOf(help) : help.out)
+    const args = ["run", "note.txt", "--prompt", "Say what it is", "--agents", "1", "--out", `out-${on}`]
+    const ran = await run(runtime, [bin, ...args], folder)
+    const isWritten = existsSync(join(folder, `out-${on}`, "summary.md"))
+    check(`it runs agents over documents ${where}`, isWritten ? problemOf(ran) : ran.out)
+    const gateway = await run(runtime, [bin, "gateway", "--help"], folder)
+    check(`it has the gateway ${where}`, problemOf(gateway))
+  }
+  const storm = await run(runtime, [bin, "storm", "--strategy", "oracle", "--report", "storm.html"], whole)
   check(`it simulates, and draws a report ${on}`, problemOf(storm))
-  const args = ["run", "note.txt", "--prompt", "Say what it is", "--agents", "1", "--out", `out-${on}`]
-  const ran = await run(runtime, [bin, ...args], commandProject)
-  const isWritten = existsSync(join(commandProject, `out-${on}`, "summary.md"))
-  check(`it runs agents over documents ${on}`, isWritten ? problemOf(ran) : ran.out)
-  const lab = (await imported(runtime, ["@floodgate/cli/lab"], commandProject)).get("@floodgate/cli/lab")
-  check(`@floodgate/cli/lab loads ${on}`, lab)
+  for (const command of [["storm"], ["run", "note.txt", "--prompt", "x", "--report", "report.html"]]) {
+    const { ok, out } = await run(runtime, [bin, ...command], bare)
+    const says = !ok && /npm install @floodgate\/lab/.test(out)
+    check(`without the lab, ${command[0]} says what to install ${on}`, says ? undefined : out)
+  }
+  const lab = (await imported(runtime, ["@floodgate/cli/lab"], whole)).get("@floodgate/cli/lab")
+  check(`@floodgate/cli/lab still loads ${on}`, lab)
 }
 
 rmSync(temp, { recursive: true, force: true })

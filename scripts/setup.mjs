@@ -14,11 +14,14 @@ const isSetUp = () => {
   const { packages } = read("package-lock.json")
   const direct = Object.entries(packages)
     .filter(([path]) => !path.includes("node_modules"))
-    .flatMap(([, { dependencies, devDependencies }]) => Object.keys({ ...dependencies, ...devDependencies }))
+    .flatMap(([, { dependencies, devDependencies, optionalDependencies }]) =>
+      Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })
+    )
   try {
     return direct.every((name) => {
       const { link, version } = packages[`node_modules/${name}`]
-      return link === true || read(`node_modules/${name}/package.json`).version === version
+      const installed = read(`node_modules/${name}/package.json`)
+      return link === true || installed.version === version
     })
   } catch {
     return false

@@ -67,6 +67,7 @@ interface Rule {
     | "floodgate"
     | "@floodgate/gateway"
     | "@floodgate/redis"
+    | "@floodgate/lab"
     | "@observablehq/plot"
     | "linkedom"
     | "bottleneck"
@@ -144,12 +145,20 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "latency.ts"].map((place) => `packages/cli/src/${place}`),
-    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@floodgate/gateway", "@floodgate/redis"]
+    own: ["packages/cli/src/commands/"],
+    packages: [
+      "effect/*",
+      "node:",
+      "@anthropic-ai/sdk",
+      "floodgate",
+      "@floodgate/gateway",
+      "@floodgate/redis",
+      "@floodgate/lab"
+    ]
   },
   {
-    files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "latency.ts"].map((place) => `packages/cli/src/${place}`),
+    files: /^packages\/lab\/src\//,
+    own: ["packages/lab/src/"],
     packages: [
       "effect/*",
       "node:",
@@ -162,7 +171,8 @@ const rules: ReadonlyArray<Rule> = [
       "p-queue"
     ]
   },
-  { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }
+  // The subpath of version 0.4.
+  { files: /^packages\/cli\/src\/lab\.ts$/, own: [], packages: ["@floodgate/lab"] }
 ]
 
 const isStable = (module: string): boolean => {

@@ -15,6 +15,12 @@ export const plural = (count: number, one: string, more = `${one}s`): string => 
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => value.toLocaleString("en-US")
 
+/** A figure without more decimal places than it needs, by default three. */
+export const round = (value: number, digits = 3): number => {
+  const scale = 10 ** digits
+  return Math.round(value * scale) / scale
+}
+
 /** A number with its unit. */
 export const counted = (count: number, one: string, more?: string): string =>
   `${thousands(count)} ${plural(count, one, more)}`

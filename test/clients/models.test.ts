@@ -3,7 +3,7 @@ import { createAnthropic } from "@ai-sdk/anthropic"
 import { assert, describe, it } from "@effect/vitest"
 import { generateText } from "ai"
 import * as Effect from "effect/Effect"
-import { attemptsOfClient, attemptsOfModel, failures } from "../../packages/cli/test/support/attempts.ts"
+import { attemptsOfClient, attemptsOfModel, failures } from "../../packages/lab/test/support/attempts.ts"
 
 describe("the retries of the AI SDK, modelled", () => {
   for (const [what, answers] of failures) {

@@ -36,7 +36,7 @@ describe("a release", () => {
     const published = [...text.matchAll(/run: npm publish (.*)$/gm)].map(([, flags]) => flags!)
     assert.deepStrictEqual(
       published.map((flags) => /--workspace (\S+)/.exec(flags)?.[1] ?? "floodgate"),
-      ["floodgate", "@floodgate/gateway", "@floodgate/redis", "@floodgate/cli"]
+      ["floodgate", "@floodgate/gateway", "@floodgate/redis", "@floodgate/lab", "@floodgate/cli"]
     )
     for (const flags of published) assert.match(flags, /--provenance --access public/)
     assert.match(text, /^ {6}id-token: write/m)
@@ -69,6 +69,7 @@ describe("the way to install what is not on npm yet", () => {
 describe("package.json", () => {
   interface Manifest {
     readonly dependencies?: Record<string, string>
+    readonly optionalDependencies?: Record<string, string>
     readonly peerDependenciesMeta: Record<string, { readonly optional: boolean }>
     readonly exports: Record<string, Record<string, string> | string | null>
     readonly devDependencies: Record<string, string>
@@ -92,13 +93,13 @@ describe("package.json", () => {
 
   // They use `floodgate/internal`, which may change with any version.
   it("of the other packages has the version of the library, and asks for exactly that", () => {
-    for (const { dependencies, peerDependencies, version } of [cli, read("packages/gateway"), read("packages/redis")]) {
+    const others = ["gateway", "redis", "lab", "cli"].map((name) => read(`packages/${name}`))
+    for (const { dependencies, peerDependencies, version } of others) {
       assert.strictEqual(version, manifest.version)
       assert.strictEqual({ ...dependencies, ...peerDependencies }["floodgate"], manifest.version)
     }
-    for (const name of ["gateway", "redis"]) {
-      assert.strictEqual(cli.dependencies![`@floodgate/${name}`], manifest.version)
-    }
+    const own = { ...cli.dependencies, ...cli.optionalDependencies }
+    for (const name of ["gateway", "redis", "lab"]) assert.strictEqual(own[`@floodgate/${name}`], manifest.version)
   })
 
   it("hides every folder of sources, and exports the index that it may have", () => {

@@ -20,7 +20,7 @@ export const filesOf = (folder: string): Array<string> =>
 export const sourceFiles = (): Array<string> => filesOf("src")
 
 /** The packages beside the library. */
-export const packages = ["gateway", "redis", "cli"]
+export const packages = ["gateway", "redis", "lab", "cli"]
 
 export const packageFiles = (): Array<string> => packages.flatMap((name) => filesOf(`packages/${name}/src`))
 
@@ -152,9 +152,9 @@ interface PublicModule {
 
 /** The modules that a user can import, of the library and of the packages that programs use. */
 export const publicModules = (): ReadonlyArray<PublicModule> =>
-  [...modulesOf("."), ...modulesOf("packages/gateway"), ...modulesOf("packages/redis")].sort((a, b) =>
-    a.name.replace("@", "") < b.name.replace("@", "") ? -1 : 1
-  )
+  [".", "packages/gateway", "packages/redis", "packages/lab"]
+    .flatMap(modulesOf)
+    .sort((a, b) => (a.name.replace("@", "") < b.name.replace("@", "") ? -1 : 1))
 
 const modulesOf = (folder: string): ReadonlyArray<PublicModule> => {
   const manifest = JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8")) as {

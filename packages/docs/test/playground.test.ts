@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { parseHTML } from "linkedom"
-import { Race, Scenarios, Strategies } from "../../cli/src/lab/index.ts"
+import { Race, Scenarios, Strategies } from "../../lab/src/index.ts"
 import { animationOf } from "../src/playground/animation.ts"
 import { run, runs } from "../src/playground/runs.ts"
 import {

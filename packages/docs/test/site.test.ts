@@ -125,7 +125,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
       const file = join(import.meta.dirname, "copied.test.ts")
       // The command is a package of this repository, whose lab tests import by its path.
       yield* Effect.acquireUseRelease(
-        Effect.sync(() => writeFileSync(file, text.replace("@floodgate/cli/lab", "../../cli/src/lab/index.ts"))),
+        Effect.sync(() => writeFileSync(file, text.replace("@floodgate/lab", "../../lab/src/index.ts"))),
         () =>
           Effect.sync(() => {
             const { status, stdout } = spawnSync(

@@ -4,7 +4,7 @@ import type { Options } from "./models.ts"
  * How long a provider works on a call, unless the user says otherwise: it reads 100,000 tokens and writes 100 in a second.
  * Forecasts, simulations and the tools use the same values.
  */
-const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
+export const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
 
 /** A latency, with the usual values for what it leaves out. */
 export const complete = ({

@@ -24,7 +24,7 @@ import {
   Words
 } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
-import { Scenario } from "../lab/index.ts"
+import { Scenario } from "@floodgate/lab"
 import { innermost } from "@floodgate/gateway/internal/errors"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import { optional } from "@floodgate/gateway/internal/flags"

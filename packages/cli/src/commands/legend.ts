@@ -1,6 +1,6 @@
 /** Explains the strategies below a table. */
 import * as Effect from "effect/Effect"
-import { Strategies } from "../lab/index.ts"
+import { Strategies } from "@floodgate/lab"
 import * as Print from "@floodgate/gateway/internal/print"
 import { hung } from "@floodgate/gateway/internal/text"
 

@@ -1,6 +1,6 @@
 /** Runs races and shows their progress, for several commands. */
 import * as Effect from "effect/Effect"
-import { Race, type Scenario, type Strategy } from "../lab/index.ts"
+import { Race, type Scenario, type Strategy } from "@floodgate/lab"
 import { Words } from "floodgate/internal"
 import { statusLine } from "./painter.ts"
 

@@ -1,8 +1,7 @@
 /** The flags for how a simulated provider behaves. */
 import * as Flag from "effect/cli/Flag"
 import { atLeastZero, byDefault, maxMillis, number, optional } from "@floodgate/gateway/internal/flags"
-import { Words } from "floodgate/internal"
-import { usual } from "../latency.ts"
+import { Latency, Words } from "floodgate/internal"
 
 /** Random numbers have 32 bits, so a larger seed would equal a smaller one. */
 const maxSeed = 2 ** 32 - 1
@@ -17,7 +16,7 @@ export const seed = number(
 /** How long a call takes in addition to the usual time. */
 export const latencyPerToken = atLeastZero("latency-per-token", maxMillis).pipe(
   optional(
-    `Milliseconds per output token, in addition to ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
+    `Milliseconds per output token, in addition to ${Latency.usual.baseMillis} a call and ${Latency.usual.perInputTokenMillis} per input token (default: ${Latency.usual.perOutputTokenMillis})`
   )
 )
 

@@ -2,8 +2,8 @@
  * `floodgate run --report` on a real run, in a real browser.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import type { Report } from "@floodgate/cli/lab"
-import * as Packed from "../../src/lab/report/packed.ts"
+import type { Report } from "@floodgate/lab"
+import * as Packed from "../../../lab/src/report/packed.ts"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"

@@ -1,9 +1,9 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Race, Scenarios } from "@floodgate/cli/lab"
+import { Race, Scenarios } from "@floodgate/lab"
 import * as Threads from "../../src/commands/lab/threads.ts"
-import { strategy } from "../support/race.ts"
+import { strategy } from "../../../lab/test/support/race.ts"
 
 describe("the threads of the lab", () => {
   it.effect("give the same results as a single thread, in the order of the jobs", () =>

@@ -1,6 +1,6 @@
 /** The settings of the playground: their ranges, their form in a link, and the scenario that they make. Pure. */
-import type { Scenario } from "../../../cli/src/lab/scenario.ts"
-import * as Scenarios from "../../../cli/src/lab/scenarios.ts"
+import type { Scenario } from "../../../lab/src/scenario.ts"
+import * as Scenarios from "../../../lab/src/scenarios.ts"
 
 /** A setting with a slider. */
 export interface Range {

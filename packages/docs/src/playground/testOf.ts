@@ -5,7 +5,7 @@ import type { Timeline } from "./timeline.ts"
 /** A vitest file that runs the lab with the same settings, and expects the same figures. */
 export const testOf = (settings: Settings, { result }: Timeline): string => `import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Race, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { Race, Scenarios, Strategies } from "@floodgate/lab"
 
 it.effect("${result.strategy} in ${settings.weather}", () =>
   Effect.gen(function* () {

@@ -1,5 +1,5 @@
 /** What happened in a run, in the form that the page draws: bars of each agent, and counts at any time. Pure. */
-import type { RaceResult, RaceRun } from "../../../cli/src/lab/race.ts"
+import type { RaceResult, RaceRun } from "../../../lab/src/race.ts"
 
 /** What an agent did in a span of time, in simulated milliseconds. */
 export interface Bar {

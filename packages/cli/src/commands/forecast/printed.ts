@@ -2,8 +2,7 @@
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import { Report, Scenario } from "../../lab/index.ts"
-import { round } from "../../lab/round.ts"
+import { Report, Scenario } from "@floodgate/lab"
 import { Words } from "floodgate/internal"
 import { aligned } from "@floodgate/gateway/internal/text"
 
@@ -48,7 +47,7 @@ export interface Printed {
 /** The first call that never fits, if there is one: then the workload never ends. */
 const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
 
-const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
+const seconds = (duration: Duration.Duration): number => Words.round(Duration.toSeconds(duration))
 
 const span = (duration: Duration.Duration): string => {
   const whole = Duration.toSeconds(duration)

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Words } from "floodgate/internal"
-import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "../../lab/index.ts"
+import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "@floodgate/lab"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Legend from "../legend.ts"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"

@@ -1,7 +1,6 @@
 /** Estimates the tokens and the duration of a run's calls, before it and while it runs. Pure. */
 import type * as Forecast from "floodgate/Forecast"
-import { bytesPerToken } from "floodgate/internal"
-import * as Latency from "../../latency.ts"
+import { Latency, bytesPerToken } from "floodgate/internal"
 import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 

@@ -1,6 +1,6 @@
 /** The view of the duel: both sides beside each other, under one clock. Pure. */
 import type { ProviderSim } from "floodgate/testing"
-import { type Matrix, Report } from "../../lab/index.ts"
+import { type Matrix, Report } from "@floodgate/lab"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "@floodgate/gateway/internal/text"
 import type { DuelAgent, Side } from "./duel.ts"
