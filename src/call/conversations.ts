@@ -3,13 +3,13 @@
  *
  * A prefix is known by its content (`protocol/prefixes.ts`) within one scope: the account, the pool and the model, because a cache
  * belongs to these, and the caller of a gateway, because no caller's wait may tell it what another one has sent. A conversation that
- * the provider stores is known by its id. No text is kept.
+ * the provider stores is known by its id. No text is kept. Callers share one bounded memory fairly.
  */
 import * as Amounts from "../domain/amounts.ts"
 import type * as Accounting from "../Accounting.ts"
-import * as Lru from "../domain/input/lru.ts"
 import type * as Estimator from "../Estimator.ts"
 import { type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
+import { type SharedThing, FairShares } from "./fairShares.ts"
 
 /**
  * A prefix takes about 130 bytes, with its place in a conversation, so all take at most 7 MB. A conversation has a few dozen, and those
@@ -23,8 +23,8 @@ const maxPrefixes = 50_000
  */
 const lastParts = 32
 
-/** An id and its prefix take about 250 bytes. */
-const maxStored = 10_000
+/** A conversation that the provider stores counts as so many prefixes, because its id and its prefix take about 250 bytes. */
+const sizeOfStored = 2
 
 /** A prefix, as the provider has counted it. */
 interface Entry {
@@ -44,11 +44,17 @@ interface Entry {
 
 type Scope = Map<number, Entry>
 
-interface KnownConversation {
+interface KnownConversation extends SharedThing {
   readonly name: string
   readonly scope: Scope
   /** The last is its last prompt. */
   entries: ReadonlyArray<Entry>
+}
+
+/** A conversation that the provider stores. */
+interface StoredConversation extends SharedThing {
+  readonly key: string
+  entry: Entry
 }
 
 /** A prefix that a call has in common with earlier ones, as it is now. */
@@ -69,6 +75,8 @@ export interface Turn {
 /** What is looked up: a call within its scope. */
 export interface Lookup {
   readonly scope: string
+  /** Whose memory it is: the caller or the account. Each has a share. */
+  readonly owner?: string | undefined
   readonly prefixes?: Prefixes | undefined
   /** The id of a stored conversation. */
   readonly continues?: string | undefined
@@ -92,10 +100,10 @@ const isWithin = (tokens: number, counted: number): boolean => tokens <= 1.02 * 
 
 export class Conversations {
   private readonly scopes = new Map<string, Scope>()
-  /** The least recently used first. */
-  private readonly conversations = new Set<KnownConversation>()
-  private readonly stored = new Map<string, Entry>()
-  private size = 0
+  private readonly stored = new Map<string, StoredConversation>()
+  private readonly shares = new FairShares<KnownConversation | StoredConversation>(maxPrefixes, (gone) =>
+    this.forget(gone)
+  )
   /** How often something was learned, so that waiting calls look again. */
   changes = 0
 
@@ -115,7 +123,7 @@ export class Conversations {
   private find({ continues, prefixes, scope }: Lookup, now: number): KnownPrefix | undefined {
     const { changes: seen } = this
     if (continues !== undefined) {
-      const entry = this.stored.get(`${scope} ${continues}`)
+      const entry = this.stored.get(`${scope} ${continues}`)?.entry
       return entry && { ...cachedBy(entry, now), tokens: entry.tokens, bytes: 0, seen }
     }
     if (prefixes === undefined) return undefined
@@ -131,14 +139,18 @@ export class Conversations {
   // ---------------------------------------------------------------------------
 
   /** Remembers how long a stored conversation is after an answer. */
-  remember(scope: string, continuation: string, actual: Accounting.Actual, now: number): void {
+  remember({ owner = "", scope }: Lookup, continuation: string, actual: Accounting.Actual, now: number): void {
     const prompt = Amounts.promptTokens(actual)
     const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
     // A number that is no count would end every further call of the conversation, because nothing can be reserved for it.
     if (!Amounts.isAmount(prompt) || !Amounts.isAmount(outputTokens) || prompt === 0) return
     const life = cacheCreationTokens + cacheReadTokens > 0 ? usualLifetime : 0
     const entry = { ...entryOf(0, prompt + outputTokens, true), usedAt: now, life }
-    Lru.put(this.stored, `${scope} ${continuation}`, entry, maxStored)
+    const key = `${scope} ${continuation}`
+    const stored = this.stored.get(key) ?? { owner, key, entry, size: 0, usedAt: now }
+    stored.entry = entry
+    this.stored.set(key, stored)
+    this.shares.keep(stored, sizeOfStored, now)
     this.changes++
   }
 
@@ -146,61 +158,62 @@ export class Conversations {
    * Remembers the prefixes of a prompt once its answer has begun: what the provider has counted, read and written. The call was sent at
    * `sentAt`. Undefined if the provider has not counted it.
    */
-  began({ prefixes, scope: name }: Lookup, actual: Accounting.Actual, sentAt: number, now: number): Turn | undefined {
+  began(
+    { owner = "", prefixes, scope: name }: Lookup,
+    actual: Accounting.Actual,
+    sentAt: number,
+    now: number
+  ): Turn | undefined {
     const prompt = Amounts.promptTokens(actual)
     if (prefixes === undefined || prefixes.fingerprints.length === 0) return undefined
     if (!Amounts.isAmount(prompt) || prompt === 0) return undefined
-    const scope = this.scopes.get(name) ?? new Map<number, Entry>()
-    this.scopes.set(name, scope)
+    const scope = this.scopeOf(name)
     const at = longest(scope, prefixes)
     const before = at < 0 ? undefined : scope.get(prefixes.fingerprints[at]!)!
     const answer: BegunAnswer = {
       prefixes,
       prompt,
-      read: actual.cacheReadTokens ?? 0,
-      cached: cachedOf(actual),
+      ...countsOf(actual),
       sentAt,
       now
     }
     if (before !== undefined) recount(before, at, answer)
     const kept = note(scope, answer, at, tokensBy(answer, at, before?.tokens ?? 0))
     const turn = turnOf(prompt, before)
-    this.hold(name, scope, before?.endOf, kept)
+    this.hold(before?.endOf ?? { owner, name, scope, entries: [], size: 0, usedAt: now }, kept, now)
     this.changes++
     return turn
   }
 
   /** Continues a conversation whose last prompt this one begins with, or begins another. */
-  private hold(name: string, scope: Scope, known: KnownConversation | undefined, entries: ReadonlyArray<Entry>): void {
-    const conversation = known ?? { name, scope, entries: [] }
-    const before = conversation.entries
+  private hold(conversation: KnownConversation, entries: ReadonlyArray<Entry>, now: number): void {
     for (const entry of entries) entry.holders++
-    this.size += entries.length
-    if (known !== undefined) before.at(-1)!.endOf = undefined
+    release(conversation)
     conversation.entries = entries
-    this.release(scope, before)
     entries.at(-1)!.endOf = conversation
-    this.conversations.delete(conversation)
-    this.conversations.add(conversation)
-    for (const oldest of this.conversations) {
-      if (this.size <= maxPrefixes) return
-      this.forget(oldest)
-    }
+    this.shares.keep(conversation, entries.length, now)
   }
 
-  private release(scope: Scope, entries: ReadonlyArray<Entry>): void {
-    this.size -= entries.length
-    for (const entry of entries) if (--entry.holders === 0) scope.delete(entry.fingerprint)
+  private scopeOf(name: string): Scope {
+    const scope = this.scopes.get(name) ?? new Map<number, Entry>()
+    this.scopes.set(name, scope)
+    return scope
   }
 
-  private forget(conversation: KnownConversation): void {
-    const { entries, name, scope } = conversation
-    this.conversations.delete(conversation)
-    const end = entries.at(-1)!
-    if (end.endOf === conversation) end.endOf = undefined
-    this.release(scope, entries)
+  private forget(gone: KnownConversation | StoredConversation): void {
+    if ("key" in gone) return void this.stored.delete(gone.key)
+    const { name, scope } = gone
+    release(gone)
     if (scope.size === 0 && this.scopes.get(name) === scope) this.scopes.delete(name)
   }
+}
+
+/** Lets go of the prefixes of a conversation. Those of another one stay. */
+const release = (conversation: KnownConversation): void => {
+  const { entries, scope } = conversation
+  const end = entries.at(-1)
+  if (end?.endOf === conversation) end.endOf = undefined
+  for (const entry of entries) if (--entry.holders === 0) scope.delete(entry.fingerprint)
 }
 
 // -----------------------------------------------------------------------------
@@ -260,8 +273,10 @@ interface BegunAnswer {
   readonly now: number
 }
 
-const cachedOf = ({ cacheCreationTokens = 0, cacheReadTokens = 0 }: Accounting.Actual): number =>
-  cacheCreationTokens + cacheReadTokens
+const countsOf = ({
+  cacheCreationTokens = 0,
+  cacheReadTokens: read = 0
+}: Accounting.Actual): Pick<BegunAnswer, "read" | "cached"> => ({ read, cached: cacheCreationTokens + read })
 
 const turnOf = (prompt: number, before: Entry | undefined): Turn => ({
   prompt,

@@ -334,7 +334,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual, input)
     const { continuation, finishReason } = response
-    if (continuation !== undefined) parts.conversations.remember(this.known.scope, continuation, actual, this.now)
+    if (continuation !== undefined) parts.conversations.remember(this.known, continuation, actual, this.now)
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
     parts.learns?.learn(learning, actual)

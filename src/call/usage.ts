@@ -35,6 +35,8 @@ export interface KnownCall
     > {
   /** What may share a prefix with it: the calls of the same account, pool, model and caller. */
   readonly scope: string
+  /** Who shares the memory of prefixes with others: the caller of a gateway, otherwise the account. */
+  readonly owner: string | undefined
   readonly prefix: KnownPrefix | undefined
 }
 
@@ -67,6 +69,7 @@ export const known = (
     kind,
     together,
     scope,
+    owner: how.caller ?? call.account,
     prefix: parts.conversations.again(undefined, { scope, prefixes, continues }, now)
   }
   return known

@@ -1,6 +1,7 @@
 /** The memory of prefixes on its own: its bounds, and what it makes of counts that cannot be. */
 import { assert, describe, it } from "@effect/vitest"
 import type { Prefixes } from "floodgate/protocol"
+import { sized } from "../support/size.ts"
 import { Conversations } from "../../src/call/conversations.ts"
 
 /** A conversation of its own, with so many parts of 400 bytes, of which the last is marked. */
@@ -17,8 +18,23 @@ const prefixesOf = (conversation: number, parts: number): Prefixes => {
 
 const lookup = (conversation: number, parts: number, scope = "a") => ({
   scope,
+  owner: scope,
   prefixes: prefixesOf(conversation, parts)
 })
+
+/** What it keeps. */
+const insideOf = (memory: Conversations) => {
+  const { scopes, shares } = memory as unknown as {
+    readonly scopes: ReadonlyMap<string, ReadonlyMap<number, unknown>>
+    readonly shares: {
+      readonly size: number
+      readonly places: ReadonlyMap<unknown, unknown>
+      readonly owners: ReadonlyMap<string, { readonly size: number }>
+      readonly classes: ReadonlyArray<ReadonlySet<unknown>>
+    }
+  }
+  return { scopes, ...shares }
+}
 
 const written = (tokens: number) => ({ inputTokens: 0, cacheCreationTokens: tokens, outputTokens: 5 })
 
@@ -45,12 +61,8 @@ describe("the memory of prefixes", () => {
       memory.began(lookup(1, parts), written(100 * parts), parts, parts + 0.5)
       assert.strictEqual(tokensOf(memory, 1, parts), 100 * parts)
     }
-    const { conversations, scopes, size } = memory as unknown as {
-      readonly conversations: ReadonlySet<unknown>
-      readonly scopes: ReadonlyMap<string, ReadonlyMap<number, unknown>>
-      readonly size: number
-    }
-    assert.strictEqual(conversations.size, 1)
+    const { places, scopes, size } = insideOf(memory)
+    assert.strictEqual(places.size, 1)
     assert.isAtMost(size, 34)
     assert.strictEqual(scopes.get("a")!.size, size)
   })
@@ -62,6 +74,7 @@ describe("the memory of prefixes", () => {
       const own = prefixesOf(n, 10)
       return {
         scope: "a",
+        owner: "a",
         prefixes: {
           ...own,
           fingerprints: [...shared.fingerprints, ...own.fingerprints],
@@ -70,23 +83,89 @@ describe("the memory of prefixes", () => {
         }
       }
     }
-    memory.began({ scope: "a", prefixes: shared }, written(1_000), 0, 1)
+    memory.began({ scope: "a", owner: "a", prefixes: shared }, written(1_000), 0, 1)
     for (let n = 1; n <= 2_499; n++) memory.began(branch(n), written(2_000), 0, 1)
     for (let n = 3_000; n < 5_000; n++) memory.began(lookup(n, 20), written(2_000), 0, 1)
     assert.strictEqual(tokensOf(memory, 0, 10), 1_000)
     for (let n = 5_000; n < 8_000; n++) memory.began(lookup(n, 20), written(2_000), 0, 1)
     assert.strictEqual(tokensOf(memory, 0, 10), 0)
-    const { scopes, size } = memory as unknown as { scopes: Map<string, Map<number, unknown>>; size: number }
+    const { scopes, size } = insideOf(memory)
     assert.isAtMost(size, 50_000)
     assert.isAtMost(scopes.get("a")!.size, 50_000)
   })
 
   it("knows nothing of other scopes, and drops a scope with its last conversation", () => {
     const memory = new Conversations()
-    memory.began(lookup(1, 20, "first"), written(2_000), 0, 1)
+    const of = (scope: string, n: number) => ({ ...lookup(n, 20, scope), owner: "one" })
+    memory.began(of("first", 1), written(2_000), 0, 1)
     assert.strictEqual(tokensOf(memory, 1, 20, "second"), 0)
-    for (let n = 0; n < 2_500; n++) memory.began(lookup(n, 20, "second"), written(2_000), 0, 1)
-    assert.deepStrictEqual([...(memory as unknown as { scopes: Map<string, unknown> }).scopes.keys()], ["second"])
+    for (let n = 0; n < 2_500; n++) memory.began(of("second", n), written(2_000), 0, 1)
+    assert.deepStrictEqual([...insideOf(memory).scopes.keys()], ["second"])
+  })
+
+  it("keeps the conversation of a caller while another one sends ever new prompts", () => {
+    const memory = new Conversations()
+    memory.began(lookup(1, 20, "honest"), written(2_000), 0, 1)
+    const sent = sized(20_000, 100_000)
+    for (let n = 0; n < sent; n++) memory.began(lookup(n, 3, "hostile"), written(300), n, n + 1)
+    const found = memory.again(undefined, lookup(1, 21, "honest"), 100_000)!
+    assert.deepStrictEqual([found.tokens, found.cachedTokens], [2_000, 2_000])
+    const { owners, size } = insideOf(memory)
+    assert.isAtMost(size, 50_000)
+    assert.strictEqual(owners.get("honest")!.size, 20)
+    // The hostile one keeps what is left, and its last prompts are there.
+    assert.strictEqual(tokensOf(memory, sent - 1, 4, "hostile"), 300)
+  })
+
+  it("gives callers who fill it about equal shares, however often each calls", () => {
+    const memory = new Conversations()
+    for (let n = 0; n < 4_000; n++) {
+      memory.began(lookup(n, 30, "often"), written(1_000), n, n + 1)
+      if (n % 3 === 0) memory.began(lookup(n, 30, "seldom"), written(1_000), n, n + 1)
+      if (n % 400 === 0) memory.began(lookup(n, 30, "rarely"), written(1_000), n, n + 1)
+    }
+    const { owners } = insideOf(memory)
+    const [often, seldom, rarely] = ["often", "seldom", "rarely"].map((name) => owners.get(name)!.size)
+    assert.strictEqual(rarely, 300)
+    assert.isTrue(often! > 16_000 && seldom! > 16_000, `${often}, ${seldom}`)
+  })
+
+  it("gives the room of callers who have gone to those who call", () => {
+    const memory = new Conversations()
+    for (let n = 0; n < 400; n++) memory.began(lookup(1, 100, `gone ${n}`), written(1_000), n, n + 1)
+    const later = 3_600_000 + 1_000
+    for (let n = 0; n < 2_500; n++) memory.began(lookup(n, 20, "busy"), written(2_000), later, later + 1)
+    const { classes, owners, places, scopes, size } = insideOf(memory)
+    assert.deepStrictEqual([...owners.keys()], ["busy"])
+    assert.deepStrictEqual([size, places.size, scopes.size], [50_000, 2_500, 1])
+    assert.strictEqual(
+      classes.reduce((sum, { size }) => sum + size, 0),
+      1
+    )
+  })
+
+  it("holds a conversation of each of more callers than fit, the last ones", () => {
+    const memory = new Conversations()
+    for (let n = 0; n < 5_000; n++) memory.began(lookup(1, 20, `${n}`), written(2_000), n, n + 1)
+    const { owners, size } = insideOf(memory)
+    assert.deepStrictEqual([owners.size, size], [2_500, 50_000])
+    assert.strictEqual(tokensOf(memory, 1, 21, "4999"), 2_000)
+    assert.strictEqual(tokensOf(memory, 1, 21, "0"), 0)
+  })
+
+  it("counts stored conversations as two prefixes each, in the share of their caller", () => {
+    const memory = new Conversations()
+    const answer = { inputTokens: 500, outputTokens: 10 }
+    const tokens = (scope: string, id: string) => memory.again(undefined, { scope, continues: id }, 2)?.tokens
+    memory.remember({ scope: "honest", owner: "honest" }, "mine", answer, 1)
+    // One whose id stays the same as it grows is one conversation.
+    for (let n = 0; n < 100; n++) memory.remember({ scope: "honest", owner: "honest" }, "same", answer, 1)
+    for (let n = 0; n < 30_000; n++) memory.remember({ scope: "hostile", owner: "hostile" }, `${n}`, answer, 1)
+    assert.deepStrictEqual([tokens("honest", "mine"), tokens("honest", "same")], [510, 510])
+    const { places, size } = insideOf(memory)
+    assert.deepStrictEqual([size, places.size], [50_000, 25_000])
+    assert.isUndefined(tokens("hostile", "5000"))
+    assert.strictEqual(tokens("hostile", "5003"), 510)
   })
 
   it("ignores counts that no provider can mean", () => {
@@ -105,10 +184,10 @@ describe("the memory of prefixes", () => {
     const memory = new Conversations()
     const continued = { scope: "a", continues: "answer" }
     for (const outputTokens of [NaN, -1_000_000, Infinity, 1e13]) {
-      memory.remember("a", "answer", { inputTokens: 500, outputTokens }, 1)
+      memory.remember(continued, "answer", { inputTokens: 500, outputTokens }, 1)
       assert.isUndefined(memory.again(undefined, continued, 2))
     }
-    memory.remember("a", "answer", { inputTokens: 500, outputTokens: 10 }, 1)
+    memory.remember(continued, "answer", { inputTokens: 500, outputTokens: 10 }, 1)
     assert.strictEqual(memory.again(undefined, continued, 2)!.tokens, 510)
   })
 

@@ -56,14 +56,14 @@ describe("a call that continues a stored conversation", () => {
   )
 
   it.effect(
-    "is forgotten after ten thousand others",
+    "is forgotten after 25,000 others",
     () =>
       Effect.gen(function* () {
         yield* turn({ stored: true }, { continuation: "first" })
         const another = (n: number) => turn({ stored: true }, { continuation: `msg_${n}` }, 1)
-        for (let n = 0; n < 9_999; n++) yield* another(n)
+        for (let n = 0; n < 24_999; n++) yield* another(n)
         const known = yield* turn({ continues: "first", stored: true }, {}, 1)
-        yield* another(9_999)
+        yield* another(24_999)
         const forgotten = yield* turn({ continues: "first", stored: true }, {}, 1)
         assert.deepStrictEqual([known, forgotten], [9_110, 100])
       }).pipe(

@@ -83,6 +83,17 @@ const ask = Effect.fnUntraced(function* (prompt: Prompt, { call, counted, read =
   )
 })
 
+/** Calls of so many parts each, all of them new, as long as a prompt of 1,000 tokens. */
+const callsOf = (parts: number) => {
+  const { prefixes } = callOf({ turns: [1_000] })
+  const bytes = Array.from({ length: parts }, (_, index) => (4_000 * (index + 1)) / parts)
+  const marks = [{ index: parts - 1, life: 300_000 }]
+  return (n: number): Pick<Governor.Call, "bytes" | "prefixes"> => ({
+    bytes: 4_000,
+    prefixes: { ...prefixes!, bytes, marks, fingerprints: bytes.map((_, index) => n * 1_000 + index) }
+  })
+}
+
 /** Teaches that prefixes are read whole, and that texts have four bytes a token. */
 const learned = Effect.gen(function* () {
   yield* ask({ turns: [10_000] }, { agent: "teacher" })
@@ -90,6 +101,9 @@ const learned = Effect.gen(function* () {
 })
 
 const roomy = Layer.provideMerge(Governor.layer(), Budget.layer({ limits: { inputTokens: { perMinute: 10_000_000 } } }))
+
+/** Room for 100,000 calls in one moment. */
+const boundless = Layer.provideMerge(Governor.layer(), Budget.layer({ limits: { inputTokens: { total: 1e12 } } }))
 
 const near = (actual: number, expected: number) => assert.closeTo(actual, expected, 0.02 * expected + 10)
 
@@ -282,6 +296,34 @@ describe("a call whose prompt begins as an earlier one", () => {
         assert.isTrue(reserved >= 0 && reserved <= 30_000, `${reserved}`)
       }
     }).pipe(Effect.provide(Layer.fresh(roomy)))
+  )
+})
+
+describe("a caller who sends ever new prompts", () => {
+  it.effect(
+    "makes nobody else's conversation cold",
+    () =>
+      Effect.gen(function* () {
+        yield* Effect.forEach(["honest", "hostile"], (caller) =>
+          Effect.andThen(
+            ask({ turns: [10_000] }, { caller }),
+            ask({ turns: [10_000, 1_000] }, { caller, read: 10_000 })
+          )
+        )
+        yield* ask({ turns: [30_000] }, { caller: "honest" })
+        const call = callsOf(3)
+        const governor = yield* Governor.Governor
+        const actual = { inputTokens: 0, cacheCreationTokens: 1_000, outputTokens: 5 }
+        const hostile = (n: number) =>
+          governor.run({ model: "m", ...call(n) }, () => Effect.succeed({ value: n, actual }), { caller: "hostile" })
+        const sent = 100_000
+        for (let n = 1; n <= sent; n++) yield* hostile(n)
+        near(yield* ask({ turns: [30_000, 500] }, { caller: "honest" }), 500)
+        // They are remembered for the hostile one as well, as long as there is room.
+        assert.isBelow(yield* ask({ turns: [1_000] }, { caller: "hostile", call: call(sent), read: 1_000 }), 500)
+        assert.isAtLeast(yield* ask({ turns: [1_000] }, { caller: "hostile", call: call(1) }), 1_000)
+      }).pipe(Effect.provide(Layer.fresh(boundless))),
+    { tags: "full" }
   )
 })
 
