@@ -6,26 +6,35 @@ import * as Struct from "effect/Struct"
 import { awaited, counted, thousands, units } from "../domain/words.ts"
 import * as Limits from "../Limits.ts"
 
+/** The most characters of an error of the store that a message quotes. */
+const maxCause = 300
+
 /**
- * The store of the budget cannot be reached, or its state cannot be read. `cause` says why.
+ * The store of the budget cannot be reached, or its state cannot be read. `cause` says why, and `failingFor` how long it has been so
+ * when the process could wait no longer.
  *
  * @category errors
  * @since 0.1.0
  */
 export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floodgate/Budget/StoreUnavailable")(
   "StoreUnavailable",
-  { pool: Schema.String, cause: Schema.Defect() }
+  { pool: Schema.String, cause: Schema.Defect(), failingFor: Schema.optional(Schema.DurationFromMillis) }
 ) {
   /** The store may answer the next attempt. */
   get isRetryable(): boolean {
     return true
   }
   override get message(): string {
-    const { cause } = this
+    const { cause, failingFor, pool } = this
+    const why = (cause instanceof Error ? cause.message : String(cause)).slice(0, maxCause)
     if (cause instanceof Error && cause.name === "Damaged") {
-      return `The state of pool "${this.pool}" in the budget's store is damaged, ${cause.message}: delete its key, and the pool starts anew with full limits`
+      const named =
+        "key" in cause && typeof cause.key === "string" ? ` "${cause.key}", which stands behind the store's prefix` : ""
+      return `The state of pool "${pool}" in the budget's store is damaged, ${why}: delete its key${named}, and the pool starts anew with full limits`
     }
-    return `The budget's store did not answer for pool "${this.pool}": check that it can be reached, or set whenAway to choose what happens while it cannot`
+    const seconds = failingFor === undefined ? 0 : Math.round(Duration.toSeconds(failingFor))
+    const time = seconds === 0 ? "" : ` for ${counted(seconds, "second")}`
+    return `The budget's store has failed${time} for pool "${pool}" (${why}): check that it can be reached, or set whenAway to choose what happens while it cannot`
   }
 }
 

@@ -70,7 +70,7 @@ export class Pool implements PoolOfCall {
       { ...options, after },
       {
         configured: () => this.configured(),
-        unreachable: (cause) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
+        unreachable: (cause, failingFor) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause, failingFor }))
       }
     )
     options.counts.join(this)

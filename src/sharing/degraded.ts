@@ -2,6 +2,7 @@
  * Degraded mode: what a process does while it cannot reach the store. Its callers wait, fail, or (with `"degrade"`) are
  * admitted within the process's part of the limits, which the other processes leave unused in the meantime.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Kind, PartOf } from "./kind.ts"
 import { LocalPort } from "./local.ts"
@@ -155,7 +156,7 @@ export class DegradedMode<S extends Shared> {
       : now >= this.since + patienceMillis
     if (!isHopeless) return
     this.degraded?.stop()
-    this.shared.options.unreachable(this.error)
+    this.shared.options.unreachable(this.error, Duration.millis(now - this.since))
   }
 
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */

@@ -8,6 +8,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Random from "effect/Random"
@@ -82,8 +83,8 @@ export interface PortOptions<G = Config> {
   readonly after: After
   /** Called when another process has changed the limits. */
   readonly configured: () => void
-  /** Called when the store cannot be reached, and waiting calls can no longer be admitted in time. */
-  readonly unreachable: (cause: unknown) => void
+  /** Called when the store has failed for some time, and waiting calls can no longer be admitted in time. */
+  readonly unreachable: (cause: unknown, failingFor: Duration.Duration) => void
 }
 
 /** What a process opens its ports with: its name in the states, its clock, and timers that end with the scope. */

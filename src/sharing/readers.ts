@@ -6,6 +6,8 @@ import { isOver } from "./processes.ts"
 /** The text is not a valid state. */
 export class Damaged extends Error {
   override readonly name = "Damaged"
+  /** The key in the store, for whoever has to delete it. */
+  key: string | undefined = undefined
 }
 
 /** A later version has written the state, and this one must not change it. */

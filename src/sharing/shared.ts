@@ -18,7 +18,7 @@ import { type Kind, type MemberOf, membersOf, type PartOf } from "./kind.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
-import { TooNew } from "./readers.ts"
+import { Damaged, TooNew } from "./readers.ts"
 import * as Processes from "./processes.ts"
 import type { Shared } from "./state.ts"
 import * as StoreMetrics from "./storeMetrics.ts"
@@ -491,6 +491,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
       return stored && this.kind.decode(stored.value)
     } catch (error) {
       if (error instanceof TooNew) throw error
+      if (error instanceof Damaged) error.key = this.key
       this.damage = error
       if (!this.hasState) throw error
       return undefined

@@ -158,7 +158,9 @@ describe("Budget, sharing a store", () => {
         yield* TestClock.adjust(29_999)
         assert.isFalse(isDone(failed))
         yield* TestClock.adjust(1_001)
-        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+        const { message, reason } = yield* Fiber.join(failed)
+        assert.strictEqual(reason._tag, "StoreUnavailable")
+        assert.match(message, /^The budget's store has failed for 30 seconds for pool "default" \(.+\): check that/)
         // Later callers fail at once.
         assert.strictEqual(reasonOf(yield* Effect.flip(consume(budget, 1))), "StoreUnavailable")
       }).pipe(Effect.scoped)
@@ -196,7 +198,9 @@ describe("Budget, sharing a store", () => {
         yield* TestClock.adjust(2_999)
         assert.isFalse(isDone(failed))
         yield* TestClock.adjust(1)
-        assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+        const { message, reason } = yield* Fiber.join(failed)
+        assert.strictEqual(reason._tag, "StoreUnavailable")
+        assert.match(message, /^The budget's store has failed for pool "default" \(no reply in time\): check that/)
       }).pipe(Effect.scoped)
     )
 
@@ -276,7 +280,10 @@ describe("Budget, sharing a store", () => {
         const refused = yield* start(Effect.flip(consume(budget, 1)))
         yield* TestClock.adjust("1 second")
         const { message } = yield* Fiber.join(refused)
-        assert.match(message, /damaged, time is not a number from .*: delete its key/)
+        assert.match(
+          message,
+          /damaged, time is not a number from .*: delete its key "[^"]+:default", which stands behind/
+        )
         const status = statusOf(key, (yield* store.read(key))!)
         assert.match(status?.damaged ?? "", /^time is not a number from /)
         assert.deepInclude(status, { pool: "default", dimensions: {}, processes: [] })

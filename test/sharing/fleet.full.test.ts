@@ -979,7 +979,9 @@ describe("a state that is damaged", () => {
     )
     assert.strictEqual(
       reason.message,
-      'The state of pool "default" in the budget\'s store is damaged, it is not JSON: delete its key, and the pool starts anew with full limits'
+      'The state of pool "default" in the budget\'s store is damaged, it is not JSON: delete its key "' +
+        State.keyOf("default") +
+        "\", which stands behind the store's prefix, and the pool starts anew with full limits"
     )
     assert.isTrue(Exit.isSuccess(done), String(done))
   })

@@ -1,5 +1,6 @@
 /** What the gateway answers instead of a provider, and why. */
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import type { ServerResponse } from "node:http"
 import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
 import { type Engine, fromThrown, maxValues, type RefusalResponse } from "floodgate/internal"
@@ -45,14 +46,12 @@ export const unreachable = (thrown: unknown, now: number): Refusal => {
     return { kind: reason.executed === false ? "noProvider" : "executed", message: reason.message }
   }
   const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
-  const why = typeof code === "string" ? code : message
+  const why = [code, message].find((text) => typeof text === "string" && text !== "") ?? "the connection gave no reason"
   return {
     kind: "badGateway",
-    message: `No answer from the provider: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
+    message: `No answer from the provider (${why}): check that the gateway can reach the address of its upstream`
   }
 }
-
-const failedHere: Refusal = { kind: "unavailable", message: "The gateway failed to handle this request: see its log" }
 
 const kinds: Readonly<Record<number, Refusal["kind"]>> = {
   401: "unauthorized",
@@ -103,9 +102,14 @@ export const lost = ({ match: { protocol } }: Engine.HttpCall, error: unknown, n
   return { refusal, response: withoutRetry(protocol.refuse(refusal)) }
 }
 
-/** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
-export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>
-  Effect.andThen(
-    Effect.logError("A request failed in the gateway", why),
-    Effect.suspend(() => (response.headersSent ? Effect.void : refuse(response, withoutRetry(refusalFor(failedHere)))))
-  )
+/**
+ * Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. An id leads from
+ * the answer to the line of the log with the cause.
+ */
+export const failed = Effect.fnUntraced(function* (response: ServerResponse, why: unknown): Effect.fn.Return<void> {
+  const id = (yield* Random.nextIntBetween(0, 2 ** 32)).toString(16).padStart(8, "0")
+  yield* Effect.logError(`A request failed in the gateway (${id})`, why)
+  if (response.headersSent) return
+  const message = `The gateway failed to handle this request: search its log for ${id}, which stands beside the cause`
+  yield* refuse(response, withoutRetry(refusalFor({ kind: "unavailable", message })))
+})

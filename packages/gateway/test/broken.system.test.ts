@@ -115,4 +115,30 @@ describe("a gateway with callbacks that throw", () => {
       assert.strictEqual(health.status, 200)
     })
   )
+
+  it.live("answers with an id that leads to the cause in the log, and with no part of the cause", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.make(({ message }) => void lines.push(String(message)))
+      const upstream = yield* serve((_, response) => void response.end())
+      const context = yield* Layer.build(
+        Governor.layer().pipe(Layer.provideMerge(Budget.layer()), Layer.provideMerge(Logger.layer([logger])))
+      )
+      const { url } = yield* Gateway.make({
+        upstreams: { openai: upstream.url },
+        ...protocolWith({ match: broken })
+      }).pipe(Effect.provideContext(context))
+      const answers = yield* Effect.forEach([1, 2], () =>
+        Effect.promise(async () => (await fetch(`${url}/v1/chat/completions`, { method: "POST", body: "{}" })).text())
+      )
+      const ids = answers.map(
+        (text) => /search its log for ([\da-f]{8}), which stands beside the cause/.exec(text)?.[1]
+      )
+      assert.strictEqual(new Set(ids).size, 2, answers.join())
+      for (const [index, id] of ids.entries()) {
+        assert.include(lines[index], `(${id}),Error: a fault of its own`)
+        assert.notInclude(answers[index], "a fault of its own")
+      }
+    })
+  )
 })
