@@ -17,8 +17,13 @@ const secretName = /key|token|secret|password|authorization|cookie|credential/i
 /** Names such as `inputTokens` and `maxTokens`, which are no secrets. */
 const countName = /tokens$|^(is|has)/i
 
-const mayBeSecret = (text: string): boolean =>
-  secrets.some((pattern) => pattern.test(text)) || /[\da-f]{20}/i.test(text.replaceAll("-", ""))
+/** A pattern takes time that grows with the square of a text, and no more than its beginning is shown. */
+const maxSearched = 256
+
+const mayBeSecret = (given: string): boolean => {
+  const text = given.slice(0, maxSearched)
+  return secrets.some((pattern) => pattern.test(text)) || /[\da-f]{20}/i.test(text.replaceAll("-", ""))
+}
 
 const text = (value: string): string => {
   if (mayBeSecret(value)) return `a text of ${value.length} characters (not shown)`
