@@ -125,7 +125,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/gateway\/src\/command\//,
-    own: ["packages/gateway/src/command/", "packages/gateway/src/terminal/", "packages/gateway/src/index.ts"],
+    own: ["command/", "terminal/", "settings/", "index.ts"].map((place) => `packages/gateway/src/${place}`),
     packages: ["effect/*", "node:", "floodgate"]
   },
   {

@@ -7,6 +7,7 @@ import { BudgetErrorReason } from "../src/budget/errors.ts"
 import { LlmErrorReason } from "../src/protocol/errorReasons.ts"
 import { render } from "../scripts/apiReference.ts"
 import * as Paths from "../scripts/gatewayPaths.ts"
+import * as Settings from "../scripts/gatewaySettings.ts"
 import { linksIn, withoutFences } from "./support/links.ts"
 import { packageFiles, publicModules, root, sourceFiles } from "./support/modules.ts"
 
@@ -165,6 +166,12 @@ describe("documentation", () => {
 
   it("has a current table of what becomes of requests at the gateway", () => {
     assert.strictEqual(read("docs/gateway.md"), Paths.render(), "npm run docs:paths writes it")
+  })
+
+  it("has a current table of the gateway's settings, and comments of its options", () => {
+    for (const [file, text] of Object.entries(Settings.render())) {
+      assert.strictEqual(read(file), text, `${file}: npm run docs:settings writes it`)
+    }
   })
 
   it("has each request with a body that the installed SDKs make in that table", () => {

@@ -85,9 +85,10 @@ import { guarded, serving } from "./serving.ts"
 
 export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
-export { type Options, providers } from "./options.ts"
+export type { Options } from "./options.ts"
 export type { GatewayPlace } from "./places.ts"
 export type { Rule } from "./rule.ts"
+export { providers } from "./settings/index.ts"
 export { CannotListen } from "./server.ts"
 
 // -----------------------------------------------------------------------------

@@ -2,9 +2,11 @@
  * The gateway's own keys. A caller that sends one is known by the key's name, and the gateway sends the provider's credential in
  * its place. The gateway knows only hashes of its keys.
  */
+import type * as Schema from "effect/Schema"
 import { timingSafeEqual } from "node:crypto"
 import type { Refusal } from "floodgate/protocol"
 import { sha256Of } from "./secrets.ts"
+import type * as Values from "./settings/values.ts"
 
 /**
  * A key with which callers use the gateway. Two keys may have one name, so that a new key can replace an old one.
@@ -12,14 +14,7 @@ import { sha256Of } from "./secrets.ts"
  * @category models
  * @since 0.4.0
  */
-export interface Key {
-  /** Who holds the key. Rules select callers by it, and the page, metrics and logs show it. */
-  readonly name: string
-  /** The SHA-256 of the key in hexadecimal digits, as `floodgate gateway key new` prints it. */
-  readonly sha256: string
-  /** When the key stops working: a date such as `2027-01-01`, where its first second in UTC counts, or a time. @default never */
-  readonly expires?: string | undefined
-}
+export interface Key extends Schema.Schema.Type<typeof Values.Key> {}
 
 /** A caller that has sent a valid key. */
 export interface KeyHolder {

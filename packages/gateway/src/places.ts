@@ -1,10 +1,12 @@
 /** The places of models as the options of a gateway name them, and requests to them. */
-import type * as Duration from "effect/Duration"
 import type * as Redacted from "effect/Redacted"
+import type * as Schema from "effect/Schema"
 import type { HttpPlace } from "floodgate/fetch"
-import { type Engine, hint, httpPlaces, Input, placeChecks } from "floodgate/internal"
+import { type Engine, hint, httpPlaces, type Input } from "floodgate/internal"
 import type * as Places from "floodgate/Places"
 import * as Headers from "./headers.ts"
+import type { ProgramSettings } from "./settings/index.ts"
+import type * as Values from "./settings/values.ts"
 
 /**
  * A place of a model: an upstream of the gateway, perhaps with another name of the model, a tier, or limits.
@@ -12,28 +14,10 @@ import * as Headers from "./headers.ts"
  * @category options
  * @since 0.4.0
  */
-export interface GatewayPlace extends Omit<Places.Place, "name" | "accounting"> {
-  /** The name of the upstream. */
-  readonly upstream: string
-  /** Its name in the status, in events and in replies. @default the upstream, with the tier if there is one */
-  readonly name?: string | undefined
-}
+export interface GatewayPlace extends Schema.Schema.Type<typeof Values.Place> {}
 
 /** The options of a gateway that concern places. */
-export interface PlaceOptions {
-  /**
-   * The places of models by the name in the request: each call goes where it starts first. All of them take the format of the
-   * request. An upstream other than that of the request gets its own of the `credentials`, and none of the caller's.
-   *
-   * @default none: a request goes to the upstream of its path
-   * @since 0.4.0
-   */
-  readonly places?: Readonly<Record<string, ReadonlyArray<GatewayPlace>>> | undefined
-  /** How a place is chosen, see `floodgate/Places`. @default "soonest" */
-  readonly placePolicy?: Places.PlacePolicy | undefined
-  /** For `"cheapest"`: how long a call may take. @default `maxHold` */
-  readonly placeWithin?: Duration.Input | undefined
-}
+type PlaceOptions = Pick<ProgramSettings, "places" | "placePolicy" | "placeWithin">
 
 /** A place with its upstream. */
 export interface UpstreamPlace extends HttpPlace {
@@ -42,15 +26,6 @@ export interface UpstreamPlace extends HttpPlace {
 
 /** The places of all models. */
 export interface UpstreamPlaces extends Places.PlacesOptions<UpstreamPlace> {}
-
-const { accounting: _, name, ...ofPlace } = placeChecks
-
-/** The check of each option that concerns places. */
-export const checks: Input.Checks<PlaceOptions> = {
-  places: Input.record(Input.list(Input.options<GatewayPlace>({ ...ofPlace, name, upstream: Input.text }, "upstream"))),
-  placePolicy: Input.oneOf("soonest", "cheapest"),
-  placeWithin: Input.finiteSpan
-}
 
 type Credentials = Readonly<Record<string, Redacted.Redacted<string> | null>>
 

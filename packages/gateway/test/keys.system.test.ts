@@ -262,7 +262,10 @@ describe("a gateway with keys", () => {
         Effect.map(Effect.exit(gatewayTo("http://127.0.0.1:1", options)), String)
       const cases: ReadonlyArray<readonly [options: Gateway.Options, says: string]> = [
         [{ keys: [] }, "keys: expected 1 to 1000 keys"],
-        [{ keys }, "credentials.anthropic: expected a credential, because callers send keys of the gateway, got none"],
+        [
+          { keys },
+          "credentials.anthropic: the upstream anthropic has no credential, and callers send keys of the gateway: add its"
+        ],
         [{ credentials }, "keys: expected keys, because the gateway has 3 credentials, got none"],
         [{ keys: [{ name: "a", sha256: search }], credentials }, "keys[0].sha256: expected the SHA-256 of a key in 64"],
         [{ keys: [{ ...keys[0]!, expires: "tomorrow" }], credentials }, "keys[0].expires: expected a date such as"],
@@ -281,7 +284,7 @@ describe("a gateway with keys", () => {
         ],
         [
           { keys, credentials: { ...credentials, openai: Redacted.make("sk-two\nlines") } },
-          "credentials.openai: expected a credential without spaces and line breaks, got something else (not shown)"
+          "credentials.openai: the credential contains a line break: copy the API key again, without it"
         ]
       ]
       for (const [options, says] of cases) {

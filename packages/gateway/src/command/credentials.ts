@@ -3,11 +3,11 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import * as Redacted from "effect/Redacted"
-import * as Gateway from "../index.ts"
+import type * as Gateway from "../index.ts"
 import * as Exit from "../terminal/exit.ts"
 import * as Files from "../terminal/files.ts"
 import { oneLine } from "../terminal/text.ts"
-import type { GatewayFile } from "./config.ts"
+import { providers, type Settings } from "../settings/index.ts"
 
 /** A credential of an upstream; null if it needs none. */
 type Credential = Redacted.Redacted<string> | null
@@ -67,13 +67,13 @@ const read = (place: string, source: string): Effect.Effect<Credential, Exit.Com
  */
 export const resolve = Effect.fnUntraced(function* (
   path: string,
-  { credentials: sources = {}, keys, upstreams }: Pick<GatewayFile, "credentials" | "keys" | "upstreams">
+  { credentials: sources = {}, keys, upstreams }: Pick<Settings, "credentials" | "keys" | "upstreams">
 ): Effect.fn.Return<Pick<Gateway.Options, "credentials" | "upstreams">, Exit.CommandError, FileSystem.FileSystem> {
   const placeOf = (name: string) => `${oneLine(path)}: credentials.${oneLine(name)}`
   const found: Record<string, Credential> = {}
   for (const [name, source] of Object.entries(sources)) found[name] = yield* read(placeOf(name), source)
   if (keys === undefined) return { upstreams, credentials: Object.keys(sources).length === 0 ? undefined : found }
-  const names = Object.keys(upstreams ?? Gateway.providers).filter((name) => !Object.hasOwn(found, name))
+  const names = Object.keys(upstreams ?? providers).filter((name) => !Object.hasOwn(found, name))
   for (const name of names) {
     const known = Object.hasOwn(usual, name) ? usual[name] : undefined
     const secret = known === undefined ? undefined : yield* variable(known)
@@ -87,7 +87,7 @@ export const resolve = Effect.fnUntraced(function* (
     }
   }
   if (upstreams !== undefined) return { upstreams, credentials: found }
-  const served = Object.entries(Gateway.providers).filter(([name]) => Object.hasOwn(found, name))
+  const served = Object.entries(providers).filter(([name]) => Object.hasOwn(found, name))
   if (served.length === 0) {
     const variables = Object.values(usual).join(", ")
     return yield* fail(

@@ -2,13 +2,10 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
-import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Record from "effect/Record"
-import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
@@ -16,13 +13,14 @@ import * as Gateway from "../index.ts"
 import { hint } from "floodgate/internal"
 import * as Governor from "floodgate/Governor"
 import * as Prices from "floodgate/Prices"
+import { rules as settingRules } from "../settings/index.ts"
 import * as Exit from "../terminal/exit.ts"
-import * as GatewayConfig from "./config.ts"
-import * as Credentials from "./credentials.ts"
+import * as SettingFlags from "./flags.ts"
 import { keyCommand } from "./key.ts"
 import * as Recording from "./record.ts"
 import { schemaCommand } from "./schema.ts"
 import * as Reload from "./reload.ts"
+import * as Settings from "./settings.ts"
 import * as State from "./state.ts"
 import * as Flags from "../terminal/flags.ts"
 import * as LimitFlags from "../terminal/limits.ts"
@@ -32,47 +30,12 @@ import * as Listening from "../terminal/listening.ts"
 import * as Redis from "../terminal/redis.ts"
 import { oneLine } from "../terminal/text.ts"
 
-const defaultPort = 8_788
-/** A queue of this length takes minutes. Callers in a longer one would wait and then be refused anyway. */
-const defaultMaxQueued = 10_000
-
 const flags = {
   config: Flag.String("config").pipe(
     Flag.withMetavar("<file>"),
     Flags.optional("A JSON file with upstreams, limits, rules for callers and bounds; flags take precedence")
   ),
-  port: Flags.port.pipe(Flags.optional(`Port to listen on; 0 chooses a free one (default: ${defaultPort})`)),
-  host: Flag.String("host").pipe(
-    Flags.optional(
-      "Address to listen on; anything but loopback needs a token in FLOODGATE_GATEWAY_TOKEN (default: 127.0.0.1)"
-    )
-  ),
-  hostName: Flag.String("host-name").pipe(
-    Flag.withMetavar("<name>"),
-    Flag.atLeast(1),
-    Flags.optional(
-      "Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only without a token; may be repeated (default: the names of this machine)"
-    )
-  ),
-  upstream: Flag.String("upstream").pipe(
-    Flag.filterMap(
-      (text) =>
-        Option.map(Option.fromNullishOr(/^([^=]+)=(.+)$/.exec(text)), ([, name, url]) => [name!, url!] as const),
-      () => "a name and an address, such as groq=https://api.groq.com/openai"
-    ),
-    Flag.withMetavar("<name=url>"),
-    Flag.atLeast(1),
-    Flag.map(Object.fromEntries<string>),
-    Flags.optional(
-      "A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; may be repeated, and replaces the default (default: the public addresses of these three)"
-    )
-  ),
-  maxHold: Flags.seconds("max-hold", 3_600).pipe(
-    Flags.optional(
-      "The longest time that a call is held; calls that would wait longer are refused at once (default: 300)"
-    )
-  ),
-  concurrency: LimitFlags.concurrency,
+  settings: SettingFlags.flags,
   state: Output.flag("state", "file").pipe(
     Flags.optional("A file that keeps the learned limits and estimates, and the spending of caps, across restarts")
   ),
@@ -90,105 +53,46 @@ type GatewayName = "floodgate-gateway" | "floodgate gateway"
 
 type GatewayFlags = Command.Command.Config.Infer<typeof flags>
 
-/** The variables that set options. */
-const variables = {
-  token: "FLOODGATE_GATEWAY_TOKEN",
-  adminToken: "FLOODGATE_GATEWAY_ADMIN_TOKEN"
-} as const
-
-/** Rewords an error of the library, so that it names the flag, the variable or the file that sets the option. */
-const named = ({ concurrency, config, host, hostName, port, upstream }: GatewayFlags, message: string): string => {
-  const setting = message.replace(/^[A-Z]\w*\.\w+: /, "")
-  const [name = ""] = /^\w+/.exec(setting) ?? []
-  const byFlag: Readonly<Record<string, Option.Option<unknown>>> = {
-    concurrency,
-    host,
-    hosts: hostName,
-    port,
-    upstreams: upstream
-  }
-  if (Option.isSome(byFlag[name] ?? Option.none())) {
-    return `--${setting.replace(/^upstreams\.?/, "upstream ").replace(/^hosts(?:\[\d+\])?/, "host-name")}`
-  }
-  const file = Option.map(config, oneLine)
-  const variable = name === "token" || name === "adminToken" ? variables[name] : undefined
-  if (variable === undefined) {
-    return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })
-  }
-  const orFile = Option.match(file, { onNone: () => "", onSome: (path) => `, or ${name} in ${path}` })
-  return `${variable}${orFile}${setting.slice(name.length)}`
-}
-
-/** Turns a `RangeError` of the library into an error for people. */
-const orRefused = (given: GatewayFlags) =>
-  Effect.catchDefect((defect: unknown) =>
-    defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(given, defect.message))) : Effect.die(defect)
-  )
-
-/** The durations, which the library checks. A number means seconds. */
-const durations = (settings: GatewayConfig.GatewaySettings) => {
-  const { drain, idleTimeout, keepAlive, maxHold, placeWithin, rules, silence, timeout } = settings
-  const given = { drain, idleTimeout, keepAlive, maxHold, placeWithin, silence, timeout }
-  const inputs = Record.map(given, (value) => (typeof value === "number" ? Duration.seconds(value) : value))
-  return {
-    ...(inputs as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
-    rules: rules as Gateway.Options["rules"]
-  }
-}
-
-/** The settings; flags take precedence over the configuration file. */
+/** The settings that a run was given. */
 const settingsOf = Effect.fnUntraced(function* (command: GatewayName, given: GatewayFlags) {
-  const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
-  const secret = (option: keyof typeof variables) =>
-    Config.option(Config.Redacted(variables[option])).pipe(
-      Effect.mapError(({ message }) => Exit.failure("usage", message))
-    )
-  const token = yield* secret("token")
-  const adminToken = yield* secret("adminToken")
   const limits = yield* LimitFlags.checked(command, given)
-  const { credentials, upstreams } = yield* Credentials.resolve(
-    Option.getOrElse(given.config, () => "--config"),
-    { ...file, upstreams: Option.getOrElse(given.upstream, () => file.upstreams) }
-  )
-  return {
-    ...file,
-    credentials,
-    upstreams,
-    limits: limits ?? file.limits,
-    concurrency: Option.getOrElse(given.concurrency, () => file.concurrency),
-    host: Option.getOrElse(given.host, () => file.host),
-    hosts: Option.getOrElse(given.hostName, () => file.hosts),
-    port: Option.getOrElse(given.port, () => file.port),
-    maxHold: Option.getOrElse(given.maxHold, () => file.maxHold),
-    token: Option.isSome(token) ? Redacted.value(token.value) : file.token,
-    adminToken: Option.isSome(adminToken) ? Redacted.value(adminToken.value) : file.adminToken
-  }
+  return yield* Settings.read({ config: given.config, flags: given.settings, limits })
 })
 
-/** The places with their prices in the configuration. */
-const placesOf = (
-  places: GatewayConfig.GatewaySettings["places"],
-  prices: GatewayConfig.GatewaySettings["prices"] = {}
-): Gateway.Options["places"] =>
-  places &&
-  Record.map(places, (list, asked) =>
-    list.map((place) => ({ ...place, price: place.price ?? Prices.find(place.model ?? asked, prices as Prices.Table) }))
-  )
+/** Turns a `RangeError` of the library into an error that names what set the option. */
+const orRefused = (nameOf: Settings.ReadSettings["nameOf"]) =>
+  Effect.catchDefect((defect: unknown) => {
+    if (!(defect instanceof RangeError)) return Effect.die(defect)
+    const [, place = "", why = defect.message] = /^[A-Z]\w*\.\w+: (\w\S*): (.*)$/s.exec(defect.message) ?? []
+    return Effect.fail(Exit.failure("usage", place === "" ? why : `${nameOf(`.${place}`)}: ${why}`))
+  })
 
-/** The options of the gateway. */
-const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
+/** The options of the gateway. A place without a price has the one of the configuration, if there is one. */
+const optionsOf = (all: Settings.GivenSettings): Gateway.Options => {
   // These are options of the budget and the governor.
-  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices, windows: _w, ...settings } = all
+  const {
+    concurrency: _c,
+    limits: _l,
+    maxPools: _s,
+    maxQueued: _m,
+    places,
+    prices = {},
+    windows: _w,
+    ...settings
+  } = all
   return {
     ...settings,
-    ...durations(settings),
-    places: placesOf(settings.places, prices),
-    port: settings.port ?? defaultPort
+    port: settings.port ?? settingRules.port.default,
+    places:
+      places &&
+      Record.map(places, (list, asked) =>
+        list.map((place) => ({ ...place, price: place.price ?? Prices.find(place.model ?? asked, prices) }))
+      )
   }
 }
 
 /** Says what has no effect. The gateway starts nevertheless, because the other keys and rules are right. */
-const warn = (given: GatewayFlags, { keys, rules = [] }: GatewayConfig.GatewaySettings) =>
+const warn = (given: GatewayFlags, { keys, rules = [] }: Settings.GivenSettings) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const file = Option.match(given.config, { onNone: () => "", onSome: (path) => `${oneLine(path)}: ` })
@@ -206,26 +110,20 @@ const warn = (given: GatewayFlags, { keys, rules = [] }: GatewayConfig.GatewaySe
   })
 
 /** Reads the configuration again at each SIGHUP. An invalid one changes nothing. */
-const reloading = (
-  command: GatewayName,
-  given: GatewayFlags,
-  first: GatewayConfig.GatewaySettings,
-  more: Gateway.Options
-) =>
+const reloading = (command: GatewayName, given: GatewayFlags, first: Settings.GivenSettings, more: Gateway.Options) =>
   Effect.gen(function* () {
     const gateway = yield* Gateway.Gateway
     let settings = first
     yield* Stream.runForEach(Reload.hangups, () =>
       Effect.gen(function* () {
-        const next = yield* settingsOf(command, given)
+        const { nameOf, settings: next } = yield* settingsOf(command, given)
         yield* Reload.check(settings, next)
-        yield* gateway.reload({ ...optionsOf(next), ...more })
+        yield* orRefused(nameOf)(gateway.reload({ ...optionsOf(next), ...more }))
         yield* Reload.resize(settings, next)
         settings = next
         yield* warn(given, next)
         yield* Print.err("Reloaded the configuration")
       }).pipe(
-        orRefused(given),
         Effect.catch((error) =>
           Print.err(`Kept the old configuration: ${"message" in error ? error.message : "a flag is invalid"}`)
         )
@@ -236,7 +134,7 @@ const reloading = (
 /** Serves the gateway until it is stopped. */
 const serve = (command: GatewayName) =>
   Effect.fnUntraced(function* (given: GatewayFlags) {
-    const settings = yield* settingsOf(command, given)
+    const { nameOf, settings } = yield* settingsOf(command, given)
     const store = yield* Redis.storeOf(given)
     const stateFile = Option.getOrUndefined(given.state)
     const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
@@ -253,8 +151,8 @@ const serve = (command: GatewayName) =>
       )
     })
     const live = Effect.suspend(() => {
-      const { concurrency, limits, maxPools, maxQueued = defaultMaxQueued, prices } = settings
-      const windows = settings.windows as Governor.Options["windows"]
+      const { concurrency, limits, maxPools, prices, windows } = settings
+      const { maxQueued = settingRules.maxQueued.default } = settings
       const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
       const governed = Governor.layer({ prices, windows, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),
@@ -270,7 +168,7 @@ const serve = (command: GatewayName) =>
     })
     return yield* Effect.catchTag(live, "CannotListen", ({ code, host, port }) =>
       Effect.fail(Listening.cannotListen(`${host}:${port}`, Listening.refusals[code] ?? code))
-    ).pipe(orRefused(given))
+    ).pipe(orRefused(nameOf))
   }, Effect.scoped)
 
 /** The command, by the name with which its user starts it. */

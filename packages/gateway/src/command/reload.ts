@@ -1,12 +1,14 @@
 /** Reloads the configuration at SIGHUP, if the new one is valid. */
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import process from "node:process"
 import * as Exit from "../terminal/exit.ts"
-import type { GatewaySettings } from "./config.ts"
+import { rules } from "../settings/index.ts"
+import type { GivenSettings } from "./settings.ts"
 
 /** An element for each SIGHUP. */
 export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
@@ -20,14 +22,10 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
   )
 )
 
-/** Settings that take effect only at a restart. */
-const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices", "windows"] as const
-
-const isPerPool = (limits: GatewaySettings["limits"]): limits is Limits.Pools =>
-  limits !== undefined && "pools" in limits
+const isPerPool = (limits: GivenSettings["limits"]): limits is Limits.Pools => limits !== undefined && "pools" in limits
 
 /** The pools with changed limits. */
-const changesOf = (before: GatewaySettings["limits"], after: GatewaySettings["limits"]) => {
+const changesOf = (before: GivenSettings["limits"], after: GivenSettings["limits"]) => {
   if (before === undefined && after === undefined) return []
   if (before !== undefined && after !== undefined) {
     if (!isPerPool(before) && !isPerPool(after)) return [{ pool: undefined, limits: after }]
@@ -41,23 +39,18 @@ const changesOf = (before: GatewaySettings["limits"], after: GatewaySettings["li
 
 const restart = "restart the gateway for it to take effect"
 
-/** Refuses changes that are impossible while the gateway runs, and invalid limits. */
-export const check = (before: GatewaySettings, after: GatewaySettings): Effect.Effect<void, Exit.CommandError> =>
-  Effect.suspend(() => {
-    const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
-    if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
-    const changes = changesOf(before.limits, after.limits)
-    if (changes === undefined) return Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
-    // Making a budget throws a RangeError for invalid limits. The budget itself is not used.
-    void Budget.make({ limits: after.limits, concurrency: after.concurrency })
-    return Effect.void
-  })
+/** Refuses changes that are impossible while the gateway runs. */
+export const check = (before: GivenSettings, after: GivenSettings): Effect.Effect<void, Exit.CommandError> => {
+  const names = Object.keys(rules) as ReadonlyArray<keyof typeof rules>
+  const name = names.find((name) => rules[name].change === "restart" && !Equal.equals(before[name], after[name]))
+  if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
+  return changesOf(before.limits, after.limits) === undefined
+    ? Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
+    : Effect.void
+}
 
 /** Changes the limits and the concurrency of the budget to those of checked settings. */
-export const resize = (
-  before: GatewaySettings,
-  after: GatewaySettings
-): Effect.Effect<void, never, Budget.TokenBudget> =>
+export const resize = (before: GivenSettings, after: GivenSettings): Effect.Effect<void, never, Budget.TokenBudget> =>
   Effect.gen(function* () {
     const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))
     if (old === given) return

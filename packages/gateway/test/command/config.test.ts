@@ -1,14 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { explain, parseJson } from "../../src/command/explain.ts"
-import * as GatewayConfig from "../../src/command/config.ts"
 import * as Result from "effect/Result"
+import { parseJson } from "../../src/command/json.ts"
+import { Config } from "../../src/settings/index.ts"
+import { decode, sentence } from "../../src/settings/problems.ts"
 
 /** The error of a configuration. */
 const said = (text: string): string => {
   const json = parseJson(text)
   if ("error" in json) return json.error
-  const result = GatewayConfig.decode(json.value)
-  return Result.isFailure(result) ? explain(result.failure, json.value) : "nothing"
+  const result = decode(Config)(json.value)
+  return Result.isFailure(result)
+    ? sentence(result.failure, (place) => (place === "" ? "the whole file" : place.slice(1)))
+    : "nothing"
 }
 
 describe("the configuration of a gateway", () => {
@@ -26,7 +29,10 @@ describe("the configuration of a gateway", () => {
     ['{"limits":{"requests":{"zzz":1}}}', /^unknown setting "limits\.requests\.zzz": known are perSecond, perMinute, /],
     ['{"limits":{"pools":{},"requests":{"total":1}}}', "limits: expected either one set of limits, or pools"],
     ['{"maxHold":true}', 'maxHold: expected a duration such as "4 minutes", or seconds, got true'],
-    ['{"port":"x","maxQueued":"7"}', 'port: expected number, got "x"; maxQueued: expected number, got "7"'],
+    [
+      '{"port":"x","maxQueued":"7"}',
+      'port: expected an integer from 0 to 65535, got "x"; maxQueued: expected an integer from 0 to 1000000, got "7"'
+    ],
     [
       '{"rules":[{"cap":{"per":"day"}},{"agnt":"x"}]}',
       '"rules[0].cap.dollars" is missing; unknown setting "rules[1].agnt": did you mean "agent"?'
@@ -35,7 +41,9 @@ describe("the configuration of a gateway", () => {
       '{"concurrency":1e308,"maxQueued":0.5}',
       "concurrency: expected an integer from 1 to 1000000, got 1e+308; maxQueued: expected an integer from 0 to 1000000, got 0.5"
     ],
-    ["[]", "the whole file: expected object"]
+    ["[]", "the whole file: expected an object, got []"],
+    ['{"maxHold":100000}', 'maxHold: expected a duration from 1 millisecond to 1 day, got "100000 seconds"'],
+    ['{"rules":[{"cap":{"dollars":"x"}}]}', 'rules[0].cap.dollars: expected a number > 0, at most 1000000, got "x"']
   ])("names each setting of %s that is wrong, and the nearest that there is", (text, says) => {
     if (typeof says === "string") assert.strictEqual(said(text), says)
     else assert.match(said(text), says)
@@ -69,6 +77,8 @@ describe("the configuration of a gateway", () => {
     for (const text of [
       '{"token": 77777}',
       '{"rules": [{"key": 77777, "headers": {"x-key": 77777}}]}',
+      '{"rules": [{"headers": "77777"}], "keys": "77777", "credentials": "77777", "adminToken": "77777"}',
+      '{"keys": [{"name": "a", "sha256": "77777"}, "77777"], "credentials": {"a": 77777}}',
       '{"token": "77777',
       '{"token": "77777" 77777}'
     ]) {

@@ -121,7 +121,7 @@ describe("a gateway with keys in its configuration", () => {
       const wrong: ReadonlyArray<readonly [config: object, says: RegExp]> = [
         [
           { keys: [{ name: "a", key: "fg-secret" }] },
-          /gateway\.json: "keys\[0\]\.key": remove the key, and set sha256 as the command "key new NAME"/
+          /gateway\.json: keys\[0\]\.key: remove the key, and set sha256 as the command "key new NAME"/
         ],
         [
           { keys: [{ name: "a", sha256: "fg-secret" }], upstreams, credentials: { anthropic: "none" } },

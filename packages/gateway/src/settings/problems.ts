@@ -1,0 +1,148 @@
+/** What is wrong with settings, in words. Pure. */
+import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
+import type * as SchemaAST from "effect/SchemaAST"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaParser from "effect/SchemaParser"
+import { hint, Input, shown } from "floodgate/internal"
+
+type SettingPath = ReadonlyArray<PropertyKey>
+
+/** A problem and its place, such as `.rules[0].cap`. */
+export interface SettingProblem {
+  readonly kind: "unknown" | "missing" | "wrong"
+  readonly path: SettingPath
+  readonly place: string
+  readonly text: string
+}
+
+/** A long name of a setting would fill the terminal. */
+const maxName = 200
+
+const stepOf = (key: PropertyKey): string => {
+  if (typeof key === "number") return `[${key}]`
+  const name = String(key)
+  return /^[A-Za-z_$][\w$]*$/.test(name) ? `.${name.slice(0, maxName)}` : `[${shown(name)}]`
+}
+
+/** The place of a path: `.rules[0].cap.per`. */
+const placeOf = (path: SettingPath): string => path.map(stepOf).join("")
+
+const kinds: Readonly<Record<string, string>> = {
+  Objects: "an object",
+  Arrays: "a list",
+  String: "a string",
+  Number: "a finite number",
+  Boolean: "true or false"
+}
+
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const expectedOf = (issue: SchemaIssue.Issue): string => {
+  const kind = issue._tag === "InvalidType" ? kinds[issue.ast._tag] : undefined
+  if (kind !== undefined) return `expected ${kind}`
+  const { input: _, ...withoutValue } = issue
+  const { message } = format(withoutValue as SchemaIssue.Issue).issues[0]!
+  return `${message.charAt(0).toLowerCase()}${message.slice(1)}`
+}
+
+const annotationsOf = (issue: SchemaIssue.Issue): Schema.Annotations.Annotations => {
+  if (issue._tag === "Filter") return issue.filter.annotations ?? {}
+  const ast: SchemaAST.AST | undefined = "ast" in issue ? issue.ast : undefined
+  return { ...ast?.annotations, ...ast?.checks?.at(-1)?.annotations }
+}
+
+/** Names under which people put a key itself. */
+const plainKeys: ReadonlySet<PropertyKey> = new Set(["key", "secret", "token", "value"])
+
+const unknown = ({ ast }: SchemaIssue.UnexpectedKey, path: SettingPath): SettingProblem => {
+  const name = String(path.at(-1))
+  if (path[0] === "keys" && plainKeys.has(name)) {
+    const text = 'remove the key, and set sha256 as the command "key new NAME" prints it'
+    return { kind: "wrong", path, place: placeOf(path), text }
+  }
+  const known = ast._tag === "Objects" ? ast.propertySignatures.map(({ name }) => String(name)) : []
+  return { kind: "unknown", path, place: placeOf(path), text: hint(name, known) }
+}
+
+/** The problems of a value. Where the library has a check, that check words the problem. */
+const problemsOf = (
+  issue: SchemaIssue.Issue,
+  path: SettingPath = [],
+  isSecret = false
+): ReadonlyArray<SettingProblem> => {
+  const annotations = annotationsOf(issue)
+  const isHidden = isSecret || annotations.secret === true
+  const inner = innerOf(issue, path, isHidden)
+  if (issue._tag === "Pointer" || issue._tag === "Encoding" || inner.some(({ kind }) => kind !== "wrong")) return inner
+  const check = annotations.check ?? (issue._tag === "Filter" ? annotations.further : undefined)
+  const found = check?.(issue.input)
+  if (found === undefined && inner.length > 0) return inner
+  const { place, text } = found ?? Input.problem(`${expectedOf(issue)}, got ${shown(issue.input)}`)
+  const shownText = isHidden ? text.replace(/, got .*$/s, ", got something else (not shown)") : text
+  return [{ kind: "wrong", path, place: placeOf(path) + place, text: shownText }]
+}
+
+const innerOf = (issue: SchemaIssue.Issue, path: SettingPath, isSecret: boolean): ReadonlyArray<SettingProblem> => {
+  switch (issue._tag) {
+    case "Pointer":
+      return problemsOf(issue.issue, [...path, ...issue.path], isSecret)
+    case "Encoding":
+      return problemsOf(issue.issue, path, isSecret)
+    case "Composite":
+    case "AnyOf":
+      return issue.issues.flatMap((each) => problemsOf(each, path, isSecret))
+    case "UnexpectedKey":
+      return [unknown(issue, path)]
+    case "MissingKey":
+      return [{ kind: "missing", path, place: placeOf(path), text: "expected a value, got undefined" }]
+    default:
+      return []
+  }
+}
+
+/** A value without the properties that are undefined, which count as absent. */
+const defined = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(defined)
+  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
+  const entries = Object.entries(value).filter(([, each]) => each !== undefined)
+  return Object.fromEntries(entries.map(([name, each]) => [name, defined(each)]))
+}
+
+/** Decodes a value by a schema, or says everything that is wrong with it. */
+export const decode = <S extends Schema.Decoder<unknown>>(schema: S) => {
+  // A misspelt setting is an error, because it would have no effect.
+  const parse = SchemaParser.decodeUnknownResult(schema, {
+    onExcessProperty: "error",
+    errors: "all",
+    reportInput: true
+  })
+  return (value: unknown): Result.Result<S["Type"], ReadonlyArray<SettingProblem>> =>
+    Result.mapError(parse(defined(value)), (issue) => problemsOf(issue))
+}
+
+/** The first problem of a value, as the library words those of its options. */
+export const check = (schema: Schema.Decoder<unknown>): Input.Check => {
+  const parse = decode(schema)
+  return (value) => {
+    const result = parse(value)
+    if (Result.isSuccess(result)) return undefined
+    const [{ kind, path, place, text }] = result.failure as [SettingProblem]
+    if (kind !== "unknown") return { place, text }
+    return { place: placeOf(path.slice(0, -1)), text: `unknown option ${shown(path.at(-1))}: ${text}` }
+  }
+}
+
+/** Further problems are only counted. */
+const maxProblems = 10
+
+/** Problems in one line. `nameOf` names for people what sets the setting at a place. */
+export const sentence = (problems: ReadonlyArray<SettingProblem>, nameOf: (place: string) => string): string => {
+  const said = problems.slice(0, maxProblems).map(({ kind, place, text }) => {
+    const name = nameOf(place)
+    if (kind === "missing") return `"${name}" is missing`
+    return kind === "unknown" ? `unknown setting "${name}": ${text}` : `${name}: ${text}`
+  })
+  const more = problems.length - maxProblems
+  return [...said, ...(more > 0 ? [`and ${more} more`] : [])].join("; ")
+}

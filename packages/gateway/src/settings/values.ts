@@ -1,0 +1,195 @@
+/** The schemas of values within the configuration. The library's checks word what is wrong with them. */
+import type * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import { checkCap, Input, placeChecks, priority, weight } from "floodgate/internal"
+import type * as Governor from "floodgate/Governor"
+import type * as Limits from "floodgate/Limits"
+import type * as Prices from "floodgate/Prices"
+import type * as Spending from "floodgate/Spending"
+import { checked, secret } from "./annotations.ts"
+
+/**
+ * An optional key. JSON has no `undefined`, but programs may give it, so the types allow it. It is removed before anything is
+ * decoded, see `defined`.
+ */
+export const optional = Schema.optionalKey as unknown as typeof Schema.optional
+
+export const text = (check: Input.Check) => checked(Schema.String, check)
+export const secretText = (expected: string, holds: (value: string) => boolean) =>
+  secret(text(Input.secret(expected, (value) => typeof value === "string" && holds(value))))
+export const flag = checked(Schema.Boolean, Input.flag)
+
+/** An integer. JSON has no infinity, so a number above `max` is a mistake. */
+export const whole = (min: number, max: number) =>
+  checked(
+    Schema.Finite,
+    Input.number(
+      `an integer from ${min} to ${max}`,
+      (value) => Number.isInteger(value) && value >= min && value <= max
+    ),
+    { type: "integer", minimum: min, maximum: max }
+  )
+
+/** A duration. In a file, a number means seconds. */
+export const duration = (check: Input.Check) =>
+  Schema.Union([Schema.Finite, Schema.String])
+    .annotate({ expected: 'a duration such as "4 minutes", or seconds' })
+    .pipe(
+      Schema.decodeTo(
+        checked(Schema.Unknown as unknown as Schema.Codec<Duration.Input>, check),
+        SchemaTransformation.transform({
+          decode: (given: number | string) =>
+            (typeof given === "number" ? `${given} seconds` : given) as Duration.Input,
+          encode: (input: Duration.Input): number | string => input as string
+        })
+      )
+    )
+
+/** A schema for values of a type of the library. */
+const ofLibrary =
+  <A>() =>
+  <S extends Schema.Top>(schema: S, check: Input.Check = Input.anything) =>
+    checked(schema, check) as unknown as Schema.Codec<A, S["Encoded"]>
+
+const number = optional(Schema.Finite)
+
+const dimension = optional(
+  Schema.Struct({
+    perSecond: number,
+    perMinute: number,
+    total: number,
+    burst: number,
+    window: optional(Schema.Literals(["bucket", "sliding", "fixed"])),
+    share: number
+  })
+)
+const dimensions = { requests: dimension, inputTokens: dimension, outputTokens: dimension, tokens: dimension }
+
+/** One set of limits, or `pools`. Not a union, whose errors would name settings that are valid in one of its members. */
+export const limits = (check: Input.Check) =>
+  ofLibrary<Limits.Limits | Limits.Pools>()(
+    Schema.Struct({ ...dimensions, pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions))) }),
+    Input.all((value) => {
+      const names = Object.keys(Object(value))
+      return names.length === 1 || !names.includes("pools")
+        ? undefined
+        : Input.problem("expected either one set of limits, or pools")
+    }, check)
+  )
+
+const cap = ofLibrary<Spending.Cap>()(
+  Schema.Struct({
+    dollars: Schema.Finite,
+    per: optional(duration(Input.anything)),
+    reserve: optional(Schema.Literals(["most", "expected"]))
+  }),
+  checkCap
+)
+
+const rates = {
+  input: Schema.Finite,
+  output: Schema.Finite,
+  cacheRead: number,
+  cacheWrite: number,
+  cacheWriteLong: number
+}
+
+/** Dollars per million tokens. */
+export const price = ofLibrary<Prices.Price>()(
+  Schema.Struct({
+    ...rates,
+    long: optional(Schema.Struct({ ...rates, above: Schema.Finite })),
+    maxOutput: number,
+    context: number,
+    fast: number,
+    flex: number,
+    source: optional(Schema.String),
+    asOf: optional(Schema.String)
+  }),
+  placeChecks.price
+)
+
+/** A date, or a time with its zone. */
+const isTime = (value: unknown): boolean =>
+  typeof value === "string" &&
+  Input.isDay(value.slice(0, 10)) &&
+  /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/.test(value) &&
+  !Number.isNaN(Date.parse(value))
+
+export const Key = Schema.Struct({
+  /** Who holds the key. Rules select callers by it, and the page, metrics and logs show it. */
+  name: text(Input.shownName),
+  /** The SHA-256 of the key in hexadecimal digits, as `floodgate gateway key new` prints it. */
+  sha256: secretText(
+    'the SHA-256 of a key in 64 hexadecimal digits, as "floodgate gateway key new NAME" prints it, and not the key itself',
+    (value) => /^[\da-f]{64}$/i.test(value)
+  ),
+  /** When the key stops working: a date such as `2027-01-01`, where its first second in UTC counts, or a time. @default never */
+  expires: optional(text(Input.that("a date such as 2027-01-01, or a time such as 2027-01-01T12:00Z", isTime)))
+})
+
+export const Rule = Schema.Struct({
+  /**
+   * The name of the rule, on the page, in metrics, in logs and in refusals. It also identifies what its caps have spent. At most 64
+   * characters, and no other rule has it.
+   *
+   * @default a description of the conditions
+   */
+  name: optional(text(Input.shownName)),
+  /** The name of the agent. */
+  agent: optional(text(Input.text)),
+  /**
+   * The name of the caller's key, if the gateway has `keys`. Otherwise it is the key that the caller sends to the provider, or a
+   * pattern that matches only it, such as `*x9Yz`; the access key for AWS, and the project for Vertex AI. A call with several keys
+   * then matches by any of them, because only the provider knows which it accepts.
+   */
+  key: optional(secretText("a string", () => true)),
+  model: optional(text(Input.text)),
+  /** Headers by their names in lower case. */
+  headers: optional(
+    secret(
+      Schema.Record(
+        Schema.String,
+        secretText("a string", () => true)
+      )
+    )
+  ),
+  /** The share of service relative to other agents, 0.001 to 1000. @default 1 */
+  weight: optional(checked(Schema.Finite, weight)),
+  /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
+  priority: optional(checked(Schema.Finite, priority)),
+  /** What all matching callers together may cost. The caps of all matching rules apply. @default no bound */
+  cap: optional(cap),
+  /** What each agent may cost. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
+  capPerAgent: optional(cap),
+  /** What each key may cost. @default no bound */
+  capPerKey: optional(cap)
+})
+
+export const Place = Schema.Struct({
+  /** The name of the upstream. */
+  upstream: text(Input.text),
+  /** Its name in the status, in events and in replies. @default the upstream, with the tier if there is one */
+  name: optional(text(placeChecks.name)),
+  /** The model's name at this place. @default the name under which it is called */
+  model: optional(text(placeChecks.model)),
+  /** The provider's tier, such as `flex`, `priority` or `fast`, which has a pool of its own. @default the one that the request names */
+  tier: optional(text(placeChecks.tier)),
+  /** The account whose limits apply. @default the name of the place */
+  account: optional(text(placeChecks.account)),
+  /** The price at this place, without the factor of the tier. @default that of `model` in `Prices.published` */
+  price: optional(price),
+  /** The provider's limits at this place. @default those of the budget */
+  limits: optional(ofLibrary<Limits.Limits>()(Schema.Struct(dimensions), placeChecks.limits)),
+  /** Further fields of the body of each request. @default none */
+  body: optional(Schema.Record(Schema.String, Schema.Unknown)),
+  /** Whether the place takes no new calls, save those that continue what it stores. @default false */
+  drain: optional(flag)
+})
+
+/** The shares of long windows. */
+export const windows = (check: Input.Check) => {
+  const share = optional(Schema.Struct({ share: Schema.Finite }))
+  return ofLibrary<NonNullable<Governor.Options["windows"]>>()(Schema.Struct({ "5h": share, "7d": share }), check)
+}
