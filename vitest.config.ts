@@ -106,7 +106,10 @@ export default defineConfig({
       project("site", ["packages/docs/test/site.test.ts"], 120_000),
       project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000, { exclude: ["test/clients/**"] })
     ],
-    reporters: process.env.CI ? ["default", ["json", { outputFile: ".vitest/results.json" }]] : ["default"],
+    // Several runs may be under way at the same time, so each names its file.
+    reporters: process.env.CI
+      ? ["default", ["json", { outputFile: `.vitest/${process.env.FLOODGATE_TEST_RESULTS ?? "results"}.json` }]]
+      : ["default"],
     coverage: {
       provider: "v8",
       include: ["src/**/*.ts", "packages/*/src/**/*.ts"],

@@ -3,7 +3,8 @@ import { existsSync, readFileSync } from "node:fs"
 
 let passed = 0
 let failed = 0
-for (const file of process.argv.slice(2)) {
+for (const name of process.argv.slice(2)) {
+  const file = `.vitest/${name}`
   // A run that did not come to its end has failed; so has a file that cannot be loaded, without a failed test.
   const { numFailedTests, numPassedTests, success } = existsSync(file)
     ? JSON.parse(readFileSync(file, "utf8"))

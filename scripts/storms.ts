@@ -1,10 +1,10 @@
 /**
- * Plays storms of several processes (`test/sharing/storm.ts`) for as long as there is time: each seed over a store that
+ * Plays storms of several processes (`test/sharing/storm.ts`): each seed over a store that
  * keeps its state, and again over one that loses it if that makes a difference. It prints how many storms were played, by
  * how much limits were exceeded at most, and which seeds break a law.
  *
- *     npm run storms                                1,000 seeds, for at most ten minutes
- *     npm run storms -- --seeds 100000 --minutes 60
+ *     npm run storms                                1,000 seeds, whatever that takes
+ *     npm run storms -- --seeds 100000 --minutes 60 as many of them as there is time for
  *     npm run storms -- --from 4001 --seeds 1       one seed
  *     npm run storms -- --rough                     with callers that give up, processes that freeze, and more
  *     npm run storms -- --ledgers                   with calls that pay from caps in dollars
@@ -24,7 +24,7 @@ const { values: options } = parseArgs({
   options: {
     from: { type: "string", default: "1" },
     seeds: { type: "string", default: "1000" },
-    minutes: { type: "string", default: "10" },
+    minutes: { type: "string", default: "Infinity" },
     workers: { type: "string", default: String(availableParallelism()) },
     rough: { type: "boolean", default: false },
     ledgers: { type: "boolean", default: false },

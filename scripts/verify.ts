@@ -6,7 +6,6 @@
  *     npm run verify -- --only lint,check   only these
  */
 import { spawnSync } from "node:child_process"
-import { existsSync, renameSync } from "node:fs"
 import { join } from "node:path"
 
 const root = join(import.meta.dirname, "..")
@@ -18,14 +17,14 @@ const steps = [
   "format:check",
   "doctest:gen",
   "check",
+  "test-types",
+  "pack:check",
+  "size",
   "test",
   "test:system",
   "test:full",
   "test:effect",
   "storms",
-  "test-types",
-  "pack:check",
-  "size",
   "judge"
 ]
 
@@ -50,20 +49,13 @@ const finish = (code: number): never => {
   process.exit(code)
 }
 
-/** On CI each run of tests writes its results to the same file. Those of a tier are kept, so that CI counts them all. */
-const keepResults = (name: string): void => {
-  const results = join(root, ".vitest/results.json")
-  if (name.startsWith("test:") && existsSync(results)) {
-    renameSync(results, join(root, `.vitest/${name.slice("test:".length)}Results.json`))
-  }
-}
-
 for (const name of steps) {
   if (skip?.has(name) === true || only?.has(name) === false) continue
   console.log(`\n> ${name}`)
   const start = performance.now()
-  const { status } = spawnSync("npm", ["run", "--silent", name], { cwd: root, stdio: "inherit" })
-  keepResults(name)
+  // On CI each run of tests writes its results to a file: see vitest.config.ts.
+  const env = { ...process.env, FLOODGATE_TEST_RESULTS: name.replace(":", "-") }
+  const { status } = spawnSync("npm", ["run", "--silent", name], { cwd: root, env, stdio: "inherit" })
   const seconds = ((performance.now() - start) / 1000).toFixed(1)
   report.push(`  ${name.padEnd(14)} ${seconds.padStart(6)} s  ${status === 0 ? "ok" : "FAILED"}`)
   if (status !== 0) finish(1)
