@@ -6,7 +6,7 @@ import { join } from "node:path"
 const root = join(import.meta.dirname, "..")
 const tsc = join(root, "node_modules/typescript/bin/tsc")
 
-for (const folder of [root, ...["gateway", "redis", "lab", "cli"].map((name) => join(root, "packages", name))]) {
+for (const folder of [root, ...["redis", "gateway", "lab", "cli"].map((name) => join(root, "packages", name))]) {
   rmSync(join(folder, "dist"), { recursive: true, force: true })
   execFileSync(process.execPath, [tsc, "--project", join(folder, "tsconfig.build.json")], { stdio: "inherit" })
 }
