@@ -189,13 +189,13 @@ export class Pool implements PoolOfCall {
     const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
     for (; this.bids > wanted; this.bids--) this.permits.release()
     while (this.bids < wanted && this.permits.take()) this.bids++
-    this.revise()
-    return this.bids > 0
+    if (this.bids === 0) return false
+    if (this.arriving === undefined) this.revise()
+    return true
   }
 
   /** Estimates the calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
   private revise(): void {
-    if (this.bids === 0 || this.arriving !== undefined) return
     const next: Array<Entry> = []
     for (const entry of this.heads(this.port.batch)) if (next.push(entry) >= this.bids) break
     for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)

@@ -11,7 +11,6 @@ import * as Budget from "../Budget.ts"
 import { awaited, mayAsk } from "../budget/asking.ts"
 import { Entry } from "../budget/entry.ts"
 import { certainly, claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
-import * as Estimating from "../domain/estimating.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
@@ -54,11 +53,22 @@ export const priceOf = (call: Call, place: CallPlace | undefined, prices: Prices
   return listed && PriceTable.charged(listed, call)
 }
 
-/** Estimates again what is known of a call at a place. */
-export const revisionOf = (call: GovernedCall, at: { known: Usage.KnownCall }, estimate: Limits.Estimate): Revise => {
+/**
+ * A function that estimates a call at a place again, with what is known of it by then. It returns undefined if that is the same, and
+ * nothing was learned since it was last called. Undefined for an estimator without synchronous forms, which may take time.
+ */
+export const revisionOf = (call: GovernedCall, at: { known: Usage.KnownCall }, before: Limits.Estimate): Revise => {
   const { conversations, estimates } = call.parts
-  const known = () => (at.known = Usage.withPrefix(at.known, conversations, call.now))
-  return Estimating.revision(estimates, known, at.known, estimate)
+  if (estimates === undefined) return undefined
+  let { lessons } = estimates
+  let last = at.known
+  return () => {
+    const known = (at.known = Usage.withPrefix(at.known, conversations, call.now))
+    if (estimates.lessons === lessons && known === last) return undefined
+    lessons = estimates.lessons
+    last = known
+    return estimates.estimate(known, before)
+  }
 }
 
 const admittedFor = (

@@ -124,16 +124,12 @@ export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
   return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
 }
 
-/** Admits an attempt. Returns what is left to do until it is admitted; undefined if it is. */
-const admitted = (call: GovernedCall, context: Context.Context<never>): Effect.Effect<unknown, CallError> | undefined =>
-  isPlain(call) ? Admission.admitted(call, context) : Placed.admitted(call, call.placement!)
-
 /** Makes an attempt as soon as it is admitted. */
 export const reserved =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, R> =>
   (call) =>
     Effect.withFiber(({ context }) => {
-      const rest = admitted(call, context)
+      const rest = isPlain(call) ? Admission.admitted(call, context) : Placed.admitted(call, call.placement!)
       return rest === undefined ? attempt(call) : Effect.flatMap(rest, () => attempt(call))
     })
 

@@ -125,27 +125,3 @@ export interface Immediate<Call, Actual, Estimate> {
   /** How many answers it has learned from. */
   lessons: number
 }
-
-/**
- * A function that estimates a call again, with what is known of the call by then. It returns undefined if nothing was learned since
- * it was last called. Undefined for an estimator without synchronous forms, which may take time.
- */
-export const revision = <Call, Estimate>(
-  forms: Immediate<Call, never, Estimate> | undefined,
-  /** What is known of the call now: the same value as long as that does not change. */
-  known: () => Call,
-  /** What was known when it was estimated. */
-  given: Call,
-  before: Estimate
-): (() => Estimate | undefined) | undefined => {
-  if (forms === undefined) return undefined
-  let { lessons } = forms
-  let last = given
-  return () => {
-    const now = known()
-    if (forms.lessons === lessons && now === last) return undefined
-    lessons = forms.lessons
-    last = now
-    return forms.estimate(now, before)
-  }
-}
