@@ -7,8 +7,10 @@
  */
 import * as Amounts from "../domain/amounts.ts"
 import type * as Accounting from "../Accounting.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type * as Estimator from "../Estimator.ts"
 import { type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
+import * as Lifetimes from "./lifetimes.ts"
 import { type SharedThing, FairShares } from "./fairShares.ts"
 
 /**
@@ -26,6 +28,9 @@ const lastParts = 32
 /** A conversation that the provider stores counts as so many prefixes, because its id and its prefix take about 250 bytes. */
 const sizeOfStored = 2
 
+/** The pools whose lifetimes are learned. Their names come with requests. */
+const maxPools = 1_000
+
 /** A prefix, as the provider has counted it. */
 interface Entry {
   readonly fingerprint: number
@@ -34,8 +39,8 @@ interface Entry {
   isCounted: boolean
   /** When an answer that read or wrote it began, in milliseconds. */
   usedAt: number
-  /** How long the provider keeps it after that; 0 if it has not written it to its cache. */
-  life: number
+  /** How long the provider keeps it after that; {@link Lifetimes.none} if it has not written it to its cache. */
+  life: Lifetimes.Lifetime
   /** How many conversations have it. */
   holders: number
   /** The conversation whose last prompt it is. */
@@ -75,6 +80,8 @@ export interface Turn {
 /** What is looked up: a call within its scope. */
 export interface Lookup {
   readonly scope: string
+  /** What shares a cache. */
+  readonly pool?: string | undefined
   /** Whose memory it is: the caller or the account. Each has a share. */
   readonly owner?: string | undefined
   readonly prefixes?: Prefixes | undefined
@@ -92,6 +99,10 @@ const maxShareError = 1.5
  */
 const minAutomatic = 1_024
 
+/** A prefix was read if most of it was: OpenAI reads in steps of 128 tokens (same page). */
+const mostly = 0.9
+const step = 128
+
 /** Tokens of a template that no part has, and what rounds a count of the cache. */
 const slack = 64
 
@@ -101,6 +112,7 @@ const isWithin = (tokens: number, counted: number): boolean => tokens <= 1.02 * 
 export class Conversations {
   private readonly scopes = new Map<string, Scope>()
   private readonly stored = new Map<string, StoredConversation>()
+  private readonly lifetimes = new Map<string, Lifetimes.LearnedLifetime>()
   private readonly shares = new FairShares<KnownConversation | StoredConversation>(maxPrefixes, (gone) =>
     this.forget(gone)
   )
@@ -139,12 +151,12 @@ export class Conversations {
   // ---------------------------------------------------------------------------
 
   /** Remembers how long a stored conversation is after an answer. */
-  remember({ owner = "", scope }: Lookup, continuation: string, actual: Accounting.Actual, now: number): void {
+  remember({ owner = "", pool, scope }: Lookup, continuation: string, actual: Accounting.Actual, now: number): void {
     const prompt = Amounts.promptTokens(actual)
     const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
     // A number that is no count would end every further call of the conversation, because nothing can be reserved for it.
     if (!Amounts.isAmount(prompt) || !Amounts.isAmount(outputTokens) || prompt === 0) return
-    const life = cacheCreationTokens + cacheReadTokens > 0 ? usualLifetime : 0
+    const life = cacheCreationTokens + cacheReadTokens > 0 ? this.lifetimeOf(pool) : Lifetimes.none
     const entry = { ...entryOf(0, prompt + outputTokens, true), usedAt: now, life }
     const key = `${scope} ${continuation}`
     const stored = this.stored.get(key) ?? { owner, key, entry, size: 0, usedAt: now }
@@ -159,7 +171,7 @@ export class Conversations {
    * `sentAt`. Undefined if the provider has not counted it.
    */
   began(
-    { owner = "", prefixes, scope: name }: Lookup,
+    { owner = "", pool, prefixes, scope: name }: Lookup,
     actual: Accounting.Actual,
     sentAt: number,
     now: number
@@ -172,6 +184,7 @@ export class Conversations {
     const before = at < 0 ? undefined : scope.get(prefixes.fingerprints[at]!)!
     const answer: BegunAnswer = {
       prefixes,
+      lifetime: this.learnedBy(pool, prefixes, before, actual, sentAt),
       prompt,
       ...countsOf(actual),
       sentAt,
@@ -192,6 +205,31 @@ export class Conversations {
     conversation.entries = entries
     entries.at(-1)!.endOf = conversation
     this.shares.keep(conversation, entries.length, now)
+  }
+
+  /**
+   * For how long an automatic cache keeps a prefix. If the provider does not state it, the answer to a call that begins with a known prefix
+   * tells whether that was still there.
+   */
+  private learnedBy(
+    pool: string | undefined,
+    { automatic = 0 }: Prefixes,
+    before: Entry | undefined,
+    { cacheReadTokens = 0 }: Accounting.Actual,
+    sentAt: number
+  ): Lifetimes.Lifetime {
+    if (automatic !== usualLifetime) return Lifetimes.stated(automatic)
+    const lifetime = this.lifetimeOf(pool)
+    if (before !== undefined && before.tokens >= minAutomatic) {
+      lifetime.learn(sentAt - before.usedAt, cacheReadTokens >= mostly * before.tokens - step)
+    }
+    return lifetime
+  }
+
+  private lifetimeOf(pool = ""): Lifetimes.LearnedLifetime {
+    const lifetime = this.lifetimes.get(pool) ?? new Lifetimes.LearnedLifetime()
+    Lru.put(this.lifetimes, pool, lifetime, maxPools)
+    return lifetime
   }
 
   private scopeOf(name: string): Scope {
@@ -233,7 +271,7 @@ const isSame = (one: KnownPrefix, other: KnownPrefix): boolean =>
   one.cachedTokens === other.cachedTokens &&
   one.until === other.until
 
-const isLive = ({ life, usedAt }: Entry, now: number): boolean => now - usedAt < life
+const isLive = ({ life, usedAt }: Entry, now: number): boolean => now - usedAt < life.millis
 
 type Cached = Pick<KnownPrefix, "cachedTokens" | "unusedFor" | "until">
 
@@ -243,7 +281,7 @@ const cachedBy = (entry: Entry, now: number): Cached => {
   if (!isLive(entry, now)) return notCached
   // A clock may be set back.
   const unusedFor = Math.max(0, now - entry.usedAt)
-  return { cachedTokens: entry.tokens, unusedFor, until: entry.usedAt + entry.life }
+  return { cachedTokens: entry.tokens, unusedFor, until: entry.usedAt + entry.life.millis }
 }
 
 /** The longest prefix that the provider has in its cache, and that the request asks it to look up. */
@@ -264,6 +302,8 @@ const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): 
 /** An answer that has begun. */
 interface BegunAnswer {
   readonly prefixes: Prefixes
+  /** How long the provider keeps it if it is not asked. */
+  readonly lifetime: Lifetimes.Lifetime
   readonly prompt: number
   /** The tokens that were read from the cache. */
   readonly read: number
@@ -288,7 +328,7 @@ const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Entry
   tokens,
   isCounted,
   usedAt: -Infinity,
-  life: 0,
+  life: Lifetimes.none,
   holders: 0,
   endOf: undefined
 })
@@ -362,7 +402,8 @@ const note = (
     if (entry === undefined) scope.set(fingerprint, (entry = entryOf(fingerprint, tokensAt(index), index === end)))
     else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
     while (mark < marks.length && marks[mark]!.index < index) mark++
-    used(entry, marks[mark]?.index === index ? marks[mark]!.life : undefined, mark === marks.length - 1, answer)
+    const asked = marks[mark]?.index === index ? Lifetimes.stated(marks[mark]!.life) : undefined
+    used(entry, asked, mark === marks.length - 1, answer)
     kept.push(entry)
   }
   return kept
@@ -374,20 +415,21 @@ const note = (
  */
 const used = (
   entry: Entry,
-  asked: number | undefined,
+  asked: Lifetimes.Lifetime | undefined,
   isLast: boolean,
-  { cached, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer
+  { cached, lifetime, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer
 ): void => {
   const wasLive = isLive(entry, sentAt)
   const isWritten =
     automatic === undefined ? cached > 0 && (isLast || isWithin(entry.tokens, cached)) : prompt >= minAutomatic
-  const life = isWritten ? (automatic ?? asked) : undefined
+  const kept = automatic === undefined ? asked : lifetime
+  const life = isWritten ? kept : undefined
   if (life !== undefined) {
-    entry.life = Math.max(life, wasLive ? entry.life : 0)
+    entry.life = wasLive ? Lifetimes.longer(life, entry.life) : life
     entry.usedAt = now
   } else if (wasLive && entry.usedAt <= sentAt) {
     // What was not read although it should have been there has been evicted.
     if (isWithin(entry.tokens, read)) entry.usedAt = now
-    else entry.life = 0
+    else entry.life = Lifetimes.none
   }
 }

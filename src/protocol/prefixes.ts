@@ -20,7 +20,8 @@ const anHour = 60 * minute
 
 /**
  * For providers that cache without being asked. OpenAI keeps a prefix for 5 to 10 minutes of inactivity
- * (https://developers.openai.com/api/docs/guides/prompt-caching); others do not say, so this is the shortest of what is stated.
+ * (https://developers.openai.com/api/docs/guides/prompt-caching); others do not say, so this is the shortest of what is stated. Longer and
+ * shorter ones are learned (`call/lifetimes.ts`).
  */
 export const usualLifetime: number = fiveMinutes
 

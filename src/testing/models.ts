@@ -404,6 +404,13 @@ export interface Options {
    */
   readonly cache?: "breakpoints" | "automatic" | undefined
   /**
+   * For how many milliseconds a prefix lives after its last use, for a provider that keeps it longer or drops it earlier than it says.
+   *
+   * @default 5 minutes, or what its breakpoint asks for
+   * @since 0.5.0
+   */
+  readonly cacheMillis?: number | undefined
+  /**
    * The text of an answer, and its tool calls, which get an `id`.
    *
    * @default an extract of the longest text of the user

@@ -126,6 +126,7 @@ export const simulated: Input.Checks<Options> = {
   outputTokens: Input.orFunction(Input.notNegative),
   cachedShare: Input.orFunction(share),
   cache: Input.oneOf("breakpoints", "automatic"),
+  cacheMillis: Input.positive,
   reply: Input.callback
 }
 

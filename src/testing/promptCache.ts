@@ -20,6 +20,8 @@ interface LivePrefix {
 /** A cache. It is mutable. */
 export interface PromptCache {
   readonly mode: CacheMode
+  /** For how long a prefix is kept; undefined for as long as the provider says. */
+  readonly millis: number | undefined
   readonly prefixes: Map<number, LivePrefix>
 }
 
@@ -66,7 +68,11 @@ const minTokens = (model: string): number => {
 /** More prefixes than the conversations of a day have; the least recently used go first. */
 const maxPrefixes = 200_000
 
-export const make = (mode: CacheMode): PromptCache => ({ mode, prefixes: new Map() })
+export const make = (mode: CacheMode, millis: number | undefined): PromptCache => ({
+  mode,
+  millis,
+  prefixes: new Map()
+})
 
 const isLive = ({ prefixes }: PromptCache, key: number, now: number): boolean => {
   const prefix = prefixes.get(key)
@@ -177,9 +183,9 @@ export const refresh = ({ prefixes }: PromptCache, now: number, { used }: CacheU
 }
 
 /** The answer to a call has begun at `now`: what it has brought can be read. */
-export const write = ({ prefixes }: PromptCache, now: number, { brought }: CacheUse): void => {
+export const write = ({ millis, prefixes }: PromptCache, now: number, { brought }: CacheUse): void => {
   for (const [keys, lifetimeMillis] of brought()) {
-    const prefix = { lifetimeMillis, usedAt: now }
+    const prefix = { lifetimeMillis: millis ?? lifetimeMillis, usedAt: now }
     for (const key of keys) Lru.put(prefixes, key, prefix, maxPrefixes)
   }
 }

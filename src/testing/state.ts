@@ -90,7 +90,7 @@ export const make = (options: Options): ProviderState => {
     charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
     pools: new Map(),
     windows: Windows.make(options.windows ?? {}),
-    cache: options.cache === undefined ? undefined : PromptCache.make(options.cache),
+    cache: options.cache === undefined ? undefined : PromptCache.make(options.cache, options.cacheMillis),
     due: Agenda.make(),
     log: [],
     counters: {

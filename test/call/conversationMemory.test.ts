@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Prefixes } from "floodgate/protocol"
 import { sized } from "../support/size.ts"
 import { Conversations } from "../../src/call/conversations.ts"
+import { LearnedLifetime } from "../../src/call/lifetimes.ts"
 
 /** A conversation of its own, with so many parts of 400 bytes, of which the last is marked. */
 const prefixesOf = (conversation: number, parts: number): Prefixes => {
@@ -37,6 +38,8 @@ const insideOf = (memory: Conversations) => {
 }
 
 const written = (tokens: number) => ({ inputTokens: 0, cacheCreationTokens: tokens, outputTokens: 5 })
+
+const minute = 60_000
 
 const tokensOf = (memory: Conversations, conversation: number, parts: number, scope?: string): number =>
   memory.again(undefined, lookup(conversation, parts, scope), 1)!.tokens
@@ -222,5 +225,54 @@ describe("the memory of prefixes", () => {
       prefixes: { ...long, fingerprints: [...long.fingerprints.slice(0, 2), 7, 8, 9, 10, 11, 12, 13, 14] }
     }
     assert.strictEqual(memory.again(undefined, third, 5)!.tokens, 250)
+  })
+})
+
+describe("a learned lifetime", () => {
+  /** That after so many prefixes of each age in minutes were read, and others not. */
+  const learned = (...seen: ReadonlyArray<readonly [minutes: number, read: number, gone: number]>) => {
+    const lifetime = new LearnedLifetime()
+    for (const [minutes, read, gone] of seen) {
+      for (let n = 0; n < read + gone; n++) {
+        const isGone = Math.floor(((n + 1) * gone) / (read + gone)) > Math.floor((n * gone) / (read + gone))
+        lifetime.learn(minutes * minute, !isGone)
+      }
+    }
+    return lifetime.millis / minute
+  }
+
+  it("is five minutes until enough prefixes of another age were seen", () => {
+    assert.strictEqual(learned(), 5)
+    assert.strictEqual(learned([3, 0, 2]), 5)
+    assert.strictEqual(learned([3, 0, 3]), 2)
+    assert.strictEqual(learned([7, 2, 0]), 5)
+    assert.strictEqual(learned([7, 3, 0]), 10)
+    assert.strictEqual(learned([0.5, 0, 3]), 0)
+  })
+
+  it("does not depend on a few that were evicted early, nor on a few that were kept long", () => {
+    assert.strictEqual(learned([1.5, 90, 10], [3, 90, 10]), 5)
+    assert.strictEqual(learned([3, 90, 10], [7, 10, 90]), 5)
+    assert.strictEqual(learned([1.5, 40, 0], [3, 10, 90]), 2)
+  })
+
+  it("ends at the first age at which most are gone", () => {
+    assert.strictEqual(learned([25, 9, 0], [45, 0, 9]), 30)
+    assert.strictEqual(learned([3, 0, 9], [25, 9, 0]), 2)
+    assert.strictEqual(learned([1_000, 9, 0]), 1_440)
+  })
+
+  it("follows a provider that changes", () => {
+    const lifetime = new LearnedLifetime()
+    for (let n = 0; n < 100; n++) lifetime.learn(3 * minute, false)
+    assert.strictEqual(lifetime.millis, 2 * minute)
+    for (let n = 0; n < 10; n++) lifetime.learn(3 * minute, true)
+    assert.strictEqual(lifetime.millis, 5 * minute)
+  })
+
+  it("learns nothing from an age that cannot be", () => {
+    const lifetime = new LearnedLifetime()
+    for (let n = 0; n < 9; n++) for (const age of [-1, NaN, Infinity, -Infinity, 1e12]) lifetime.learn(age, false)
+    assert.strictEqual(lifetime.millis, 5 * minute)
   })
 })
