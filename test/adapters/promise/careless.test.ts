@@ -14,7 +14,7 @@ const throws = (): never => {
   throw new Error("a bug of the user's")
 }
 
-describe("the only place is free again", { timeout: 5_000 }, () => {
+describe("the only place is free again", () => {
   for (const [what, tokens] of [
     ["null", null],
     ["a text", "many"],
