@@ -111,7 +111,7 @@ const rules: ReadonlyArray<Rule> = [
   // What an installed command loads, it loads after it has checked the version of Node.
   {
     files: /^packages\/gateway\/src\/(command\/entry|terminal\/launch)\.ts$/,
-    own: ["command/bin.ts", "terminal/launch.ts", "terminal/youngSpace.ts"].map(
+    own: ["command/bin.ts", "command/version.ts", "terminal/launch.ts", "terminal/youngSpace.ts"].map(
       (file) => `packages/gateway/src/${file}`
     ),
     packages: []

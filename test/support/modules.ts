@@ -231,6 +231,10 @@ export const takenBy = (file: string): Array<string> => {
   const source = parse(file)
   const later = source.text.matchAll(/\(await import\("([.@][^"]+)"\)\)\.(\w+)/g)
   const takenLater = [...later].map(([, from = "", name]) => `${fileOf(file, from)} ${name}`)
+  const whole = source.text.matchAll(/\(\) =>\s+(?:Promise\.all\(\[)?((?:import\("\.[^"]+"\)(?:, )?)+)/g)
+  const takenWhole = [...whole].flatMap(([, imports = ""]) =>
+    [...imports.matchAll(/"([^"]+)"/g)].map(([, from = ""]) => `${fileOf(file, from)} *`)
+  )
   const takenAtOnce = source.statements.flatMap((node) => {
     if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) return []
     const specifier = node.moduleSpecifier as ts.StringLiteral | undefined
@@ -244,7 +248,7 @@ export const takenBy = (file: string): Array<string> => {
     const members = source.text.matchAll(new RegExp(`\\b${named.name.text}\\.(\\w+)`, "g"))
     return [...members].map(([, member]) => `${from} ${member}`)
   })
-  return [...takenLater, ...takenAtOnce]
+  return [...takenLater, ...takenWhole, ...takenAtOnce]
 }
 
 /** Files that import each other in a circle, each circle once, types included. */

@@ -12,7 +12,10 @@ registerHooks({
 })`
 
 /** Runs a program as if the package were not installed. */
-export const runWithout = (name: string, program: string): { readonly stdout: string; readonly stderr: string } =>
+export const runWithout = (
+  name: string,
+  program: string
+): { readonly status: number | null; readonly stdout: string; readonly stderr: string } =>
   spawnSync(
     process.execPath,
     [

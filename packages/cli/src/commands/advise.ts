@@ -121,7 +121,6 @@ export const adviseCommand = Command.make(
   Command.withDescription(
     "Says how many more agents help now, when they end, and which limit binds, before you start them. It asks a running gateway, which knows its limits, its queue and what earlier agents did; with limits as flags, it answers as if nobody else used them. The token of the gateway is read from FLOODGATE_GATEWAY_TOKEN. Advice reserves nothing, and expires."
   ),
-  Command.withShortDescription("How many more agents help now"),
   Command.withExamples([
     {
       command: "floodgate advise --agents 104 --like 'reviewer-*'",

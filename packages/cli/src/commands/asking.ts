@@ -21,10 +21,10 @@ import {
   isRecord,
   parseJson,
   plainAdvice,
-  Words
+  Words,
+  limitsText
 } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
-import { Scenario } from "@floodgate/lab"
 import { innermost } from "@floodgate/gateway/internal/errors"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import { optional } from "@floodgate/gateway/internal/flags"
@@ -147,7 +147,7 @@ export const gateway = (address: GatewayAddress): AdviceSource => ({
 
 const nameOf = (limits: Limits.Limits | undefined, concurrency: number | undefined): string => {
   const stated = [
-    ...(limits === undefined ? [] : [Scenario.limitsText(limits)]),
+    ...(limits === undefined ? [] : [limitsText(limits)]),
     ...(concurrency === undefined ? [] : [`${Words.counted(concurrency, "call")} at once`])
   ]
   return stated.length === 0 ? "no limits (none are stated)" : `the stated limits (${stated.join(", ")})`

@@ -134,7 +134,6 @@ export const capsCommand = Command.make(
   Command.withDescription(
     "Shows the caps in dollars of a running gateway: what was spent, what running calls have reserved, and when the period ends. With --usd it raises or lowers a cap, with --reset it forgets what was spent, for all gateways that share the cap. Changes need the admin token of the gateway in FLOODGATE_GATEWAY_ADMIN_TOKEN; a gateway with a token reads it from FLOODGATE_GATEWAY_TOKEN."
   ),
-  Command.withShortDescription("Shows, raises and resets caps of a gateway"),
   Command.withExamples([
     { command: "floodgate caps", description: "All caps of the gateway on this machine" },
     { command: "floodgate caps search --usd 150", description: "Raises a cap until the configuration is read again" },

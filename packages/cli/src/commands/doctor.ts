@@ -262,7 +262,6 @@ export const doctorCommand = Command.make(
   Command.withDescription(
     "Checks what a run needs: the version of Node, copies of the SDK that are too old for middleware, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says how to correct what is wrong. Without --call it spends nothing."
   ),
-  Command.withShortDescription("Checks the key, the address, the limits and Redis"),
   Command.withExamples([
     { command: "floodgate doctor", description: "Spends nothing" },
     { command: "floodgate doctor --call", description: "Reads the limits, with a call of a few tokens" },

@@ -10,11 +10,9 @@ import type * as Accounting from "floodgate/Accounting"
 import { Latency, Words, fewestAsQuick } from "floodgate/internal"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
-import { Scenarios } from "@floodgate/lab"
 import { invalidFlag, orInvalid } from "@floodgate/gateway/internal/errors"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Printed from "./forecast/printed.ts"
-import * as SessionWorkload from "./forecast/sessions.ts"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
 import * as Simulated from "./simulated.ts"
 import * as Output from "@floodgate/gateway/internal/output"
@@ -25,9 +23,8 @@ import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
 import * as Workload from "./run/workload.ts"
-import * as SessionFile from "./sessions.ts"
 import * as Tiers from "./tiers.ts"
-import * as Trace from "./trace.ts"
+import { withLab } from "./withLab.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -131,6 +128,9 @@ const onlyOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
 
 /** The workload of a file of sessions. */
 const ofSessions = Effect.fnUntraced(function* (path: string, { agents, latencyPerToken }: WorkloadFlags) {
+  const [SessionFile, SessionWorkload] = yield* withLab("--sessions", () =>
+    Promise.all([import("./sessions.ts"), import("./forecast/sessions.ts")])
+  )
   const recorded = yield* SessionFile.read(path)
   const sessions = yield* SessionFile.chosen(recorded, agents, { command: "forecast", calls: maxCalls })
   const latency = {
@@ -160,11 +160,12 @@ const ofCalls = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   const outputTokens = Option.getOrElse(wanted.outputTokens, () => 200)
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
+    const Trace = yield* withLab("--trace", () => import("./trace.ts"))
     const recorded = yield* Trace.read(trace.value)
     // Without limits, the calls of the scenario are as recorded.
     const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
     const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
-    const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
+    const scenario = Trace.scenarioOf(recorded, { ...whole, ...dealt })
     return scenario.agents.map(({ calls, name, startsAtMillis }) => ({
       name,
       startsAfter: startsAtMillis,
@@ -312,9 +313,10 @@ export const forecastCommand = Command.make(
       deadline: deadline === undefined ? undefined : { duration: deadline, tier: enough?.tier }
     }
     if (Option.isSome(given.report)) {
+      const Report = yield* withLab("--report", () => import("./forecast/report.ts"))
       yield* Output.claim(given.report.value, "--report")
       const provenance = yield* Provenance.of([["limits", Printed.limitsTextOf(printed)]])
-      yield* Output.write(given.report.value, Printed.html(printed, provenance), "--report")
+      yield* Output.write(given.report.value, Report.html(printed, provenance), "--report")
     }
     yield* given.json ? Print.json(Printed.jsonOf(printed), 2) : Print.out(Printed.text(printed))
   })
@@ -322,7 +324,6 @@ export const forecastCommand = Command.make(
   Command.withDescription(
     "Predicts how long a workload takes, which limit binds, how many agents help, which tier is enough, and what it costs."
   ),
-  Command.withShortDescription("Predicts how long a workload takes, what limits it, and what it costs"),
   Command.withExamples([
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
     {

@@ -7,34 +7,79 @@ import * as Stdio from "effect/Stdio"
 import * as CommandLine from "@floodgate/gateway/internal/commandLine"
 import * as Provenance from "./provenance.ts"
 import { version } from "./version.ts"
+import { withLab } from "./withLab.ts"
 
 export { version }
 
-/** The commands. Each is loaded when it is called, so that a long-running gateway does not have the lab in memory. */
+/** A command as the help lists it, and how it is loaded. */
+const listed = <const Name extends string, Input, ContextInput, E, R>(
+  summary: string,
+  load: () => Promise<Command.Command<Name, Input, ContextInput, E, R>>
+) => ({ load: async () => Command.withShortDescription(await load(), summary), summary })
+
+/** The commands. Only the one that is called is loaded, because all of them take a second of processor time. */
 const commands = {
-  start: async () => (await import("./start.ts")).startCommand,
-  storm: async () => (await import("./storm.ts")).stormCommand,
-  forecast: async () => (await import("./forecast.ts")).forecastCommand,
-  run: async () => (await import("./run.ts")).runCommand,
-  status: async () => (await import("./status.ts")).statusCommand,
-  provider: async () => (await import("./provider.ts")).providerCommand,
-  advise: async () => (await import("./advise.ts")).adviseCommand,
-  mcp: async () => (await import("./mcp.ts")).mcpCommand,
-  gateway: async () => (await import("@floodgate/gateway/internal/command")).gatewayCommand("floodgate gateway"),
-  caps: async () => (await import("./caps.ts")).capsCommand,
-  doctor: async () => (await import("./doctor.ts")).doctorCommand,
-  lab: async () => (await import("./lab.ts")).labCommand
+  start: listed("A tour in about half a minute: start here", async () => (await import("./start.ts")).startCommand),
+  storm: listed(
+    "Compares common strategies with Floodgate, in simulated time",
+    async () => (await import("./storm.ts")).stormCommand
+  ),
+  forecast: listed(
+    "Predicts how long a workload takes, what limits it, and what it costs",
+    async () => (await import("./forecast.ts")).forecastCommand
+  ),
+  run: listed(
+    "Runs agents over your own documents, under one budget",
+    async () => (await import("./run.ts")).runCommand
+  ),
+  status: listed(
+    "Shows what each process holds of a budget in Redis",
+    async () => (await import("./status.ts")).statusCommand
+  ),
+  provider: listed(
+    "Serves a simulated provider over HTTP, with limits of your choice",
+    async () => (await import("./provider.ts")).providerCommand
+  ),
+  advise: listed("How many more agents help now", async () => (await import("./advise.ts")).adviseCommand),
+  mcp: listed(
+    "Tools with which a model asks before it starts agents",
+    async () => (await import("./mcp.ts")).mcpCommand
+  ),
+  gateway: listed("A reverse proxy through which clients in any language share a provider's limits", async () =>
+    (await import("@floodgate/gateway/internal/command")).gatewayCommand("floodgate gateway")
+  ),
+  caps: listed("Shows, raises and resets caps of a gateway", async () => (await import("./caps.ts")).capsCommand),
+  doctor: listed(
+    "Checks the key, the address, the limits and Redis",
+    async () => (await import("./doctor.ts")).doctorCommand
+  ),
+  lab: listed(
+    "Compares every strategy in every scenario, as a table and a report",
+    async () => (await import("./lab.ts")).labCommand
+  )
 }
 
-/** Loads the command that the arguments name, or else all commands, for the help and for suggestions. */
-const load = ([name = ""]: ReadonlyArray<string>) =>
-  Effect.promise(() =>
-    Promise.all(
-      Object.hasOwn(commands, name)
-        ? [commands[name as keyof typeof commands]()]
-        : Object.values(commands).map((load) => load())
-    )
-  )
+type CommandName = keyof typeof commands
+
+const names = Object.keys(commands) as ReadonlyArray<CommandName>
+
+const loaded = (name: CommandName) => withLab(`floodgate ${name}`, async () => commands[name].load())
+
+/** A command that is not called: its name and its summary, for the help and for suggestions. */
+const unloaded = (name: CommandName) => Command.make(name).pipe(Command.withShortDescription(commands[name].summary))
+
+/**
+ * The commands, of which those are loaded that the arguments need: the first that they name, or all for completions. Completions do without
+ * the commands of a lab that is not installed.
+ */
+const commandsFor = (args: ReadonlyArray<string>) => {
+  const called = names.find((name) => name === args.find((argument) => Object.hasOwn(commands, argument)))
+  const completes = args.some((argument) => argument.startsWith("--completions"))
+  return Effect.forEach(names, (name) => {
+    if (name === called) return loaded(name)
+    return completes ? Effect.orElseSucceed(loaded(name), () => unloaded(name)) : Effect.succeed(unloaded(name))
+  })
+}
 
 /**
  * The root of all commands.
@@ -67,8 +112,8 @@ export const runWith = (
   given: ReadonlyArray<string>
 ): Effect.Effect<void, CommandLine.ExitError, Command.Environment> => {
   const args = CommandLine.withoutHelp(given)
-  return Effect.flatMap(load(args), (loaded) =>
-    Command.runWith(Command.withSubcommands(root, loaded), { version })(args)
+  return Effect.flatMap(commandsFor(args), (all) =>
+    Command.runWith(Command.withSubcommands(root, all), { version })(args)
   ).pipe(Effect.provideService(Provenance.Arguments, args), CommandLine.reported)
 }
 

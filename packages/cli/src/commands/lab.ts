@@ -157,7 +157,6 @@ export const labCommand = Command.make(
   Command.withDescription(
     "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --sessions it races them in sessions of your own agents instead, which floodgate gateway --record has recorded, under the limits that you state. With --explain it only prints how each strategy is configured."
   ),
-  Command.withShortDescription("Compares every strategy in every scenario, as a table and a report"),
   Command.withExamples([
     { command: "floodgate lab", description: "Takes a few minutes on two cores, and writes lab-report.html" },
     { command: "floodgate lab --explain", description: "How each strategy is configured, and why" },

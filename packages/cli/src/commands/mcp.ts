@@ -202,7 +202,6 @@ export const mcpCommand = Command.make(
   Command.withDescription(
     "An MCP server on standard input and output. Its tools are advise (how many more agents help now), forecast (when agents end if all of them start now) and status (what is left of the limits). They ask a running gateway; while none answers, they say so and use the limits that are given as flags. The token of the gateway is read from FLOODGATE_GATEWAY_TOKEN."
   ),
-  Command.withShortDescription("Tools with which a model asks before it starts agents"),
   Command.withExamples([
     {
       command: "claude mcp add floodgate -- floodgate mcp",

@@ -116,7 +116,6 @@ export const providerCommand = Command.make(
   Command.withDescription(
     "Serves a simulated provider over HTTP, with the protocols of Anthropic, OpenAI and Gemini, limits, headers and errors. Prints its URL when it is ready; GET /stats returns its counters. Ctrl-C stops it."
   ),
-  Command.withShortDescription("Serves a simulated provider over HTTP, with limits of your choice"),
   Command.withExamples([
     {
       command: "floodgate provider --port 8787 --input-tokens-per-minute 400000 --requests-per-minute 50",

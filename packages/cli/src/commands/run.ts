@@ -7,15 +7,12 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { Words } from "floodgate/internal"
-import { Report, Scenario } from "@floodgate/lab"
 import * as Retry from "floodgate/Retry"
 import * as Files from "@floodgate/gateway/internal/files"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
 import * as Output from "@floodgate/gateway/internal/output"
 import * as Print from "@floodgate/gateway/internal/print"
-import * as Provenance from "./provenance.ts"
 import * as Redis from "@floodgate/gateway/internal/redis"
 import * as Answering from "./run/answering.ts"
 import * as Confirm from "./run/confirm.ts"
@@ -27,7 +24,7 @@ import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Selection from "./run/selection.ts"
 import * as Session from "./run/session.ts"
-import * as Steps from "./run/steps.ts"
+import { withLab } from "./withLab.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -119,42 +116,6 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
   return text === "" ? yield* usage("Say what to do with the documents: --prompt TEXT or --prompt-file FILE") : text
 })
 
-const writeReport = (
-  given: LimitFlags.LimitFlagValues & { readonly report: Option.Option<string>; readonly model: string },
-  recorder: Recorder.RunRecorder | undefined,
-  about: { readonly planned: number; readonly provider: string; readonly cost: Cost.Cost; readonly costs: boolean }
-) =>
-  Effect.gen(function* () {
-    if (recorder === undefined || Option.isNone(given.report)) return
-    const { planned, provider } = about
-    const { recorded } = recorder
-    const limits = LimitFlags.limitsOf(given)
-    const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
-    // A run without any call must not overwrite the report of an earlier run.
-    if (agents.length === 0) return
-    const parts = agents.filter((agent) => agent !== Steps.orchestrator)
-    const section = Report.Run.section({
-      recorded,
-      agents,
-      provider,
-      limits,
-      planned,
-      cost: yield* Cost.tile(about.cost, about.costs),
-      summary: `${Words.counted(parts.length, "agent")}, ${Words.counted(planned, "call")}; model ${given.model}`
-    })
-    const html = Report.Html.render({
-      title: "floodgate run",
-      intro: "What the agents did and waited for, and what the budget had left.",
-      sections: [section],
-      provenance: yield* Provenance.of([
-        ["model", given.model],
-        ["provider", provider],
-        ["limits", limits === undefined ? "none given: learned from the responses" : Scenario.limitsText(limits)]
-      ])
-    })
-    yield* Output.write(given.report.value, html, "--report")
-  })
-
 // -----------------------------------------------------------------------------
 // The command
 // -----------------------------------------------------------------------------
@@ -185,7 +146,8 @@ export const runCommand = Command.make(
     })
     const work = yield* Selection.assignmentOf("run", given, { out, report })
     if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, cost, json: given.json })
-    const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
+    const Report = report === undefined ? undefined : yield* withLab("--report", () => import("./run/report.ts"))
+    const recorder = report === undefined ? undefined : Recorder.make()
     const store = yield* Redis.storeOf(given)
     const answering = yield* Answering.fromConfig({
       limits,
@@ -203,6 +165,10 @@ export const runCommand = Command.make(
       cost,
       costs: answering.costs
     }
+    const written =
+      report === undefined || recorder === undefined || Report === undefined
+        ? Effect.void
+        : Report.write(report, { limits, model: given.model, recorder, ...about })
     const asks = answering.costs && canPrompt && !given.yes
     const outcome = yield* Session.run({
       work,
@@ -220,8 +186,8 @@ export const runCommand = Command.make(
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provideMerge(answering.layer, store)),
       // A report is also written after a stopped or failed run.
-      Effect.onError(() => Effect.ignore(writeReport(given, recorder, about))),
-      Effect.tap(() => writeReport(given, recorder, about))
+      Effect.onError(() => Effect.ignore(written)),
+      Effect.tap(() => written)
     )
     const summary = yield* answering.summary
     if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)
@@ -231,7 +197,6 @@ export const runCommand = Command.make(
   Command.withDescription(
     "Splits documents between agents. Every agent reads, extracts, drafts, checks and finishes, all under one budget, and an orchestrator merges the results into summary.md. With ANTHROPIC_API_KEY it calls Anthropic (ANTHROPIC_BASE_URL sets another address), otherwise the embedded simulated provider. Limits that are not set are learned from the responses. Ctrl-C keeps finished calls; the same command resumes."
   ),
-  Command.withShortDescription("Runs agents over your own documents, under one budget"),
   Command.withExamples([
     {
       command: 'floodgate run docs README.md --prompt "What must an operator know?"',

@@ -142,6 +142,5 @@ export const startCommand = Command.make("start", {}, () =>
   Command.withDescription(
     "A tour in about half a minute. First it compares common strategies with Floodgate in several scenarios, in simulated time. Then it runs the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
   ),
-  Command.withShortDescription("A tour in about half a minute: start here"),
   Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])
 )

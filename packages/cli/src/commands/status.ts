@@ -174,7 +174,6 @@ export const statusCommand = Command.make(
   Command.withDescription(
     "Shows a budget that processes share in Redis: what is left of each limit, where its figures come from and how old they are, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. It changes nothing."
   ),
-  Command.withShortDescription("Shows what each process holds of a budget in Redis"),
   Command.withExamples([
     { command: "floodgate status --redis redis://127.0.0.1:6379", description: "The current state" },
     { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },

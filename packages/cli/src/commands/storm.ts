@@ -93,7 +93,7 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
     const expected = `a trace of at most ${maxDays} days: this one's last call comes ${Math.round(days)} days after its first`
     return yield* invalid("trace", `${expected}; correct its dates, or raise --speed`, file)
   }
-  return Scenarios.fromTrace(trace, { ...options, speed: factor })
+  return Trace.scenarioOf(trace, { ...options, speed: factor })
 })
 
 /** The options that do not apply to the scenario `many`. */
@@ -197,7 +197,6 @@ export const stormCommand = Command.make(
   Command.withDescription(
     "Runs the same work under several strategies in simulated time: common clients and queues, Floodgate, and an oracle, which is the best possible schedule. The default is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
   ),
-  Command.withShortDescription("Compares common strategies with Floodgate, in simulated time"),
   Command.annotate(Help.Sections, [
     { heading: "SCENARIOS", rows: Scenarios.described },
     { heading: "STRATEGIES", rows: Strategies.all.map(({ name, summary }) => [name, summary] as const) }

@@ -7,6 +7,9 @@ import { yielding } from "floodgate/internal"
 /** Four times the size of the largest public trace. */
 const maxBytes = 256e6
 
+/** The scenario of a trace. */
+export const scenarioOf: typeof Scenarios.fromTrace = Scenarios.fromTrace
+
 /** Reads a trace. Fails with the first line that is invalid. */
 export const read = Effect.fnUntraced(function* (path: string) {
   const trace = yield* yielding(Scenarios.parseTraceSteps(yield* text(path, maxBytes)))

@@ -15,7 +15,7 @@ const manifestOf = (name: string) =>
   }
 
 /** Runs a command on a Node that reports this version and cannot load any package but our own. */
-const on = (version: string, name: keyof typeof commands) => {
+const on = (version: string, name: keyof typeof commands, flag = "--help") => {
   const file = manifestOf(name).bin[commands[name]]!.replace(/^dist\/(.*)\.js$/, "src/$1.ts")
   const pretend = `import { registerHooks } from "node:module"
     Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${version}" } })
@@ -25,7 +25,7 @@ const on = (version: string, name: keyof typeof commands) => {
       return next(specifier, context)
     } })`
   const hooks = `data:text/javascript,${encodeURIComponent(pretend)}`
-  const args = ["--conditions=@floodgate/source", "--import", hooks, join(packages, name, file), "--help"]
+  const args = ["--conditions=@floodgate/source", "--import", hooks, join(packages, name, file), flag]
   return spawnSync(process.execPath, args, { encoding: "utf8" })
 }
 
@@ -48,6 +48,13 @@ for (const [name, command] of Object.entries(commands) as Array<[keyof typeof co
         assert.match(on(version, name).stderr, /loads (@effect\/platform-node-shared|effect)\//)
       })
     }
+
+    it("prints its version as the command itself does, before it loads a package of others", () => {
+      const { stderr, stdout } = on("24.21.0", name, "--version")
+      const bin = join(packages, name, name === "cli" ? "src/bin.ts" : "src/command/bin.ts")
+      const { stdout: whole } = spawnSync(process.execPath, ["--conditions=@floodgate/source", bin, "--version"])
+      assert.deepStrictEqual([stdout, stderr], [`${whole}`, ""])
+    })
 
     it("needs the Node that package.json asks for", () => {
       assert.strictEqual(manifestOf(name).engines.node, ">=22.19")

@@ -178,7 +178,6 @@ export const gatewayCommand = (command: GatewayName) =>
     Command.withDescription(
       "A reverse proxy that holds each call until the provider has room: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
     ),
-    Command.withShortDescription("A reverse proxy through which clients in any language share a provider's limits"),
     Command.withExamples([
       { command, description: "Anthropic, OpenAI and Gemini on http://127.0.0.1:8788" },
       {

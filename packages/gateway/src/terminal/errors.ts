@@ -3,7 +3,8 @@
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
-import { nearest } from "floodgate/internal"
+// Of the internals only this, because all of them take a third of the time in which `--version` answers.
+import { nearest } from "floodgate/internal/nearest"
 
 /** The name of a flag by its name in the code. */
 export const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)

@@ -14,7 +14,7 @@ export const codes = {
 export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> = [
   ["0", "done"],
   [`${codes.failed}`, "some of the work failed, or you declined; the output says what is missing"],
-  [`${codes.usage}`, "an invalid flag, argument or environment variable"],
+  [`${codes.usage}`, "an invalid flag, argument or environment variable, or a package that is not installed"],
   [`${codes.file}`, "a file or folder cannot be read or written, or another run uses it"],
   [`${codes.network}`, "a server cannot be reached, or an address cannot be listened on"],
   [`${codes.bug}`, "a bug"],

@@ -45,7 +45,7 @@ export interface LimitFlagValues {
 }
 
 /** The limits of the flags; undefined if there are none. */
-export const limitsOf = (given: LimitFlagValues): Limits.Limits | undefined => {
+const limitsOf = (given: LimitFlagValues): Limits.Limits | undefined => {
   const window = Option.getOrElse(given.window, () => "bucket" as const)
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>

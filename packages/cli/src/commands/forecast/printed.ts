@@ -2,8 +2,8 @@
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import { Report, Scenario } from "@floodgate/lab"
-import { Words } from "floodgate/internal"
+import type { Report } from "@floodgate/lab"
+import { Words, dimensionNames, limitsText } from "floodgate/internal"
 import { aligned } from "@floodgate/gateway/internal/text"
 
 /** The forecast under one set of limits. */
@@ -45,18 +45,19 @@ export interface Printed {
 }
 
 /** The first call that never fits, if there is one: then the workload never ends. */
-const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
+export const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused"][number] | undefined =>
+  forecast.refused[0]
 
 const seconds = (duration: Duration.Duration): number => Words.round(Duration.toSeconds(duration))
 
-const span = (duration: Duration.Duration): string => {
+export const span = (duration: Duration.Duration): string => {
   const whole = Duration.toSeconds(duration)
   if (whole < 120) return `${whole.toFixed(1)} s`
   return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
 }
 
-const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
-  ...Scenario.dimensionNames,
+export const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
+  ...dimensionNames,
   concurrency: "calls at once",
   pause: "a pause",
   agents: "the agents"
@@ -87,7 +88,7 @@ const toJson = (answer: TierForecast) => {
   }
 }
 
-const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
+export const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
 
 const rowOf = (answer: TierForecast): ReadonlyArray<string> => {
   const { agentsThatHelp, forecast, tier } = answer
@@ -103,9 +104,9 @@ const rowOf = (answer: TierForecast): ReadonlyArray<string> => {
   ]
 }
 
-const rowsOf = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
+export const rowsOf = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
 
-const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =>
+export const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =>
   answers.flatMap((answer) => {
     const { forecast, tier } = answer
     const first = misfitOf(answer)
@@ -137,7 +138,7 @@ const costLines = (printed: Printed): ReadonlyArray<string> => {
   ]
 }
 
-const summaryOf = ({ agents, answers, sessions }: Printed): string => {
+export const summaryOf = ({ agents, answers, sessions }: Printed): string => {
   const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
   const calls = `${Words.counted(agents, sessions === undefined ? "agent" : "session")}, ${Words.counted(requests, "call")}`
   const counted = `${calls}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
@@ -147,7 +148,7 @@ const summaryOf = ({ agents, answers, sessions }: Printed): string => {
 }
 
 /** What is said of sessions below the table. */
-const sessionNotes = ({ sessions }: Printed): ReadonlyArray<string> => {
+export const sessionNotes = ({ sessions }: Printed): ReadonlyArray<string> => {
   if (sessions === undefined) return []
   const { countsCached, models, recordedSeconds } = sessions
   return [
@@ -184,7 +185,7 @@ export const jsonOf = ({ agents, answers, costs, deadline, monthly, sessions }: 
 }
 
 /** Whether a tier meets the deadline, in a sentence. */
-const met = ({ deadline }: Printed): string | undefined => {
+export const met = ({ deadline }: Printed): string | undefined => {
   if (deadline === undefined) return undefined
   const { duration, tier } = deadline
   return tier === undefined
@@ -192,48 +193,10 @@ const met = ({ deadline }: Printed): string | undefined => {
     : `Enough for ${span(duration)}: ${tier}.`
 }
 
-/** The summary at the head of a report. */
-const verdictOf = (printed: Printed): Report.Verdict.Headline => {
-  const { answers } = printed
-  const possible = answers.filter((answer) => misfitOf(answer) === undefined)
-  const under = (tier: string): string => (printed.limits === undefined ? tier : `the limits ${tier}`)
-  const takes = possible.map(({ forecast, tier }) => `${span(forecast.duration)} under ${under(tier)}`)
-  const how =
-    takes.length === 0
-      ? "Never done under these limits: some calls are too large for them."
-      : `Takes ${takes.join(", ")}.`
-  return {
-    text: [met(printed), how].filter((sentence) => sentence !== undefined).join(" "),
-    tiles: [
-      ...answers.map((answer): Report.Verdict.Tile => {
-        const { forecast, tier } = answer
-        const misfit = misfitOf(answer)
-        const binding = names[misfit?.dimension ?? forecast.binding]
-        if (misfit !== undefined) return { value: "never", label: `${tier}; too small: ${binding}`, tone: "bad" }
-        const tile = { value: span(forecast.duration), label: `${tier}; what binds: ${binding}` }
-        if (printed.deadline === undefined) return tile
-        const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.duration)
-        return { ...tile, tone: isInTime ? "good" : "bad" }
-      }),
-      Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
-      ...printed.costs.flatMap(({ dollars, model }) =>
-        dollars === undefined
-          ? []
-          : [
-              {
-                value: Words.dollars(dollars),
-                label: `with ${model}, ${printed.sessions === undefined ? "nothing cached" : "cache as recorded"}`
-              }
-            ]
-      )
-    ]
-  }
-}
-
 export const limitsTextOf = ({ limits }: Printed): string =>
   limits === undefined
     ? "Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-    : Scenario.limitsText(limits)
+    : limitsText(limits)
 
 export const text = (printed: Printed): string =>
   [
@@ -249,17 +212,3 @@ export const text = (printed: Printed): string =>
     "",
     "This assumes that nobody else uses the limits and that no call fails."
   ].join("\n")
-
-export const html = (printed: Printed, provenance: Report.Html.Options["provenance"]): string => {
-  const { answers } = printed
-  const section = Report.Forecast.section({
-    summary: summaryOf(printed),
-    verdict: verdictOf(printed),
-    answers,
-    heads,
-    rows: rowsOf(answers),
-    notes: [...refusals(answers).map((refusal) => `${refusal}.`), ...sessionNotes(printed)]
-  })
-  const intro = "How long a workload takes, predicted before it runs."
-  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section], provenance })
-}
