@@ -50,7 +50,7 @@ const modelOf = (answer: () => unknown) => {
   return { provider: "my", modelId: "my-model", doGenerate: asked, doStream: asked }
 }
 
-describe("an odd value", { timeout: 10_000 }, () => {
+describe("an odd value", () => {
   for (const [name, thing] of Object.entries(things)) {
     it(`is rethrown unchanged: ${name}`, async () => {
       const throws = () => {
