@@ -16,8 +16,11 @@
  *     --counts-all         a provider that counts whole prompts, as OpenAI, and not only what is not cached, as Anthropic
  *     --no-headers         a provider that says nothing about its limits
  *     --each               also print one line per call that was lost
+ *     --errors LIST        instead, how well the tokens of each call were predicted that it takes from a limit which nobody reaches: with
+ *                          messages whose bytes a token differ by up to these parts, such as 0,0.2. Best with --lifetime 300 --scale 4
  */
 import { parseArgs } from "node:util"
+import * as Errors from "./sessions/errors.ts"
 import * as Library from "./sessions/library.ts"
 import * as Reference from "./sessions/reference.ts"
 import { read, workloadOf } from "./sessions/trace.ts"
@@ -33,7 +36,8 @@ const { values: options } = parseArgs({
     lifetime: { type: "string" },
     "counts-all": { type: "boolean", default: false },
     "no-headers": { type: "boolean", default: false },
-    each: { type: "boolean", default: false }
+    each: { type: "boolean", default: false },
+    errors: { type: "string" }
   }
 })
 
@@ -43,7 +47,7 @@ const modes = {
   counts: { limits: true, counts: true }
 }
 
-const modeOf = (name: string): Omit<Library.Told, "headers"> => {
+const modeOf = (name: string): Pick<Library.Told, "limits" | "counts"> => {
   if (name in modes) return modes[name as keyof typeof modes]
   throw new Error(`--told: expected ${Object.keys(modes).join(", ")}, got ${name}`)
 }
@@ -57,6 +61,27 @@ const numberOf = (name: string, text: string): number => {
 
 const times = (value: number, by: number): string =>
   `${Math.round(value).toLocaleString("en")} (${(value / by).toFixed(2)})`
+
+/** Prints how well calls were predicted, for each noise. */
+const predictions = async (file: string, noises: string): Promise<void> => {
+  const workload = workloadOf(read(file), {
+    count: numberOf("sessions", options.sessions),
+    offset: Number(options.offsets.split(",")[0]),
+    scale: numberOf("scale", options.scale),
+    // So much that no call ever waits.
+    perMinute: 1e12,
+    burst: 1,
+    lifetime: options.lifetime === undefined ? Infinity : numberOf("lifetime", options.lifetime),
+    countsAll: false
+  })
+  for (const line of Errors.head) console.log(line)
+  for (const noise of noises.split(",")) {
+    const calls: Array<Library.PredictedCall> = []
+    const told = { limits: true, counts: false, headers: false, writes: true, noise: Number(noise) }
+    await Library.play(workload, { ...told, predicted: (call) => void calls.push(call) }, console.error)
+    for (const row of Errors.rowsOf(noise, calls)) console.log(row)
+  }
+}
 
 const run = async (file: string): Promise<void> => {
   const recorded = read(file)
@@ -93,4 +118,5 @@ const run = async (file: string): Promise<void> => {
 
 if (options.file === undefined) {
   console.log("Skipped: the recorded sessions are not part of this repository. Give their file with --file PATH.")
-} else await run(options.file)
+} else if (options.errors === undefined) await run(options.file)
+else await predictions(options.file, options.errors)

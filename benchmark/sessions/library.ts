@@ -1,4 +1,5 @@
 /** Plays a workload through `LlmClient`, against a provider that shares no code with Floodgate. */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,22 +19,60 @@ export interface Told {
   readonly counts: boolean
   /** Whether the provider's responses have headers. */
   readonly headers: boolean
+  /** Whether answers say what was written to the cache, as Anthropic's do. */
+  readonly writes?: boolean
+  /** The part by which the bytes per token of a message may differ from others. */
+  readonly noise?: number
+  /** Called with each call that was answered. */
+  readonly predicted?: (call: PredictedCall) => void
 }
+
+/** What a call was expected to take from the limit, and what it took. */
+export interface PredictedCall {
+  /** The number of the call in its conversation, from 1 on. */
+  readonly turn: number
+  readonly predicted: number
+  readonly used: number
+  /** Whether the provider had its prefix in the cache. */
+  readonly isLive: boolean
+}
+
+/** Records what each agent has reserved last. */
+const recording = (reserved: Map<string, number>) =>
+  Layer.effect(
+    Budget.TokenBudget,
+    Effect.map(Budget.TokenBudget, (inner) =>
+      Budget.TokenBudget.of({
+        ...inner,
+        reserve: (estimate, options) =>
+          Effect.tap(inner.reserve(estimate, options), ({ agent, estimate }) =>
+            Effect.sync(() => reserved.set(agent, estimate.inputTokens ?? 0))
+          )
+      })
+    )
+  )
 
 const words = "the agent reads a file, then it changes one line and runs the tests again; "
 const charactersPerToken = 3.6
 
-const textOf = (tokens: number, salt: string): string => {
-  const length = Math.max(1, Math.round(tokens * charactersPerToken))
+/** A number from -1 to 1 that depends on a text only. */
+const deviation = (salt: string): number => {
+  let hash = 7
+  for (let i = 0; i < salt.length; i++) hash = Math.imul(hash ^ salt.charCodeAt(i), 0x9e3779b1)
+  return (hash ^ (hash >>> 15)) / 2 ** 31
+}
+
+const textOf = (tokens: number, salt: string, noise = 0): string => {
+  const length = Math.max(1, Math.round(tokens * charactersPerToken * (1 + noise * deviation(salt))))
   return `${salt} ${words.repeat(Math.ceil(length / words.length))}`.slice(0, length)
 }
 
 const now = Effect.map(Clock.currentTimeMillis, (millis) => millis / 1_000)
 
-type Message = { readonly tokens: number; readonly text: string }
+type Said = { readonly tokens: number; readonly text: string }
 
 /** The provider, and what it did. A call names itself in its metadata. */
-const providerOf = (workload: Workload, { headers }: Told) => {
+const providerOf = (workload: Workload, { headers, writes = false }: Told) => {
   const { countsAll, perMinute } = workload
   const bucket = new Bucket(workload)
   const cache = new Cache(workload)
@@ -59,8 +98,8 @@ const providerOf = (workload: Workload, { headers }: Told) => {
       stop_reason: "end_turn" as const,
       stop_sequence: null,
       usage: {
-        input_tokens: turn.prompt - read,
-        cache_creation_input_tokens: 0,
+        input_tokens: writes ? 0 : turn.prompt - read,
+        cache_creation_input_tokens: writes ? turn.prompt - read : 0,
         cache_read_input_tokens: read,
         output_tokens: turn.output
       }
@@ -91,29 +130,35 @@ const providerOf = (workload: Workload, { headers }: Told) => {
   return { create, did, turns }
 }
 
-const layerOf = (workload: Workload, told: Told, create: ReturnType<typeof providerOf>["create"]) => {
+const layerOf = (
+  workload: Workload,
+  told: Told,
+  create: ReturnType<typeof providerOf>["create"],
+  reserved: Map<string, number>
+) => {
   const { burst, countsAll, perMinute } = workload
   const limit = { perMinute, burst, window: "bucket" } as const
   const limits = told.limits ? { requests: { perMinute: 1e6 }, [countsAll ? "tokens" : "inputTokens"]: limit } : {}
+  const budget = Budget.layer({ limits })
   const provider = { name: countsAll ? "openai" : "anthropic", create } as unknown as LlmProvider["Service"]
   const accounting = countsAll ? Accounting.openai : Accounting.anthropic
   return LlmClient.layerProvider({ accounting, countPrompts: false }).pipe(
-    Layer.provideMerge(Budget.layer({ limits })),
+    Layer.provideMerge(told.predicted === undefined ? budget : Layer.provide(recording(reserved), budget)),
     Layer.provide(Layer.succeed(LlmProvider, provider))
   )
 }
 
 /** The conversation of an agent after another call: what the prompt shares with the one before, and what it adds. */
-const extend = (talk: Array<Message>, { prompt, session, shared }: Turn, scale: number): void => {
+const extend = (talk: Array<Said>, { prompt, session, shared }: Turn, scale: number, noise?: number): void => {
   let kept = 0
   let length = 0
   // What is shared is recorded in blocks of 64 tokens.
   while (length < talk.length && kept + talk[length]!.tokens <= shared + 64 / scale) kept += talk[length++]!.tokens
   talk.length = length
-  talk.push({ tokens: prompt - kept, text: textOf(prompt - kept, `${session}.${length}`) })
+  talk.push({ tokens: prompt - kept, text: textOf(prompt - kept, `${session}.${length}`, noise) })
 }
 
-const messageOf = ({ text }: Message, index: number, { length }: ReadonlyArray<Message>) => ({
+const messageOf = ({ text }: Said, index: number, { length }: ReadonlyArray<Said>) => ({
   role: index % 2 === 0 ? ("user" as const) : ("assistant" as const),
   content:
     index === length - 1 ? [{ type: "text" as const, text, cache_control: { type: "ephemeral" as const } }] : text
@@ -121,12 +166,21 @@ const messageOf = ({ text }: Message, index: number, { length }: ReadonlyArray<M
 
 export const play = async (workload: Workload, told: Told, show: (line: string) => void): Promise<Result> => {
   const { create, did, turns } = providerOf(workload, told)
+  const reserved = new Map<string, number>()
+  const numbers = new Map<string, number>()
   let id = 0
   let lost = 0
   let sum = 0
-  const ask = Effect.fnUntraced(function* (talk: Array<Message>, turn: Turn) {
+  const note = (agent: string, { usage }: Message): void => {
+    const turn = (numbers.get(agent) ?? 0) + 1
+    numbers.set(agent, turn)
+    const used = usage.input_tokens + (usage.cache_creation_input_tokens ?? 0)
+    const isLive = (usage.cache_read_input_tokens ?? 0) > 0
+    told.predicted?.({ turn, predicted: reserved.get(agent) ?? 0, used, isLive })
+  }
+  const ask = Effect.fnUntraced(function* (talk: Array<Said>, turn: Turn) {
     if (turn.pause > 0) yield* Effect.sleep(1_000 * turn.pause)
-    extend(talk, turn, workload.scale)
+    extend(talk, turn, workload.scale, told.noise)
     const key = String(id++)
     turns.set(key, turn)
     const params = {
@@ -139,12 +193,12 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
     const inputTokens = told.counts ? turn.prompt : undefined
     const exit = yield* Effect.exit(LlmClient.create(params, { agent, inputTokens }))
     turns.delete(key)
-    if (Exit.isSuccess(exit)) return
+    if (Exit.isSuccess(exit)) return note(agent, exit.value)
     lost++
     show(`${Math.round(yield* now)} s, ${agent}, a prompt of ${turn.prompt}, ${turn.shared} shared: ${exit.cause}`)
   })
   const session = Effect.fnUntraced(function* (calls: ReadonlyArray<Turn>) {
-    const talks = new Map<string, Array<Message>>()
+    const talks = new Map<string, Array<Said>>()
     for (const turn of calls) {
       const talk = talks.get(turn.path) ?? []
       talks.set(turn.path, talk)
@@ -154,7 +208,7 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
   })
   const all = Effect.forEach(workload.sessions, session, { concurrency: "unbounded", discard: true })
   const { duration } = await Effect.runPromise(
-    Simulation.run(Effect.provide(all, layerOf(workload, told, create)), { seed: 1 })
+    Simulation.run(Effect.provide(all, layerOf(workload, told, create, reserved)), { seed: 1 })
   )
   return {
     seconds: Duration.toSeconds(duration),

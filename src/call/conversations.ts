@@ -14,7 +14,7 @@ import * as Lifetimes from "./lifetimes.ts"
 import { type SharedThing, FairShares } from "./fairShares.ts"
 
 /**
- * A prefix takes about 130 bytes, with its place in a conversation, so all take at most 7 MB. A conversation has a few dozen, and those
+ * A prefix takes about 190 bytes, with its place in a conversation, so all take at most 10 MB. A conversation has a few dozen, and those
  * of more than a thousand agents at work fit.
  */
 const maxPrefixes = 50_000
