@@ -1,23 +1,48 @@
 /**
- * Writes what a reader sees of the gateway's settings: the table in docs/gateway.md, and the comments that editors show beside an option.
- * Both come from the rules in packages/gateway/src/settings/index.ts. `npm run docs:settings` writes them; test/docs.lint.test.ts
- * compares them.
+ * Hands the comments of the gateway's settings to those who cannot read them in the source: the table in docs/gateway.md, and the texts of
+ * flags and of the JSON Schema. `npm run docs:settings` writes both; test/docs.lint.test.ts compares them.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { Words } from "floodgate/internal"
-import { named } from "../packages/gateway/src/command/flags.ts"
 import type { SettingRules } from "../packages/gateway/src/settings/annotations.ts"
-import * as Settings from "../packages/gateway/src/settings/index.ts"
-import { root } from "../test/support/modules.ts"
+import { Config, rules } from "../packages/gateway/src/settings/index.ts"
+import { kebab } from "../packages/gateway/src/terminal/errors.ts"
+import { root, textOfDoc } from "../test/support/modules.ts"
 
-const settings = Object.entries(Settings.rules as Readonly<Record<string, SettingRules>>)
+const settings = "packages/gateway/src/settings"
+const generated = `${settings}/docs.ts`
+const page = "docs/gateway.md"
+const read = (file: string): string => readFileSync(join(root, file), "utf8")
+
+/** What the texts link to on the page. */
+const links: Readonly<Record<string, string>> = {
+  "raise and reset caps": "#raise-or-reset-a-cap",
+  "without a token": "#who-may-call-without-a-token",
+  "Keys of the gateway": "#keys-of-its-own",
+  "caps of callers": "#dollars",
+  "places where each model": "#places-of-a-model",
+  "shares of a subscription's windows": "dollars.md#windows-of-a-subscription"
+}
+
+/** The comment of each setting in one line. */
+const docs = (): Readonly<Record<string, string>> => {
+  const source = read(`${settings}/index.ts`)
+  const docOf = (name: string): string => {
+    const [, doc] = new RegExp(`(/\\*\\*(?:(?!\\*/)[^])*\\*/)\\n  ${name.replace("$", "\\$")}: `).exec(source) ?? []
+    if (doc === undefined)
+      throw new Error(`${settings}/index.ts: ${name} has no comment: say what it is, and its @default`)
+    return textOfDoc(doc).replaceAll(/\s+/g, " ")
+  }
+  return Object.fromEntries(Object.keys(Config.fields).map((name) => [name, docOf(name)]))
+}
 
 const mebibyte = 2 ** 20
 const large = 10_000
 
-const defaultOf = (name: string, { default: value, otherwise }: SettingRules): string => {
-  if (otherwise !== undefined) return otherwise
+/** A default as a comment must state it; undefined if words state it. */
+const standardOf = (name: string, value: unknown): string | undefined => {
+  if (value === undefined || typeof value === "object") return undefined
   if (typeof value !== "number" || value < large) return String(value)
   return name.endsWith("Bytes") ? `${value / mebibyte} MiB` : Words.thousands(value)
 }
@@ -25,46 +50,35 @@ const defaultOf = (name: string, { default: value, otherwise }: SettingRules): s
 const setBy = (name: string, { flag, variable }: SettingRules): string => {
   if (variable !== undefined) return `\`${variable}\``
   if (flag === "limits") return "`--input-tokens-per-minute`..."
-  return flag === "none" ? "" : `\`${named(`.${name}`)}\``
+  return flag === "none" ? "" : `\`--${flag.name ?? kebab(name)}\``
 }
 
-/** The table, in Markdown. */
-const table = (): string =>
-  [
-    "| setting | default | flag or variable | a change needs | what it is |",
-    "| --- | --- | --- | --- | --- |",
-    ...settings.map(([name, rules]) =>
-      ["", `\`${name}\``, defaultOf(name, rules), setBy(name, rules), `a ${rules.change}`, rules.text, ""]
-        .join(" | ")
-        .trim()
-    )
-  ].join("\n")
-
-const width = 128
-
-/** A comment in lines of bounded width. */
-const commentOf = (name: string, rules: SettingRules): string => {
-  const text = `${rules.text.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")}. @default ${defaultOf(name, rules)}`
-  if (text.length + "  /**  */".length <= width) return `  /** ${text} */\n`
-  const lines = text.replaceAll(new RegExp(`(.{1,${width - "   * ".length}})(?: |$)`, "g"), "   * $1\n")
-  return `  /**\n${lines}   */\n`
+const row = (doc: string, [name, rule]: readonly [name: string, rule: SettingRules]): string => {
+  const [text = "", standard = ""] = doc.split(" @default ")
+  const expected = standardOf(name, rule.default) ?? standard
+  if (standard === "" || standard !== expected)
+    throw new Error(`${settings}/index.ts: ${name}: write @default ${expected}`)
+  const linked = Object.entries(links).reduce((all, [words, to]) => all.replace(words, `[${words}](${to})`), text)
+  return ["", `\`${name}\``, standard, setBy(name, rule), `a ${rule.change}`, linked.replace(/\.$/, ""), ""]
+    .join(" | ")
+    .trim()
 }
 
-const page = "docs/gateway.md"
-const source = "packages/gateway/src/settings/index.ts"
 const markers = /(?<=<!-- settings -->\n\n)[^]*?(?=\n\n<!-- \/settings -->)/
 
 /** The files as they must be. */
 export const render = (): Readonly<Record<string, string>> => {
-  const read = (file: string): string => readFileSync(join(root, file), "utf8")
-  const commented = settings.reduce(
-    (text, [name, rules]) =>
-      text.replace(new RegExp(`(?:  /\\*\\*(?:(?!\\*/)[^])*\\*/\\n)?(?=  ${name}: setting\\()`), () =>
-        commentOf(name, rules)
-      ),
-    read(source)
-  )
-  return { [page]: read(page).replace(markers, () => table()), [source]: commented }
+  const texts = docs()
+  const table = [
+    "| setting | default | flag or variable | a change needs | what it is |",
+    "| --- | --- | --- | --- | --- |",
+    ...Object.entries<SettingRules>(rules).map((entry) => row(texts[entry[0]]!, entry))
+  ]
+  const lines = Object.entries(texts).map(([name, doc]) => `${name}: ${doc.replaceAll("`", "")}`)
+  return {
+    [page]: read(page).replace(markers, () => table.join("\n")),
+    [generated]: read(generated).replace(/(?<=docs = )`[^]*`/, () => `\`\n${lines.join("\n")}\n\``)
+  }
 }
 
 if (import.meta.main) for (const [file, text] of Object.entries(render())) writeFileSync(join(root, file), text)

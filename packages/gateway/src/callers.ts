@@ -6,7 +6,7 @@ import { credentialsOf, Engine, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf } from "./names.ts"
 import type { CallerKey, CallerPurses } from "./purses.ts"
-import type { Rule } from "./rule.ts"
+import type { Rule } from "./settings/values.ts"
 
 /** The headers that tell interactive calls from batches: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const

@@ -87,7 +87,7 @@ export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
 export type { Options } from "./options.ts"
 export type { GatewayPlace } from "./places.ts"
-export type { Rule } from "./rule.ts"
+export type { Rule } from "./settings/values.ts"
 export { providers } from "./settings/index.ts"
 export { CannotListen } from "./server.ts"
 

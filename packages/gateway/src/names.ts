@@ -1,6 +1,6 @@
 /** The names of rules: those that the configuration gives, or descriptions that reveal no secret. Pure. */
 import { hash } from "node:crypto"
-import type { Rule } from "./rule.ts"
+import type { Rule } from "./settings/values.ts"
 
 /** A hash of a text that does not reveal it: 128 bits of its SHA-256. */
 export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)

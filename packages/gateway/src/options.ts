@@ -13,15 +13,13 @@ import { sha256Of } from "./secrets.ts"
 import * as Settings from "./settings/index.ts"
 import * as Problems from "./settings/problems.ts"
 
-type OfFetch = Pick<Fetch.Options, "account" | "accounting" | "protocols">
-
 /**
  * How a gateway is made. Those that a configuration file has too are described in its table, see `docs/gateway.md`.
  *
  * @category options
  * @since 0.2.0
  */
-export interface Options extends OfFetch, Settings.ProgramSettings {
+export interface Options extends Pick<Fetch.Options, "account" | "accounting" | "protocols">, Settings.ProgramSettings {
   /**
    * The credential of each upstream, for a gateway with `keys`; null for a service that needs none. The token of a subscription is
    * refused, because sharing it gets the account banned.
@@ -35,6 +33,22 @@ export interface Options extends OfFetch, Settings.ProgramSettings {
   readonly record?: ((call: Recorded) => void) | undefined
 }
 
+/** More keys than a team has. Every request is compared with each of them. */
+const maxKeys = 1_000
+
+const distinctKeys: Input.Check = (value) => {
+  const { keys } = value as Options
+  if (keys === undefined) return undefined
+  if (keys.length === 0 || keys.length > maxKeys) {
+    return { place: ".keys", text: `expected 1 to ${maxKeys} keys, got ${keys.length}` }
+  }
+  const hashes = keys.map(({ sha256 }) => sha256.toLowerCase())
+  const index = hashes.findIndex((hash, index) => hashes.indexOf(hash) !== index)
+  if (index < 0) return undefined
+  const text = `expected another key than that of keys[${hashes.indexOf(hashes[index]!)}]: remove one of the two`
+  return { place: `.keys[${index}].sha256`, text }
+}
+
 /** People and metrics tell rules apart by their names. */
 const distinctNames: Input.Check = (value) => {
   const { keys, rules = [] } = value as Options
@@ -46,15 +60,9 @@ const distinctNames: Input.Check = (value) => {
   return { place: `.rules[${index}].name`, text: `expected a name that no other rule has, got ${shown(labels[index])}` }
 }
 
-type WithDefault = keyof typeof Settings.ofGateway
-
-/** The default of a setting. */
-const standard = <K extends WithDefault>(name: K): NonNullable<Options[K]> =>
-  Settings.rules[name].default as NonNullable<Options[K]>
-
 /** A host that is not loopback is reachable from other machines, so it needs a token. */
 const guarded: Input.Check = (value) => {
-  const { host = standard("host"), token } = value as Options
+  const { host = Settings.rules.host.default!, token } = value as Options
   if (token !== undefined || isLoopback(host)) return undefined
   return { place: ".token", text: "expected a token, because other machines can reach the host, got none" }
 }
@@ -75,12 +83,8 @@ const isSubscription = (secret: string, address: string): boolean =>
   secret.startsWith("sk-ant-o") ||
   (secret.startsWith("eyJ") && /(?:^|\.)(?:openai|chatgpt)\.com$/.test(URL.parse(address)?.hostname ?? ""))
 
-/** What cannot be in a header, by a name for people. */
-const unsendable: ReadonlyArray<readonly [characters: RegExp, name: string]> = [
-  [/[\r\n]/, "a line break"],
-  [/\s/, "a space"],
-  [/[^!-~]/, "a character that headers cannot have"]
-]
+/** What a copied key often has, and no header can. */
+const unsendable: Readonly<Record<string, string>> = { "\r": "a line break", "\n": "a line break", " ": "a space" }
 
 /** Why an upstream cannot have a credential, or needs one. */
 const credentialProblem = (upstream: string, address: string, given: Redacted.Redacted<string> | null | undefined) => {
@@ -89,8 +93,11 @@ const credentialProblem = (upstream: string, address: string, given: Redacted.Re
   }
   if (given === null) return undefined
   const secret = Redacted.value(given)
-  const found = unsendable.find(([characters]) => characters.test(secret))
-  if (found !== undefined) return `the credential contains ${found[1]}: copy the API key again, without it`
+  const odd = /[^!-~]/.exec(secret)?.[0]
+  if (odd !== undefined) {
+    const what = unsendable[odd] ?? "a character that headers cannot have"
+    return `the credential contains ${what}: copy the API key again, without it`
+  }
   return isSubscription(secret, address)
     ? "expected an API key, got the token of a subscription: sharing it would get the account banned. Create a key in the provider's console"
     : undefined
@@ -123,12 +130,14 @@ const placed: Input.Check = (value) => {
   return Places.problemOf(options, given, credentials)
 }
 
-const complete = Input.all(Problems.check(Settings.Options), distinctNames, guarded, apart, exchanged, placed)
+const valid = Problems.check(Settings.Options)
+const complete = Input.all(valid, distinctKeys, distinctNames, guarded, apart, exchanged, placed)
 
 /** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {
   Input.check(operation, complete, given)
-  const of = <K extends WithDefault>(name: K): NonNullable<Options[K]> => given[name] ?? standard(name)
+  const of = <K extends keyof Settings.ProgramSettings>(name: K) =>
+    (given[name] ?? Settings.rules[name].default) as NonNullable<Options[K]>
   const time = (name: "drain" | "keepAlive" | "maxHold" | "silence" | "timeout") => Duration.fromInputUnsafe(of(name))
   return {
     host: of("host"),

@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
 import { bounds, isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
-import type { Rule } from "./rule.ts"
+import type { Rule } from "./settings/values.ts"
 
 /** The state of a cap. */
 export interface CapStatus extends Spending.Status {

@@ -34,12 +34,10 @@ const variable = (name: string): Effect.Effect<Redacted.Redacted<string> | undef
     Effect.orElseSucceed(() => undefined)
   )
 
-const fromVariable = (place: string, name: string) =>
-  Effect.flatMap(variable(name), (secret) =>
-    secret === undefined
-      ? fail(place, `the variable ${name} is not set: set it, or name another source`)
-      : Effect.succeed(secret)
-  )
+const fromVariable = Effect.fnUntraced(function* (place: string, name: string) {
+  const unset = `the variable ${name} is not set: set it, or name another source`
+  return (yield* variable(name)) ?? (yield* fail(place, unset))
+})
 
 const fromFile = Effect.fnUntraced(function* (place: string, path: string) {
   const text = yield* Effect.mapError(Files.text(path, maxBytes), ({ message }) =>

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Record from "effect/Record"
 import * as Stream from "effect/Stream"
+import * as Struct from "effect/Struct"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "../index.ts"
@@ -53,14 +54,8 @@ type GatewayName = "floodgate-gateway" | "floodgate gateway"
 
 type GatewayFlags = Command.Command.Config.Infer<typeof flags>
 
-/** The settings that a run was given. */
-const settingsOf = Effect.fnUntraced(function* (command: GatewayName, given: GatewayFlags) {
-  const limits = yield* LimitFlags.checked(command, given)
-  return yield* Settings.read({ config: given.config, flags: given.settings, limits })
-})
-
 /** Turns a `RangeError` of the library into an error that names what set the option. */
-const orRefused = (nameOf: Settings.ReadSettings["nameOf"]) =>
+const orRefused = (nameOf: (place: string) => string) =>
   Effect.catchDefect((defect: unknown) => {
     if (!(defect instanceof RangeError)) return Effect.die(defect)
     const [, place = "", why = defect.message] = /^[A-Z]\w*\.\w+: (\w\S*): (.*)$/s.exec(defect.message) ?? []
@@ -69,17 +64,8 @@ const orRefused = (nameOf: Settings.ReadSettings["nameOf"]) =>
 
 /** The options of the gateway. A place without a price has the one of the configuration, if there is one. */
 const optionsOf = (all: Settings.GivenSettings): Gateway.Options => {
-  // These are options of the budget and the governor.
-  const {
-    concurrency: _c,
-    limits: _l,
-    maxPools: _s,
-    maxQueued: _m,
-    places,
-    prices = {},
-    windows: _w,
-    ...settings
-  } = all
+  const ofBudget = ["concurrency", "limits", "maxPools", "maxQueued", "windows"] as const
+  const { places, prices = {}, ...settings } = Struct.omit(all, ofBudget)
   return {
     ...settings,
     port: settings.port ?? settingRules.port.default,
@@ -116,7 +102,7 @@ const reloading = (command: GatewayName, given: GatewayFlags, first: Settings.Gi
     let settings = first
     yield* Stream.runForEach(Reload.hangups, () =>
       Effect.gen(function* () {
-        const { nameOf, settings: next } = yield* settingsOf(command, given)
+        const { nameOf, settings: next } = yield* Settings.read(command, given)
         yield* Reload.check(settings, next)
         yield* orRefused(nameOf)(gateway.reload({ ...optionsOf(next), ...more }))
         yield* Reload.resize(settings, next)
@@ -134,7 +120,7 @@ const reloading = (command: GatewayName, given: GatewayFlags, first: Settings.Gi
 /** Serves the gateway until it is stopped. */
 const serve = (command: GatewayName) =>
   Effect.fnUntraced(function* (given: GatewayFlags) {
-    const { nameOf, settings } = yield* settingsOf(command, given)
+    const { nameOf, settings } = yield* Settings.read(command, given)
     const store = yield* Redis.storeOf(given)
     const stateFile = Option.getOrUndefined(given.state)
     const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
@@ -151,8 +137,7 @@ const serve = (command: GatewayName) =>
       )
     })
     const live = Effect.suspend(() => {
-      const { concurrency, limits, maxPools, prices, windows } = settings
-      const { maxQueued = settingRules.maxQueued.default } = settings
+      const { concurrency, limits, maxPools, maxQueued = settingRules.maxQueued.default, prices, windows } = settings
       const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
       const governed = Governor.layer({ prices, windows, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),

@@ -37,23 +37,19 @@ const changesOf = (before: GivenSettings["limits"], after: GivenSettings["limits
   return undefined
 }
 
-const restart = "restart the gateway for it to take effect"
-
 /** Refuses changes that are impossible while the gateway runs. */
 export const check = (before: GivenSettings, after: GivenSettings): Effect.Effect<void, Exit.CommandError> => {
   const names = Object.keys(rules) as ReadonlyArray<keyof typeof rules>
   const name = names.find((name) => rules[name].change === "restart" && !Equal.equals(before[name], after[name]))
-  if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
-  return changesOf(before.limits, after.limits) === undefined
-    ? Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
-    : Effect.void
+  if (name === undefined && changesOf(before.limits, after.limits) !== undefined) return Effect.void
+  const what = name === undefined ? '"limits" has other pools' : `"${name}" was changed`
+  return Effect.fail(Exit.failure("usage", `${what}: restart the gateway for it to take effect`))
 }
 
 /** Changes the limits and the concurrency of the budget to those of checked settings. */
 export const resize = (before: GivenSettings, after: GivenSettings): Effect.Effect<void, never, Budget.TokenBudget> =>
   Effect.gen(function* () {
-    const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))
-    if (old === given) return
+    if (Equal.equals(before.limits, after.limits) && before.concurrency === after.concurrency) return
     const { concurrency = Infinity } = after
     const budget = yield* Budget.TokenBudget
     const changes = changesOf(before.limits, after.limits) ?? []

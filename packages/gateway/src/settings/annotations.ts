@@ -10,14 +10,10 @@ export interface FlagRule {
   readonly takes: "number" | "seconds" | "text" | "names" | "addresses"
 }
 
-/** What is known of a setting, apart from its type and its check. */
+/** What is known of a setting, apart from its type, its check, and its comment. */
 export interface SettingRules<A = unknown> {
-  /** What it is, in Markdown. The first sentence is the text of its flag. */
-  readonly text: string
   /** What applies without it. */
   readonly default?: A | undefined
-  /** What applies without it, in words, where no value says it. */
-  readonly otherwise?: string | undefined
   /** The flag that sets it: its own, the flags for limits that other commands have too, or none, so that only a file can. */
   readonly flag: FlagRule | "limits" | "none"
   /** The variable that sets it, for secrets. @default none */
@@ -31,8 +27,6 @@ declare module "effect/Schema" {
     interface Annotations {
       /** The check that words what is wrong with any value. */
       readonly check?: Input.Check | undefined
-      /** A check of values that have the right type. */
-      readonly further?: Input.Check | undefined
       /** Whether a value may contain a secret, so that no error shows it. */
       readonly secret?: boolean | undefined
       readonly setting?: SettingRules | undefined
@@ -40,30 +34,15 @@ declare module "effect/Schema" {
   }
 }
 
-type JsonSchema = Readonly<Record<string, Schema.Json>>
-
 /** A schema whose values must pass a check of the library, which then words all errors. `json` is the check for editors. */
-export const checked = <S extends Schema.Top>(schema: S, check: Input.Check, json: JsonSchema = {}): S =>
+export const checked = <S extends Schema.Top>(schema: S, check: Input.Check, json: Schema.JsonObject = {}): S =>
   schema.check(
     Schema.makeFilter((value: unknown) => check(value) === undefined, { check, toJsonSchema: () => json })
-  ) as unknown as S
-
-/** A schema whose values must also pass a check of its own, which is only for values of the right type. */
-export const further = <S extends Schema.Top>(schema: S, check: Input.Check): S =>
-  schema.check(
-    Schema.makeFilter((value: unknown) => check(value) === undefined, { further: check, toJsonSchema: () => ({}) })
   ) as unknown as S
 
 /** A schema whose values no error shows. */
 export const secret = <S extends Schema.Top>(schema: S): S => schema.annotate({ secret: true }) as unknown as S
 
-/** Markdown without the addresses of links and the marks of code. */
-export const plain = (markdown: string): string =>
-  markdown.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1").replaceAll("`", "")
-
 /** The schema of a setting with its rules. */
 export const setting = <S extends Schema.Top>(schema: S, rules: SettingRules<S["Type"]>): S =>
   schema.annotate({ setting: rules }) as unknown as S
-
-/** The rules of a setting. */
-export const rulesOf = (schema: Schema.Top): SettingRules => Schema.resolveAnnotations(schema)!.setting!

@@ -1,14 +1,15 @@
 /**
  * Every setting of a gateway, once. From this table come the types, the checks, the defaults and the suggestions for misspelt names;
- * and, in the command, the configuration file and its JSON Schema, the flags, what a reload may change, and the table in the docs.
+ * and, in the command, the configuration file and its JSON Schema, the flags, and what a reload may change. The comment of a setting is
+ * its documentation, for editors, in the help, and on the site: `npm run docs:settings` takes it over.
  */
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import { constants } from "node:buffer"
-import { bounds, Engine, governorChecks, Input, limitsCheck, shown } from "floodgate/internal"
+import { bounds, Engine, Input, shown } from "floodgate/internal"
 import { ownSegment, upstreamOf } from "../routes.ts"
-import { checked, further, rulesOf, secret, setting, type SettingRules } from "./annotations.ts"
+import { checked, secret, setting, type SettingRules } from "./annotations.ts"
 import * as Values from "./values.ts"
 
 /**
@@ -29,8 +30,9 @@ const time = Values.duration(
   Input.duration("a duration from 1 millisecond to 1 day", (millis) => millis >= 1 && millis <= day)
 )
 
-/** More memory, sockets, calls and keys than any machine or team has. */
-const most = { bytes: 2 ** 44, connections: 1_000_000, count: 1_000_000, keys: 1_000 }
+/** A body is decoded to a string, whose length Node limits. Of everything else, more than any machine has. */
+const most = { body: constants.MAX_STRING_LENGTH, bytes: 2 ** 44, count: 1_000_000 }
+const count = Values.whole(1, most.count)
 
 /** The first segments of the gateway's own paths. */
 const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
@@ -42,234 +44,117 @@ const address = Input.that(
 )
 
 const named: Input.Check = (value) => {
-  const wrong = Object.keys(value as object).find((name) => !/^[a-z\d][a-z\d-]*$/.test(name) || ownPath(name))
+  const names = Object.keys(value as object)
+  if (names.length === 0) return Input.problem("expected at least one upstream, got none")
+  const wrong = names.find((name) => !/^[a-z\d][a-z\d-]*$/.test(name) || ownPath(name))
   const expected =
     "expected names of lower-case letters, digits and hyphens, none of them the start of a path of the gateway or of a provider"
   return wrong === undefined ? undefined : Input.problem(`${expected}, got ${shown(wrong)}`)
 }
 
-const atLeastOne = Input.that("at least one upstream", (value) => Object.keys(value as object).length > 0)
+const upstreams = checked(Schema.Record(Schema.String, Values.text(address)), Input.all(Input.record(address), named))
 
-const token = Values.secretText("at least 16 letters, digits, hyphens and underscores", (value) =>
-  /^[\w-]{16,}$/.test(value)
+const token = Values.secretText("at least 16 letters, digits, hyphens and underscores", /^[\w-]{16,}$/)
+
+const hostName = Values.text(
+  Input.that(
+    "a name without a scheme, a port or a path, such as gateway.internal",
+    (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
+  )
 )
 
-const hostName = Input.that(
-  "a name without a scheme, a port or a path, such as gateway.internal",
-  (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
-)
-
-const distinctKeys: Input.Check = (value) => {
-  const hashes = (value as ReadonlyArray<typeof Values.Key.Type>).map(({ sha256 }) => sha256.toLowerCase())
-  const index = hashes.findIndex((hash, index) => hashes.indexOf(hash) !== index)
-  if (index < 0) return undefined
-  const first = `keys[${hashes.indexOf(hashes[index]!)}]`
-  return { place: `[${index}].sha256`, text: `expected another key than that of ${first}: remove one of the two` }
-}
-
-const numberOfKeys = Input.that(`1 to ${most.keys} keys`, (value) => {
-  const { length } = value as ReadonlyArray<unknown>
-  return length >= 1 && length <= most.keys
-})
+const policy = checked(Schema.Literals(["soonest", "cheapest"]), Input.oneOf("soonest", "cheapest"))
 
 /** The settings of the gateway itself, which a program gives as options. */
-export const ofGateway = {
+const ofGateway = {
   /**
    * A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; replaces the
    * default. Requests for `anthropic`, `openai`, `gemini`, `bedrock`, `mistral`, `cohere` and `ollama` are recognised by their
    * paths. Requests go to no other host. @default the public addresses of Anthropic, OpenAI and Gemini
    */
-  upstreams: setting(
-    checked(Schema.Record(Schema.String, Values.text(address)), Input.all(Input.record(address), atLeastOne, named)),
-    {
-      text: "A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; replaces the default. Requests for `anthropic`, `openai`, `gemini`, `bedrock`, `mistral`, `cohere` and `ollama` are recognised by their paths. Requests go to no other host",
-      default: providers,
-      otherwise: "the public addresses of Anthropic, OpenAI and Gemini",
-      flag: { name: "upstream", takes: "addresses" },
-      change: "reload"
-    }
-  ),
+  upstreams: setting(upstreams, {
+    default: providers,
+    flag: { name: "upstream", takes: "addresses" },
+    change: "reload"
+  }),
   /** Address to listen on; anything but loopback needs a `token`, because other machines can reach it. @default 127.0.0.1 */
-  host: setting(Values.text(Input.host), {
-    text: "Address to listen on; anything but loopback needs a `token`, because other machines can reach it",
-    default: "127.0.0.1",
-    flag: { takes: "text" },
-    change: "restart"
-  }),
+  host: setting(Values.text(Input.host), { default: "127.0.0.1", flag: { takes: "text" }, change: "restart" }),
   /** Port to listen on; 0 takes a free one. In a program, 0 is the default. @default 8788 */
-  port: setting(Values.whole(0, 65_535), {
-    text: "Port to listen on; 0 takes a free one. In a program, 0 is the default",
-    default: 8_788,
-    flag: { takes: "number" },
-    change: "restart"
-  }),
+  port: setting(Values.whole(0, 65_535), { default: 8_788, flag: { takes: "number" }, change: "restart" }),
   /**
    * A secret that opens the page and the metrics, and calls if there are no `keys`; better in the variable than in a file.
    * @default none
    */
-  token: setting(token, {
-    text: "A secret that opens the page and the metrics, and calls if there are no `keys`; better in the variable than in a file",
-    otherwise: "none",
-    flag: "none",
-    variable: "FLOODGATE_GATEWAY_TOKEN",
-    change: "reload"
-  }),
+  token: setting(token, { flag: "none", variable: "FLOODGATE_GATEWAY_TOKEN", change: "reload" }),
   /**
    * A secret for operators, who may raise and reset caps. It must not be the `token` or one of the `keys`, which agents have;
    * better in the variable than in a file. @default none: caps cannot be changed while the gateway runs
    */
-  adminToken: setting(token, {
-    text: "A secret for operators, who may [raise and reset caps](#raise-or-reset-a-cap). It must not be the `token` or one of the `keys`, which agents have; better in the variable than in a file",
-    otherwise: "none: caps cannot be changed while the gateway runs",
-    flag: "none",
-    variable: "FLOODGATE_GATEWAY_ADMIN_TOKEN",
-    change: "reload"
-  }),
+  adminToken: setting(token, { flag: "none", variable: "FLOODGATE_GATEWAY_ADMIN_TOKEN", change: "reload" }),
   /**
    * Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only without a token.
    * Pages of these hosts may call the gateway, too. @default the names of this machine
    */
-  hosts: setting(Schema.Array(Values.text(hostName)), {
-    text: "Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only [without a token](#who-may-call-without-a-token). Pages of these hosts may call the gateway, too",
-    otherwise: "the names of this machine",
-    flag: { name: "host-name", takes: "names" },
-    change: "reload"
-  }),
+  hosts: setting(Schema.Array(hostName), { flag: { name: "host-name", takes: "names" }, change: "reload" }),
   /**
    * Keys of the gateway, as `floodgate gateway key new NAME` prints them: names and hashes, never the keys themselves. A call
    * then needs one of them in the place of the provider's key, and the upstreams get the `credentials` instead. @default none:
    * callers send the provider's key, which is passed on
    */
-  keys: setting(further(secret(Schema.Array(Values.Key)), Input.all(numberOfKeys, distinctKeys)), {
-    text: "[Keys of the gateway](#keys-of-its-own), as `floodgate gateway key new NAME` prints them: names and hashes, never the keys themselves. A call then needs one of them in the place of the provider's key, and the upstreams get the `credentials` instead",
-    otherwise: "none: callers send the provider's key, which is passed on",
-    flag: "none",
-    change: "reload"
-  }),
+  keys: setting(secret(Schema.Array(Values.Key)), { flag: "none", change: "reload" }),
   /**
    * Names, weights, priorities and caps of callers, by `agent`, `key`, `model` or `headers`. Each setting is taken from the
    * first matching rule that has it. @default none
    */
-  rules: setting(Schema.Array(Values.Rule), {
-    text: "Names, weights, priorities and [caps](#dollars) of callers, by `agent`, `key`, `model` or `headers`. Each setting is taken from the first matching rule that has it",
-    otherwise: "none",
-    flag: "none",
-    change: "reload"
-  }),
+  rules: setting(Schema.Array(Values.Rule), { flag: "none", change: "reload" }),
   /**
    * The places where each model can be called, by the name in the request: upstreams, each with its own name of the model,
    * price and limits. An upstream other than that of the request gets its own of the `credentials`, and none of the caller's.
    * @default none: a request goes to the upstream of its path
    */
-  places: setting(Schema.Record(Schema.String, Schema.Array(Values.Place)), {
-    text: "The [places](#places-of-a-model) where each model can be called, by the name in the request: upstreams, each with its own name of the model, price and limits. An upstream other than that of the request gets its own of the `credentials`, and none of the caller's",
-    otherwise: "none: a request goes to the upstream of its path",
-    flag: "none",
-    change: "reload"
-  }),
+  places: setting(Schema.Record(Schema.String, Schema.Array(Values.Place)), { flag: "none", change: "reload" }),
   /** Whether a call goes where it starts first, or to the cheapest place that is fast enough. @default soonest */
-  placePolicy: setting(checked(Schema.Literals(["soonest", "cheapest"]), Input.oneOf("soonest", "cheapest")), {
-    text: "Whether a call goes where it starts first, or to the cheapest place that is fast enough",
-    default: "soonest",
-    flag: "none",
-    change: "reload"
-  }),
+  placePolicy: setting(policy, { default: "soonest", flag: "none", change: "reload" }),
   /** For the cheapest place: how long a call may take. @default `maxHold` */
-  placeWithin: setting(Values.duration(Input.finiteSpan), {
-    text: "For the cheapest place: how long a call may take",
-    otherwise: "`maxHold`",
-    flag: "none",
-    change: "reload"
-  }),
+  placeWithin: setting(Values.duration(Input.finiteSpan), { flag: "none", change: "reload" }),
   /**
    * The longest time that a call is held; calls that would wait longer are refused at once. The most impatient of the common
    * clients give up after 10 minutes, and the answer itself also takes time. @default 5 minutes
    */
-  maxHold: setting(time, {
-    text: "The longest time that a call is held; calls that would wait longer are refused at once. The most impatient of the common clients give up after 10 minutes, and the answer itself also takes time",
-    default: "5 minutes",
-    flag: { takes: "seconds" },
-    change: "reload"
-  }),
+  maxHold: setting(time, { default: "5 minutes", flag: { takes: "seconds" }, change: "reload" }),
   /**
    * How long a waiting caller receives nothing, so that the response can still have the provider's status. Some clients give up
    * after a minute of silence. @default 20 seconds
    */
-  silence: setting(time, {
-    text: "How long a waiting caller receives nothing, so that the response can still have the provider's status. Some clients give up after a minute of silence",
-    default: "20 seconds",
-    flag: "none",
-    change: "reload"
-  }),
+  silence: setting(time, { default: "20 seconds", flag: "none", change: "reload" }),
   /** The interval between the bytes that then keep the caller connected. @default 10 seconds */
-  keepAlive: setting(time, {
-    text: "The interval between the bytes that then keep the caller connected",
-    default: "10 seconds",
-    flag: "none",
-    change: "reload"
-  }),
+  keepAlive: setting(time, { default: "10 seconds", flag: "none", change: "reload" }),
   /** The longest time that one attempt may take until the provider begins to answer. @default 10 minutes */
-  timeout: setting(time, {
-    text: "The longest time that one attempt may take until the provider begins to answer",
-    default: "10 minutes",
-    flag: "none",
-    change: "reload"
-  }),
+  timeout: setting(time, { default: "10 minutes", flag: "none", change: "reload" }),
   /**
    * The longest silence within a stream. After it a call without content is retried, and a stream with content breaks off.
    * @default 1 minute if the provider sends pings (Anthropic), else 5
    */
-  idleTimeout: setting(Values.duration(Engine.checks.idleTimeout), {
-    text: "The longest silence within a stream. After it a call without content is retried, and a stream with content breaks off",
-    otherwise: "1 minute if the provider sends pings (Anthropic), else 5",
-    flag: "none",
-    change: "reload"
-  }),
+  idleTimeout: setting(Values.duration(Engine.checks.idleTimeout), { flag: "none", change: "reload" }),
   /** How long running calls may continue when the gateway closes. @default 2 minutes */
-  drain: setting(time, {
-    text: "How long running calls may continue when the gateway closes",
-    default: "2 minutes",
-    flag: "none",
-    change: "reload"
-  }),
-  // A body is decoded to a string, whose length Node limits.
+  drain: setting(time, { default: "2 minutes", flag: "none", change: "reload" }),
   /**
    * The largest body of a call, in bytes; the default is Anthropic's limit. A larger body is answered with 413. @default 32 MiB
    */
-  maxBodyBytes: setting(Values.whole(1, constants.MAX_STRING_LENGTH), {
-    text: "The largest body of a call, in bytes; the default is Anthropic's limit. A larger body is answered with 413",
-    default: bounds.body.max,
-    flag: "none",
-    change: "reload"
-  }),
+  maxBodyBytes: setting(Values.whole(1, most.body), { default: bounds.body.max, flag: "none", change: "reload" }),
   /**
    * The most memory for the bodies of all waiting and running calls, and for their answers that are read whole, in bytes.
    * Beyond it, calls are answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call
    * keeps its estimate. @default 256 MiB
    */
-  maxHeldBytes: setting(Values.whole(1, most.bytes), {
-    text: "The most memory for the bodies of all waiting and running calls, and for their answers that are read whole, in bytes. Beyond it, calls are answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call keeps its estimate",
-    default: bounds.bodies.max,
-    flag: "none",
-    change: "reload"
-  }),
+  maxHeldBytes: setting(Values.whole(1, most.bytes), { default: bounds.bodies.max, flag: "none", change: "reload" }),
   /**
    * The most open connections; further ones are closed. Each has one request at a time, and takes up to two descriptors.
    * @default 10,000
    */
-  maxConnections: setting(Values.whole(1, most.connections), {
-    text: "The most open connections; further ones are closed. Each has one request at a time, and takes up to two descriptors",
-    default: bounds.connections.max,
-    flag: "none",
-    change: "restart"
-  }),
+  maxConnections: setting(count, { default: bounds.connections.max, flag: "none", change: "restart" }),
   /** Whether Chat Completions streams are asked for their usage. Without it such calls keep their estimates. @default true */
-  streamUsage: setting(Values.flag, {
-    text: "Whether Chat Completions streams are asked for their usage. Without it such calls keep their estimates",
-    default: true,
-    flag: "none",
-    change: "reload"
-  })
+  streamUsage: setting(Values.flag, { default: true, flag: "none", change: "reload" })
 }
 
 /** The settings of the budget and the governor beneath the gateway, and the sources of its credentials. */
@@ -278,86 +163,51 @@ const ofCommand = {
    * The provider's credential of each upstream, for a gateway with `keys`: `env:NAME`, `file:PATH`, or `none`. @default the
    * usual variables: `ANTHROPIC_API_KEY`, `OPENAI_API_KEY`, `GEMINI_API_KEY`
    */
-  credentials: setting(secret(Schema.Record(Schema.String, Schema.String)), {
-    text: "The provider's credential of each upstream, for a gateway with `keys`: `env:NAME`, `file:PATH`, or `none`",
-    otherwise: "the usual variables: `ANTHROPIC_API_KEY`, `OPENAI_API_KEY`, `GEMINI_API_KEY`",
-    flag: "none",
-    change: "reload"
-  }),
+  credentials: setting(secret(Schema.Record(Schema.String, Schema.String)), { flag: "none", change: "reload" }),
   /** The providers' limits, as in the library: one set, or `pools`, whose names change only at a restart. @default learned */
-  limits: setting(Values.limits(limitsCheck), {
-    text: "The providers' limits, as in the library: one set, or `pools`, whose names change only at a restart",
-    otherwise: "learned",
-    flag: "limits",
-    change: "reload"
-  }),
+  limits: setting(Values.limits, { flag: "limits", change: "reload" }),
   /** Calls in flight at once, for each pool. @default as many as the limits allow */
-  concurrency: setting(Values.whole(1, most.count), {
-    text: "Calls in flight at once, for each pool",
-    otherwise: "as many as the limits allow",
-    flag: { takes: "number" },
-    change: "reload"
-  }),
+  concurrency: setting(count, { flag: { takes: "number" }, change: "reload" }),
   /**
    * The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its
    * callers would be refused anyway. @default 10,000
    */
-  maxQueued: setting(Values.whole(0, most.count), {
-    text: "The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its callers would be refused anyway",
-    default: 10_000,
-    flag: "none",
-    change: "restart"
-  }),
+  maxQueued: setting(Values.whole(0, most.count), { default: 10_000, flag: "none", change: "restart" }),
   /**
    * The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default
    * 10,000
    */
-  maxPools: setting(Values.whole(1, most.count), {
-    text: "The most accounts and classes of models in use at the same time; calls of further ones are answered with 503",
-    default: 10_000,
-    flag: "none",
-    change: "restart"
-  }),
+  maxPools: setting(count, { default: 10_000, flag: "none", change: "restart" }),
   /**
    * Prices of models in dollars per million tokens: `input`, `output`, `cacheRead`, `cacheWrite` and others. @default the
    * published ones
    */
-  prices: setting(checked(Schema.Record(Schema.String, Values.price), governorChecks.prices), {
-    text: "Prices of models in dollars per million tokens: `input`, `output`, `cacheRead`, `cacheWrite` and others",
-    otherwise: "the published ones",
-    flag: "none",
-    change: "restart"
-  }),
+  prices: setting(Values.prices, { flag: "none", change: "restart" }),
   /**
    * The shares of a subscription's windows for calls that are not interactive, such as `{ "5h": { "share": 0.7 } }`. @default
    * none
    */
-  windows: setting(Values.windows(governorChecks.windows), {
-    text: 'The [shares of a subscription\'s windows](dollars.md#windows-of-a-subscription) for calls that are not interactive, such as `{ "5h": { "share": 0.7 } }`',
-    otherwise: "none",
-    flag: "none",
-    change: "restart"
-  })
+  windows: setting(Values.windows, { flag: "none", change: "restart" })
 }
 
 /** Every setting of the command, and of its configuration file. */
 const settings = { ...ofGateway, ...ofCommand }
 
-/** What is known of each setting, apart from its type and its check. */
-export const rules = Record.map(settings as Readonly<Record<string, Schema.Top>>, rulesOf) as {
-  readonly [K in keyof typeof settings]: SettingRules<(typeof settings)[K]["Type"]>
-}
+const rulesOf = (schema: Schema.Top, name: string): SettingRules =>
+  Schema.resolveAnnotations(schema)?.setting ?? Input.wrong(name, "define it with setting(...), which wants its rules")
 
-const given = (check: Input.Check) => checked(Schema.Unknown, check)
+/** What is known of each setting, apart from its type and its check. */
+export const everyRule = Record.map(settings as Readonly<Record<string, Schema.Top>>, rulesOf)
+export const rules = everyRule as { readonly [K in keyof typeof settings]: SettingRules<(typeof settings)[K]["Type"]> }
+
+const { account, accounting, protocols } = Engine.checks
+const credential: Input.Check = (value) => (value === null ? undefined : Input.apiKey(value))
+const own = { spent: Input.record(Input.anObject), record: Input.callback, account, accounting, protocols }
 
 /** What only a program can give. */
 const ofProgram = {
-  credentials: secret(given(Input.record((value) => (value === null ? undefined : Input.apiKey(value))))),
-  spent: given(Input.record(Input.anObject)),
-  record: given(Input.callback),
-  protocols: given(Engine.checks.protocols),
-  accounting: given(Engine.checks.accounting),
-  account: given(Engine.checks.account)
+  ...Record.map(own, (check) => Values.optional(checked(Schema.Unknown, check))),
+  credentials: Values.optional(secret(checked(Schema.Unknown, Input.record(credential))))
 }
 
 const inProgram = Struct.map(Struct.map(ofGateway, Schema.toType), Values.optional)
@@ -366,7 +216,7 @@ const inProgram = Struct.map(Struct.map(ofGateway, Schema.toType), Values.option
 export interface ProgramSettings extends Schema.Struct.Type<typeof inProgram> {}
 
 /** The options of a gateway in a program. */
-export const Options = Schema.Struct({ ...inProgram, ...Struct.map(ofProgram, Values.optional) })
+export const Options = Schema.Struct({ ...inProgram, ...ofProgram })
 
 /** The configuration file. */
 export const Config = Schema.Struct({

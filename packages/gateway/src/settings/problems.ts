@@ -1,19 +1,16 @@
 /** What is wrong with settings, in words. Pure. */
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
-import type * as SchemaAST from "effect/SchemaAST"
-import * as SchemaIssue from "effect/SchemaIssue"
+import type * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { hint, Input, shown } from "floodgate/internal"
 
 type SettingPath = ReadonlyArray<PropertyKey>
 
 /** A problem and its place, such as `.rules[0].cap`. */
-export interface SettingProblem {
+export interface SettingProblem extends NonNullable<ReturnType<Input.Check>> {
   readonly kind: "unknown" | "missing" | "wrong"
   readonly path: SettingPath
-  readonly place: string
-  readonly text: string
 }
 
 /** A long name of a setting would fill the terminal. */
@@ -28,27 +25,17 @@ const stepOf = (key: PropertyKey): string => {
 /** The place of a path: `.rules[0].cap.per`. */
 const placeOf = (path: SettingPath): string => path.map(stepOf).join("")
 
-const kinds: Readonly<Record<string, string>> = {
-  Objects: "an object",
-  Arrays: "a list",
-  String: "a string",
-  Number: "a finite number",
-  Boolean: "true or false"
+const problem = (kind: SettingProblem["kind"], path: SettingPath, text: string, place = ""): SettingProblem => {
+  return { kind, path, text, place: placeOf(path) + place }
 }
 
-const format = SchemaIssue.makeFormatterStandardSchemaV1()
-
-const expectedOf = (issue: SchemaIssue.Issue): string => {
-  const kind = issue._tag === "InvalidType" ? kinds[issue.ast._tag] : undefined
-  if (kind !== undefined) return `expected ${kind}`
-  const { input: _, ...withoutValue } = issue
-  const { message } = format(withoutValue as SchemaIssue.Issue).issues[0]!
-  return `${message.charAt(0).toLowerCase()}${message.slice(1)}`
-}
+/** What lists and objects are called. Everything else has a check. */
+const kindOf = (issue: SchemaIssue.Issue): string =>
+  "ast" in issue && issue.ast._tag === "Arrays" ? "a list" : "an object"
 
 const annotationsOf = (issue: SchemaIssue.Issue): Schema.Annotations.Annotations => {
   if (issue._tag === "Filter") return issue.filter.annotations ?? {}
-  const ast: SchemaAST.AST | undefined = "ast" in issue ? issue.ast : undefined
+  const ast = "ast" in issue ? issue.ast : undefined
   return { ...ast?.annotations, ...ast?.checks?.at(-1)?.annotations }
 }
 
@@ -58,11 +45,10 @@ const plainKeys: ReadonlySet<PropertyKey> = new Set(["key", "secret", "token", "
 const unknown = ({ ast }: SchemaIssue.UnexpectedKey, path: SettingPath): SettingProblem => {
   const name = String(path.at(-1))
   if (path[0] === "keys" && plainKeys.has(name)) {
-    const text = 'remove the key, and set sha256 as the command "key new NAME" prints it'
-    return { kind: "wrong", path, place: placeOf(path), text }
+    return problem("wrong", path, 'remove the key, and set sha256 as the command "key new NAME" prints it')
   }
   const known = ast._tag === "Objects" ? ast.propertySignatures.map(({ name }) => String(name)) : []
-  return { kind: "unknown", path, place: placeOf(path), text: hint(name, known) }
+  return problem("unknown", path, hint(name, known))
 }
 
 /** The problems of a value. Where the library has a check, that check words the problem. */
@@ -75,12 +61,12 @@ const problemsOf = (
   const isHidden = isSecret || annotations.secret === true
   const inner = innerOf(issue, path, isHidden)
   if (issue._tag === "Pointer" || issue._tag === "Encoding" || inner.some(({ kind }) => kind !== "wrong")) return inner
-  const check = annotations.check ?? (issue._tag === "Filter" ? annotations.further : undefined)
-  const found = check?.(issue.input)
+  const found = annotations.check?.(issue.input)
   if (found === undefined && inner.length > 0) return inner
-  const { place, text } = found ?? Input.problem(`${expectedOf(issue)}, got ${shown(issue.input)}`)
+  const { place, text } =
+    found ?? Input.problem(`expected ${annotations["expected"] ?? kindOf(issue)}, got ${shown(issue.input)}`)
   const shownText = isHidden ? text.replace(/, got .*$/s, ", got something else (not shown)") : text
-  return [{ kind: "wrong", path, place: placeOf(path) + place, text: shownText }]
+  return [problem("wrong", path, shownText, place)]
 }
 
 const innerOf = (issue: SchemaIssue.Issue, path: SettingPath, isSecret: boolean): ReadonlyArray<SettingProblem> => {
@@ -95,7 +81,7 @@ const innerOf = (issue: SchemaIssue.Issue, path: SettingPath, isSecret: boolean)
     case "UnexpectedKey":
       return [unknown(issue, path)]
     case "MissingKey":
-      return [{ kind: "missing", path, place: placeOf(path), text: "expected a value, got undefined" }]
+      return [problem("missing", path, "expected a value, got undefined")]
     default:
       return []
   }
@@ -112,11 +98,8 @@ const defined = (value: unknown): unknown => {
 /** Decodes a value by a schema, or says everything that is wrong with it. */
 export const decode = <S extends Schema.Decoder<unknown>>(schema: S) => {
   // A misspelt setting is an error, because it would have no effect.
-  const parse = SchemaParser.decodeUnknownResult(schema, {
-    onExcessProperty: "error",
-    errors: "all",
-    reportInput: true
-  })
+  const options = { onExcessProperty: "error", errors: "all", reportInput: true } as const
+  const parse = SchemaParser.decodeUnknownResult(schema, options)
   return (value: unknown): Result.Result<S["Type"], ReadonlyArray<SettingProblem>> =>
     Result.mapError(parse(defined(value)), (issue) => problemsOf(issue))
 }

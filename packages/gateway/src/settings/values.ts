@@ -2,7 +2,7 @@
 import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { checkCap, Input, placeChecks, priority, weight } from "floodgate/internal"
+import { checkCap, governorChecks, Input, limitsCheck, placeChecks, priority, weight } from "floodgate/internal"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import type * as Prices from "floodgate/Prices"
@@ -16,35 +16,27 @@ import { checked, secret } from "./annotations.ts"
 export const optional = Schema.optionalKey as unknown as typeof Schema.optional
 
 export const text = (check: Input.Check) => checked(Schema.String, check)
-export const secretText = (expected: string, holds: (value: string) => boolean) =>
-  secret(text(Input.secret(expected, (value) => typeof value === "string" && holds(value))))
+export const secretText = (expected: string, form = /^/) =>
+  secret(text(Input.secret(expected, (value) => typeof value === "string" && form.test(value))))
 export const flag = checked(Schema.Boolean, Input.flag)
 
 /** An integer. JSON has no infinity, so a number above `max` is a mistake. */
-export const whole = (min: number, max: number) =>
-  checked(
-    Schema.Finite,
-    Input.number(
-      `an integer from ${min} to ${max}`,
-      (value) => Number.isInteger(value) && value >= min && value <= max
-    ),
-    { type: "integer", minimum: min, maximum: max }
-  )
+export const whole = (min: number, max: number) => {
+  const holds = (value: number): boolean => Number.isInteger(value) && value >= min && value <= max
+  const json = { type: "integer", minimum: min, maximum: max }
+  return checked(Schema.Finite, Input.number(`an integer from ${min} to ${max}`, holds), json)
+}
+
+const inSeconds = SchemaTransformation.transform<Duration.Input, number | string>({
+  decode: (given) => (typeof given === "number" ? `${given} seconds` : given) as Duration.Input,
+  encode: (input) => input as string
+})
 
 /** A duration. In a file, a number means seconds. */
 export const duration = (check: Input.Check) =>
   Schema.Union([Schema.Finite, Schema.String])
     .annotate({ expected: 'a duration such as "4 minutes", or seconds' })
-    .pipe(
-      Schema.decodeTo(
-        checked(Schema.Unknown as unknown as Schema.Codec<Duration.Input>, check),
-        SchemaTransformation.transform({
-          decode: (given: number | string) =>
-            (typeof given === "number" ? `${given} seconds` : given) as Duration.Input,
-          encode: (input: Duration.Input): number | string => input as string
-        })
-      )
-    )
+    .pipe(Schema.decodeTo(checked(Schema.Unknown as unknown as Schema.Codec<Duration.Input>, check), inSeconds))
 
 /** A schema for values of a type of the library. */
 const ofLibrary =
@@ -52,31 +44,27 @@ const ofLibrary =
   <S extends Schema.Top>(schema: S, check: Input.Check = Input.anything) =>
     checked(schema, check) as unknown as Schema.Codec<A, S["Encoded"]>
 
-const number = optional(Schema.Finite)
+/** Optional values of one kind by their names. */
+const each = <K extends string, S extends Schema.Top>(schema: S, ...names: ReadonlyArray<K>) =>
+  Object.fromEntries(names.map((name) => [name, optional(schema)])) as { [N in K]: Schema.optional<S> }
 
-const dimension = optional(
-  Schema.Struct({
-    perSecond: number,
-    perMinute: number,
-    total: number,
-    burst: number,
-    window: optional(Schema.Literals(["bucket", "sliding", "fixed"])),
-    share: number
-  })
-)
-const dimensions = { requests: dimension, inputTokens: dimension, outputTokens: dimension, tokens: dimension }
+const dimension = Schema.Struct({
+  ...each(Schema.Finite, "perSecond", "perMinute", "total", "burst", "share"),
+  window: optional(Schema.Literals(["bucket", "sliding", "fixed"]))
+})
+const dimensions = each(dimension, "requests", "inputTokens", "outputTokens", "tokens")
+
+const setOrPools: Input.Check = (value) => {
+  const names = Object.keys(Object(value))
+  if (names.includes("pools") && names.length > 1) return Input.problem("expected either one set of limits, or pools")
+  return undefined
+}
 
 /** One set of limits, or `pools`. Not a union, whose errors would name settings that are valid in one of its members. */
-export const limits = (check: Input.Check) =>
-  ofLibrary<Limits.Limits | Limits.Pools>()(
-    Schema.Struct({ ...dimensions, pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions))) }),
-    Input.all((value) => {
-      const names = Object.keys(Object(value))
-      return names.length === 1 || !names.includes("pools")
-        ? undefined
-        : Input.problem("expected either one set of limits, or pools")
-    }, check)
-  )
+export const limits = ofLibrary<Limits.Limits | Limits.Pools>()(
+  Schema.Struct({ ...dimensions, pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions))) }),
+  Input.all(setOrPools, limitsCheck)
+)
 
 const cap = ofLibrary<Spending.Cap>()(
   Schema.Struct({
@@ -90,25 +78,20 @@ const cap = ofLibrary<Spending.Cap>()(
 const rates = {
   input: Schema.Finite,
   output: Schema.Finite,
-  cacheRead: number,
-  cacheWrite: number,
-  cacheWriteLong: number
+  ...each(Schema.Finite, "cacheRead", "cacheWrite", "cacheWriteLong")
 }
 
 /** Dollars per million tokens. */
-export const price = ofLibrary<Prices.Price>()(
+const price = ofLibrary<Prices.Price>()(
   Schema.Struct({
     ...rates,
     long: optional(Schema.Struct({ ...rates, above: Schema.Finite })),
-    maxOutput: number,
-    context: number,
-    fast: number,
-    flex: number,
-    source: optional(Schema.String),
-    asOf: optional(Schema.String)
+    ...each(Schema.Finite, "maxOutput", "context", "fast", "flex"),
+    ...each(Schema.String, "source", "asOf")
   }),
   placeChecks.price
 )
+export const prices = checked(Schema.Record(Schema.String, price), governorChecks.prices)
 
 /** A date, or a time with its zone. */
 const isTime = (value: unknown): boolean =>
@@ -123,7 +106,7 @@ export const Key = Schema.Struct({
   /** The SHA-256 of the key in hexadecimal digits, as `floodgate gateway key new` prints it. */
   sha256: secretText(
     'the SHA-256 of a key in 64 hexadecimal digits, as "floodgate gateway key new NAME" prints it, and not the key itself',
-    (value) => /^[\da-f]{64}$/i.test(value)
+    /^[\da-f]{64}$/i
   ),
   /** When the key stops working: a date such as `2027-01-01`, where its first second in UTC counts, or a time. @default never */
   expires: optional(text(Input.that("a date such as 2027-01-01, or a time such as 2027-01-01T12:00Z", isTime)))
@@ -144,17 +127,10 @@ export const Rule = Schema.Struct({
    * pattern that matches only it, such as `*x9Yz`; the access key for AWS, and the project for Vertex AI. A call with several keys
    * then matches by any of them, because only the provider knows which it accepts.
    */
-  key: optional(secretText("a string", () => true)),
+  key: optional(secretText("a string")),
   model: optional(text(Input.text)),
   /** Headers by their names in lower case. */
-  headers: optional(
-    secret(
-      Schema.Record(
-        Schema.String,
-        secretText("a string", () => true)
-      )
-    )
-  ),
+  headers: optional(secret(Schema.Record(Schema.String, secretText("a string")))),
   /** The share of service relative to other agents, 0.001 to 1000. @default 1 */
   weight: optional(checked(Schema.Finite, weight)),
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
@@ -166,6 +142,15 @@ export const Rule = Schema.Struct({
   /** What each key may cost. @default no bound */
   capPerKey: optional(cap)
 })
+
+/**
+ * Settings for some callers. A rule applies to a caller if all its conditions (`agent`, `key`, `model`, `headers`) match; a
+ * condition that is left out matches every caller. In a text, `*` stands for any characters.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Rule extends Schema.Schema.Type<typeof Rule> {}
 
 export const Place = Schema.Struct({
   /** The name of the upstream. */
@@ -189,7 +174,7 @@ export const Place = Schema.Struct({
 })
 
 /** The shares of long windows. */
-export const windows = (check: Input.Check) => {
-  const share = optional(Schema.Struct({ share: Schema.Finite }))
-  return ofLibrary<NonNullable<Governor.Options["windows"]>>()(Schema.Struct({ "5h": share, "7d": share }), check)
-}
+export const windows = ofLibrary<NonNullable<Governor.Options["windows"]>>()(
+  Schema.Struct(each(Schema.Struct({ share: Schema.Finite }), "5h", "7d")),
+  governorChecks.windows
+)

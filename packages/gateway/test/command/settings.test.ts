@@ -9,6 +9,7 @@ import * as Flags from "../../src/command/flags.ts"
 import * as Reload from "../../src/command/reload.ts"
 import type { GivenSettings } from "../../src/command/settings.ts"
 import type { SettingRules } from "../../src/settings/annotations.ts"
+import { docOf } from "../../src/settings/docs.ts"
 import * as Settings from "../../src/settings/index.ts"
 import { decode, sentence } from "../../src/settings/problems.ts"
 import { gateway } from "../support/cli.ts"
@@ -88,10 +89,10 @@ describe("the settings of a gateway", () => {
   it.each(names)("say of %s what it is, what applies without it, how it is set, and what a change needs", (name) => {
     const rules = rulesOf(name)
     assert.isDefined(rules, "define it with setting(...)")
-    const { change, flag, otherwise, text, variable } = rules!
-    assert.isAbove(text.length, 20)
-    assert.notMatch(text, /\.$/)
-    assert.isTrue(rules!.default !== undefined || otherwise !== undefined)
+    const { change, flag, variable } = rules!
+    const { standard, text } = docOf(name)
+    assert.isAbove(text.length, 20, "npm run docs:settings takes its comment over")
+    assert.notStrictEqual(standard, "")
     assert.include(["reload", "restart"], change)
     assert.strictEqual(name in Flags.flags, typeof flag === "object")
     assert.isTrue(typeof flag === "object" || flag === "limits" || flag === "none")
@@ -102,6 +103,13 @@ describe("the settings of a gateway", () => {
     assert.strictEqual(said(of04), "nothing")
     assert.strictEqual(said(samples), "nothing")
     assert.sameMembers(Object.keys(samples), names, "a new setting: add a valid value to the samples of this test")
+  })
+
+  it("need a restart where the gateway cannot follow, and have the flags of 0.4", () => {
+    const fixed = names.filter((name) => rulesOf(name)?.change === "restart")
+    assert.deepStrictEqual(fixed, ["host", "port", "maxConnections", "maxQueued", "maxPools", "prices", "windows"])
+    const flags = Object.keys(Flags.flags).map((name) => Flags.named(`.${name}`))
+    assert.includeMembers(flags, ["--upstream", "--host", "--port", "--host-name", "--max-hold", "--concurrency"])
   })
 
   it.effect("are refused or taken over at a reload as their rules say", () =>
