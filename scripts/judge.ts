@@ -1,117 +1,135 @@
-/**
- * Says whether a hot path has become slower or allocates more than at an earlier commit: `npm run judge`.
- *
- *     npm run judge                          the working tree beside the commit before it
- *     npm run judge -- --against v0.4.0      beside another commit
- *     npm run judge -- --only create,fetch   some paths
- *     npm run judge -- --record              appends what was found to benchmark/figures.jsonl
- *
- * The two checkouts run in processes of their own and take turns of some 50 ms, so that whatever else the machine does meets both.
- * What counts is the processor time of a process, and the bytes that it allocates. One process is up to a tenth faster or slower than
- * the next from the same code, because of where its code and its heap lie; so there are several pairs of processes. A ratio is the
- * median of the turns of a pair. The figure is the median of the pairs, and its spread the range of the middle half of them.
- *
- * Each turn allocates less than the young space holds, so nothing is collected meanwhile, and the growth of the heap is what was
- * allocated. That hardly varies, and shows a change even on a busy machine.
- *
- * A path is worse if its median is above 1 by more than the spread and by more than what two processes of one commit show
- * (`noise`). It exits with 1 then. Processor time is only judged if nothing else runs (a load of at most 0.5 at the start); bytes
- * always are.
- */
-import { type ChildProcess, execFileSync, fork, spawnSync } from "node:child_process"
-import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs"
+/** `npm run judge`: says whether a hot path executes or allocates more than at an earlier commit. See {@link help}. */
+import { type ChildProcess, execFileSync, fork, type ForkOptions, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
-import { cpus, loadavg } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Pool } from "undici"
-import { spreadOf, tableOf } from "../benchmark/support/inTurns.ts"
 import type { Figure, Path, Question } from "../benchmark/judge/models.ts"
+import { type Spread, spreadOf, tableOf } from "../benchmark/support/inTurns.ts"
+
+const all: ReadonlyArray<Path> = [
+  { name: "create", count: 300 },
+  { name: "withReservation", count: 500 },
+  { name: "fetch-4KB", count: 100 },
+  { name: "fetch-100KB", count: 30 },
+  { name: "stream-500-events", count: 5 },
+  { name: "gateway-4KB", count: 50, sentences: 152 },
+  { name: "gateway-100KB", count: 20, sentences: 3_840 },
+  { name: "gateway-400KB", count: 10, sentences: 15_360 }
+]
+
+const help = `Says whether a hot path executes or allocates more than at an earlier commit, whatever else the machine does.
+
+  npm run judge                              the working tree beside the commit before it
+  npm run judge -- --against v0.4.0          beside another commit
+  npm run judge -- --commit abc --against abc^  one commit beside another
+  npm run judge -- --only create,gateway     the paths whose names contain one of these
+  npm run judge -- --turns 20                more turns: a narrower spread
+  npm run judge -- --record                  appends what was found to benchmark/figures.jsonl
+
+Paths: ${all.map(({ name }) => name).join(", ")}.
+
+Both checkouts run at the same time, each in a process under Valgrind, which counts the instructions that it executes; some minutes if
+two processors are free. Without Valgrind only allocations are judged, which takes a minute. Bytes are what the heap grows by while nothing is collected. Neither depends on the load of the machine, but
+instructions are not time: they know nothing of the processor's caches, of the kernel and of waiting. For time see npm run bench, on a
+machine where nothing else runs.
+
+A figure is the median of the turns. Each turn is compared with the same turn of the other commit, and the quartiles of that are in
+parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show. Then this exits with 1. Run it again with --only to be sure, find the commit with
+--commit, and see where by comparing two profiles (node --cpu-prof). If the cost has a good reason, say it in the commit.`
+
+const fail = (reason: string): never => {
+  console.error(`judge: ${reason}`)
+  return process.exit(2)
+}
 
 const root = join(import.meta.dirname, "..")
 const { values } = parseArgs({
   options: {
     against: { type: "string" },
+    commit: { type: "string" },
     only: { type: "string" },
-    pairs: { type: "string" },
-    turns: { type: "string" },
+    turns: { type: "string", default: "8" },
     record: { type: "boolean", default: false },
-    "any-load": { type: "boolean", default: false }
+    help: { type: "boolean", short: "h", default: false }
   }
 })
-
-/** What two processes of one commit differ by at most, measured with `--against HEAD` on a quiet machine. */
-const noise = { micros: 0.02, bytes: 0.01 }
-const maxLoad = 0.5
-
-const all: ReadonlyArray<Path> = [
-  { name: "create", count: 1_200 },
-  { name: "withReservation", count: 2_000 },
-  { name: "fetch, 4 KB", count: 200 },
-  { name: "fetch, 100 KB", count: 60 },
-  { name: "stream of 500 events", count: 10 },
-  { name: "gateway, 4 KB", count: 250, sentences: 152 },
-  { name: "gateway, 100 KB", count: 60, sentences: 3_840 },
-  { name: "gateway, 400 KB", count: 24, sentences: 15_360 }
-]
-const load = loadavg()[0]!
-const isQuiet = load <= maxLoad || values["any-load"]
-// Allocations hardly vary, so few turns show them.
-const pairs = Number(values.pairs ?? (isQuiet ? 6 : 2))
-const turns = Number(values.turns ?? (isQuiet ? 24 : 6))
-if (!isQuiet) {
-  console.log(
-    `judge: the load is ${load.toFixed(2)}, above ${maxLoad}: processor time cannot be judged, only allocations are`
-  )
+if (values.help) {
+  console.log(help)
+  process.exit(0)
 }
 
+/** What two equal commits differ by at most, measured with `--against HEAD`. */
+const noise = { instructions: 0.02, bytes: 0.015 }
+
+/** Turns before those that count. */
+const warmups = 8
+
+/** A process that uses no second of processor time in this time waits for something. */
+const stallMillis = 120_000
+
+const turns = Number(values.turns)
+if (!(turns >= 3)) fail(`--turns: expected a number of at least 3, got "${values.turns}"`)
 const wanted = values.only?.split(",")
-const paths = all.filter(
-  ({ name, sentences }) =>
-    (wanted === undefined || wanted.some((part) => name.includes(part))) && (isQuiet || sentences === undefined)
-)
-if (paths.length === 0) {
-  console.error(`judge: --only ${values.only}: no such path; known are ${all.map(({ name }) => name).join("; ")}`)
-  process.exit(2)
+const paths = all.filter(({ name }) => wanted === undefined || wanted.some((part) => name.includes(part)))
+if (paths.length === 0) fail(`--only ${values.only}: no such path; known are ${all.map(({ name }) => name).join(", ")}`)
+const countsInstructions = spawnSync("valgrind", ["--version"]).status === 0
+if (!countsInstructions) {
+  console.log("judge: only allocations are judged: Valgrind counts instructions (apt-get install valgrind)")
 }
+
+// -----------------------------------------------------------------------------
+// Checkouts
+// -----------------------------------------------------------------------------
 
 const git = (...args: ReadonlyArray<string>): string =>
   execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim()
 
-// -----------------------------------------------------------------------------
-// The other checkout
-// -----------------------------------------------------------------------------
-
-/** Beside a clean tree its parent, beside a changed one its commit. */
-const isChanged = git("status", "--porcelain", "--untracked-files=no") !== ""
-const wantedCommit = values.against ?? (isChanged ? "HEAD" : "HEAD^")
-const resolved = spawnSync("git", ["rev-parse", "--short", "--verify", "--quiet", `${wantedCommit}^{commit}`], {
-  cwd: root,
-  encoding: "utf8"
-})
-if (resolved.status !== 0) {
-  console.log(
-    `judge: there is no commit ${wantedCommit} here, so there is nothing to compare with: fetch more of the history`
-  )
-  process.exit(values.against === undefined ? 0 : 2)
+const resolved = (commit: string): string | undefined => {
+  const { status, stdout } = spawnSync("git", ["rev-parse", "--short", "--verify", "--quiet", `${commit}^{commit}`], {
+    cwd: root,
+    encoding: "utf8"
+  })
+  return status === 0 ? stdout.trim() : undefined
 }
-const against = resolved.stdout.trim()
+
+const isChanged = git("status", "--porcelain", "--untracked-files=no") !== ""
+const existing = (option: string, commit: string): string =>
+  resolved(commit) ?? fail(`${option} ${commit}: there is no such commit here; git fetch --unshallow gets them all`)
+
+/** Undefined for the working tree. */
+const commit = values.commit === undefined ? undefined : existing("--commit", values.commit)
+const before = commit === undefined && isChanged ? "HEAD" : `${commit ?? "HEAD"}^`
+if (values.against === undefined && resolved(before) === undefined) {
+  console.log("judge: the history here has one commit, so there is nothing to compare with")
+  process.exit(0)
+}
+const against = existing("--against", values.against ?? before)
+const ours = commit ?? `${git("rev-parse", "--short", "HEAD")}${isChanged ? " with changes" : ""}`
 
 // Inside the root, so that packages are found; not in node_modules, where Node does not strip types.
-const other = join(root, ".judge", against)
+const folder = join(root, ".judge")
 
-const checkOut = (): void => {
-  rmSync(other, { recursive: true, force: true })
-  mkdirSync(other, { recursive: true })
-  const archive = execFileSync("git", ["archive", against], { cwd: root, maxBuffer: 2 ** 30 })
-  execFileSync("tar", ["-x", "-C", other], { input: archive })
-  mkdirSync(join(other, "node_modules/@floodgate"), { recursive: true })
-  for (const name of readdirSync(join(other, "packages"))) {
-    symlinkSync(join(other, "packages", name), join(other, "node_modules/@floodgate", name))
+const checkOut = (of: string | undefined, name: string): string => {
+  const checkout = join(folder, name)
+  mkdirSync(join(checkout, "node_modules/@floodgate"), { recursive: true })
+  const files =
+    of === undefined
+      ? execFileSync("tar", ["-c", "--exclude=node_modules", "src", "packages", "package.json"], {
+          cwd: root,
+          maxBuffer: 2 ** 30
+        })
+      : execFileSync("git", ["archive", of], { cwd: root, maxBuffer: 2 ** 30 })
+  execFileSync("tar", ["-x", "-C", checkout], { input: files })
+  for (const each of readdirSync(join(checkout, "packages"))) {
+    symlinkSync(join(checkout, "packages", each), join(checkout, "node_modules/@floodgate", each))
   }
-  symlinkSync(other, join(other, "node_modules/floodgate"))
-  cpSync(join(root, "benchmark/judge"), join(other, "benchmark/judge"), { recursive: true })
+  symlinkSync(checkout, join(checkout, "node_modules/floodgate"))
+  cpSync(join(root, "benchmark/judge"), join(checkout, "benchmark/judge"), { recursive: true })
+  return checkout
 }
 
 // -----------------------------------------------------------------------------
@@ -144,177 +162,201 @@ const headers = { "content-type": "application/json", "x-api-key": "any", "anthr
 // Turns
 // -----------------------------------------------------------------------------
 
-interface Side {
-  readonly child: ChildProcess
-  readonly pool: Pool
+/** What one operation took. */
+interface Cost {
+  readonly instructions: number
+  readonly bytes: number
 }
 
-const received = <A>(child: ChildProcess): Promise<A> =>
-  new Promise((resolve, reject) => {
-    const ended = (code: number | null) => reject(new Error(`judge: a worker ended with ${code}`))
-    child.once("exit", ended)
-    child.once("message", (message) => {
-      child.off("exit", ended)
-      resolve(message as A)
+const flags = [
+  "--conditions=@floodgate/source",
+  "--expose-gc",
+  "--max-semi-space-size=256",
+  "--min-semi-space-size=256",
+  // The same in each run: compiling and collecting on the only thread, and no random order of tables.
+  "--single-threaded",
+  "--predictable",
+  "--hash-seed=1",
+  "--random-seed=1"
+]
+
+/** The process of one checkout. */
+class Side {
+  private readonly checkout: string
+  private readonly url: string
+  private readonly worker: string
+  private readonly counts: string
+  private child: ChildProcess | undefined
+  private pool: Pool | undefined
+
+  constructor(checkout: string, url: string) {
+    this.checkout = checkout
+    this.url = url
+    this.worker = join(checkout, "benchmark/judge/worker.ts")
+    this.counts = join(checkout, "counts")
+  }
+
+  /** The first process only compiles what the second loads, which saves a minute: under Valgrind all is slower by fifty times. */
+  async begin(): Promise<void> {
+    this.fork({ execArgv: flags })
+    await this.received()
+    const ended = once(this.child!, "exit")
+    this.child!.disconnect()
+    await ended
+    mkdirSync(this.counts)
+    this.fork(countsInstructions ? this.counting() : { execArgv: flags })
+    this.pool = new Pool(await this.received<string>(), { connections: 1 })
+  }
+
+  private counting(): ForkOptions {
+    const outputs = [`--callgrind-out-file=${join(this.counts, "out")}`, `--log-file=${join(this.counts, "log")}`]
+    const valgrind = ["--tool=callgrind", "--dump-before=uv_os_getpriority", "--dump-line=no", ...outputs]
+    return { execPath: "valgrind", execArgv: [...valgrind, process.execPath, ...flags] }
+  }
+
+  private fork(options: ForkOptions): void {
+    const env = { ...process.env, NODE_COMPILE_CACHE: join(this.checkout, "compiled") }
+    this.child = fork(this.worker, [this.url], { ...options, env, cwd: this.checkout })
+  }
+
+  /** What the process says next. It may take minutes on a busy machine, but a process that waits uses no processor time. */
+  private received<A>(): Promise<A> {
+    const child = this.child!
+    return new Promise((resolve, reject) => {
+      let used = ""
+      const timer = setInterval(() => {
+        const now = execFileSync("ps", ["-o", "time=", "-p", String(child.pid)], { encoding: "utf8" })
+        if (now === used) reject(new Error("its process waits for something"))
+        used = now
+      }, stallMillis)
+      const ended = (code: number | null) => reject(new Error(`its process ended with ${code}`))
+      child.once("exit", ended)
+      child.once("message", (message) => {
+        clearInterval(timer)
+        child.off("exit", ended)
+        resolve(message as A)
+      })
     })
-  })
-
-const begin = async (checkout: string, url: string): Promise<Side> => {
-  const child = fork(join(checkout, "benchmark/judge/worker.ts"), [url], {
-    cwd: checkout,
-    execArgv: [
-      "--conditions=@floodgate/source",
-      "--expose-gc",
-      "--max-semi-space-size=256",
-      "--min-semi-space-size=256"
-    ]
-  })
-  return { child, pool: new Pool(await received<string>(child), { connections: 16 }) }
-}
-
-const ask = ({ child }: Side, question: Question): Promise<Figure> => {
-  child.send(question)
-  return received(child)
-}
-
-/** What one operation took of a side in one turn. */
-const turn = async (side: Side, { count, name, sentences }: Path): Promise<Figure> => {
-  const question = { path: name, count }
-  if (sentences === undefined) {
-    const { bytes, micros } = await ask(side, question)
-    return { micros: micros / count, bytes: bytes / count }
   }
-  const body = bodyOf(sentences)
-  const before = await ask(side, question)
-  let left = count
-  await Promise.all(
-    Array.from({ length: 16 }, async () => {
-      while (left-- > 0) {
-        const response = await side.pool.request({ path: "/v1/messages", method: "POST", headers, body })
-        await response.body.dump({ limit: 1e9 })
-        if (response.statusCode !== 200) throw new Error(`judge: ${name}: status ${response.statusCode}`)
-      }
-    })
-  )
-  return { micros: ((await ask(side, question)).micros - before.micros) / count, bytes: 0 }
+
+  private ask(question: Question): Promise<Figure> {
+    this.child!.send(question)
+    return this.received()
+  }
+
+  async turn({ name, sentences }: Path, count: number): Promise<Cost> {
+    if (sentences !== undefined) await this.ask({ count })
+    if (sentences !== undefined) await this.request(name, bodyOf(sentences), count)
+    const { bytes, mark } = await this.ask(sentences === undefined ? { path: name, count } : { count: 0 })
+    return { instructions: this.countOf(mark) / count, bytes: bytes / count }
+  }
+
+  private async request(name: string, body: string, count: number): Promise<void> {
+    for (let n = 0; n < count; n++) {
+      const response = await this.pool!.request({ path: "/v1/messages", method: "POST", headers, body })
+      await response.body.dump({ limit: 1e9 })
+      if (response.statusCode !== 200) throw new Error(`${name}: status ${response.statusCode}`)
+    }
+  }
+
+  /** What Valgrind has written at a mark. */
+  private countOf(mark: number): number {
+    if (!countsInstructions) return Number.NaN
+    const found = /^totals: (\d+)/m.exec(readFileSync(join(this.counts, `out.${mark}`), "utf8"))
+    for (const file of readdirSync(this.counts)) if (file !== "log") rmSync(join(this.counts, file))
+    return Number(found![1])
+  }
+
+  end(): void {
+    this.child?.kill("SIGKILL")
+    void this.pool?.destroy()
+  }
 }
 
-/** What a pair of processes says about a path. */
-interface Found {
-  readonly micros: number
-  readonly byMicros: number
-  readonly byBytes: number
-}
-
-const median = (list: ReadonlyArray<number>): number => spreadOf(list).median
-
-const compare = async (sides: readonly [Side, Side], path: Path, turns: number): Promise<Found> => {
-  const ours: Array<Figure> = []
-  const theirs: Array<Figure> = []
-  // The first third compiles.
-  const warmups = Math.ceil(turns / 3)
-  for (let round = -warmups; round < turns; round++) {
-    const first = round % 2 === 0
-    const one = await turn(sides[first ? 0 : 1], path)
-    const two = await turn(sides[first ? 1 : 0], path)
-    if (round < 0) continue
-    ours.push(first ? one : two)
-    theirs.push(first ? two : one)
-  }
-  const ratio = (of: (figure: Figure) => number): number =>
-    median(ours.map((figure, i) => of(figure) / of(theirs[i]!)).filter(Number.isFinite))
-  return {
-    micros: median(ours.map(({ micros }) => micros)),
-    byMicros: ratio((f) => f.micros),
-    byBytes: ratio((f) => f.bytes)
-  }
+const measure = async (side: Side, path: Path): Promise<ReadonlyArray<Cost>> => {
+  // Nearly everything is compiled in these.
+  await side.turn(path, path.count * warmups)
+  const costs: Array<Cost> = []
+  for (let n = 0; n < turns; n++) costs.push(await side.turn(path, path.count))
+  return costs
 }
 
 // -----------------------------------------------------------------------------
 // Verdict
 // -----------------------------------------------------------------------------
 
-const isWorse = (ratios: ReadonlyArray<number>, least: number): boolean => {
-  const { high, low, median } = spreadOf(ratios)
-  return median - 1 > Math.max(least, (high - low) / 2)
+interface Compared {
+  /** What an operation takes now: the median of the turns. */
+  readonly now: number
+  /** By how much a turn takes more than the same turn of the other commit. */
+  readonly ratio: Spread
+  readonly isWorse: boolean
 }
 
-const shown = (ratios: ReadonlyArray<number>): string => {
-  if (ratios.length === 0) return ""
-  const { high, low, median } = spreadOf(ratios)
-  return `${median.toFixed(3)} (${low.toFixed(3)}-${high.toFixed(3)})`
+const compare = ([ours, theirs]: ReadonlyArray<ReadonlyArray<Cost>>, what: keyof Cost): Compared => {
+  const ratio = spreadOf(ours!.map((cost, n) => cost[what] / theirs![n]![what]))
+  const { high, low, median } = ratio
+  return {
+    now: spreadOf(ours!.map((cost) => cost[what])).median,
+    ratio,
+    isWorse: median - 1 > Math.max(noise[what], (high - low) / 2)
+  }
 }
 
-checkOut()
+const shown = ({ high, low, median }: Spread): string =>
+  Number.isNaN(median) ? "" : `${median.toFixed(3)} (${low.toFixed(3)}-${high.toFixed(3)})`
+
+rmSync(folder, { recursive: true, force: true })
 await new Promise<void>((resolve) => provider.listen({ port: 0, host: "127.0.0.1", backlog: 1_024 }, resolve))
 const url = `http://127.0.0.1:${(provider.address() as AddressInfo).port}`
-const found = new Map(paths.map(({ name }) => [name, [] as Array<Found>]))
-const children: Array<ChildProcess> = []
+const sides = [new Side(checkOut(commit, "ours"), url), new Side(checkOut(against, "base"), url)]
 process.once("exit", () => {
-  for (const child of children) child.kill()
+  for (const side of sides) side.end()
 })
-for (let pair = 1; pair <= pairs; pair++) {
-  process.stderr.write(`pair ${pair} of ${pairs}\n`)
-  const sides = [await begin(root, url), await begin(other, url)] as const
-  children.push(...sides.map(({ child }) => child))
-  for (const path of paths) found.get(path.name)!.push(await compare(sides, path, turns))
-  for (const { child, pool } of sides) {
-    await pool.close()
-    child.kill()
-  }
-}
-provider.close()
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
+
+const begun = performance.now()
+const progress = (text: string): void =>
+  console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
+progress(`${ours} beside ${against}: starting under Valgrind`)
+await Promise.all(sides.map((side) => side.begin()))
 
 const worse: Array<string> = []
-const rows = paths.map(({ name, sentences }) => {
-  const pairs = found.get(name)!
-  const byMicros = pairs.map((each) => each.byMicros)
-  const byBytes = sentences === undefined ? pairs.map((each) => each.byBytes) : []
-  const slower = isQuiet && isWorse(byMicros, noise.micros)
-  const larger = byBytes.length > 0 && isWorse(byBytes, noise.bytes)
-  if (slower || larger) worse.push(name)
-  const verdict = [slower && "slower", larger && "allocates more", !isQuiet && "time not judged"]
-  return [
-    name,
-    median(pairs.map(({ micros }) => micros)).toFixed(1),
-    shown(byMicros),
-    shown(byBytes),
-    verdict.filter(Boolean).join(", ")
-  ]
-})
-const commit = `${git("rev-parse", "--short", "HEAD")}${isChanged ? " with changes" : ""}`
-console.log(
-  `${commit} beside ${against}; Node ${process.versions.node}, ${cpus()[0]?.model}, load ${load.toFixed(2)} before\n`
-)
-console.log(tableOf(["path", "us", "time to it", "bytes to it", ""], rows))
-if (values.record && isQuiet) {
-  const figures = Object.fromEntries(
-    paths.map(({ name }) => {
-      const pairs = found.get(name)!
-      const { high, low, median: ratio } = spreadOf(pairs.map(({ byMicros }) => byMicros))
-      return [
-        name,
-        {
-          us: +median(pairs.map(({ micros }) => micros)).toFixed(1),
-          ratio: +ratio.toFixed(3),
-          low: +low.toFixed(3),
-          high: +high.toFixed(3)
-        }
-      ]
-    })
+const rows: Array<ReadonlyArray<string>> = []
+const figures: Record<string, object> = {}
+for (const [n, path] of paths.entries()) {
+  progress(`${path.name}, ${n + 1} of ${paths.length}`)
+  const costs = await Promise.all(sides.map((side) => measure(side, path))).catch((error) =>
+    fail(`${path.name}: ${error.message}`)
   )
-  const file = join(root, "benchmark/figures.jsonl")
-  const line = {
-    commit,
-    against,
-    node: process.versions.node,
-    processor: cpus()[0]?.model,
-    load: +load.toFixed(2),
-    figures
+  const instructions = compare(costs, "instructions")
+  const bytes = compare(costs, "bytes")
+  const verdict = [instructions.isWorse && "executes more", bytes.isWorse && "allocates more"]
+    .filter(Boolean)
+    .join(", ")
+  if (verdict !== "") worse.push(path.name)
+  rows.push([
+    path.name,
+    countsInstructions ? (instructions.now / 1_000).toFixed(1) : "",
+    shown(instructions.ratio),
+    (bytes.now / 1_024).toFixed(1),
+    shown(bytes.ratio),
+    verdict
+  ])
+  figures[path.name] = {
+    instructions: Math.round(instructions.now),
+    byInstructions: +instructions.ratio.median.toFixed(4),
+    bytes: Math.round(bytes.now),
+    byBytes: +bytes.ratio.median.toFixed(4)
   }
-  appendFileSync(file, `${JSON.stringify(line)}\n`)
-  console.log(`\nappended to ${existsSync(file) ? "benchmark/figures.jsonl" : file}`)
 }
-rmSync(join(root, ".judge"), { recursive: true, force: true })
-if (worse.length > 0) console.error(`\njudge: worse than ${against}: ${worse.join("; ")}`)
+console.log(`\n${ours} beside ${against}; Node ${process.versions.node}\n`)
+console.log(tableOf(["an operation", "1,000 instructions", "to it", "KB", "to it", ""], rows))
+if (values.record && countsInstructions) {
+  const line = { commit: ours, against, node: process.versions.node, figures }
+  appendFileSync(join(root, "benchmark/figures.jsonl"), `${JSON.stringify(line)}\n`)
+  console.log("\nappended to benchmark/figures.jsonl")
+}
+rmSync(folder, { recursive: true, force: true })
+if (worse.length > 0) console.error(`\njudge: worse than ${against}: ${worse.join(", ")}`)
 process.exit(worse.length > 0 ? 1 : 0)

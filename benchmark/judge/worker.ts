@@ -1,7 +1,10 @@
 /**
  * One side of `npm run judge`: a process that runs the hot paths of the checkout in which this file lies. It answers each request
- * `{ path, count }` with the processor time and the bytes that `count` operations took. The gateway's paths are driven from outside:
- * they are asked for their processor time only.
+ * `{ path, count }` with the bytes that `count` operations allocated, and with the number of its last mark. The gateway is driven from
+ * outside: a request without a path begins a turn, and one without a count ends it.
+ *
+ * It runs under Valgrind, which writes what has been executed since the last mark into a file of that number: a mark is a call of
+ * `os.getPriority`, which nothing else makes.
  *
  * The judge copies this file into the other checkout, so it may use public names of two versions at once, and nothing else.
  */
@@ -15,9 +18,10 @@ import * as LlmClient from "floodgate/LlmClient"
 import { LlmProvider, type Params, type Reply } from "floodgate/LlmProvider"
 import * as Floodgate from "floodgate/promise"
 import * as Gateway from "@floodgate/gateway"
+import { getPriority } from "node:os"
 import type { Figure, Question } from "./models.ts"
 
-// Limits that never bind. Without any, calls would be spaced until some are learned.
+// Limits that never bind, or else a path would wait for real time. Without any, calls would be spaced until some are learned.
 const plenty = { perSecond: 1e12, burst: 1e12 }
 const limits = { requests: plenty, inputTokens: plenty, outputTokens: plenty, tokens: plenty }
 
@@ -37,7 +41,7 @@ const reply: Reply<unknown> = {
     content: [{ type: "text", text: "An answer." }],
     usage: { input_tokens: 160, output_tokens: 8 }
   },
-  signal: { dimensions: { inputTokens: { limit: 2_000_000, remaining: 1_990_000, roundedTo: 1_000 } } },
+  signal: { dimensions: { inputTokens: { limit: 2e12, remaining: 1.99e12, roundedTo: 1_000 } } },
   requestId: undefined
 }
 const provider = Layer.succeed(LlmProvider)(
@@ -104,6 +108,8 @@ const read = (init: RequestInit) => async (count: number) => {
 const client = ManagedRuntime.make(
   LlmClient.layerProvider().pipe(Layer.provideMerge(Budget.layer({ limits })), Layer.provideMerge(provider))
 )
+// A pool of its own, which hears nothing of a provider.
+const budget = ManagedRuntime.make(Budget.layer({ limits }))
 const gateway = ManagedRuntime.make(
   Gateway.layer({ upstreams: { anthropic: process.argv[2]! } }).pipe(
     Layer.provide(Governor.layer()),
@@ -116,28 +122,33 @@ const reserve = repeated(Budget.withReservation({ inputTokens: 160, outputTokens
 
 const paths: Readonly<Record<string, (count: number) => Promise<void>>> = {
   create: (count) => client.runPromise(create(count)),
-  withReservation: (count) => client.runPromise(reserve(count)),
-  "fetch, 4 KB": read(asked(false, 152)),
-  "fetch, 100 KB": read(asked(false, 3_840)),
-  "stream of 500 events": read(asked(true, 152))
+  withReservation: (count) => budget.runPromise(reserve(count)),
+  "fetch-4KB": read(asked(false, 152)),
+  "fetch-100KB": read(asked(false, 3_840)),
+  "stream-500-events": read(asked(true, 152))
 }
 
-const micros = (since?: NodeJS.CpuUsage): number => {
-  const { system, user } = process.cpuUsage(since)
-  return system + user
+let heap = 0
+let marks = 0
+const mark = (): number => {
+  getPriority()
+  return ++marks
+}
+const begin = (): void => {
+  globalThis.gc!({ type: "minor" })
+  heap = process.memoryUsage().heapUsed
+  mark()
 }
 
 /** With a young space that is large enough, nothing is collected meanwhile, so the growth of the heap is what was allocated. */
-const figure = async (path: string, count: number): Promise<Figure> => {
-  const run = paths[path]
-  if (run === undefined) return { micros: micros(), bytes: 0 }
-  globalThis.gc!()
-  const heap = process.memoryUsage().heapUsed
-  const before = process.cpuUsage()
-  await run(count)
-  return { micros: micros(before), bytes: process.memoryUsage().heapUsed - heap }
+const end = (): Figure => ({ mark: mark(), bytes: process.memoryUsage().heapUsed - heap })
+
+const answer = async ({ count, path }: Question): Promise<Figure> => {
+  if (count > 0) begin()
+  if (count > 0 && path !== undefined) await paths[path]!(count)
+  return end()
 }
 
-process.on("message", ({ count, path }: Question) => void figure(path, count).then((found) => process.send!(found)))
+process.on("message", (question: Question) => void answer(question).then((found) => process.send!(found)))
 process.on("disconnect", () => process.exit(0))
 process.send!(await gateway.runPromise(Effect.map(Gateway.Gateway, ({ url }) => url)))
