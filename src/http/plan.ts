@@ -92,9 +92,9 @@ const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request
 /** The model of a call without one: a stored prompt names it, or the service has a single model. */
 const unnamed = "unknown"
 
-/** How a provider counts a call that is several requests to it. */
-const countedAs = (accounting: Accounting.Accounting, requests = 1): Accounting.Accounting =>
-  requests === 1
+/** How a provider counts a call that may be several requests to it. */
+const countedAs = (accounting: Accounting.Accounting, requests: number | undefined): Accounting.Accounting =>
+  requests === undefined
     ? accounting
     : {
         ...accounting,

@@ -75,7 +75,7 @@ export const open = async (
   const ofNode = async (url: string, end: AbortSignal) => {
     const send = await server(url, end)
     if (fieldOf(await send(["INFO", "cluster"]), "cluster_enabled") !== "1") {
-      if (named.length === 1) return { url, send, nodes: undefined }
+      if (named.length === 1) return { send, nodes: undefined }
       throw new Error(
         `${RedisAddress.shown(url)} is no node of a cluster, and each of several servers would have a budget of its own: name one server, or Sentinels with redis+sentinel://`
       )

@@ -275,7 +275,7 @@ const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
     })
   )
 
-/** Ends leases that were garbage collected. */
+/** Ends leases that were garbage collected. Ending one again changes nothing. */
 const forgotten = new FinalizationRegistry<() => void>((end) => end())
 
 /** Admits a call until its lease ends. */
@@ -289,7 +289,6 @@ const leased = (
       const clock = yield* Clock.Clock
       const { opened: ticket, scope } = yield* inScope(governor.admit(call, how), restore)
       const end = (last: Effect.Effect<void>): void => {
-        forgotten.unregister(scope)
         runFork(Effect.ensuring(last, Scope.close(scope, Exit.void)))
       }
       const lease: Lease = {
@@ -299,16 +298,16 @@ const leased = (
         fail: (error) => end(ticket.fail(failureOf(error, clock))),
         [Symbol.dispose]: () => end(Effect.void)
       }
-      forgotten.register(lease, () => end(Effect.void), scope)
+      forgotten.register(lease, () => end(Effect.void))
       return lease
     })
   )
 
 /** The middleware of the AI SDK. It is usable before the layers are built. */
-const aiSdkOf = (ready: () => Promise<FloodgateParts["Service"]>): Floodgate["aiSdk"] => ({
+const aiSdkOf = (opened: Promise<FloodgateParts["Service"]>): Floodgate["aiSdk"] => ({
   specificationVersion: "v3",
-  wrapGenerate: async (options) => (await ready()).aiSdk.wrapGenerate(options).catch(rethrow),
-  wrapStream: async (options) => (await ready()).aiSdk.wrapStream(options).catch(rethrow)
+  wrapGenerate: async (options) => (await opened).aiSdk.wrapGenerate(options).catch(rethrow),
+  wrapStream: async (options) => (await opened).aiSdk.wrapStream(options).catch(rethrow)
 })
 
 /** The parts from when they are built until they are closed. */
@@ -322,8 +321,8 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
   opened.catch(() => {})
   return {
     built,
-    /** The parts, for a call. No call may begin while the floodgate closes, which takes a while over Redis. */
-    ready: (): Promise<FloodgateParts["Service"]> => (isClosed ? Promise.reject(new ClosedError()) : opened),
+    /** The parts, for a call. They refuse every call as soon as the floodgate begins to close, which takes a while over Redis. */
+    opened,
     dispose: (): Promise<void> => {
       isClosed = true
       return runtime.dispose()
@@ -384,31 +383,31 @@ export const create = (options: Options = {}): Floodgate => {
       Layer.provideMerge(references)
     )
   )
-  const { built, dispose, ready } = partsOf(runtime)
+  const { built, dispose, opened } = partsOf(runtime)
   const middleware: Anthropic.Middleware = async (request, next, context) =>
-    (await ready()).middleware(request, next, context).catch((error: unknown) => {
+    (await opened).middleware(request, next, context).catch((error: unknown) => {
       throw unmistakable(plain(error))
     })
   return {
-    fetch: (input, init) => ready().then(({ fetch }) => fetch(input, init)),
+    fetch: (input, init) => opened.then(({ fetch }) => fetch(input, init)),
     middleware,
     anthropic: (client) => withMiddleware("Floodgate.anthropic", client, middleware),
-    aiSdk: aiSdkOf(ready),
+    aiSdk: aiSdkOf(opened),
     run: async (call, attempt) => {
       check("Floodgate.run", isCall, call)
       check("Floodgate.run: attempt", callback, attempt)
-      const { governor, run } = await ready()
+      const { governor, run } = await opened
       const [known, how] = described(call, forAll)
       return run(forCaller(governor.run(known, () => attempted(attempt), how)), call.signal)
     },
     limiter: {
       acquire: async (call) => {
         check("Floodgate.limiter.acquire", isCall, call)
-        const parts = await ready()
+        const parts = await opened
         return parts.run(leased(parts, described(call, forAll)), call.signal)
       }
     },
-    advise: async (options) => (await ready()).advise(options),
+    advise: async (options) => (await opened).advise(options),
     status: async () => Effect.runPromise((await built).budget.status),
     spent: async () => Effect.runPromise((await built).spent),
     metrics: async () => (await built).metrics(),
