@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
@@ -927,6 +928,31 @@ describe("Governor", () => {
         const learned = yield* governor.learned
         const next = Layer.fresh(Governor.layer({ learned }))
         assert.strictEqual(yield* Effect.provide(Effect.flatMap(Governor.Governor, reserved), next), 460)
+      }).pipe(Effect.provide(layer()))
+    )
+
+    it.effect("knows the windows of each account after a restart, and keeps its calls to their share", () =>
+      Effect.gen(function* () {
+        const windows = [
+          { name: "5h", used: 0.2, resetsAt: 3_600_000, dollars: 10 },
+          { account: "theirs", name: "5h", used: 0.9, resetsAt: 7_200_000, dollars: 10 }
+        ]
+        const learned = Schema.decodeUnknownSync(Estimator.Learned)({ profiles: [], windows })
+        yield* Effect.gen(function* () {
+          const governor = yield* Governor.Governor
+          assert.deepStrictEqual((yield* governor.learned).windows, windows)
+          assert.deepStrictEqual(
+            (yield* governor.windows).map(({ account, resetsAt }) => [account, resetsAt]),
+            [
+              [undefined, 3_600_000],
+              ["theirs", 7_200_000]
+            ]
+          )
+          const answer = () => Effect.succeed({ value: 1, actual: actual(700, 400) })
+          yield* governor.run(call, answer)
+          const refused = yield* Effect.flip(governor.run({ ...call, account: "theirs" }, answer))
+          assert.include(String(refused), "window of 5h")
+        }).pipe(Effect.provide(Layer.fresh(Governor.layer({ learned, windows: { "5h": { share: 0.7 } } }))))
       }).pipe(Effect.provide(layer()))
     )
 

@@ -345,6 +345,31 @@ describe("Places", () => {
       )
     })
 
+    it.effect("names every place that cannot take a call, and only the refusal if there is no other place", () => {
+      const [a, b] = [provider(), provider()]
+      const busy = place("a", a.layer, { limits: limited(0.01) })
+      const refusal = (places: ReadonlyArray<Place>) =>
+        Effect.gen(function* () {
+          yield* Effect.forkChild(create())
+          yield* TestClock.adjust("1 second")
+          const { exit } = yield* during(Effect.flip(create({ maxWait: "1 second" })))
+          return exit._tag === "Success" ? (exit.value as Budget.BudgetError).reason : assert.fail("it was admitted")
+        }).pipe(Effect.provide(client(places)))
+      return Effect.gen(function* () {
+        assert.strictEqual((yield* refusal([busy]))._tag, "WaitTooLong")
+        const reason = yield* refusal([busy, place("b", b.layer, { drain: true })])
+        assert.strictEqual(reason._tag, "NoPlace")
+        if (reason._tag !== "NoPlace") return
+        assert.sameDeepMembers(
+          reason.places.map(({ place, reason }) => [place, reason._tag]),
+          [
+            ["a", "WaitTooLong"],
+            ["b", "PlaceClosed"]
+          ]
+        )
+      })
+    })
+
     it.effect("refuses a model that no place has", () => {
       const a = provider()
       return Effect.gen(function* () {

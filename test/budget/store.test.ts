@@ -1,9 +1,11 @@
 /** A budget that shares a store with other processes, while the store answers, is slow, and cannot be reached. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as References from "effect/References"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
@@ -97,6 +99,52 @@ describe("Budget, sharing a store", () => {
       const admitted = yield* start(consume(budgets[0], 100_000))
       yield* TestClock.adjust("1 second")
       yield* Fiber.join(admitted)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("keeps no process in the state that has closed", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      const staying = yield* open(store)
+      for (let n = 0; n < 5; n++) {
+        yield* Effect.scoped(
+          Effect.flatMap(open(store), (leaving) => Effect.flatMap(start(consume(leaving, 1)), Fiber.join))
+        )
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(yield* start(consume(staying, 1)))
+      }
+      yield* TestClock.adjust("1 second")
+      const { value } = (yield* store.read(keyOf("default")))!
+      assert.strictEqual(Object.keys(JSON.parse(value).owners).length, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("shows in its status what its own calls gave back, also while another process has committed", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      const [one, two] = [yield* open(store), yield* open(store)]
+      const levelOf = Effect.map(one.status, ({ pools }) => pools["default"]!.dimensions.tokens!.level)
+      const scope = yield* Scope.make()
+      const asking = yield* start(Scope.provide(one.reserve({ tokens: 900 }), scope))
+      yield* TestClock.adjust(100)
+      const held = yield* Fiber.join(asking)
+      yield* Fiber.join(yield* start(consume(two, 10)))
+      const before = yield* levelOf
+      yield* held.settle({ tokens: 100 })
+      assert.closeTo((yield* levelOf) - before, 800, 1)
+      store.latency = 200
+      // Its next commit meets the other's, and is made again.
+      const next = yield* start(consume(one, 1))
+      const seen: Array<number> = []
+      for (let n = 0; n < 60; n++) {
+        yield* TestClock.adjust(10)
+        seen.push(yield* levelOf)
+      }
+      store.latency = 0
+      yield* TestClock.adjust("1 second")
+      assert.isAtLeast(Math.min(...seen), before + 700)
+      yield* Fiber.join(next)
+      yield* Scope.close(scope, Exit.void)
     }).pipe(Effect.scoped)
   )
 

@@ -1,6 +1,7 @@
 /** Embeddings through a governed fetch: they are calls. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
@@ -14,7 +15,7 @@ const gemini = "https://generativelanguage.googleapis.com/v1beta/models/gemini-e
 const limits = { requests: { total: 1_000 }, inputTokens: { total: 1_000_000 }, outputTokens: { total: 1_000 } }
 
 const world = Effect.fnUntraced(function* (
-  reply: (count: number) => Response,
+  reply: (count: number) => Response | Promise<Response>,
   purses: ReadonlyArray<Spending.Purse> = []
 ) {
   let sent = 0
@@ -77,6 +78,24 @@ describe("embeddings through a governed fetch", () => {
       assert.isAtLeast(counted!, 100)
       assert.isAtMost(counted!, 200)
       assert.deepStrictEqual([tokens, output], [300, 0])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("of a batch are all reserved before its answer", () =>
+    Effect.gen(function* () {
+      const { promise: answered, resolve: answer } = Promise.withResolvers<Response>()
+      const sent = Promise.withResolvers<void>()
+      const here = yield* world(() => {
+        sent.resolve()
+        return answered
+      })
+      const requests = Array.from({ length: 100 }, () => ({ content: { parts: [{ text: "Hello" }] } }))
+      const asking = yield* Effect.forkChild(here.ask(gemini, { requests }))
+      yield* Effect.promise(() => sent.promise)
+      assert.strictEqual((yield* here.spent)[0], 100)
+      answer(Response.json({ embeddings: [], usageMetadata: { promptTokenCount: 300 } }))
+      yield* Fiber.join(asking)
+      assert.strictEqual((yield* here.spent)[0], 100)
     }).pipe(Effect.scoped)
   )
 

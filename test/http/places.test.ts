@@ -188,6 +188,31 @@ describe("places of a governed fetch", () => {
     })
   }
 
+  it("continues a stored answer at the place that stores it, although the first place would answer", async () => {
+    let stored = 0
+    const answer = () =>
+      Response.json({
+        id: `resp_${++stored}`,
+        object: "response",
+        status: "completed",
+        model: "gpt-6",
+        output: [{ type: "message", role: "assistant", content: [{ type: "output_text", text: "Hi" }] }],
+        usage: { input_tokens: 10, output_tokens: 5 }
+      })
+    const { floodgate, sent } = world({ places: first }, answer)
+    const respond = (body: object, headers: Record<string, string> = {}) =>
+      floodgate.fetch("https://api.openai.com/v1/responses", {
+        method: "POST",
+        headers: { authorization: "Bearer sk-caller", ...headers },
+        body: JSON.stringify({ model: "gpt-6", input: "Hello", ...body })
+      })
+    await (await respond({}, { "x-floodgate-places": "azure" })).text()
+    await (await respond({ previous_response_id: "resp_1" })).text()
+    await (await respond({})).text()
+    assert.deepStrictEqual(sent.map(isAzure), [true, true, false])
+    await floodgate.dispose()
+  })
+
   it("replaces the model in a path", async () => {
     const gemini = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent?key=secret"
     const places = { models: { "gemini-3-pro": [{ name: "other", key: "other-key", model: "gemini-3-pro-eu" }] } }

@@ -1,7 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
+import type * as Events from "floodgate/Events"
 import type { Rule } from "@floodgate/gateway"
+import { makeActivity, makeJournal } from "../src/activity.ts"
 import { makeCallers } from "../src/callers.ts"
 import { CallerPurses } from "../src/purses.ts"
 
@@ -56,5 +60,49 @@ describe("callers of the gateway", () => {
     assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined })
     // A pattern is not a regular expression.
     assert.strictEqual(told([{ agent: "a.c", priority: 9 }], "abc").priority, 0)
+  })
+})
+
+const minute = 60_000
+
+describe("the keys of a gateway", () => {
+  it.effect("are listed by what they cost, then by what they sent", () =>
+    Effect.gen(function* () {
+      const activity = yield* makeActivity(Context.make(Metric.MetricRegistry, new Map()), () => 0)
+      const bill = (key: string, inputTokens: number, dollars: number | undefined) =>
+        activity.billed(
+          { agent: "a", key, rule: "r" },
+          { model: "m", dollars, actual: { inputTokens, outputTokens: 1 } }
+        )
+      // Calls to a model without a price cost nothing that is known.
+      bill("small", 10, undefined)
+      bill("cheap", 5_000, 0.1)
+      bill("large", 900, undefined)
+      bill("dear", 1, 2)
+      bill("middle", 100, undefined)
+      const names = activity.keysByCost(4).map(({ name }) => name)
+      assert.deepStrictEqual(names, ["dear", "cheap", "large", "middle"])
+    })
+  )
+})
+
+describe("the journal of a gateway", () => {
+  it("counts the rejections and the waits of each minute, and lists all events but waits", () => {
+    const journal = makeJournal()
+    const add = (type: "rejection" | "wait", at: number) => journal.add({ type, at } as Events.Event)
+    for (const at of [1, 2, minute - 1]) add("rejection", at)
+    for (const at of [5, minute, minute + 1]) add("wait", at)
+    add("rejection", minute + 2)
+    assert.deepStrictEqual(
+      journal.minutes.map(({ rejected, waited }) => ({ rejected, waited })),
+      [
+        { rejected: 3, waited: 1 },
+        { rejected: 1, waited: 2 }
+      ]
+    )
+    assert.deepStrictEqual(
+      journal.events.map(({ type }) => type),
+      ["rejection", "rejection", "rejection", "rejection"]
+    )
   })
 })

@@ -154,6 +154,25 @@ describe("places of a gateway", () => {
     })
   )
 
+  it.live("waits for the cheapest place no longer than a call may take", () =>
+    Effect.gen(function* () {
+      const one = { requests: { perSecond: 0.2, burst: 1, window: "bucket" as const } }
+      const { url } = yield* world({
+        placePolicy: "cheapest",
+        placeWithin: "1 second",
+        places: {
+          "gpt-6": [
+            { upstream: "openai", model: "gpt-5.6-luna", limits: one },
+            { upstream: "azure", model: "gpt-5.6-terra" }
+          ]
+        }
+      })
+      assert.deepInclude(yield* ask(url), { status: 200, place: "openai" })
+      // The cheaper place has room again in 5 seconds.
+      assert.deepInclude(yield* ask(url), { status: 200, place: "azure" })
+    })
+  )
+
   it.live("says in one line what is wrong with its configuration", () =>
     Effect.gen(function* () {
       const { all, reload } = yield* world()

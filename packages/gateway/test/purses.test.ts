@@ -90,6 +90,26 @@ describe("the ledger of a key", () => {
   })
 })
 
+describe("a rule that is given a name", () => {
+  it("keeps what a key has spent, also when the cap was idle for long after that, and over a restart", () => {
+    const { of, purses, spend } = world({ capPerKey: perDay })
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
+    const team: Rule = { name: "team", capPerKey: perDay }
+    purses.show([team])
+    const ofTeam = (of: typeof purses, key: string) => of.of([team], "a", () => [{ name: key, hash: key }])
+    assert.strictEqual(spend(ofTeam(purses, "sk-real"), 4), "refused")
+    // It can be changed by the id under which it is listed.
+    const { id } = purses.caps(1)[0]!
+    assert.strictEqual(purses.change({ cap: id, dollars: 6 })?.dollars, 6)
+    // So many keys come that idle ones are set aside.
+    for (const key of others(1_500)) ofTeam(purses, key)
+    assert.strictEqual(spend(ofTeam(purses, "sk-real"), 4), "refused")
+    const again = world(team, purses.kept)
+    assert.strictEqual(again.spend(ofTeam(again.purses, "sk-real"), 4), "refused")
+    assert.strictEqual(again.spend(ofTeam(again.purses, "sk-real"), 1), "paid")
+  })
+})
+
 describe("the ledgers of agents", () => {
   const rule = { cap: { dollars: 1e6 }, capPerAgent: perDay }
 

@@ -15,6 +15,8 @@ import { type AddressInfo, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { BudgetStore } from "../../../src/sharing/port.ts"
 import * as Client from "../src/client.ts"
+import type { ClientPackage } from "../src/clients.ts"
+import { open } from "../src/opening.ts"
 import { keyOf, script } from "../src/store.ts"
 import * as LuaRedis from "../../../test/sharing/luaRedis.ts"
 import { sized } from "../../../test/support/size.ts"
@@ -24,6 +26,127 @@ import * as Redis from "./server.ts"
 
 const hour = 3_600_000
 const first: Stored = { version: "1", value: "one" }
+
+// -----------------------------------------------------------------------------
+// Which of the servers at an address is used, when each answers at the moment that a test chooses
+// -----------------------------------------------------------------------------
+
+type NodeAnswer = (words: ReadonlyArray<string>) => unknown
+
+/** What a node of a healthy cluster says. */
+const node =
+  (...others: ReadonlyArray<string>): NodeAnswer =>
+  ([command, about]) => {
+    if (command === "INFO") return "# Cluster\r\ncluster_enabled:1\r\n"
+    if (about === "INFO") return "cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"
+    return [[0, 16_383, ...["one", ...others].map((host) => [host, 6_379, `id-${host}`])]]
+  }
+const singleServer: NodeAnswer = () => "# Cluster\r\ncluster_enabled:0\r\n"
+const master = (role = "master") =>
+  ((): string => `# Replication\r\nrole:${role}\r\nconnected_slaves:1\r\n`) as NodeAnswer
+const sentinel =
+  (host: string | null): NodeAnswer =>
+  () =>
+    host === null ? null : [host, "6379"]
+
+/** Servers by host. One that is left out cannot be reached, and one that is `"hangs"` says nothing. */
+const serversOf = (servers: Readonly<Record<string, NodeAnswer | "hangs">>) => {
+  const signals = new Map<string, AbortSignal>()
+  const clusters: Array<string> = []
+  const end = new AbortController()
+  const client: ClientPackage = {
+    server: async (url, signal) => {
+      const { hostname } = new URL(url)
+      signals.set(hostname, signal)
+      const answer = servers[hostname]
+      if (answer === undefined) throw new Error(`connect ECONNREFUSED ${hostname}`)
+      return async (words) => (answer === "hangs" ? new Promise<never>(() => {}) : answer(words))
+    },
+    cluster: async (url) => {
+      clusters.push(new URL(url).hostname)
+      return { send: async () => "OK", nodes: () => [] }
+    }
+  }
+  const opened = (address: string, known?: ReadonlyArray<string>) => open(client, address, end.signal, known)
+  /** The hosts to which a connection is still open. */
+  const connected = () => [...signals].filter(([, { aborted }]) => !aborted).map(([host]) => host)
+  return { opened, connected, clusters, end }
+}
+
+const openingProblemOf = (opening: Promise<unknown>): Promise<string> =>
+  opening.then(
+    () => assert.fail("it was opened"),
+    (error: Error) => error.message
+  )
+
+describe("an address of Redis", () => {
+  it("of one server keeps its connection until it is closed", async () => {
+    const { connected, end, opened } = serversOf({ one: singleServer })
+    const { known, send } = await opened("redis://one")
+    assert.include(String(await send("key", ["INFO", "cluster"])), "cluster_enabled")
+    assert.deepStrictEqual([known, connected()], [[], ["one"]])
+    end.abort()
+    assert.deepStrictEqual(connected(), [])
+  })
+
+  it("of a cluster keeps only the cluster's own connections, and knows all of its nodes", async () => {
+    const { clusters, connected, opened } = serversOf({ one: node("two", "three"), two: "hangs" })
+    const { known } = await opened("redis://one,two,dead")
+    assert.deepStrictEqual(clusters, ["one"])
+    assert.deepStrictEqual(known, ["redis://one:6379", "redis://two:6379", "redis://three:6379"])
+    assert.deepStrictEqual(connected(), [])
+  })
+
+  it("of a cluster is found through the nodes that were found before", async () => {
+    const { clusters, opened } = serversOf({ one: "hangs", two: node("two") })
+    await opened("redis://one", ["redis://two:6379"])
+    assert.deepStrictEqual(clusters, ["two"])
+  })
+
+  it("does not use a node that has lost sight of its cluster, but one that sees it", async () => {
+    const lost: NodeAnswer = (words) => (words[1] === "INFO" ? "cluster_state:fail\r\n" : node()(words))
+    const { clusters, opened } = serversOf({ one: lost, two: node("two") })
+    await opened("redis://one,two")
+    assert.deepStrictEqual(clusters, ["two"])
+    const alone = serversOf({ one: lost })
+    assert.match(await openingProblemOf(alone.opened("redis://one")), /^CLUSTERDOWN /)
+    assert.deepStrictEqual(alone.connected(), [])
+  })
+
+  it("that leads nowhere leaves no connection open, and says what a server said", async () => {
+    const denied: NodeAnswer = () => {
+      throw new Error("NOPERM the user may not run info")
+    }
+    const { connected, opened } = serversOf({ two: denied })
+    assert.match(await openingProblemOf(opened("redis://dead,two")), /^NOPERM /)
+    assert.deepStrictEqual(connected(), [])
+    assert.match(await openingProblemOf(serversOf({}).opened("redis://dead,two")), /^connect ECONNREFUSED dead/)
+  })
+
+  it("of several servers that are no cluster is refused", async () => {
+    const { connected, opened } = serversOf({ one: singleServer, two: singleServer })
+    assert.match(await openingProblemOf(opened("redis://one,two")), /would have a budget of its own/)
+    assert.deepStrictEqual(connected(), [])
+  })
+
+  it("of Sentinels keeps the connections of the one that answers first, and of the master", async () => {
+    const { connected, opened } = serversOf({ one: "hangs", two: sentinel("db"), db: master() })
+    await opened("redis+sentinel://one,two,dead/gate")
+    assert.sameMembers(connected(), ["two", "db"])
+  })
+
+  it("of Sentinels is refused while they name a server that is no master, or know none of this name", async () => {
+    const replaced = serversOf({ one: sentinel("db"), db: master("slave") })
+    assert.match(await openingProblemOf(replaced.opened("redis+sentinel://one/gate")), /^READONLY /)
+    assert.deepStrictEqual(replaced.connected(), [])
+    const unknown = serversOf({ one: sentinel(null) })
+    assert.match(await openingProblemOf(unknown.opened("redis+sentinel://one/gate")), /knows no master named "gate"/)
+  })
+})
+
+// -----------------------------------------------------------------------------
+// Connections
+// -----------------------------------------------------------------------------
 
 describe("a connection", () => {
   it.live("stays when a command of an earlier one fails late", () =>

@@ -217,6 +217,33 @@ describe("floodgate/promise", () => {
     })
   })
 
+  it("learns from calls whose tokens are known how many tokens a text has", async () => {
+    await using floodgate = Floodgate.create({ limits: ledger })
+    const attempt = async ({ used }: Floodgate.Attempt) => used({ inputTokens: 1_000, outputTokens: 1 })
+    for (let n = 0; n < 30; n++) await floodgate.run({ model: "m", inputTokens: 1_000, maxTokens: 1 }, attempt)
+    const before = (await floodgate.status()).pools["default"]!.dimensions.inputTokens!.level
+    using _ = await floodgate.limiter.acquire({ model: "m", bytes: 2_700, maxTokens: 1 })
+    const reserved = before - (await floodgate.status()).pools["default"]!.dimensions.inputTokens!.level
+    assert.isAtLeast(reserved, 900)
+    assert.isAtMost(reserved, 1_600)
+  })
+
+  it("refuses times that are no time, or no end, and names the option", async () => {
+    for (const wrong of [0, -1, Infinity, NaN]) {
+      for (const options of [
+        { idleTimeoutSeconds: wrong },
+        { callOptions: { timeoutSeconds: wrong } },
+        { retry: { baseSeconds: wrong } },
+        { retry: { maxElapsedSeconds: wrong } }
+      ]) {
+        assert.throws(() => Floodgate.create(options), RangeError, /Seconds: expected a number of seconds > 0/)
+      }
+    }
+    await using floodgate = Floodgate.create()
+    const error = await floodgate.run({ model: "m", timeoutSeconds: Infinity }, async () => 1).catch((error) => error)
+    assert.instanceOf(error, RangeError)
+  })
+
   describe("limiter", () => {
     it("holds a place until the lease ends for the first time", async () => {
       await using floodgate = Floodgate.create({ limits: ledger, concurrency: 1 })

@@ -221,6 +221,16 @@ describe("Agents", () => {
       })
     )
 
+    it.effect("advises no more agents than a quota has room for, also if their number is not asked", () =>
+      Effect.gen(function* () {
+        const agent = each.calls * (call.inputTokens + call.outputTokens)
+        const quota = (agents: number) => ({ tokens: { total: (agents + 0.5) * agent } })
+        const advice = yield* advised([placeOf("small", quota(1)), placeOf("large", quota(3))])
+        assert.deepStrictEqual(agentsAt(advice), { small: 1, large: 3 })
+        assert.strictEqual(advice.agents, 4)
+      })
+    )
+
     it.effect("sends no agents where the long window of the account is used up", () =>
       Effect.gen(function* () {
         const governed = (account: ReadonlyArray<string>) =>

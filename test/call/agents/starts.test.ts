@@ -1,0 +1,34 @@
+/** When a job starts the agents that its advice allows. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+
+const call = { inputTokens: 10, outputTokens: 10, duration: 1_000 }
+const each: Agents.AgentWork = { calls: 3, first: call }
+
+/** An agent of the job. Its calls go through the budget, which learns from them. */
+const agent = Effect.replicateEffect(
+  Budget.withReservation(call, (held) => Effect.andThen(Effect.sleep(call.duration), held.settle(call))),
+  each.calls,
+  { discard: true }
+)
+
+describe("a job with the concurrency advised", () => {
+  it.effect("asks again when its advice expires, also while its agents end one after another", () =>
+    Effect.gen(function* () {
+      const agents = Array.from({ length: 30 }, (_, index) => ({ key: `agent-${index}`, effect: agent }))
+      const job = yield* Effect.forkChild(Agents.run(agents, { concurrency: "advised", advice: { each } }))
+      for (let second = 0; second < 30; second++) yield* TestClock.adjust("1 second")
+      const exit = job.pollUnsafe()
+      if (exit?._tag !== "Success") return assert.fail("the job has not ended")
+      const starts = exit.value.map(({ startedAfter }) => Duration.toSeconds(startedAfter!))
+      // Nothing limits them, so each round adds as many as run. One agent after another would take a minute and a half.
+      assert.strictEqual(starts.filter((seconds) => seconds < 1).length, 1)
+      assert.isAtMost(starts.at(-1)!, 15)
+    }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer({})))))
+  )
+})
