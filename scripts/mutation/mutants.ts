@@ -7,13 +7,21 @@ import { basename } from "node:path"
 import ts from "typescript6"
 
 export interface Mutant {
+  readonly kind: Kind
   readonly file: string
   readonly line: number
   /** The source of that line. */
   readonly code: string
   readonly was: string
   readonly is: string
+  /** The whole expression or statement, and what replaces it. */
+  readonly from: string
+  readonly to: string
 }
+
+/** What is changed. An argument is one of a call, or a property of an object that is passed or returned. */
+export const kinds = ["statement", "branch", "condition", "operator", "argument", "return"] as const
+export type Kind = (typeof kinds)[number]
 
 const { SyntaxKind } = ts
 
@@ -61,33 +69,46 @@ const isConstant = (node: ts.Node): boolean =>
 const isNumber = (node: ts.Node): boolean => ts.isNumericLiteral(node) || node.getText() === "Infinity"
 
 /** A change of a node: `whole` replaces it, and differs from it in `what`, which becomes `is`. */
-interface Change {
+export interface Change {
+  readonly kind: Kind
   readonly what: ts.Node
   readonly is: string
   readonly whole: string
 }
 
-const changesOf = (node: ts.Node): Array<Change> => {
+const logical = new Set(["<=", "<", ">=", ">", "!==", "===", "||", "&&"])
+
+/** Changes of an operator or a default. */
+export const operatorsOf = (node: ts.Node): Array<Change> => {
   if (ts.isBinaryExpression(node)) {
     const { left, operatorToken, right } = node
     // The default applies always, or never.
     if (operatorToken.kind === SyntaxKind.QuestionQuestionToken) {
-      return [left, right].map((side) => ({ what: node, is: side.getText(), whole: side.getText() }))
+      return [left, right].map((side) => ({
+        kind: "condition",
+        what: node,
+        is: side.getText(),
+        whole: side.getText()
+      }))
     }
     const is = operators.get(operatorToken.kind)
-    return is === undefined ? [] : [{ what: operatorToken, is, whole: `${left.getText()} ${is} ${right.getText()}` }]
+    if (is === undefined) return []
+    const whole = `${left.getText()} ${is} ${right.getText()}`
+    return [{ kind: logical.has(is) ? "condition" : "operator", what: operatorToken, is, whole }]
   }
   if (ts.isPropertyAccessExpression(node)) {
     const is = others.get(node.getText())
-    return is === undefined ? [] : [{ what: node, is, whole: is }]
+    return is === undefined ? [] : [{ kind: "operator", what: node, is, whole: is }]
   }
   if (ts.isPrefixUnaryExpression(node) && unary.has(node.operator) && !isNumber(node.operand)) {
     const is = unary.get(node.operator)! + node.operand.getText()
-    return [{ what: node, is, whole: is }]
+    return [
+      { kind: node.operator === SyntaxKind.ExclamationToken ? "condition" : "operator", what: node, is, whole: is }
+    ]
   }
   if (ts.isPostfixUnaryExpression(node)) {
     const is = node.operand.getText() + unary.get(node.operator)!
-    return [{ what: node, is, whole: is }]
+    return [{ kind: "operator", what: node, is, whole: is }]
   }
   return []
 }
@@ -101,23 +122,70 @@ const isDecided = (node: ts.Node): boolean => {
   )
 }
 
-/** The mutants of a module, numbered from `first`, and its source with all of them. */
-export const mutate = (path: string, first: number): { readonly mutants: Array<Mutant>; readonly text: string } => {
-  const file = basename(path)
+/** Which mutants of a module there are, and which of them its source gets. */
+export interface Choice {
+  readonly isSkipped: (node: ts.Node) => boolean
+  readonly changesOf: (node: ts.Node) => ReadonlyArray<Change>
+  /** Whether the whole node is a statement, or a property, that can be left out. */
+  readonly isRemoved: (node: ts.Node) => boolean
+  readonly isChosen: (number: number) => boolean
+}
+
+const ofRules: Choice = {
+  isSkipped: isConstant,
+  changesOf: operatorsOf,
+  isRemoved: ts.isExpressionStatement,
+  isChosen: () => true
+}
+
+/** A change with as much around it as makes it clear. */
+const shown = (node: ts.Node, to: string): Pick<Mutant, "from" | "to"> => {
+  const from = node.getText()
+  const { parent } = node
+  if (from.length < 20 && ts.isExpression(parent) && !ts.isFunctionLike(parent)) {
+    const before = node.getStart() - parent.getStart()
+    const text = parent.getText()
+    return shown(parent, text.slice(0, before) + to + text.slice(before + from.length))
+  }
+  return { from: from.replaceAll(/\s+/g, " "), to: to.replaceAll(/\s+/g, " ") }
+}
+
+/** The mutants of a module, numbered from `first`, and its source with all of them that are chosen. */
+export const mutate = (
+  path: string,
+  first: number,
+  { changesOf, isChosen, isRemoved, isSkipped }: Choice = ofRules,
+  file: string = basename(path)
+): { readonly mutants: Array<Mutant>; readonly text: string } => {
   const text = readFileSync(path, "utf8")
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
   const mutants: Array<Mutant> = []
   const lines = text.split("\n")
-  const add = (what: ts.Node, is: string): string => {
+  /** The condition under which a mutant is active, or nothing if it is not chosen. */
+  const add = (kind: Kind, what: ts.Node, is: string, whole = what, to = is): ReadonlyArray<string> => {
     const { line } = source.getLineAndCharacterOfPosition(what.getStart())
     const was = what.getText().replaceAll(/\s+/g, " ")
-    return `$mutant(${first - 1 + mutants.push({ file, line: line + 1, code: lines[line]!.trim(), was, is })})`
+    const place = { file, line: line + 1, code: lines[line]!.trim() }
+    const number = first - 1 + mutants.push({ kind, ...place, was, is, ...shown(whole, to) })
+    return isChosen(number) ? [`$mutant(${number})`] : []
+  }
+  const leave = (node: ts.Node, object: ts.ObjectLiteralExpression | undefined): ReadonlyArray<string> => {
+    if (object === undefined) return add("statement", node, "nothing")
+    const others = object.properties.filter((each) => each !== node).map((each) => each.getText())
+    return add("argument", node, "nothing", object, `{ ${others.join(", ")} }`)
   }
   const render = (node: ts.Node): string => {
-    if (isConstant(node) || ts.isTypeNode(node) || ts.isInterfaceDeclaration(node)) return node.getText()
-    const alternatives = changesOf(node).map(({ is, what, whole }) => `${add(what, is)} ? (${whole}) : `)
-    if (isDecided(node)) alternatives.push(...["true", "false"].map((is) => `${add(node, is)} ? ${is} : `))
-    const removed = ts.isExpressionStatement(node) ? add(node, "nothing") : undefined
+    if (isSkipped(node) || ts.isTypeNode(node) || ts.isInterfaceDeclaration(node)) return node.getText()
+    const alternatives = changesOf(node).flatMap(({ is, kind, what, whole }) =>
+      add(kind, what, is.replaceAll(/\s+/g, " "), node, whole).map((active) => `${active} ? (${whole}) : `)
+    )
+    if (isDecided(node)) {
+      for (const is of ["true", "false"]) {
+        alternatives.push(...add("branch", node, is).map((active) => `${active} ? ${is} : `))
+      }
+    }
+    const object = ts.isObjectLiteralElement(node) ? (node.parent as ts.ObjectLiteralExpression) : undefined
+    const removed = isRemoved(node) ? leave(node, object) : []
     let at = node.getStart()
     let result = ""
     ts.forEachChild(node, (child) => {
@@ -126,7 +194,8 @@ export const mutate = (path: string, first: number): { readonly mutants: Array<M
     })
     result += text.slice(at, node.end)
     if (alternatives.length > 0) return `(${alternatives.join("")}(${result}))`
-    return removed === undefined ? result : `{ if (!${removed}) { ${result} } }`
+    if (removed.length === 0) return result
+    return object !== undefined ? `...(${removed[0]} ? {} : { ${result} })` : `{ if (!${removed[0]}) { ${result} } }`
   }
   return { mutants, text: text.slice(0, source.getStart()) + render(source) }
 }
