@@ -18,6 +18,7 @@
  *     --each               also print one line per call that was lost
  *     --errors LIST        instead, how well the tokens of each call were predicted that it takes from a limit which nobody reaches: with
  *                          messages whose bytes a token differ by up to these parts, such as 0,0.2. Best with --lifetime 300 --scale 4
+ *     --processes N        with --errors: how many processes take turns with each conversation, each with a memory of its own (1)
  */
 import { parseArgs } from "node:util"
 import * as Errors from "./sessions/errors.ts"
@@ -37,7 +38,8 @@ const { values: options } = parseArgs({
     "counts-all": { type: "boolean", default: false },
     "no-headers": { type: "boolean", default: false },
     each: { type: "boolean", default: false },
-    errors: { type: "string" }
+    errors: { type: "string" },
+    processes: { type: "string", default: "1" }
   }
 })
 
@@ -74,10 +76,11 @@ const predictions = async (file: string, noises: string): Promise<void> => {
     lifetime: options.lifetime === undefined ? Infinity : numberOf("lifetime", options.lifetime),
     countsAll: false
   })
+  const processes = numberOf("processes", options.processes)
   for (const line of Errors.head) console.log(line)
   for (const noise of noises.split(",")) {
     const calls: Array<Library.PredictedCall> = []
-    const told = { limits: true, counts: false, headers: false, writes: true, noise: Number(noise) }
+    const told = { limits: true, counts: false, headers: false, writes: true, noise: Number(noise), processes }
     await Library.play(workload, { ...told, predicted: (call) => void calls.push(call) }, console.error)
     for (const row of Errors.rowsOf(noise, calls)) console.log(row)
   }

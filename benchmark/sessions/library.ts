@@ -1,6 +1,7 @@
 /** Plays a workload through `LlmClient`, against a provider that shares no code with Floodgate. */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,6 +24,8 @@ export interface Told {
   readonly writes?: boolean
   /** The part by which the bytes per token of a message may differ from others. */
   readonly noise?: number
+  /** How many processes take turns with each conversation. */
+  readonly processes?: number
   /** Called with each call that was answered. */
   readonly predicted?: (call: PredictedCall) => void
 }
@@ -191,7 +194,8 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
     }
     const agent = `${turn.session}/${turn.path}`
     const inputTokens = told.counts ? turn.prompt : undefined
-    const exit = yield* Effect.exit(LlmClient.create(params, { agent, inputTokens }))
+    const client = clients[(numbers.get(agent) ?? 0) % clients.length]!
+    const exit = yield* Effect.exit(client.create(params, { agent, inputTokens }))
     turns.delete(key)
     if (Exit.isSuccess(exit)) return note(agent, exit.value)
     lost++
@@ -206,10 +210,15 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
     }
     sum += yield* now
   })
-  const all = Effect.forEach(workload.sessions, session, { concurrency: "unbounded", discard: true })
-  const { duration } = await Effect.runPromise(
-    Simulation.run(Effect.provide(all, layerOf(workload, told, create, reserved)), { seed: 1 })
-  )
+  const clients: Array<LlmClient.LlmClient["Service"]> = []
+  const opened = Effect.gen(function* () {
+    for (let n = 0; n < (told.processes ?? 1); n++) {
+      const context = yield* Layer.build(Layer.fresh(layerOf(workload, told, create, reserved)))
+      clients.push(Context.get(context, LlmClient.LlmClient))
+    }
+    yield* Effect.forEach(workload.sessions, session, { concurrency: "unbounded", discard: true })
+  })
+  const { duration } = await Effect.runPromise(Simulation.run(Effect.scoped(opened), { seed: 1 }))
   return {
     seconds: Duration.toSeconds(duration),
     mean: sum / workload.sessions.length,
