@@ -1,6 +1,14 @@
 /** Pages of the API: each export of a module with its signature, its docstring and its examples. Reads the sources. */
 import ts from "typescript6"
-import { exportsOf, headerOf, namespacesOf, parse, publicModules, textOfDoc } from "../../../test/support/modules.ts"
+import {
+  exportsOf,
+  headerOf,
+  namespacesOf,
+  packageFiles,
+  parse,
+  publicModules,
+  textOfDoc
+} from "../../../test/support/modules.ts"
 
 /** A page of the API. */
 export interface ApiPage {
@@ -42,9 +50,26 @@ export const markdownOf = (doc: string): string => {
     .join("\n\n")
 }
 
+/** The schemas of the packages by name, which have the members of the types that are made from them. */
+const schemas = new Map(
+  packageFiles().flatMap((file) =>
+    parse(file).statements.flatMap((statement) => {
+      const [, name] = /^export const (\w+) = Schema\.Struct\(/.exec(statement.getText()) ?? []
+      return name === undefined ? [] : [[name, statement] as const]
+    })
+  )
+)
+
+/** The schemas of other files that an interface is made from. */
+const schemasIn = (node: ts.InterfaceDeclaration): ReadonlyArray<string> =>
+  Array.from(node.getText().matchAll(/Type<typeof (?:\w+\.)?(\w+)>/g), ([, name]) => schemas.get(name!))
+    .filter((schema) => schema !== undefined && schema.getSourceFile().fileName !== node.getSourceFile().fileName)
+    .map((schema) => schema!.getText())
+
 /** A declaration without what it does: the body of a function, or the value of a constant with a type. */
 const signatureOf = (node: ts.Statement): string => {
   const text = (from: ts.Node, to: number): string => from.getSourceFile().text.slice(from.getStart(), to).trim()
+  if (ts.isInterfaceDeclaration(node)) return [node.getText(), ...schemasIn(node)].join("\n\n")
   if (ts.isFunctionDeclaration(node)) return text(node, node.body?.getStart() ?? node.end)
   if (!ts.isVariableStatement(node)) return node.getText()
   const [declaration] = node.declarationList.declarations

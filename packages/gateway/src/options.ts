@@ -138,7 +138,6 @@ export const parse = (operation: string, given: Options) => {
   Input.check(operation, complete, given)
   const of = <K extends keyof Settings.ProgramSettings>(name: K) =>
     (given[name] ?? Settings.rules[name].default) as NonNullable<Options[K]>
-  const time = (name: "drain" | "keepAlive" | "maxHold" | "silence" | "timeout") => Duration.fromInputUnsafe(of(name))
   return {
     host: of("host"),
     // A program asks for its URL.
@@ -155,11 +154,11 @@ export const parse = (operation: string, given: Options) => {
       Object.entries(of("upstreams")).map(([name, address]) => [name, upstreamOf(name, address)!])
     ) as ReadonlyMap<string, Upstream>,
     places: Places.placesOf(given, of("upstreams"), given.credentials),
-    maxHold: time("maxHold"),
-    silence: time("silence"),
-    keepAlive: time("keepAlive"),
-    timeout: time("timeout"),
-    drain: time("drain"),
+    maxHold: Duration.fromInputUnsafe(of("maxHold")),
+    silence: Duration.fromInputUnsafe(of("silence")),
+    keepAlive: Duration.fromInputUnsafe(of("keepAlive")),
+    timeout: Duration.fromInputUnsafe(of("timeout")),
+    drain: Duration.fromInputUnsafe(of("drain")),
     maxBodyBytes: of("maxBodyBytes"),
     maxHeldBytes: of("maxHeldBytes"),
     maxConnections: of("maxConnections")

@@ -87,12 +87,16 @@ const innerOf = (issue: SchemaIssue.Issue, path: SettingPath, isSecret: boolean)
   }
 }
 
+/** Deeper than any setting. The body of a place may have a circle. */
+const maxDepth = 8
+
 /** A value without the properties that are undefined, which count as absent. */
-const defined = (value: unknown): unknown => {
-  if (Array.isArray(value)) return value.map(defined)
+const defined = (value: unknown, depth = maxDepth): unknown => {
+  if (depth === 0) return value
+  if (Array.isArray(value)) return value.map((each) => defined(each, depth - 1))
   if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
   const entries = Object.entries(value).filter(([, each]) => each !== undefined)
-  return Object.fromEntries(entries.map(([name, each]) => [name, defined(each)]))
+  return Object.fromEntries(entries.map(([name, each]) => [name, defined(each, depth - 1)]))
 }
 
 /** Decodes a value by a schema, or says everything that is wrong with it. */
@@ -101,14 +105,14 @@ export const decode = <S extends Schema.Decoder<unknown>>(schema: S) => {
   const options = { onExcessProperty: "error", errors: "all", reportInput: true } as const
   const parse = SchemaParser.decodeUnknownResult(schema, options)
   return (value: unknown): Result.Result<S["Type"], ReadonlyArray<SettingProblem>> =>
-    Result.mapError(parse(defined(value)), (issue) => problemsOf(issue))
+    Result.mapError(parse(value), (issue) => problemsOf(issue))
 }
 
 /** The first problem of a value, as the library words those of its options. */
 export const check = (schema: Schema.Decoder<unknown>): Input.Check => {
   const parse = decode(schema)
   return (value) => {
-    const result = parse(value)
+    const result = parse(defined(value))
     if (Result.isSuccess(result)) return undefined
     const [{ kind, path, place, text }] = result.failure as [SettingProblem]
     if (kind !== "unknown") return { place, text }

@@ -169,6 +169,24 @@ describe("the settings of a gateway", () => {
     })
   )
 
+  it.effect("may be nested as deeply as they like, and absent if undefined", () =>
+    Effect.gen(function* () {
+      const deep = JSON.parse(`{"rules":${"[".repeat(1e5)}${"]".repeat(1e5)}}`) as Gateway.Options
+      assert.strictEqual(said(deep), "rules[0]: expected an object, got [[[...]]]")
+      assert.match(said(JSON.parse('{"__proto__":{"port":1}}')), /^unknown setting "__proto__": known are /)
+      const body: Record<string, unknown> = {}
+      body["self"] = body
+      const options: Gateway.Options = {
+        port: undefined,
+        rules: [{ name: "a", weight: undefined, cap: { dollars: 1, per: undefined } }],
+        places: { m: [{ upstream: "openai", body, tier: undefined }] },
+        maxConnections: 0
+      }
+      const text = yield* complaint(() => Gateway.make(options))
+      assert.match(text, /^RangeError: Gateway\.make: maxConnections: /, "only this is wrong")
+    })
+  )
+
   it.effect("name what to do if keys and credentials do not fit", () =>
     Effect.gen(function* () {
       const upstreams = { openai: "https://api.openai.com" }
