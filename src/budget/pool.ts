@@ -23,6 +23,7 @@ import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release 
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
+import { Heads } from "./heads.ts"
 import { reportsOf } from "./observer.ts"
 import { type PoolOptions, portOf } from "./opening.ts"
 import { Oversize } from "./oversize.ts"
@@ -43,6 +44,7 @@ export class Pool implements PoolOfCall {
   private arriving: Entry | undefined = undefined
   /** The first call of the queue, if the last decision let it wait and nothing has changed since. */
   private blocked: Entry | undefined = undefined
+  private readonly first = new Heads(this.queue)
   private limits: Limits.Limits
   /** How the provider counts limits without a window, once a client has said so. */
   private counting: Rules.Counting | undefined = undefined
@@ -136,6 +138,7 @@ export class Pool implements PoolOfCall {
     entry.since = this.clockNow()
     entry.cost = costOf(this.port.state, charge)
     this.queue.push(entry, how.first)
+    this.first.queued(entry, this.law, this.now())
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
     // With a store, every call waits for its reply. Only longer waits are reported.
@@ -211,14 +214,7 @@ export class Pool implements PoolOfCall {
   /** The first calls in the order of service. */
   private heads(max: number): Iterable<Entry> {
     if (this.arriving !== undefined) return [this.arriving]
-    let head = this.queue.peek()
-    // Its call was admitted elsewhere, and leaves this queue in the next task.
-    for (; head?.how.claim?.isTaken === true; head = this.queue.peek()) {
-      head.phase = "ended"
-      this.queue.remove(head)
-    }
-    if (max > 1) return this.queue.inOrder()
-    return head === undefined ? [] : [head]
+    return this.first.of(max, this.law, this.now())
   }
 
   /** Carries out a decision. Charges of callers that have left, or that come too late, are refunded. */

@@ -30,7 +30,7 @@ export { accept, adopt, type FailedCall, keep, owe, release, settle } from "./en
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject } from "./rejections.ts"
 export { overload } from "./outage.ts"
-export { copy, type Pacer, type Admission } from "./pacer.ts"
+export { copy, isKeptFor, type Pacer, type Admission } from "./pacer.ts"
 export type { Verdict } from "./verdicts.ts"
 
 /** Pauses until `until`. Probes that are under way keep their reason. */

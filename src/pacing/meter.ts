@@ -22,6 +22,17 @@ export interface Reference {
   readonly sum: number
 }
 
+/** A large call that the provider rejected for this dimension. */
+export interface Lacked {
+  readonly charge: number
+  /** How many calls of about this size were rejected in a row. */
+  readonly times: number
+  /** The rate that was delivered when the first of them was rejected. */
+  readonly rate: number
+  /** Room is kept for it until then, or until a call of about its size is sent. */
+  readonly until: number
+}
+
 /** A bucket of unknown size holds at least the refill of this time. */
 export const burstMillis = 3_000
 
@@ -76,7 +87,9 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   /** The most that headers under this limit showed; undefined until one did. */
   most: undefined as number | undefined,
   /** The level includes what calls sent up to this time used, because a header said what was left after them. */
-  loweredAt: -Infinity
+  loweredAt: -Infinity,
+  /** The last large call that was rejected, until one of about its size is accepted. */
+  lacked: undefined as Lacked | undefined
 })
 
 export type Meter = ReturnType<typeof make>
@@ -112,7 +125,8 @@ export const copy = (m: Meter): Meter => ({
   tested: m.tested,
   header: m.header,
   most: m.most,
-  loweredAt: m.loweredAt
+  loweredAt: m.loweredAt,
+  lacked: m.lacked
 })
 
 /** Whether the provider counts the dimension when it is produced, and not when it admits the call. */
@@ -166,16 +180,26 @@ const rampBurstMillis = 100
  * refill is hardly saved up.
  */
 export const burst = (m: Meter, now = m.at): number => {
-  const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
+  const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest, m.lacked?.charge ?? 0)
   return m.ramp === Infinity ? whole : Math.min(whole, Math.max(m.mean, rampBurstMillis * rateAt(m, now)))
 }
+
+/** Whether a charge is about as large as that of the large call that was rejected. */
+export const isAsLarge = ({ lacked }: Meter, charge: number): boolean =>
+  lacked !== undefined && charge >= lacked.charge / 2
+
+/** Whether room is kept for a large call that was rejected. */
+export const isKept = ({ lacked }: Meter, now: number): boolean => lacked !== undefined && now < lacked.until
+
+/** What a charge must leave in the bucket for a large call that was rejected. */
+const keptFrom = (m: Meter, charge: number): number => (isKept(m, m.at) && !isAsLarge(m, charge) ? m.lacked!.charge : 0)
 
 /**
  * The level at which a charge is admitted. A charge that is larger than the bucket is admitted when the bucket is full, and leaves
  * a debt. A call may be sent up to `lag` later than calls that are admitted after it, so the refill of that time is kept back.
  */
 const needed = (m: Meter, charge: number, lag: number): number =>
-  Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
+  Math.min(charge + Math.max(m.reserve, rate(m) * lag) + keptFrom(m, charge), burst(m))
 
 /** What headers have shown of the full bucket. It holds more if a rejection taught that. */
 export const shownBurst = (m: Meter): number | undefined =>
@@ -296,6 +320,7 @@ export const take = (m: Meter, charge: number, calls: number): void => {
   else m.sum += charge
   m.mean += (charge - m.mean) / Math.min(meanCalls, calls)
   m.largest = Math.max(m.largest * 0.999, charge)
+  if (isAsLarge(m, charge)) m.lacked = { ...m.lacked!, until: -Infinity }
 }
 
 /**

@@ -110,6 +110,10 @@ export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
 export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined =>
   meters.find((meter) => meter.dimension === dimension)
 
+/** Whether room is kept for a call of this size, because one was rejected. */
+export const isKeptFor = ({ meters }: Pacer, charge: Whole, now: number): boolean =>
+  meters.some((meter) => Meter.isKept(meter, now) && Meter.isAsLarge(meter, charge[meter.dimension]))
+
 /** Whether the user describes the provider's bucket of a dimension, which a quota does not. */
 export const isStated = ({ caps }: Pacer, dimension: Dimension): boolean => caps[dimension]?.rule.quota === false
 

@@ -34,9 +34,13 @@ export const meanWith = (mean: number, { at }: Admission, now: number): number =
 const freshMillis = 10_000
 const freshCalls = 8
 
-/** The phase up to which a meter grows: only up to the measured share while headers measure it. */
+/**
+ * The phase up to which a meter grows: only up to the measured share while headers measure it, and while room is kept for a large
+ * call, because nothing then shows that more fits.
+ */
 export const bound = (pacer: Pacer, meter: Meter.Meter, now: number): number => {
-  const { header } = meter
+  const { header, limit } = meter
+  if (limit === Infinity && Meter.isKept(meter, now)) return 0
   const isFresh =
     header !== undefined &&
     now >= pacer.distrustUntil &&

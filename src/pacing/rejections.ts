@@ -10,6 +10,7 @@ import { end, type FailedCall } from "./ends.ts"
 import * as Full from "./full.ts"
 import * as Gate from "./gate.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
+import * as Large from "./large.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
 import { isStated, isUnknown, meterOf, type Pacer, type Admission } from "./pacer.ts"
@@ -31,6 +32,7 @@ export const reject = (
   if (readings !== undefined) observe(pacer, admission, readings, now, certain)
   if (reason === "ramp") return slowDown(pacer, admission, retryAfter, now)
   const trusted = now >= pacer.distrustUntil ? readings : undefined
+  for (const meter of pacer.meters) Large.rejected(pacer, meter, admission, trusted, now)
   const shown = trusted && judgeByHeaders(pacer, admission, { certain, retryAfter }, trusted, now)
   return shown ?? judgeByTests(pacer, admission, retryAfter, trusted, now)
 }
@@ -72,6 +74,11 @@ const judgeByTests = (
   const full = Full.judge(pacer, admission, { hasRoom, mayBeOutage: false, random: pacer.random }, now)
   if (pacer.opening !== undefined) hold(pacer, now)
   if (full === "explained" || admission.at <= pacer.gate.fence) return "exhausted"
+  const lacking = Large.lackedAgain(pacer, admission)
+  if (lacking !== undefined) {
+    exhaust(pacer, lacking, admission, retryAfter, undefined, now)
+    return "exhausted"
+  }
   const score = scoreOf(pacer, admission, hasRoom)
   if (Full.explains(pacer, score)) {
     Full.claim(pacer, now)
@@ -175,7 +182,9 @@ const culprit = (pacer: Pacer, admission: Admission, readings: Readings | undefi
   for (const meter of pacer.meters) {
     const { dimension } = meter
     if (admission.charge[dimension] === 0 || showsRoom(meter, admission, readings)) continue
-    const part = meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter)
+    // A call that is larger than others in a dimension was rejected for that sooner than for another.
+    const size = Math.max(1, admission.charge[dimension] / meter.mean)
+    const part = size * (meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter))
     if (part > max) {
       max = part
       found = meter
@@ -235,8 +244,10 @@ const exhaust = (
   meter.emptied = given
   endOpening(pacer, remaining === undefined ? undefined : meter, now)
   Meter.pin(meter, now)
-  measure(pacer, meter, { at: admission.at, given: given + left })
-  meter.level = Math.min(meter.level, left)
+  if (!Large.empty(meter)) {
+    measure(pacer, meter, { at: admission.at, given: given + left })
+    meter.level = Math.min(meter.level, left)
+  }
   if (misses === 1) {
     const max = Math.max(meter.mean, reserveMillis * Meter.rate(meter))
     meter.reserve = Math.min(Meter.burst(meter) / 3, max, Math.max(2 * meter.reserve, meter.mean / 2))

@@ -100,7 +100,9 @@ export const admit = (
   const { charge, cost } = call
   if (state.joined === 0) return Law.admit(law, charge, now)
   const member = state.members[id]
-  const ahead = Turns.aheadOf(state, id, call, weight, now, charges)
+  const turn = Turns.aheadOf(state, id, call, weight, now, charges)
+  // All others wait for a large call that was rejected.
+  const ahead = Law.isKeptFor(law, charge, now) ? { ...turn, calls: 0, charge: Amounts.nothing } : turn
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const admission = Law.take(law, charge, now)
@@ -283,6 +285,7 @@ export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, no
     if (meter.burst !== undefined) meter.burst *= of
     if (meter.shown !== undefined) meter.shown *= of
     if (meter.lasting !== undefined) meter.lasting *= of
+    meter.lacked = undefined
     meter.level = debt(meter.level)
     meter.at = now
   }

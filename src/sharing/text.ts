@@ -118,7 +118,8 @@ const meter = object<StoredMeter>({
   ramp: within(minRate, maxNumber, Infinity),
   mark: optional(object({ at: past, given: number })),
   emptied: within(-maxNumber, maxNumber, -Infinity),
-  header: optional(object({ at: past, remaining: amount, sum: number }))
+  header: optional(object({ at: past, remaining: amount, sum: number })),
+  lacked: optional(object({ ...each(amount, "charge", "rate"), times: atLeastOne, until: upTo(hour, -Infinity) }))
 })
 
 const test: Readers<Verdicts.Test> = each(amount, "score", "surplus", "seen")

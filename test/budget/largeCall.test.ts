@@ -9,8 +9,10 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import * as BudgetStore from "floodgate/BudgetStore"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { MapStore } from "../support/store.ts"
 
 interface Run {
   readonly perSecond: number
@@ -141,5 +143,114 @@ describe("law 16, a large call of an agent whose turn it is waits at most three 
         { tags: "full" }
       )
     }
+  }
+})
+
+/** A budget that is told nothing. All calls have their own latency, so that a bucket is never seen full. */
+interface Untold {
+  readonly window: "bucket" | "sliding"
+  readonly headers: "rounded" | "exact" | "none"
+  readonly n: number
+  /** The sizes of calls, as parts of a minute's limit. */
+  readonly small: number
+  readonly large: number
+  /** Whether the large calls are made by another process. */
+  readonly isShared?: boolean
+}
+
+const perMinute = 400_000
+const minute = 60_000
+
+/** How many minutes each of three large calls takes beside small ones, and how many calls were lost. */
+const minutesBeside = ({ headers, isShared = false, large, n, small: part, window }: Untold) => {
+  const sim = ProviderSim.layer({
+    limits: { inputTokens: { perMinute, window } },
+    outputTokens: 100,
+    latency: { baseMillis: 3_000, rejectionMillis: 200, noise: 0.3 },
+    headers
+  })
+  const store = new MapStore()
+  const client = () => {
+    const client = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()))
+    return isShared ? Layer.provide(client, BudgetStore.layer(store)) : client
+  }
+  const ask = (agent: string, part: number) =>
+    LlmClient.create(
+      {
+        model: "claude-sonnet-5",
+        max_tokens: 200,
+        messages: [{ role: "user", content: "x".repeat(Math.round(4 * part * perMinute)) }]
+      },
+      { agent }
+    )
+  let lost = 0
+  const small = (i: number) =>
+    Effect.forever(
+      Effect.andThen(
+        Effect.sleep(2_500 + (5_000 * i) / n),
+        Effect.catch(ask(`small-${i}`, part), () => Effect.sync(() => void lost++))
+      )
+    )
+  const smalls = Effect.forEach(Array.from({ length: n }), (_, i) => small(i), {
+    concurrency: "unbounded",
+    discard: true
+  })
+  const largest = Effect.gen(function* () {
+    const waits: Array<number> = []
+    for (let i = 0; i < 3; i++) {
+      yield* Effect.sleep(2 * minute)
+      const from = yield* Clock.currentTimeMillis
+      yield* ask(`large-${i}`, large)
+      waits.push(((yield* Clock.currentTimeMillis) - from) / minute)
+    }
+    return waits
+  })
+  const run = Effect.gen(function* () {
+    const first = yield* Layer.build(client())
+    const second = isShared ? yield* Layer.build(client()) : first
+    const waits = yield* Effect.raceFirst(
+      Effect.provide(largest, second),
+      Effect.andThen(Effect.provide(smalls, first), Effect.never)
+    )
+    return { waits, lost }
+  })
+  return Effect.map(Simulation.run(Effect.scoped(Effect.provide(run, sim))), ({ value }) => value)
+}
+
+describe("law 16, a large call waits at most three fills of its bucket, also if nothing is told", () => {
+  const check = (untold: Untold, max = 3) =>
+    Effect.gen(function* () {
+      // Regression: without headers it was rejected again and again while small calls took what was refilled, and was lost; with
+      // headers of a sliding window it took up to 17 minutes.
+      const { lost, waits } = yield* minutesBeside(untold)
+      // Its own answer takes 3 s.
+      for (const wait of waits) assert.isAtMost(wait, max + 0.1, String(waits))
+      assert.strictEqual(lost, 0)
+    })
+
+  for (const window of ["bucket", "sliding"] as const) {
+    for (const headers of ["exact", "rounded", "none"] as const) {
+      it.effect(
+        `beside 6 calls of a twentieth, ${window}, ${headers} headers`,
+        () => check({ window, headers, n: 6, small: 0.05, large: 0.9 }),
+        { tags: headers === "rounded" ? "full" : [] }
+      )
+      for (const large of [0.6, 0.75, 0.9]) {
+        it.effect(
+          `beside a hundred calls of a hundredth, ${large} of a minute, ${window}, ${headers} headers`,
+          // What leaves a sliding window next, nothing says: a hundred calls leave it as unevenly as they came, and it rejects once more.
+          () => check({ window, headers, n: 100, small: 0.01, large }, window === "bucket" ? 3 : 4),
+          { tags: "full" }
+        )
+      }
+    }
+  }
+
+  for (const headers of ["exact", "none"] as const) {
+    it.effect(
+      `made by another process than the small ones, ${headers} headers`,
+      () => check({ window: "bucket", headers, n: 6, small: 0.05, large: 0.75, isShared: true }),
+      { tags: "full" }
+    )
   }
 })

@@ -262,3 +262,120 @@ describe("a call that does not fit", () => {
     assert.strictEqual(Law.decide(other, whole(10), 0)?.by, "tokens")
   })
 })
+
+// -----------------------------------------------------------------------------
+// Large calls whose room nobody knows
+// -----------------------------------------------------------------------------
+
+const small = 100
+const large = 10_000
+const perMinute = 60_000
+
+/** A pool that has made a small call each 100 ms for a minute, and when that was. */
+const busy = (limits: Limits.Limits = {}): readonly [Law.Pacer, number] => {
+  const pool = poolOf(Law, limits)
+  for (let now = 0; now < perMinute; now += 100) {
+    const admission = Law.take(pool, whole(small), now)
+    Law.accept(pool, admission)
+    Law.settle(pool, admission, whole(small), now + 50)
+  }
+  // It has been open for longer than the rounds of a new pool take.
+  pool.opening = undefined
+  return [pool, perMinute]
+}
+
+const rejectAt = (pool: Law.Pacer, now: number, tokens: number, shown?: Law.Readings): Law.Verdict =>
+  Law.reject(
+    pool,
+    Law.take(pool, whole(tokens), now - 20),
+    { reason: "rateLimit", retryAfter: undefined, readings: shown, used: whole(0) },
+    now
+  )
+
+/** How long a call waits if no other is sent; 0 if it may be sent. */
+const waitOf = (pool: Law.Pacer, tokens: number, now: number): number => {
+  const copy = Law.copy(pool)
+  for (let at = now, looks = 0; ; looks++) {
+    const blocked = Law.decide(copy, whole(tokens), at)
+    if (blocked === undefined) return at - now
+    assert.isBelow(looks, 200, "it is blocked for no time")
+    at += Math.ceil(blocked.millis)
+  }
+}
+
+describe("a large call that was rejected twice", () => {
+  /** Rejected twice, so that the rate is known, and no pause holds calls back. */
+  const rejectedTwice = () => {
+    const [pool, from] = busy()
+    rejectAt(pool, from + 20, large)
+    assert.strictEqual(rejectAt(pool, from + 2_000, large), "exhausted")
+    return [pool, from + 2_000] as const
+  }
+
+  it("is sent once as much has been refilled as it needs", () => {
+    const [pool, now] = rejectedTwice()
+    const rate = small / 100
+    const wait = waitOf(pool, large, now)
+    assert.isAtLeast(wait, large / rate)
+    assert.isAtMost(wait, (1.1 * large) / rate)
+    assert.strictEqual(waitOf(pool, large, now + wait), 0)
+  })
+
+  it("is left its room by all that are less than half as large, until it or one about as large is sent", () => {
+    const [pool, now] = rejectedTwice()
+    const then = now + waitOf(pool, large, now)
+    assert.isTrue(Law.isKeptFor(pool, whole(large / 2), then))
+    assert.isFalse(Law.isKeptFor(pool, whole(large / 2 - 1), then))
+    // There is room for ten of the small ones.
+    assert.isAbove(waitOf(pool, small, then - 1_000), 0)
+    assert.isAbove(waitOf(pool, large / 2 - 1, then - 1_000), 0)
+    Law.take(pool, whole(large / 2), then - 1_000)
+    assert.strictEqual(waitOf(pool, small, then - 1_000), 0)
+    assert.isFalse(Law.isKeptFor(pool, whole(large), then - 1_000))
+  })
+
+  it("holds up nobody once the bucket is full, nor for more than two minutes", () => {
+    const [pool, now] = rejectedTwice()
+    const then = now + waitOf(pool, large, now)
+    assert.isAtMost(waitOf(pool, small, then), 1_000)
+    const until = now + 120_000
+    assert.isTrue(Law.isKeptFor(pool, whole(large), until - 1))
+    assert.isFalse(Law.isKeptFor(pool, whole(large), until))
+  })
+
+  it("waits a minute in which nothing is sent, if it is rejected once more", () => {
+    const [pool, now] = rejectedTwice()
+    const then = now + waitOf(pool, large, now)
+    assert.strictEqual(rejectAt(pool, then + 20, large), "exhausted")
+    assert.closeTo(waitOf(pool, large, then + 20), 60_000, 500)
+  })
+
+  it("is forgotten once one about as large is accepted", () => {
+    const [pool, now] = rejectedTwice()
+    const then = now + waitOf(pool, large, now)
+    Law.accept(pool, Law.take(pool, whole(large), then))
+    assert.isUndefined(pool.meters.find(({ dimension }) => dimension === "tokens")!.lacked)
+  })
+})
+
+describe("no room is kept", () => {
+  const isKept = (tokens: number, limits?: Limits.Limits, shown?: Law.Readings): boolean => {
+    const [pool, from] = busy(limits)
+    rejectAt(pool, from + 20, tokens, shown)
+    return Law.isKeptFor(pool, whole(tokens), from + 20)
+  }
+
+  it("for a call of the usual size, which the rate alone makes room for", () => {
+    assert.isTrue(isKept(5 * small))
+    assert.isFalse(isKept(4 * small))
+  })
+
+  it("if the user states the limit, and so the bucket", () => {
+    assert.isFalse(isKept(large, { tokens: { perMinute } }))
+  })
+
+  it("if headers show that the bucket had room", () => {
+    assert.isTrue(isKept(large, {}, readings(1, large - 1)))
+    assert.isFalse(isKept(large, {}, readings(1, large)))
+  })
+})

@@ -1,0 +1,52 @@
+/**
+ * Large calls whose room nobody knows: the user states no limit, and no header shows what the full bucket holds.
+ *
+ * While small calls take what is refilled, the provider rejects a large call however often it is tried. So room is kept for it once it was
+ * rejected: smaller calls wait until the bucket holds both or is full, and in the queue it goes before them. If it is rejected again, nothing
+ * was left. If it is rejected once more, it waits until nothing has been sent for a minute, which fills every bucket that it fits in.
+ */
+import { type Readings, showsRoom } from "./headers.ts"
+import * as Meter from "./meter.ts"
+import { type Admission, isStated, type Pacer } from "./pacer.ts"
+
+/** A call is large if it needs more than this many times what calls need on average: that those are accepted says little of it. */
+const manyCalls = 4
+/** Room is kept for at most this time: the longest wait of a retry, and a minute in which the bucket fills. */
+const keptMillis = 120_000
+/** Providers limit by the minute at the longest, so a minute without calls fills a bucket. */
+const fillMillis = 60_000
+
+/** Keeps room for a rejected call, if it is large and nothing shows that the bucket of a dimension had room for it. */
+export const rejected = (
+  pacer: Pacer,
+  meter: Meter.Meter,
+  admission: Admission,
+  readings: Readings | undefined,
+  now: number
+): void => {
+  const { dimension } = meter
+  const charge = admission.charge[dimension]
+  if (dimension === "requests" || Meter.isLate(meter) || charge <= manyCalls * meter.mean) return
+  if (isStated(pacer, dimension) || showsRoom(meter, admission, readings)) return
+  const before = Meter.isAsLarge(meter, charge) ? meter.lacked : undefined
+  const { rate, times } = before ?? { rate: Meter.recentRate(meter, now), times: 0 }
+  meter.lacked = { charge, times: times + 1, rate, until: now + keptMillis }
+}
+
+/** The dimension that has lacked room for calls as large as this one twice in a row. No other call is evidence against that. */
+export const lackedAgain = ({ meters }: Pacer, { charge }: Admission): Meter.Meter | undefined =>
+  meters.find((meter) => (meter.lacked?.times ?? 0) > 1 && Meter.isAsLarge(meter, charge[meter.dimension]))
+
+/**
+ * Empties a bucket of an unknown limit that has rejected a large call again. What refills it is at most what was delivered before all
+ * waited for the call. Returns whether it did.
+ */
+export const empty = (meter: Meter.Meter): boolean => {
+  const { lacked, limit } = meter
+  if (lacked === undefined || lacked.times === 1 || limit < Infinity) return false
+  const { charge, rate, times } = lacked
+  const refilled = Math.min(Meter.rate(meter), Math.max(rate, charge / keptMillis))
+  Meter.restart(meter, refilled, 0)
+  meter.level = Math.min(meter.level, 0, times > 2 ? charge - refilled * fillMillis : Infinity)
+  return true
+}
