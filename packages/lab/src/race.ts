@@ -23,6 +23,8 @@ import type { RunningPlace, StrategyClient, Strategy } from "./strategy.ts"
 // Models
 // -----------------------------------------------------------------------------
 
+export type { AgentRecord, CallRecord, SimulatedAttempt } from "./record.ts"
+
 /**
  * The result of a strategy. Times are in simulated seconds.
  *

@@ -7,14 +7,24 @@ import type { ScenarioCall, Scenario } from "./scenario.ts"
 import type { Believed } from "./strategy.ts"
 import * as Scenarios from "./scenario.ts"
 
-/** One request to the provider. Times are in simulated milliseconds. */
+/**
+ * One request to the provider. Times are in simulated milliseconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface SimulatedAttempt {
   readonly startedAt: number
   endedAt: number | undefined
   outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
 }
 
-/** One call of an agent, from before its waits to its end. */
+/**
+ * One call of an agent, from before its waits to its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface CallRecord {
   readonly call: ScenarioCall
   readonly askedAt: number
@@ -23,7 +33,12 @@ export interface CallRecord {
   readonly attempts: Array<SimulatedAttempt>
 }
 
-/** One agent: when it ended, and whether all of its calls succeeded. */
+/**
+ * One agent: when it ended, and whether all of its calls succeeded.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface AgentRecord {
   readonly name: string
   readonly startsAtMillis: number

@@ -8,8 +8,13 @@ import type { RaceResult } from "../race.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Table from "../table.ts"
 
-/** A scenario of sessions, and the results of the strategies in it. */
-interface SessionRace {
+/**
+ * A scenario of sessions, and the results of the strategies in it.
+ *
+ * @category models
+ * @since 0.5.0
+ */
+export interface SessionRace {
   readonly scenario: Scenario
   readonly results: ReadonlyArray<RaceResult>
 }
