@@ -22,27 +22,18 @@ export interface SettingRules<A = unknown> {
   readonly change: "reload" | "restart"
 }
 
-declare module "effect/Schema" {
-  namespace Annotations {
-    interface Annotations {
-      /** The check that words what is wrong with any value. */
-      readonly check?: Input.Check | undefined
-      /** Whether a value may contain a secret, so that no error shows it. */
-      readonly secret?: boolean | undefined
-      readonly setting?: SettingRules | undefined
-    }
-  }
-}
+/** Annotations of schemas: a check that words what is wrong with any value, whether errors may show a value, and the rules. */
+export const key = { check: "floodgate/check", secret: "floodgate/secret", setting: "floodgate/setting" } as const
 
 /** A schema whose values must pass a check of the library, which then words all errors. `json` is the check for editors. */
 export const checked = <S extends Schema.Top>(schema: S, check: Input.Check, json: Schema.JsonObject = {}): S =>
   schema.check(
-    Schema.makeFilter((value: unknown) => check(value) === undefined, { check, toJsonSchema: () => json })
+    Schema.makeFilter((value: unknown) => check(value) === undefined, { [key.check]: check, toJsonSchema: () => json })
   ) as unknown as S
 
 /** A schema whose values no error shows. */
-export const secret = <S extends Schema.Top>(schema: S): S => schema.annotate({ secret: true }) as unknown as S
+export const secret = <S extends Schema.Top>(schema: S): S => schema.annotate({ [key.secret]: true }) as unknown as S
 
 /** The schema of a setting with its rules. */
 export const setting = <S extends Schema.Top>(schema: S, rules: SettingRules<S["Type"]>): S =>
-  schema.annotate({ setting: rules }) as unknown as S
+  schema.annotate({ [key.setting]: rules }) as unknown as S

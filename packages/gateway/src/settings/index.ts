@@ -9,7 +9,7 @@ import * as Struct from "effect/Struct"
 import { constants } from "node:buffer"
 import { bounds, Engine, Input, shown } from "floodgate/internal"
 import { ownSegment, upstreamOf } from "../routes.ts"
-import { checked, secret, setting, type SettingRules } from "./annotations.ts"
+import { checked, key, secret, setting, type SettingRules } from "./annotations.ts"
 import * as Values from "./values.ts"
 
 /**
@@ -194,7 +194,8 @@ const ofCommand = {
 const settings = { ...ofGateway, ...ofCommand }
 
 const rulesOf = (schema: Schema.Top, name: string): SettingRules =>
-  Schema.resolveAnnotations(schema)?.setting ?? Input.wrong(name, "define it with setting(...), which wants its rules")
+  (Schema.resolveAnnotations(schema)?.[key.setting] as SettingRules | undefined) ??
+  Input.wrong(name, "define it with setting(...), which wants its rules")
 
 /** What is known of each setting, apart from its type and its check. */
 export const everyRule = Record.map(settings as Readonly<Record<string, Schema.Top>>, rulesOf)

@@ -4,6 +4,7 @@ import type * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { hint, Input, shown } from "floodgate/internal"
+import { key } from "./annotations.ts"
 
 type SettingPath = ReadonlyArray<PropertyKey>
 
@@ -58,10 +59,10 @@ const problemsOf = (
   isSecret = false
 ): ReadonlyArray<SettingProblem> => {
   const annotations = annotationsOf(issue)
-  const isHidden = isSecret || annotations.secret === true
+  const isHidden = isSecret || annotations[key.secret] === true
   const inner = innerOf(issue, path, isHidden)
   if (issue._tag === "Pointer" || issue._tag === "Encoding" || inner.some(({ kind }) => kind !== "wrong")) return inner
-  const found = annotations.check?.(issue.input)
+  const found = (annotations[key.check] as Input.Check | undefined)?.(issue.input)
   if (found === undefined && inner.length > 0) return inner
   const { place, text } =
     found ?? Input.problem(`expected ${annotations["expected"] ?? kindOf(issue)}, got ${shown(issue.input)}`)

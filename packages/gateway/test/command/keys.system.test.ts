@@ -178,4 +178,37 @@ describe("a gateway with keys in its configuration", () => {
       }
     }).pipe(Effect.provide(services({ env: { OAUTH: "sk-ant-oat01-x" } })))
   )
+
+  it.live("shows none of its secrets: not in the status, the metrics, the page, the log, or at a failed reload", () =>
+    Effect.gen(function* () {
+      const provider = yield* ProviderServer.make({ latency: { baseMillis: 5, perInputTokenMillis: 0 } })
+      const { inside } = yield* Process.folder
+      const file = Path.join(inside, "gateway.json")
+      const token = "canary-of-the-token"
+      const config = {
+        upstreams: { anthropic: provider.url },
+        credentials: { anthropic: "env:CANARY" },
+        token,
+        adminToken: "canary-of-the-operator",
+        keys: [{ name: "search", sha256: sha256("fg-one") }],
+        rules: [{ headers: { "x-team": "canary-of-a-header" }, cap: { dollars: 1 } }, { cap: { dollars: 5 } }]
+      }
+      Fs.writeFileSync(file, JSON.stringify(config))
+      const args = ["--port", "0", "--config", "gateway.json", "--log-level", "debug"]
+      const { child, output } = Process.start(inside, args, { CANARY: "canary-of-the-provider" })
+      yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
+      const url = /http:\/\/127\.0\.0\.1:\d+/.exec(
+        yield* until(Effect.sync(output), (text) => /listening on .*\n/.test(text))
+      )![0]
+      assert.strictEqual(yield* ask(url, "fg-one"), 200)
+      const read = (path: string) =>
+        Effect.promise(async () => (await fetch(`${url}${path}`, { headers: { "x-floodgate-token": token } })).text())
+      const pages = yield* Effect.forEach(["/floodgate/", "/floodgate/status", "/metrics"], read)
+      assert.include(pages[1], "search")
+      Fs.writeFileSync(file, JSON.stringify({ ...config, adminToken: token, credentials: { anthropic: "canary" } }))
+      child.kill("SIGHUP")
+      const text = yield* until(Effect.sync(output), (text) => text.includes("Kept the old configuration"))
+      assert.notMatch([...pages, text].join("\n"), /canary|fg-one/)
+    })
+  )
 })
