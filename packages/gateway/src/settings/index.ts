@@ -211,10 +211,12 @@ const ofProgram = {
   credentials: Values.optional(secret(checked(Schema.Unknown, Input.record(credential))))
 }
 
-const inProgram = Struct.map(Struct.map(ofGateway, Schema.toType), Values.optional)
+type InProgram = { readonly [K in keyof typeof ofGateway]: Schema.optional<Schema.toType<(typeof ofGateway)[K]>> }
+/** Its type is written out, because only so do published declarations keep the comments. */
+const inProgram: InProgram = Struct.map(Struct.map(ofGateway, Schema.toType), Values.optional)
 
 /** The settings that a program gives. */
-export interface ProgramSettings extends Schema.Struct.Type<typeof inProgram> {}
+export interface ProgramSettings extends Schema.Struct.Type<InProgram> {}
 
 /** The options of a gateway in a program. */
 export const Options = Schema.Struct({ ...inProgram, ...ofProgram })
