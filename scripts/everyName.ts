@@ -39,6 +39,10 @@ export const everyName = (): ReadonlyMap<string, string> => {
   )
 }
 
+/** Whether a name is exported as a type, even if it also names a value elsewhere. */
+const isTypeOnly = ({ declarations = [] }: ts.Symbol): boolean =>
+  declarations.some((node) => ts.isExportSpecifier(node) && (node.isTypeOnly || node.parent.parent.isTypeOnly))
+
 /** An expression over `m` for each export of a module and each member. */
 const usesOf = (checker: ts.TypeChecker, module: ts.Symbol, path = "m"): ReadonlyArray<string> =>
   checker.getExportsOfModule(module).flatMap((exported) => {
@@ -46,7 +50,8 @@ const usesOf = (checker: ts.TypeChecker, module: ts.Symbol, path = "m"): Readonl
     const name = `${path}.${exported.name}`
     if ((target.flags & ts.SymbolFlags.ValueModule) !== 0) return usesOf(checker, target, name)
     const ofType = (target.flags & ts.SymbolFlags.Type) === 0 ? [] : usesOfType(checker, target, name)
-    return (target.flags & ts.SymbolFlags.Value) === 0 ? ofType : [...ofType, ...usesOfValue(checker, target, name)]
+    const hasValue = (target.flags & ts.SymbolFlags.Value) !== 0 && !isTypeOnly(exported)
+    return !hasValue ? ofType : [...ofType, ...usesOfValue(checker, target, name)]
   })
 
 /** Whether `x.name` is valid: the key is neither a symbol nor private. */

@@ -12,6 +12,11 @@ import { ownSegment, upstreamOf } from "../routes.ts"
 import { checked, key, secret, setting, type SettingRules } from "./annotations.ts"
 import * as Values from "./values.ts"
 
+// The declarations of this file spell these types out. Unless it names their modules, they would name files of this repository.
+export type { Limits } from "floodgate/Limits"
+export type { Price } from "floodgate/Prices"
+export type { Cap } from "floodgate/Spending"
+
 /**
  * The addresses of the providers that a gateway reaches by default.
  *

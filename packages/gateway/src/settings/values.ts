@@ -44,12 +44,6 @@ const ofLibrary =
   <S extends Schema.Top>(schema: S, check: Input.Check = Input.anything) =>
     checked(schema, check) as unknown as Schema.Codec<A, S["Encoded"]>
 
-// Types of the library under names of this file: declarations that spell them out would name files of this repository.
-export interface SettingLimits extends Limits.Limits {}
-export interface SettingPools extends Limits.Pools {}
-export interface SettingCap extends Spending.Cap {}
-export interface SettingPrice extends Prices.Price {}
-
 /** Optional values of one kind by their names. */
 const each = <K extends string, S extends Schema.Top>(schema: S, ...names: ReadonlyArray<K>) =>
   Object.fromEntries(names.map((name) => [name, optional(schema)])) as { [N in K]: Schema.optional<S> }
@@ -67,12 +61,12 @@ const setOrPools: Input.Check = (value) => {
 }
 
 /** One set of limits, or `pools`. Not a union, whose errors would name settings that are valid in one of its members. */
-export const limits = ofLibrary<SettingLimits | SettingPools>()(
+export const limits = ofLibrary<Limits.Limits | Limits.Pools>()(
   Schema.Struct({ ...dimensions, pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions))) }),
   Input.all(setOrPools, limitsCheck)
 )
 
-const cap = ofLibrary<SettingCap>()(
+const cap = ofLibrary<Spending.Cap>()(
   Schema.Struct({
     dollars: Schema.Finite,
     per: optional(duration(Input.anything)),
@@ -88,7 +82,7 @@ const rates = {
 }
 
 /** Dollars per million tokens. */
-const price = ofLibrary<SettingPrice>()(
+const price = ofLibrary<Prices.Price>()(
   Schema.Struct({
     ...rates,
     long: optional(Schema.Struct({ ...rates, above: Schema.Finite })),
@@ -172,7 +166,7 @@ export const Place = Schema.Struct({
   /** The price at this place, without the factor of the tier. @default that of `model` in `Prices.published` */
   price: optional(price),
   /** The provider's limits at this place. @default those of the budget */
-  limits: optional(ofLibrary<SettingLimits>()(Schema.Struct(dimensions), placeChecks.limits)),
+  limits: optional(ofLibrary<Limits.Limits>()(Schema.Struct(dimensions), placeChecks.limits)),
   /** Further fields of the body of each request. @default none */
   body: optional(Schema.Record(Schema.String, Schema.Unknown)),
   /** Whether the place takes no new calls, save those that continue what it stores. @default false */

@@ -17,8 +17,13 @@ import * as Verdict from "./verdict.ts"
 // Models
 // -----------------------------------------------------------------------------
 
-/** Tokens of an answer. */
-interface AnswerTokens {
+/**
+ * Tokens of an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnswerTokens {
   readonly inputTokens: number
   readonly outputTokens: number
 }
