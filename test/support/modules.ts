@@ -126,6 +126,8 @@ export const exportsOf = (file: string): ReadonlyArray<Exported> => {
     if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) return []
     const clause = node.exportClause
     const specifier = (node.moduleSpecifier as ts.StringLiteral).text
+    // What a package passes on of another is documented there.
+    if (!specifier.startsWith(".") && specifier !== "floodgate/internal") return []
     const from = specifier === "floodgate/internal" ? "src/internal.ts" : inRoot(join(root, file, "..", specifier))
     if (clause !== undefined && ts.isNamespaceExport(clause)) {
       return [{ name: clause.name.getText(), node, doc, namespace: from }]
