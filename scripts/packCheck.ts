@@ -406,7 +406,10 @@ const checkEveryName = (folder: string): void => {
   const { options } = ts.convertCompilerOptionsFromJson({ ...compilerOptions, skipLibCheck: true }, folder)
   const { names, problems } = declared(files, { ...options, configFilePath: join(folder, "tsconfig.json") })
   const open = new Set([...subpaths.map(specifier), ...Object.keys(extra)])
-  const hidden = [...names].filter((name) => !open.has(name))
+  // For types that the lab takes from `floodgate/testing`, TypeScript names the files of its namespaces, if nothing else of the program
+  // imports the module.
+  const known = ["models", "ProviderSim", "Sessions", "Texts"].map((name) => `floodgate/testing/${name}`)
+  const hidden = [...names].filter((name) => !open.has(name) && !known.includes(name))
   check("every public name can be exported without its type", problems.join("\n") || undefined)
   check("and the declarations name public modules only", hidden.join("\n") || undefined)
 }
