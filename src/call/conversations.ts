@@ -181,10 +181,11 @@ export class Conversations {
     if (!Amounts.isAmount(prompt) || prompt === 0) return undefined
     const scope = this.scopeOf(name)
     const at = longest(scope, prefixes)
-    const before = at < 0 ? undefined : scope.get(prefixes.fingerprints[at]!)!
+    const { automatic, fingerprints } = prefixes
+    const before = scope.get(fingerprints[at]!)
     const answer: BegunAnswer = {
       prefixes,
-      lifetime: this.learnedBy(pool, prefixes, before, actual, sentAt),
+      lifetime: automatic === undefined ? undefined : this.learnedBy(pool, automatic, before, actual, sentAt),
       prompt,
       ...countsOf(actual),
       sentAt,
@@ -213,12 +214,12 @@ export class Conversations {
    */
   private learnedBy(
     pool: string | undefined,
-    { automatic = 0 }: Prefixes,
+    automatic: number,
     before: Entry | undefined,
     { cacheReadTokens = 0 }: Accounting.Actual,
     sentAt: number
   ): Lifetimes.Lifetime {
-    if (automatic !== usualLifetime) return Lifetimes.stated(automatic)
+    if (automatic !== usualLifetime) return Lifetimes.stated.get(automatic) ?? { millis: automatic }
     const lifetime = this.lifetimeOf(pool)
     if (before !== undefined && before.tokens >= minAutomatic) {
       lifetime.learn(sentAt - before.usedAt, cacheReadTokens >= mostly * before.tokens - step)
@@ -303,7 +304,7 @@ const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): 
 interface BegunAnswer {
   readonly prefixes: Prefixes
   /** How long the provider keeps it if it is not asked. */
-  readonly lifetime: Lifetimes.Lifetime
+  readonly lifetime: Lifetimes.Lifetime | undefined
   readonly prompt: number
   /** The tokens that were read from the cache. */
   readonly read: number
@@ -402,11 +403,16 @@ const note = (
     if (entry === undefined) scope.set(fingerprint, (entry = entryOf(fingerprint, tokensAt(index), index === end)))
     else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
     while (mark < marks.length && marks[mark]!.index < index) mark++
-    const asked = marks[mark]?.index === index ? Lifetimes.stated(marks[mark]!.life) : undefined
-    used(entry, asked, mark === marks.length - 1, answer)
+    used(entry, lifeAt(marks[mark], index), mark === marks.length - 1, answer)
     kept.push(entry)
   }
   return kept
+}
+
+/** For how long a request asks the provider to keep the prefix at an index, if there is a mark. */
+const lifeAt = (mark: Prefixes["marks"][number] | undefined, index: number): Lifetimes.Lifetime | undefined => {
+  if (mark?.index !== index) return undefined
+  return Lifetimes.stated.get(mark.life) ?? { millis: mark.life }
 }
 
 /**

@@ -63,9 +63,6 @@ interface ThingPlace<K> {
   readonly owner: Owner<K>
 }
 
-/** Owners are compared by the binary logarithm of what they hold, so that the largest are found at once. */
-const classOf = (size: number): number => 32 - Math.clz32(size)
-
 /**
  * What nobody has used for longer is in hardly any cache, so it goes first, whoever owns it. It is the longest time for which Anthropic
  * keeps a prefix.
@@ -80,7 +77,8 @@ export class FairShares<K extends SharedThing> {
   private readonly places = new Map<K, ThingPlace<K>>()
   private readonly all = new InOrder<K>()
   private readonly owners = new Map<string, Owner<K>>()
-  private readonly classes: Array<Set<Owner<K>>> = []
+  /** The owners by the leading zeros of their size, so that the largest are found at once: those of one class differ by less than 2. */
+  private readonly classes = Array.from({ length: 33 }, () => new Set<Owner<K>>())
 
   /** `forgotten` is called with each thing that had to go. */
   constructor(max: number, forgotten: (thing: K) => void) {
@@ -117,7 +115,7 @@ export class FairShares<K extends SharedThing> {
   private next(kept: K, now: number): K {
     const oldest = this.all.first!.thing
     if (now - oldest.usedAt >= protectedMillis) return oldest
-    const [largest] = this.classes.findLast((owners) => owners.size > 0) as unknown as [Owner<K>]
+    const [largest] = this.classes.find((owners) => owners.size > 0) as unknown as [Owner<K>]
     const { thing } = largest.kept.first!
     return thing === kept ? oldest : thing
   }
@@ -135,11 +133,9 @@ export class FairShares<K extends SharedThing> {
   /** Puts an owner last in the class of its new size, so that owners of one class take turns. */
   private resize(owner: Owner<K>, by: number): void {
     this.size += by
-    this.classes[classOf(owner.size)]?.delete(owner)
+    this.classes[Math.clz32(owner.size)]!.delete(owner)
     owner.size += by
     if (owner.size === 0) return
-    const index = classOf(owner.size)
-    while (this.classes.length <= index) this.classes.push(new Set())
-    this.classes[index]!.add(owner)
+    this.classes[Math.clz32(owner.size)]!.add(owner)
   }
 }

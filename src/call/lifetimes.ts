@@ -8,11 +8,10 @@ export interface Lifetime {
 
 const minute = 60_000
 
-/** Those that providers state. */
-const usual = [5, 60, 1_440].map((minutes): Lifetime => ({ millis: minutes * minute }))
-
-/** A lifetime that the provider states. */
-export const stated = (millis: number): Lifetime => usual.find((each) => each.millis === millis) ?? { millis }
+/** Those that providers state, by their milliseconds. Entries share them. */
+export const stated: ReadonlyMap<number, Lifetime> = new Map(
+  [5, 60, 1_440].map((minutes) => [minutes * minute, { millis: minutes * minute }])
+)
 
 /** That of a prefix that is not in the cache. */
 export const none: Lifetime = { millis: 0 }

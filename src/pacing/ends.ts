@@ -39,7 +39,8 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
-    if (Meter.isAsLarge(meter, admission.charge[meter.dimension])) meter.lacked = undefined
+    const isDone = meter.lacked !== undefined && Meter.isAsLarge(meter, admission.charge[meter.dimension])
+    if (isDone) meter.lacked = undefined
   }
 }
 

@@ -191,15 +191,16 @@ export const isAsLarge = ({ lacked }: Meter, charge: number): boolean =>
 /** Whether room is kept for a large call that was rejected. */
 export const isKept = ({ lacked }: Meter, now: number): boolean => lacked !== undefined && now < lacked.until
 
-/** What a charge must leave in the bucket for a large call that was rejected. */
-const keptFrom = (m: Meter, charge: number): number => (isKept(m, m.at) && !isAsLarge(m, charge) ? m.lacked!.charge : 0)
-
 /**
  * The level at which a charge is admitted. A charge that is larger than the bucket is admitted when the bucket is full, and leaves
  * a debt. A call may be sent up to `lag` later than calls that are admitted after it, so the refill of that time is kept back.
  */
-const needed = (m: Meter, charge: number, lag: number): number =>
-  Math.min(charge + Math.max(m.reserve, rate(m) * lag) + keptFrom(m, charge), burst(m))
+const needed = (m: Meter, charge: number, lag: number): number => {
+  const { lacked } = m
+  // A smaller call leaves room for a large one that was rejected.
+  const kept = lacked !== undefined && isKept(m, m.at) && !isAsLarge(m, charge) ? lacked.charge : 0
+  return Math.min(charge + Math.max(m.reserve, rate(m) * lag) + kept, burst(m))
+}
 
 /** What headers have shown of the full bucket. It holds more if a rejection taught that. */
 export const shownBurst = (m: Meter): number | undefined =>
@@ -320,7 +321,7 @@ export const take = (m: Meter, charge: number, calls: number): void => {
   else m.sum += charge
   m.mean += (charge - m.mean) / Math.min(meanCalls, calls)
   m.largest = Math.max(m.largest * 0.999, charge)
-  if (isAsLarge(m, charge)) m.lacked = { ...m.lacked!, until: -Infinity }
+  if (m.lacked !== undefined && isAsLarge(m, charge)) m.lacked = { ...m.lacked, until: -Infinity }
 }
 
 /**

@@ -40,7 +40,7 @@ const freshCalls = 8
  */
 export const bound = (pacer: Pacer, meter: Meter.Meter, now: number): number => {
   const { header, limit } = meter
-  if (limit === Infinity && Meter.isKept(meter, now)) return 0
+  if (limit === Infinity && meter.lacked !== undefined && Meter.isKept(meter, now)) return 0
   const isFresh =
     header !== undefined &&
     now >= pacer.distrustUntil &&
