@@ -107,7 +107,8 @@ export const chargeMore = (draft: PoolState, { admission, home }: Entry, excess:
 
 /**
  * Ends a call. `learn` updates the law. Fair shares are shares of usage and not of estimates, so the turn of the process is
- * corrected if `isCorrected` agrees. `learn` gets the usage without what was charged before the end. Returns the answer of `learn`, and the fraction of its cost that the call used.
+ * corrected if `isCorrected` agrees. `learn` gets the usage without what was charged before the end. Returns the answer of `learn`,
+ * and the fraction of its cost that the call used.
  */
 export const conclude = <A>(
   draft: PoolState,

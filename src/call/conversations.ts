@@ -219,7 +219,7 @@ export class Conversations {
     { cacheReadTokens = 0 }: Accounting.Actual,
     sentAt: number
   ): Lifetimes.Lifetime {
-    if (automatic !== usualLifetime) return Lifetimes.stated.get(automatic) ?? { millis: automatic }
+    if (automatic !== usualLifetime) return lifeOf(automatic)
     const lifetime = this.lifetimeOf(pool)
     if (before !== undefined && before.tokens >= minAutomatic) {
       lifetime.learn(sentAt - before.usedAt, cacheReadTokens >= mostly * before.tokens - step)
@@ -403,17 +403,14 @@ const note = (
     if (entry === undefined) scope.set(fingerprint, (entry = entryOf(fingerprint, tokensAt(index), index === end)))
     else if (!entry.isCounted) count(entry, tokensAt(index), index === end)
     while (mark < marks.length && marks[mark]!.index < index) mark++
-    used(entry, lifeAt(marks[mark], index), mark === marks.length - 1, answer)
+    used(entry, marks[mark]?.index === index ? lifeOf(marks[mark]!.life) : undefined, mark === marks.length - 1, answer)
     kept.push(entry)
   }
   return kept
 }
 
-/** For how long a request asks the provider to keep the prefix at an index, if there is a mark. */
-const lifeAt = (mark: Prefixes["marks"][number] | undefined, index: number): Lifetimes.Lifetime | undefined => {
-  if (mark?.index !== index) return undefined
-  return Lifetimes.stated.get(mark.life) ?? { millis: mark.life }
-}
+/** A lifetime that the provider or the request states. */
+const lifeOf = (millis: number): Lifetimes.Lifetime => Lifetimes.stated.get(millis) ?? { millis }
 
 /**
  * Notes whether an answer has read a prefix from the cache, or written it there because the request has asked for it. If anything was

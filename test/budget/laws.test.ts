@@ -27,7 +27,7 @@ const local = ["law 9", "law 10", "law 11", "law 12", "law 13", "law 14"].flatMa
 describe("Budget in a store", () => {
   for (const [name, law] of Object.entries<Law>(laws)) {
     if (exact.includes(name) || (!isFull && local.includes(name))) continue
-    // Whoever waits reads the store again and again, so `npm test` plays histories with short waits.
+    // Each waiting call reads the store again and again, so `npm test` plays histories with short waits.
     const [part, first] = sized([1 / 100, 7], [1, 1])
     it.effect(name, () => Effect.map(law(makeShared, part, first), (result) => assert.isUndefined(result)))
   }

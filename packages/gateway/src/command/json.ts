@@ -1,4 +1,4 @@
-/** Parses JSON, and says where a text is none. Pure. */
+/** Parses JSON, and names the line and column where it is invalid. Pure. */
 import { oneLine } from "../terminal/text.ts"
 
 const parsed = (text: string): { readonly value: unknown } | { readonly error: string } => {

@@ -5,7 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import type { LlmError } from "floodgate/LlmError"
-import { LlmProvider } from "floodgate/LlmProvider"
+import { LlmProvider, type Params } from "floodgate/LlmProvider"
+import type { Scenario, ScenarioCall } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 import { countsOutput, tokensOf, usedOf } from "./limitOf.ts"
 import { attemptOf, tenAttempts } from "./peers.ts"
@@ -14,7 +15,7 @@ import { attemptOf, tenAttempts } from "./peers.ts"
  * A token bucket in order of arrival. It takes back tokens that a call did not use, and a rejection closes it for all callers until
  * `retry-after` is over.
  */
-export const makeBucket = (perSecond: number, burst: number, used: (message: Message) => number) => {
+const makeBucket = (perSecond: number, burst: number, used: (message: Message) => number) => {
   const turn = Semaphore.makeUnsafe(1)
   let level = burst
   let filledAt = 0
@@ -49,6 +50,22 @@ export const makeBucket = (perSecond: number, burst: number, used: (message: Mes
     )
 }
 
+/** The client of a bucket with the limits of a scenario. A call takes its tokens of input, and those of output if they count. */
+export const bucketClient = (
+  inputOf: (scenario: Scenario, call: ScenarioCall) => number,
+  outputOf: (params: Params, call: ScenarioCall) => number
+): Strategy["client"] =>
+  Effect.fnUntraced(function* (scenario) {
+    const provider = yield* LlmProvider
+    const { burst, perSecond } = tokensOf(scenario)
+    const countsAll = countsOutput(scenario)
+    const run = makeBucket(perSecond, burst, usedOf(scenario))
+    return (params, call) => {
+      const tokens = inputOf(scenario, call) + (countsAll ? outputOf(params, call) : 0)
+      return tenAttempts(run(tokens, attemptOf(provider, params)))
+    }
+  })
+
 /** A token bucket, improved by what its users learned in a first week of 429s. */
 export const handWritten: Strategy = {
   name: "hand-written",
@@ -57,12 +74,8 @@ export const handWritten: Strategy = {
   settings:
     "tenAttempts(() => bucket.run(tokens, () => client.messages.create(params, { maxRetries: 0 }))), with 40 lines of bucket",
   why: "A good engineer who knows the limits and counts tokens would write this.",
-  client: Effect.fnUntraced(function* (scenario) {
-    const provider = yield* LlmProvider
-    const { burst, perSecond } = tokensOf(scenario)
-    const countsAll = countsOutput(scenario)
-    const run = makeBucket(perSecond, burst, usedOf(scenario))
-    return (params, call) =>
-      tenAttempts(run(call.inputTokens + (countsAll ? params.max_tokens : 0), attemptOf(provider, params)))
-  })
+  client: bucketClient(
+    (_, call) => call.inputTokens,
+    (params) => params.max_tokens
+  )
 }

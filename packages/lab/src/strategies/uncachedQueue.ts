@@ -1,11 +1,7 @@
 /** The reference for sessions: a queue that knows what each call reads from the cache. */
-import * as Effect from "effect/Effect"
-import { LlmProvider } from "floodgate/LlmProvider"
 import * as Scenarios from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
-import { makeBucket } from "./handWritten.ts"
-import { countsOutput, tokensOf, usedOf } from "./limitOf.ts"
-import { attemptOf, tenAttempts } from "./peers.ts"
+import { bucketClient } from "./handWritten.ts"
 
 /**
  * First come, first served, from a bucket of its own that is charged with the tokens that count if the cache forgets nothing. Unlike the
@@ -17,14 +13,5 @@ export const uncachedQueue: Strategy = {
     "first come, first served, from a bucket of its own, and knows the uncached tokens of each call in advance; 10 attempts with full jitter",
   settings: "as hand-written, with the uncached tokens of each call",
   why: "No real program knows this before a call. It shows what knowing the cache is worth.",
-  client: Effect.fnUntraced(function* (scenario) {
-    const provider = yield* LlmProvider
-    const { burst, perSecond } = tokensOf(scenario)
-    const countsAll = countsOutput(scenario)
-    const run = makeBucket(perSecond, burst, usedOf(scenario))
-    return (params, call) =>
-      tenAttempts(
-        run(Scenarios.countedInput(scenario, call) + (countsAll ? call.outputTokens : 0), attemptOf(provider, params))
-      )
-  })
+  client: bucketClient(Scenarios.countedInput, (_, call) => call.outputTokens)
 }
