@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url"
 import { BudgetErrorReason } from "../src/budget/errors.ts"
 import { LlmErrorReason } from "../src/protocol/errorReasons.ts"
 import { render } from "../scripts/apiReference.ts"
+import * as Page from "../scripts/gatewayPage.ts"
 import * as Paths from "../scripts/gatewayPaths.ts"
 import * as Settings from "../scripts/gatewaySettings.ts"
 import { linksIn, withoutFences } from "./support/links.ts"
@@ -171,6 +172,12 @@ describe("documentation", () => {
   it("has a current table of the gateway's settings, and comments of its options", () => {
     for (const [file, text] of Object.entries(Settings.render())) {
       assert.strictEqual(read(file), text, `${file}: npm run docs:settings writes it`)
+    }
+  })
+
+  it("has a current script of the gateway's page", async () => {
+    for (const [file, text] of Object.entries(await Page.render())) {
+      assert.strictEqual(read(file), text, `${file}: npm run page writes it`)
     }
   })
 

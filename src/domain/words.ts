@@ -15,6 +15,19 @@ export const plural = (count: number, one: string, more = `${one}s`): string => 
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => value.toLocaleString("en-US")
 
+const large = /* @__PURE__ */ new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 })
+
+/** 1234567 as 1.2M, for a glance. */
+export const compact = (value: number): string =>
+  Math.abs(value) < 999.5 ? `${Math.round(value)}` : large.format(value)
+
+/** Seconds in the unit that a reader needs. */
+export const span = (seconds: number): string => {
+  if (seconds < 9.95) return `${round(seconds, 1)} s`
+  if (seconds < 119.5) return `${Math.round(seconds)} s`
+  return seconds < 7_200 ? `${Number((seconds / 60).toPrecision(2))} min` : `${round(seconds / 3_600, 1)} h`
+}
+
 /** A figure without more decimal places than it needs, by default three. */
 export const round = (value: number, digits = 3): number => {
   const scale = 10 ** digits

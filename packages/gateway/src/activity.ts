@@ -10,6 +10,7 @@ import type * as Governor from "floodgate/Governor"
 import { promptTokens, Lru } from "floodgate/internal"
 import type { Payer } from "./callers.ts"
 import type { KeyDenial } from "./keys.ts"
+import type { AgentActivity, KeyActivity, Minute, PressureMinute } from "./page/status.ts"
 import type { SharedCap } from "./purses.ts"
 
 /** The end of a request. */
@@ -20,42 +21,7 @@ export interface RequestEnd {
   readonly agent?: string | undefined
 }
 
-/** What the calls of one key have used and cost since the gateway started. */
-export interface KeyActivity {
-  readonly calls: number
-  readonly inputTokens: number
-  readonly outputTokens: number
-  readonly dollars: number
-  /** The number of its calls to models without a price, which are not in `dollars`. */
-  readonly unpriced: number
-  /** Milliseconds since the epoch. */
-  readonly lastAt: number
-}
-
-/** What the calls of one agent have used and cost, and how many failed. */
-export interface AgentActivity extends KeyActivity {
-  readonly refused: number
-  readonly failed: number
-}
-
 const unused: KeyActivity = { calls: 0, inputTokens: 0, outputTokens: 0, dollars: 0, unpriced: 0, lastAt: 0 }
-
-/** The activity of all agents in one minute. */
-export interface Minute {
-  readonly at: number
-  readonly calls: number
-  readonly tokens: number
-  readonly dollars: number
-}
-
-/** How the limits were felt in one minute. */
-export interface PressureMinute {
-  readonly at: number
-  /** How many calls were rejected with 429. */
-  readonly rejected: number
-  /** How many calls began to wait. */
-  readonly waited: number
-}
 
 /** More than the page shows. The least recently active agents are evicted. */
 const maxAgents = 1_000

@@ -9,11 +9,12 @@ import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
 import { bounds, isInUse } from "floodgate/internal"
-import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
+import type { Activity, Journal } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
+import type { Minute, PressureMinute, Snapshot } from "./page/status.ts"
 import { style } from "./page/style.ts"
 import * as Response from "./response.ts"
 import type { Upstreams } from "./routes.ts"
@@ -68,7 +69,17 @@ const hourOf = (used: ReadonlyArray<Minute>, felt: ReadonlyArray<PressureMinute>
 }
 
 /** The data of the page. JSON has null for infinite amounts. */
-const snapshot = ({ activity, budget, configured, governor, hasKeys, journal, now, purses, upstreams }: PageParts) =>
+const snapshot = ({
+  activity,
+  budget,
+  configured,
+  governor,
+  hasKeys,
+  journal,
+  now,
+  purses,
+  upstreams
+}: PageParts): Effect.Effect<Snapshot> =>
   Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
     at: now(),
     open: activity.open,

@@ -8,14 +8,8 @@ import * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
 import { bounds, isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
+import type { CapStatus } from "./page/status.ts"
 import type { Rule } from "./settings/values.ts"
-
-/** The state of a cap. */
-export interface CapStatus extends Spending.Status {
-  readonly id: string
-  readonly name: string
-  readonly dollars: number
-}
 
 /** A change of a cap by an operator. */
 export interface CapChange {

@@ -33,7 +33,7 @@ export const markup = `<!doctype html>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>
 <section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>
 </main>
-<script src="page.js"></script>
+<script type="module" src="page.js"></script>
 </body>
 </html>
 `

@@ -1,0 +1,307 @@
+/** Shows the state of the gateway in the sections of the page. */
+import { compact, counted, dollars, span } from "floodgate/internal/words"
+import type { GatewayStatus } from "../src/page/status.ts"
+import { at, figures, hourBars, type Id, level, make, percent, table, words } from "./elements.ts"
+
+type Pool = GatewayStatus["pools"][number]
+type Event = GatewayStatus["events"][number]
+type Dimension = keyof Pool["dimensions"]
+
+// -----------------------------------------------------------------------------
+// Figures in words
+// -----------------------------------------------------------------------------
+
+/** An amount that the gateway does not know, or that has no bound, is null. */
+const amount = (value: number | null): string => (value === null ? "-" : compact(value))
+const time = (millis: number | null): string => (millis === null ? "-" : span(millis / 1_000))
+const perMinute = (perSecond: number): string => `${compact(perSecond * 60)} a minute`
+const clock = (millis: number): string => new Date(millis).toLocaleTimeString()
+const until = (millis: number): string => `until ${new Date(millis).toLocaleString()}`
+
+/** The cost of a model without a price is unknown, and not 0. */
+const cost = ({ dollars: known, unpriced }: Pick<GatewayStatus["keys"][number], "dollars" | "unpriced">): string => {
+  if (unpriced === 0) return dollars(known)
+  return known === 0 ? "no price" : `${dollars(known)} + ${compact(unpriced)} without a price`
+}
+
+const names: Readonly<Record<Dimension, string>> = {
+  requests: "requests",
+  inputTokens: "input tokens",
+  outputTokens: "output tokens",
+  tokens: "tokens"
+}
+
+/** "api.anthropic.com/anthropic/sonnet-5" is sonnet-5 of anthropic. A caller's own key is a hash. */
+const placed = (pool: string): readonly [kind: string, where: string] => {
+  const [host = "", account, ...kind] = pool.split("/")
+  if (account === undefined || !/[.:]/.test(host)) return [pool, ""]
+  const whose = /^[0-9a-f]{12}$/.test(account) ? `key ${account.slice(0, 8)}` : account
+  return [kind.join("/") || "all models", `${whose} at ${host}`]
+}
+
+const kindOf = (pool: string): string => placed(pool)[0]
+
+// -----------------------------------------------------------------------------
+// Limits, windows and caps
+// -----------------------------------------------------------------------------
+
+const dimensionOf = (dimension: Dimension, status: NonNullable<Pool["dimensions"][Dimension]>): HTMLElement => {
+  const { capacity, level: left, limitPerSecond, perSecond } = status
+  const part = capacity !== null && capacity > 0 && left !== null ? left / capacity : 1
+  const parts = [`${amount(left)} of ${amount(capacity)} left`]
+  if (perSecond !== null && perSecond > 0) parts.push(`${perMinute(perSecond)} in use`)
+  if (limitPerSecond !== null && limitPerSecond > 0) parts.push(`limit ${perMinute(limitPerSecond)}`)
+  const name = names[dimension]
+  return level("", { name, label: name, part, isLow: part < 0.1, text: parts.join(", ") })
+}
+
+const sources = { stated: "stated", headers: "from headers", rejections: "from rejections" }
+
+/** "input tokens: limit 2M a minute, from headers, 3 s ago". */
+const known = ({ ageMillis, dimension, from, value, what }: Pool["known"][number], { dimensions }: Pool): string => {
+  const age = ageMillis === undefined ? "" : `, ${time(ageMillis)} ago`
+  if (dimension === undefined) return `at most ${compact(value)} in flight, ${sources[from]}${age}`
+  // A quota does not refill.
+  const figure = dimensions[dimension]?.limitPerSecond === 0 ? `${compact(value)} in all` : perMinute(value)
+  return `${names[dimension]}: ${what} ${figure}, ${sources[from]}${age}`
+}
+
+const poolOf = (pool: Pool): HTMLElement => {
+  const { allowed, inFlight, pause, queued } = pool
+  const [kind, where] = placed(pool.name)
+  const soft = (text: string): HTMLElement => make("p", { class: "soft" }, text)
+  const dimensions = Object.entries(pool.dimensions) as ReadonlyArray<Parameters<typeof dimensionOf>>
+  return make(
+    "div",
+    { class: "pool" },
+    make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)),
+    soft(`${inFlight}${allowed === null ? "" : ` of ${allowed}`} running, ${queued} waiting`),
+    ...(pause === undefined
+      ? []
+      : [make("p", { class: "pause" }, `Paused for ${time(pause.leftMillis)} (${pause.reason})`)]),
+    ...dimensions.map((entry) => dimensionOf(...entry)),
+    ...(pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))])
+  )
+}
+
+const windowOf = ({
+  account,
+  isRejected,
+  name,
+  resetsAt,
+  share,
+  used
+}: GatewayStatus["windows"][number]): HTMLElement => {
+  const parts = [`${percent(Math.min(1, used), 1)} spent`]
+  if (share !== undefined) parts.push(`batches may use ${percent(share, 1)}`)
+  if (isRejected) parts.push("used up")
+  if (resetsAt !== undefined) parts.push(until(resetsAt))
+  return level("who", {
+    name: account === undefined ? name : `${name} of ${account}`,
+    label: `spent of the window of ${name}`,
+    part: used,
+    isLow: used >= (share ?? 0.8),
+    text: parts.join(", ")
+  })
+}
+
+const capOf = ({
+  dollars: max,
+  held,
+  isReached,
+  name,
+  queued,
+  spent,
+  until: end
+}: GatewayStatus["caps"][number]): HTMLElement => {
+  const parts = [`${dollars(spent)} of ${dollars(max)} spent (${percent(spent / max)})`]
+  if (held > 0) parts.push(`${dollars(held)} reserved by running calls`)
+  parts.push(`${dollars(Math.max(0, max - spent - held))} free`)
+  if (queued > 0) parts.push(`${counted(queued, "call waits", "calls wait")}`)
+  if (isReached) parts.push("reached: calls are refused")
+  if (end !== undefined) parts.push(until(end))
+  return level("who", {
+    name,
+    label: `spent and reserved by ${name}`,
+    part: spent / max,
+    held: held / max,
+    isLow: isReached || spent / max >= 0.8,
+    text: parts.join(", ")
+  })
+}
+
+// -----------------------------------------------------------------------------
+// The last hour, and events
+// -----------------------------------------------------------------------------
+
+const hour = ({ at: now, minutes }: GatewayStatus): ReadonlyArray<HTMLElement> => {
+  const row = (of: "tokens" | "rejected" | "waited", what: string): HTMLElement => {
+    const values = minutes.map((minute) => minute[of])
+    const text = `${compact(values.reduce((sum, value) => sum + value, 0))} ${what}`
+    const max = Math.max(0, ...values)
+    return make(
+      "div",
+      { class: `row ${of}` },
+      make("span", {}, text),
+      hourBars(minutes, now, (minute) => minute[of], `${text}; at most ${compact(max)} a minute`),
+      make("span", { class: "max" }, max > 0 ? `max ${compact(max)} a minute` : "")
+    )
+  }
+  return [
+    row("tokens", "tokens"),
+    row("rejected", "rejected with 429"),
+    row("waited", "calls that had to wait"),
+    make("p", { class: "axis" }, make("span", {}, "1 hour ago"), make("span", {}, "now"))
+  ]
+}
+
+const concluded = (event: Event): string => {
+  switch (event.type) {
+    case "cap":
+      return `${event.cap}: ${event.isReached ? "reached" : "open again"}, ${dollars(event.left)} of ${dollars(event.limit)} left`
+    case "place": {
+      // How much sooner the place was: "azure: 0.2 s instead of 14 s at openai".
+      const { instead, insteadWait } = event
+      const wait = insteadWait === undefined ? "" : `${time(insteadWait)} at `
+      const elsewhere = event.why === "failed" ? `after a failure at ${instead}` : `instead of ${wait}${instead}`
+      return `${event.place}: ${time(event.waited)} ${elsewhere}`
+    }
+    case "rejection":
+      return event.dimension === undefined ? event.verdict : `${event.verdict}, ${names[event.dimension]}`
+    case "retryDelayed":
+      return "by the retry budget"
+    case "retry":
+    case "pause":
+      return event.reason
+    case "wait":
+      return ""
+  }
+}
+
+const untilOf = (event: Event): string => ("until" in event && event.until !== undefined ? clock(event.until) : "-")
+
+// -----------------------------------------------------------------------------
+// The whole page
+// -----------------------------------------------------------------------------
+
+/** A section is hidden while it has nothing to show. */
+const section = <A>(
+  name: Id,
+  id: Id,
+  entries: ReadonlyArray<A>,
+  show: (entries: ReadonlyArray<A>) => ReadonlyArray<HTMLElement>
+): void => {
+  at(name).hidden = entries.length === 0
+  if (entries.length > 0) at(id).replaceChildren(...show(entries))
+}
+
+const headline = ({ agents, at: now, caps, minutes, open, pools }: GatewayStatus): ReadonlyArray<HTMLElement> => {
+  const sum = <A>(all: ReadonlyArray<A>, of: (one: A) => number): number => all.reduce((sum, one) => sum + of(one), 0)
+  const figure = (value: string, text: string): HTMLElement =>
+    make("div", {}, make("b", {}, value), make("span", {}, text))
+  const latest = minutes.at(-1)
+  return [
+    figure(compact(sum(pools, ({ inFlight }) => inFlight)), "running"),
+    figure(compact(sum([...pools, ...caps], ({ queued }) => queued)), "waiting"),
+    figure(compact(open), "requests open"),
+    figure(compact(latest !== undefined && now - latest.at < 60_000 ? latest.tokens : 0), "tokens this minute"),
+    figure(compact(agents.length), "agents"),
+    figure(dollars(sum(minutes, ({ dollars }) => dollars)), "last hour")
+  ]
+}
+
+/** The calls that wait for a limit, and those that wait for money. */
+const waiting = ({ caps, pools }: GatewayStatus) => [
+  ...pools.flatMap(({ name, waiting }) =>
+    waiting.map(({ agent, dimension, expectedMillis, waitedMillis }) => ({
+      agent,
+      awaited: dimension === undefined ? "a free slot" : names[dimension],
+      waitedMillis,
+      expectedMillis,
+      line: kindOf(name)
+    }))
+  ),
+  ...caps.flatMap(({ name, waiting }) =>
+    waiting.map(({ agent, dollars: asked, waitedMillis }) => ({
+      agent,
+      awaited: dollars(asked),
+      waitedMillis,
+      expectedMillis: null,
+      line: name
+    }))
+  )
+]
+
+/** Shows a state of the gateway instead of the one before. */
+export const show = (status: GatewayStatus): void => {
+  at("figures").replaceChildren(...headline(status))
+  if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map(poolOf))
+  at("waiting").replaceChildren(
+    table(
+      waiting(status),
+      [
+        words("agent", ({ agent }) => agent),
+        words("for", ({ awaited }) => awaited),
+        figures("waited", ({ waitedMillis }) => time(waitedMillis)),
+        figures("expected", ({ expectedMillis }) => time(expectedMillis)),
+        words("pool or cap", ({ line }) => line)
+      ],
+      "No calls are waiting."
+    )
+  )
+  section("windowed", "windows", status.windows, (windows) => windows.map(windowOf))
+  section("capped", "caps", status.caps, (caps) => caps.map(capOf))
+  section("keyed", "keys", status.keys, (keys) => [
+    table(keys, [
+      words("key", ({ name }) => name),
+      figures("dollars", cost),
+      figures("calls", ({ calls }) => calls),
+      figures("input", ({ inputTokens }) => inputTokens),
+      figures("output", ({ outputTokens }) => outputTokens),
+      figures("last", ({ lastAt }) => clock(lastAt))
+    ])
+  ])
+  section("estimated", "estimates", status.estimates, (estimates) => [
+    table(estimates, [
+      words("agent or kind", ({ kind }) => kind ?? "all"),
+      words("pool", ({ pool }) => kindOf(pool)),
+      figures("bytes per token", ({ bytesPerToken }) => bytesPerToken.toFixed(1)),
+      figures("answers", ({ answers }) => answers),
+      figures("counted", ({ counted }) => counted),
+      figures("read from cache", ({ prefixes }) => (prefixes === undefined ? "-" : percent(prefixes.hit))),
+      figures("of tokens", ({ prefixes }) => prefixes?.tokens ?? "-"),
+      figures("unused for", ({ prefixes }) => time(prefixes?.unusedFor ?? null))
+    ])
+  ])
+  at("agents").replaceChildren(
+    table(
+      status.agents,
+      [
+        words("agent", ({ name }) => name),
+        figures("calls", ({ calls }) => calls),
+        figures("input", ({ inputTokens }) => inputTokens),
+        figures("output", ({ outputTokens }) => outputTokens),
+        figures("dollars", cost),
+        figures("refused", ({ refused }) => refused),
+        figures("failed", ({ failed }) => failed),
+        figures("last", ({ lastAt }) => clock(lastAt))
+      ],
+      "No agents yet."
+    )
+  )
+  at("hour").replaceChildren(...hour(status))
+  at("events").replaceChildren(
+    table(
+      status.events,
+      [
+        words("when", (event) => clock(event.at)),
+        words("what", ({ type }) => type),
+        words("concluded", concluded),
+        words("agent", (event) => ("agent" in event ? event.agent : "")),
+        words("pool", ({ pool }) => kindOf(pool)),
+        figures("until", untilOf)
+      ],
+      "None yet."
+    )
+  )
+}

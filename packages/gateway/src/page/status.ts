@@ -1,0 +1,81 @@
+/**
+ * The state of a gateway, as the page gets it. The script of the page is checked against these types, so this file imports nothing that
+ * needs Node.
+ */
+import type * as Budget from "floodgate/Budget"
+import type * as Estimator from "floodgate/Estimator"
+import type * as Events from "floodgate/Events"
+import type * as Governor from "floodgate/Governor"
+import type * as Spending from "floodgate/Spending"
+
+/** What the calls of one key have used and cost since the gateway started. */
+export interface KeyActivity {
+  readonly calls: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly dollars: number
+  /** The number of its calls to models without a price, which are not in `dollars`. */
+  readonly unpriced: number
+  /** Milliseconds since the epoch. */
+  readonly lastAt: number
+}
+
+/** What the calls of one agent have used and cost, and how many failed. */
+export interface AgentActivity extends KeyActivity {
+  readonly refused: number
+  readonly failed: number
+}
+
+/** The activity of all agents in one minute. */
+export interface Minute {
+  readonly at: number
+  readonly calls: number
+  readonly tokens: number
+  readonly dollars: number
+}
+
+/** How the limits were felt in one minute. */
+export interface PressureMinute {
+  readonly at: number
+  /** How many calls were rejected with 429. */
+  readonly rejected: number
+  /** How many calls began to wait. */
+  readonly waited: number
+}
+
+/** The state of a cap. */
+export interface CapStatus extends Spending.Status {
+  readonly id: string
+  readonly name: string
+  readonly dollars: number
+}
+
+/** The state of a gateway. Times are milliseconds since the epoch. */
+export interface Snapshot {
+  readonly at: number
+  /** How many requests are waiting or running. */
+  readonly open: number
+  readonly upstreams: ReadonlyArray<{ readonly name: string; readonly address: string }>
+  readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
+  /** The most recently active first. */
+  readonly agents: ReadonlyArray<AgentActivity & { readonly name: string }>
+  /** Those of which the largest part is used first. */
+  readonly caps: ReadonlyArray<CapStatus>
+  readonly windows: ReadonlyArray<Governor.WindowStatus>
+  readonly estimates: ReadonlyArray<Estimator.TextRatio>
+  /** The most expensive first. */
+  readonly keys: ReadonlyArray<KeyActivity & { readonly name: string }>
+  /** The minutes of the last hour in which something happened. */
+  readonly minutes: ReadonlyArray<Minute & PressureMinute>
+  /** The latest first. */
+  readonly events: ReadonlyArray<Events.Event>
+}
+
+/** Fields that may be infinite, which JSON sends as null. */
+type Unbounded = "allowed" | "expectedMillis" | keyof Budget.DimensionStatus
+
+/** What JSON makes of a value. */
+type AsJson<A> = { readonly [K in keyof A]: K extends Unbounded ? A[K] | null : AsJson<A[K]> }
+
+/** The state of a gateway, read from the JSON of `/floodgate/status` or of the stream of events. */
+export type GatewayStatus = AsJson<Snapshot>
