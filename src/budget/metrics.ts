@@ -16,6 +16,31 @@ const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 6
 // Series
 // -----------------------------------------------------------------------------
 
+/** A series in a registry. */
+interface Series {
+  readonly remove: () => void
+}
+
+/**
+ * Adds the series of a metric to the registry of the context. With `get`, its value is read when somebody asks.
+ *
+ * Effect's `registerUnsafe` and `removeUnsafe` do the same, and are unstable. The registry and what is in it are stable, so the metric
+ * adds itself to an empty one, which shows its key.
+ */
+const addSeries = <State>(
+  metric: Metric.Metric<number, State>,
+  context: Context.Context<never>,
+  get?: () => State
+): Series => {
+  const alone: Metric.MetricRegistry = new Map()
+  metric.valueUnsafe(Context.add(context, Metric.MetricRegistry, alone))
+  const [[key, made]] = [...alone] as [[string, Metric.Metric.Metadata<number, State>]]
+  const registry = Context.get(context, Metric.MetricRegistry)
+  const series = get === undefined ? made : { ...made, hooks: { get, update: constVoid, modify: constVoid } }
+  registry.set(key, series)
+  return { remove: () => void (registry.get(key) === series && registry.delete(key)) }
+}
+
 /** The numbers of the pools of one name in one registry. */
 abstract class Numbers<User> {
   readonly pool: string
@@ -23,7 +48,7 @@ abstract class Numbers<User> {
   readonly users = new Set<User>()
   private readonly context: Context.Context<never>
   private readonly forgotten: () => void
-  private readonly series: Array<{ readonly remove: () => void }> = []
+  private readonly series: Array<Series> = []
   /** Whether its series were removed. A call that ends later must not add them again: nothing would remove them. */
   private isRemoved = false
 
@@ -76,7 +101,7 @@ abstract class Numbers<User> {
   protected histogram(id: string, description: string) {
     const { context, pool } = this
     const metric = Metric.histogram(id, { description, attributes: { pool }, boundaries })
-    this.series.push({ remove: () => Metric.removeUnsafe(metric, context) })
+    this.show(metric)
     return {
       add: (seconds: number): void => {
         if (!this.isRemoved) metric.updateUnsafe(seconds, context)
@@ -85,8 +110,8 @@ abstract class Numbers<User> {
     }
   }
 
-  private show<State>(metric: Metric.Metric<number, State>, get: () => State): void {
-    this.series.push(Metric.registerUnsafe(metric, this.context, { get, update: constVoid, modify: constVoid }))
+  private show<State>(metric: Metric.Metric<number, State>, get?: () => State): void {
+    this.series.push(addSeries(metric, this.context, get))
   }
 }
 
