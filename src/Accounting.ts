@@ -25,6 +25,7 @@
  * Accounting.azure.estimate(expected).tokens // => 14_096
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import { atLeastOne, check, options as optionsOf } from "./domain/input/checks.ts"
@@ -49,6 +50,7 @@ type Expected = {
 /**
  * How a provider counts.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -101,6 +103,7 @@ const allowed = (expected: Expected): number => expected.maxTokens ?? expected.o
  * usage // => { inputTokens: 1_000, outputTokens: 250 }
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -128,6 +131,7 @@ export const anthropic: Accounting = {
  * Accounting.vertex.estimate === Accounting.anthropic.estimate // => true
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -167,6 +171,7 @@ const checkBedrock = optionsOf<BedrockOptions>({ burndown: atLeastOne }, "burndo
  * bedrock.usage({ inputTokens: 2_005, outputTokens: 200 }).tokens // => 3_005
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -209,6 +214,7 @@ export const bedrockRuntime = (options: BedrockOptions): Accounting => {
  * Accounting.bedrockMantle.estimate(expected) // => { inputTokens: 5_096, outputTokens: 500 }
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -247,6 +253,7 @@ export const bedrockMantle: Accounting = {
  * Accounting.openai.usage({ inputTokens: 2_500, outputTokens: 900 }, 1_024).tokens // => 2_500
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -286,6 +293,7 @@ export const openai: Accounting = {
  * Accounting.azure.rejections // => "charged"
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.1.0
  */
@@ -321,6 +329,7 @@ export const azure: Accounting = {
  * Accounting.gemini.estimate(expected) // => { inputTokens: 1_500, outputTokens: 2_000, tokens: 1_500 }
  * ```
  *
+ * @stability stable
  * @category providers
  * @since 0.2.0
  */

@@ -50,6 +50,7 @@
  * outcomes.map(({ exit, key, used }) => [key, exit._tag, used.calls]) // => [["reader", "Success", 2], ["writer", "Failure", 3]]
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
@@ -108,6 +109,7 @@ export {
  * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => [["quick", "Success"], ["stuck", "Failure"]]
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -175,6 +177,7 @@ type ServicesOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Services
  * outcomes.map(({ exit }) => Exit.isSuccess(exit)) // => [true, false]
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -235,6 +238,7 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
  * text // => "Start 5 of 104 agents now: more at once would not end the job earlier, because tokens are the limit. 104 agents will end in 6.2 min (within 65 %). Ask again in 20 s."
  * ```
  *
+ * @stability unstable
  * @category getters
  * @since 0.4.0
  */

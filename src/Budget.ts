@@ -46,6 +46,7 @@
  * await Effect.runPromise(program) // => [1, 2, 3]
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
@@ -124,6 +125,7 @@ export {
 /**
  * The shared budget.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -201,6 +203,7 @@ export class TokenBudget extends Context.Service<
  * await Effect.runPromise(Effect.scoped(program)) // => { tokens: 1_000 }
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -233,6 +236,7 @@ const made = (operation: string, options: Options) => {
  * await Effect.runPromise(Effect.provide(level, incident)) // => 50
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -265,6 +269,7 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
  * await Effect.runPromise(rate) // => 100
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -319,6 +324,7 @@ const invalidOption = (refusal: unknown): Config.ConfigError => {
  * String(lines[0]) // => 'waiting 5 s for tokens of pool "default": 1 call, 0 of 1000 left'
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.4.0
  */
@@ -340,6 +346,7 @@ export const layerLog: Layer.Layer<never, never, TokenBudget> = /* @__PURE__ */ 
  * await Effect.runPromise(Effect.provide(call, Budget.layerUnlimited)) // => "answer"
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -403,6 +410,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = /* @__PURE__ */ Layer.sy
  * await Effect.runPromise(Effect.provide(level, Budget.layer({ limits: { inputTokens: { total: 10_000 } } }))) // => 9_000
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -447,6 +455,7 @@ const reserving = <A, E, R>(
  * error.reason._tag // => "QuotaExhausted"
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */

@@ -29,6 +29,7 @@
  * )
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 import * as Layer from "effect/Layer"
@@ -63,6 +64,7 @@ const shared = optionsOf(checks)
  * const layer = Layer.unwrap(Effect.map(open, (store) => BudgetStore.layer(store, { lease: "1 minute" })))
  * ```
  *
+ * @stability unstable
  * @category layers
  * @since 0.2.0
  */

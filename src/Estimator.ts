@@ -54,6 +54,7 @@
  * after // => { inputTokens: 500, outputTokens: 500 }
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
@@ -76,6 +77,7 @@ import type * as Limits from "./Limits.ts"
 /**
  * A call as the estimator sees it, before it is made.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -122,6 +124,7 @@ export interface Call {
 /**
  * The beginning of a prompt that the provider has seen before.
  *
+ * @stability stable
  * @category models
  * @since 0.5.0
  */
@@ -207,6 +210,7 @@ const LearnedWindow = Schema.Struct({
  * profiles[0]!.outputs // => [7]
  * ```
  *
+ * @stability stable
  * @category schemas
  * @since 0.1.0
  */
@@ -219,6 +223,7 @@ export const Learned = Schema.Struct({
 /**
  * Everything that an estimator has learned.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -228,6 +233,7 @@ export type Learned = typeof Learned.Type
  * How many bytes of text a token has, and what that was learned from. It has no age, because it depends on the text and the model and
  * not on the time; the numbers of answers and prompts say how sure it is.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -251,6 +257,7 @@ export interface TextRatio {
  * How the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages over the last
  * eight or so.
  *
+ * @stability stable
  * @category models
  * @since 0.5.0
  */
@@ -283,6 +290,7 @@ export interface PrefixRatio {
  * ratio!.answers // => 1
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.4.0
  */
@@ -307,6 +315,7 @@ const prefixRatio = ({
 /**
  * The options of an estimator.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -330,6 +339,7 @@ const made = optionsOf<Options>({ accounting, learned: anObject })
 /**
  * Estimates calls, and learns from them.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -598,6 +608,7 @@ class KindMemories {
  * ```
  *
  * @see {@link layer} for providing it
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -659,6 +670,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
  * await Effect.runPromise(Effect.provide(program, Estimator.layer({ accounting }))) // => 3_000
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

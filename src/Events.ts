@@ -23,6 +23,7 @@
  * seen.map(({ pool, type }) => [type, pool]) // => [["pause", "default"]]
  * ```
  *
+ * @stability stable
  * @since 0.2.0
  */
 import * as Context from "effect/Context"
@@ -140,6 +141,7 @@ type CapEvent = Base & {
  * - `"place"`: an attempt goes to another place than it usually would
  * - `"cap"`: a cap in dollars is reached, or calls fit it again (since 0.5.0)
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -175,6 +177,7 @@ export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent 
  * seen // => ["rejection"]
  * ```
  *
+ * @stability stable
  * @category references
  * @since 0.2.0
  */

@@ -35,6 +35,7 @@
  * Math.round(Duration.toSeconds(forecast.duration)) // => 42
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
@@ -83,6 +84,7 @@ export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Work, Worklo
  * agent!.calls.map(({ cacheReadTokens = 0, inputTokens }) => [inputTokens, cacheReadTokens]) // => [[10_000, 0], [2_000, 10_000], [2_000, 12_000]]
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
@@ -110,6 +112,7 @@ export const uniform = (options: Uniform): Workload => {
  * Duration.toSeconds(duration) > 9 // => true
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
@@ -139,6 +142,7 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * calls.length // => 10
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.4.0
  */

@@ -48,6 +48,7 @@
  * await Effect.runPromise(Effect.provide(program, live)) // => "hello"
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
@@ -95,6 +96,7 @@ export type { Call, CallBill, CallOptions, Options, Outcome, ResponseInfo, Ticke
 /**
  * Runs calls under budget and retry.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -177,6 +179,7 @@ const governed = <A, B, E, R>(
  * await Effect.runPromise(Effect.provide(charge, live)) // => 42
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -268,6 +271,7 @@ const withWindows = (learned: Estimator.Learned, { learned: windows }: LongWindo
  * await Effect.runPromise(Effect.provide(call, live)) // => "at attempt 3"
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

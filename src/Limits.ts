@@ -8,6 +8,7 @@
  *
  * Everything here is a plain value. Nothing reads a clock or does I/O.
  *
+ * @stability stable
  * @since 0.1.0
  */
 export { Dimension, type Estimate, type Usage } from "./domain/amounts.ts"

@@ -48,6 +48,7 @@
  * messages.length // => 12
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import type * as Config from "effect/Config"
@@ -88,6 +89,7 @@ import * as Retry from "./Retry.ts"
 /**
  * The options of a call.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -101,6 +103,7 @@ export interface CallOptions extends Governor.CallOptions {
 /**
  * Makes calls to a provider's Messages API under a budget and with retries.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -136,6 +139,7 @@ export class LlmClient extends Context.Service<
  * The SDK could not be loaded. `@anthropic-ai/sdk` is an optional peer dependency: install it beside Floodgate, or use
  * {@link layerProvider}, which does not need it.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -379,6 +383,7 @@ const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError =
  * await Effect.runPromise(Effect.provide(program, live)) // => ["function", "function"]
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -416,6 +421,7 @@ export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmP
  * stop_reason // => "end_turn"
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -488,6 +494,7 @@ const destinationsOf = <E, R>(
  * }).pipe(Layer.provide(Budget.layer()))
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.4.0
  */
@@ -568,6 +575,7 @@ const overSdk = <E>(
  * )
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -603,6 +611,7 @@ export const layer = (
  * error._tag // => "ConfigError"
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -648,6 +657,7 @@ export const layerConfig = (
  * role // => "assistant"
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -689,6 +699,7 @@ export const create = (
  * types.at(-1) // => "message_stop"
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -729,6 +740,7 @@ export const stream = (
  * await Effect.runPromise(Effect.provide(counted, live)) // => 6
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -772,6 +784,7 @@ export const countTokens = (
  * await Effect.runPromise(program) // => ["A bucket that refills.", "A bucket that refills."]
  * ```
  *
+ * @stability stable
  * @category getters
  * @since 0.1.0
  */

@@ -27,6 +27,7 @@
  * Effect.runSync(answer) // => "rate limited by the provider; retry after 16s"
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
@@ -127,6 +128,7 @@ const stops = { attempts: undefined, deadline: "no time left for another", sched
  * overloaded.usage // => { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
  * ```
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */

@@ -9,6 +9,7 @@
  * The types of requests and answers are those of `@anthropic-ai/sdk` if it is installed, otherwise those of
  * `floodgate/Messages`. A provider made by {@link make} has the types of `floodgate/Messages` in both cases.
  *
+ * @stability stable
  * @since 0.1.0
  */
 // oxlint-disable-next-line typescript/ban-ts-comment -- expecting an error would fail where the SDK is installed
@@ -28,6 +29,7 @@ type SdkOr<Theirs, Ours> = string extends keyof Theirs ? Ours : Theirs
 /**
  * The request of a Messages API call. The called function decides whether it streams.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -36,6 +38,7 @@ export type Params = SdkOr<Sdk.MessageCreateParamsNonStreaming, Messages.Message
 /**
  * The request of a streamed call, whose `stream` may be set.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -44,6 +47,7 @@ export type StreamParams = SdkOr<Sdk.MessageCreateParams, Messages.MessageReques
 /**
  * The request for a count of input tokens.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -52,6 +56,7 @@ export type CountParams = SdkOr<Sdk.MessageCountTokensParams, Messages.CountRequ
 /**
  * A whole answer.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -60,6 +65,7 @@ export type Message = SdkOr<Sdk.Message, Messages.MessageResponse>
 /**
  * An event of a streamed answer.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -68,6 +74,7 @@ export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.MessageEvent
 /**
  * What a provider answered: the value, and what the response says about limits.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -82,6 +89,7 @@ export interface Reply<A> {
 /**
  * One provider. Every effect is one attempt: it does not retry, and interrupting it aborts the request.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -106,6 +114,7 @@ export class LlmProvider extends Context.Service<
 /**
  * A provider in the types of `floodgate/Messages`. It needs no SDK, and compiles with or without any version of it.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -165,6 +174,7 @@ export interface Implementation {
  * LlmClient.text(await Effect.runPromise(Effect.provide(call, live))) // => "1 heard"
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.4.0
  */

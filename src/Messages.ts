@@ -21,6 +21,7 @@
  * }
  * ```
  *
+ * @stability stable
  * @since 0.4.0
  */
 
@@ -31,6 +32,7 @@
 /**
  * A block of a message, in requests and in answers.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -65,6 +67,7 @@ export interface ContentBlock {
 /**
  * A message of a conversation.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -76,6 +79,7 @@ export interface MessageParam {
 /**
  * A tool that the model may call.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -93,6 +97,7 @@ export interface Tool {
 /**
  * A request for a count of input tokens.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -114,6 +119,7 @@ export interface CountRequest {
 /**
  * A request for an answer, which has all fields of a request for a count.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -141,6 +147,7 @@ export interface MessageRequest extends CountRequest {
 /**
  * The tokens that an answer used. A stream event may omit counts or set them to null.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -162,6 +169,7 @@ export interface MessageUsage {
 /**
  * A whole answer.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -180,6 +188,7 @@ export interface MessageResponse {
 /**
  * The part of an answer that an event of a stream adds.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -200,6 +209,7 @@ export interface MessageDelta {
  * An event of a streamed answer: `message_start`, then for each block `content_block_start`, `content_block_delta`s and
  * `content_block_stop`, then `message_delta` and `message_stop`.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

@@ -55,6 +55,7 @@
  * await Effect.runPromise(Effect.provide(program, live)) // => ["anthropic/sonnet-5", "bedrock/sonnet-5"]
  * ```
  *
+ * @stability stable
  * @since 0.4.0
  */
 import type * as Layer from "effect/Layer"
@@ -67,6 +68,7 @@ export { type Place, type PlacesOptions } from "./call/places/parse.ts"
 /**
  * A place of `LlmClient`.
  *
+ * @stability stable
  * @category options
  * @since 0.4.0
  */

@@ -26,6 +26,7 @@
  * Presets.anthropic.build.pools["opus-4"]?.inputTokens // => { perMinute: 5_000_000, window: "bucket" }
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import { check, options, positive, wholeOrInfinite } from "./domain/input/checks.ts"
@@ -92,6 +93,7 @@ const startCommon = perMinute(1_000, 2_000_000, 400_000)
  * Presets.anthropic.start.pools["haiku-5-5"] // => undefined
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.1.0
  */
@@ -133,6 +135,7 @@ export const anthropic: {
  * requests // => { perMinute: 1_200, burst: 20, window: "bucket" }
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.4.0
  */
@@ -167,6 +170,7 @@ export const xai = (stated: {
  * requests // => { perSecond: 6, burst: 6, window: "bucket" }
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.4.0
  */
@@ -209,6 +213,7 @@ const ofMistral = options(
  * Presets.deepseek.pro // => { concurrency: 500 }
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.4.0
  */
@@ -240,6 +245,7 @@ export const deepseek: Readonly<Record<"pro" | "flash", { readonly concurrency: 
  * Presets.ollama // => { concurrency: 1 }
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.4.0
  */
@@ -259,6 +265,7 @@ export const ollama: { readonly concurrency: number } = { concurrency: 1 }
  * Presets.vllm({ maxNumSeqs: 256 }) // => { concurrency: 256 }
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.4.0
  */

@@ -31,6 +31,7 @@
  * Prices.find("my-model", own)?.output // => 4
  * ```
  *
+ * @stability stable
  * @since 0.2.0
  */
 import * as PriceTable from "./domain/prices.ts"
@@ -251,6 +252,7 @@ const geminiPrices: Table = {
  * https://ai.google.dev/gemini-api/docs/pricing (5 August 2026; Gemini 4 and 3.8: October and November; embeddings of both: April
  * to July). Some were read in transcriptions of these pages. Prices that were not found are not in the table.
  *
+ * @stability stable
  * @category prices
  * @since 0.2.0
  */
@@ -278,6 +280,7 @@ export const published: Table = {
  * Prices.find("my-model") // => undefined
  * ```
  *
+ * @stability stable
  * @category getters
  * @since 0.2.0
  */

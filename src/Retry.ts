@@ -57,6 +57,7 @@
  * await Effect.runPromise(Retry.withPolicy(call, policy)) // => "done at attempt 2"
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
@@ -99,6 +100,7 @@ export type { Decision, Failed, Policy, Retryable } from "./call/retryPolicy.ts"
 /**
  * The options of a {@link Policy}.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -233,6 +235,7 @@ const exponential = ({ base = "2 seconds", cap = "60 seconds", factor, jitter = 
  * )
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -278,6 +281,7 @@ export const make: {
  * await Effect.runPromise(Effect.retry(call, Retry.schedule({ base: "1 millis" }))) // => 3
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -396,6 +400,7 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  * seen // => ["attempt 1 failed", "attempt 2 failed"]
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */
@@ -470,6 +475,7 @@ const millisAfter = (after: Duration.Input): number => {
  * attempts // => 1
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.1.0
  */

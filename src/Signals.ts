@@ -24,6 +24,7 @@
  * signal?.dimensions.tokens // => { limit: 150_000, remaining: 149_984, roundedTo: 1 }
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
@@ -54,6 +55,7 @@ type HeaderSource =
  * Signals.fromHeaders({ "content-type": "text/plain" }) // => undefined
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -95,6 +97,7 @@ export const fromHeaders = (headers: HeaderSource): Limits.Signal | undefined =>
  * spent.reason._tag // => "SpendLimited"
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */

@@ -46,6 +46,7 @@
  * await Effect.runPromise(Effect.provide(program, live)) // => 0.003
  * ```
  *
+ * @stability stable
  * @since 0.2.0
  */
 import * as Context from "effect/Context"
@@ -75,6 +76,7 @@ export type { Cap, Purse, Status } from "./domain/spending/models.ts"
  * fit, in milliseconds since the epoch. The message says why a call may cost much more than is expected: how much output `max_tokens`
  * allows, and whether the tokens of its prompt are known.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -137,6 +139,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
  * The call counts towards a cap in dollars, and its model has no price. Add a price, or remove the cap. It is the `cause` of a
  * `BudgetError` with the reason `Denied`.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -158,6 +161,7 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
  * limits its output. Set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
  * `cause` of a `BudgetError` with the reason `Denied`.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -177,6 +181,7 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
  * The store of a purse did not answer, or this process cannot reach it and has used up its own part of the cap. So it
  * is not known whether the call fits the cap. `cause` says why. It is the `cause` of a `BudgetError` with the reason `Denied`.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -200,6 +205,7 @@ export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>("fl
  * `used` and `share` are fractions, and `until` is when the window ends, in milliseconds since the epoch. It is the `cause` of a
  * `BudgetError` with the reason `Denied`.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -265,6 +271,7 @@ const checked = (operation: string, name: string, cap: Cap | undefined, options:
  * left // => undefined
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.2.0
  */
@@ -336,6 +343,7 @@ const purseOf = (ledger: RunningLedger): Purse => {
  * }).pipe(Effect.scoped, Effect.provide(FloodgateRedis.layerStoreUrl({ url: "redis://127.0.0.1:6379" })))
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.4.0
  */
@@ -388,6 +396,7 @@ export const open = /* @__PURE__ */ Effect.fnUntraced(function* (
  * message.includes("only $0.01 is left of the cap of $0.01 for demo") // => true
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.2.0
  */
@@ -403,6 +412,7 @@ export const from =
 /**
  * A call that waits for the reset of a cap or a window.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -416,6 +426,7 @@ export interface ResetWait {
 /**
  * Called for each call that waits for a reset. Without a function, such calls are refused. `waitForReset` provides it.
  *
+ * @stability stable
  * @category references
  * @since 0.4.0
  */
@@ -444,6 +455,7 @@ export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> 
  * )
  * ```
  *
+ * @stability stable
  * @category combinators
  * @since 0.4.0
  */

@@ -1,6 +1,7 @@
 /**
  * Runs many LLM calls in parallel without 429s: each call is queued until the provider has room.
  *
+ * @stability stable
  * @since 0.1.0
  */
 

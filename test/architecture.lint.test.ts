@@ -95,7 +95,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["src/LlmError.ts", "src/domain/", "src/call/retry"],
     packages: ["effect"]
   },
-  { files: /^src\/adapters\/(anthropic)\//, packages: ["effect/*", "@anthropic-ai/sdk"] },
+  { files: /^src\/adapters\/anthropic\//, packages: ["effect", "@anthropic-ai/sdk"] },
   { files: /^src\/adapters\/(ai|promise)\//, packages: ["effect/*"] },
   { files: /^src\/adapters\/breaker\.ts$/, packages: ["effect/*"] },
   // The AI SDK is met by its form alone.
@@ -104,7 +104,7 @@ const rules: ReadonlyArray<Rule> = [
     files: /^src\/testing\/server\//,
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
-  { files: /^src\/testing\//, packages: ["effect/*", "@anthropic-ai/sdk"] },
+  { files: /^src\/testing\//, packages: ["effect", "@anthropic-ai/sdk"] },
   { files: /^src\//, packages: ["effect"] },
 
   // The other packages know the library by its public names, and by what src/internal.ts has for them.

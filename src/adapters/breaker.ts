@@ -19,7 +19,7 @@
  *
  * **Gotchas**
  *
- * Effect marks its `CircuitBreaker` experimental, so this module may change with it.
+ * Effect marks its `CircuitBreaker` experimental: this module is made for `effect` `~4.1`, and may change with any version of it.
  *
  * **Example** (A client with a breaker)
  *
@@ -47,6 +47,7 @@
  * tags // => ["ServerFailed", "ServerFailed", "CircuitOpen"]
  * ```
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
@@ -65,6 +66,7 @@ import { CircuitOpen, LlmError } from "../LlmError.ts"
 /**
  * When a circuit opens, and for how long.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -164,6 +166,7 @@ const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =
  * await Effect.runPromise(Effect.provide(call, live)) // => "hello"
  * ```
  *
+ * @stability experimental
  * @category layers
  * @since 0.1.0
  */
@@ -201,6 +204,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
  * )
  * ```
  *
+ * @stability experimental
  * @category layers
  * @since 0.1.0
  */

@@ -13,6 +13,7 @@ const maxCause = 300
  * The store of the budget cannot be reached, or its state cannot be read. `cause` says why, and `failingFor` how long it has been so
  * when the process could wait no longer.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -41,6 +42,7 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
 /**
  * The estimate is larger than the limit, so it can never be admitted. Split the call, or raise the limit.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -61,6 +63,7 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
  * The provider rejected two calls of at least this size although their bucket was full. Calls that are estimated larger than a bucket are
  * tried, because a part of the prompt may be cached; such a call is tried again after ten minutes, or when the limit grows.
  *
+ * @stability stable
  * @category errors
  * @since 0.5.0
  */
@@ -87,6 +90,7 @@ export class RejectedAsTooLarge extends Schema.TaggedError<RejectedAsTooLarge>("
 /**
  * The call would wait, or has waited, longer than its `maxWait`. `wait` is the expected wait.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -108,6 +112,7 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
 /**
  * As many calls wait already as `maxQueued` allows.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -128,6 +133,7 @@ export class QueueFull extends Schema.TaggedError<QueueFull>("floodgate/Budget/Q
  * The call needs a new pool, but the maximum is reached and no pool can be evicted: each is in use, paused, resized, or still
  * refilling.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -147,6 +153,7 @@ export class TooManyPools extends Schema.TaggedError<TooManyPools>("floodgate/Bu
 /**
  * A quota, which never refills, has too little left for the call.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -166,6 +173,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 /**
  * A layer around the budget refused the call, such as `Agents.layer` when a cap is reached. `cause` is its error.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -197,6 +205,7 @@ const closedTexts = {
 /**
  * A place that takes no calls, or not this one. `why` says why not.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -227,6 +236,7 @@ const refusals = [
 /**
  * None of the places of a model can take the call. `places` has the reason of each.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -276,6 +286,7 @@ export type BudgetErrorReason = (typeof BudgetErrorReason)["Type"]
  * A reservation was refused, and nothing was charged. `reason` says why. If it was a retry, `failure` is the failure of the
  * attempt before.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */

@@ -58,6 +58,7 @@ export const maxPools = 1_000
  * pools[0]!.inputTokens!.perMinute // => 400_000
  * ```
  *
+ * @stability stable
  * @category schemas
  * @since 0.2.0
  */
@@ -70,6 +71,7 @@ export const Learned = Schema.Struct({
 /**
  * Everything that a budget has learned of limits.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */

@@ -20,6 +20,7 @@ export type { Verdict } from "../pacing/verdicts.ts"
 /**
  * How a budget is made.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -62,6 +63,7 @@ export interface Options {
 /**
  * How a reservation is queued.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -135,6 +137,7 @@ export interface GovernedOptions extends ReserveOptions {
 /**
  * Changes of a pool while calls run. Options that are left out stay as they are.
  *
+ * @stability stable
  * @category options
  * @since 0.4.0
  */
@@ -165,6 +168,7 @@ export interface ResizeOptions {
  * await Effect.runPromise(program) // => "researcher"
  * ```
  *
+ * @stability stable
  * @category references
  * @since 0.1.0
  */
@@ -194,6 +198,7 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
  * order // => ["first", "chat", "batch"]
  * ```
  *
+ * @stability stable
  * @category references
  * @since 0.1.0
  */
@@ -215,6 +220,7 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 /**
  * What a response says about the limits, and about the usage of its call.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -234,6 +240,7 @@ export interface Observation extends Limits.Signal {
 /**
  * How a call failed.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -281,6 +288,7 @@ export interface FailOptions {
  * settled // => 1
  * ```
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -320,6 +328,7 @@ export interface GovernedReservation extends Reservation {
 /**
  * When a call would start, if all calls use their estimates and none fails.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -341,6 +350,7 @@ export interface Foreseen {
 /**
  * What a response says about the limits of a pool.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -364,6 +374,7 @@ export interface RateLimitSignal extends Limits.Signal {
 /**
  * A pause of a pool: none of its calls is sent.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -380,6 +391,7 @@ export interface PauseOptions {
  * How a call failed, or a pool pauses.
  *
  * @deprecated Call `fail` of the {@link Reservation}, or `pause` of the budget.
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -393,6 +405,7 @@ export interface Cooldown extends FailOptions {
 /**
  * The status of a pool.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -424,6 +437,7 @@ export interface PoolStatus {
 /**
  * The status of all pools. Those without a call so far come last.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

@@ -26,6 +26,7 @@ import type * as Spending from "../Spending.ts"
 /**
  * A call before it is sent: the facts for its estimate, its price and its span.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -111,6 +112,7 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
 /**
  * What a response says about itself.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -126,6 +128,7 @@ export interface ResponseInfo {
 /**
  * The result of an attempt that succeeded.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -161,6 +164,7 @@ export interface FailureReport {
 /**
  * How one call is run.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -218,6 +222,7 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
 /**
  * What an attempt costs.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -231,6 +236,7 @@ export interface CallBill {
 /**
  * An admitted attempt. Conclude it once, with `succeed` or `fail`. If its scope closes before, it counts as interrupted.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -251,6 +257,7 @@ export interface Ticket {
 /**
  * The options of a governor.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */

@@ -9,6 +9,7 @@ import { onAbort } from "../domain/input/aborts.ts"
 /**
  * The floodgate was closed. Calls and streams that were running end with this error, and every later call fails with it at once.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */

@@ -1,6 +1,7 @@
 /**
  * The retry budget: how many retries all callers may make together.
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
@@ -159,6 +160,7 @@ export const tracked = <A, E, R>(
  * await Effect.runPromise(Retry.balance.pipe(Effect.provide(Retry.layerBudget({ minPerSecond: 1 })))) // => 10
  * ```
  *
+ * @stability stable
  * @category getters
  * @since 0.4.0
  */
@@ -207,6 +209,7 @@ const budgetOptions = optionsOf<RetryBudgetOptions>({
  * await Effect.runPromise(Effect.provide(Retry.balance, unlimited)) // => Infinity
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

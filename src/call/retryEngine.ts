@@ -13,6 +13,7 @@ import type { Decision, Failed, Policy, StopReason } from "./retryPolicy.ts"
 /**
  * A retry that is about to wait.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

@@ -19,6 +19,7 @@ import * as Predicate from "effect/Predicate"
  *
  * The type is structural: `LlmError` and the `AiError` of `effect/ai` fit, and so can your own errors.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -44,6 +45,7 @@ export const retryAfterOf = (error: unknown): Duration.Duration | undefined =>
 /**
  * A failed attempt, as a policy sees it.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -68,6 +70,7 @@ export interface Failed<out E = unknown> {
 /**
  * The output of a policy after a failure. The delay of the schedule is the wait.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -91,6 +94,7 @@ export type StopReason = NonNullable<Decision["stoppedBy"]>
 /**
  * When to retry, as a `Schedule` of failed attempts. Made by {@link make}.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

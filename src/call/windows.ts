@@ -16,6 +16,7 @@ export type Shares = Readonly<Record<string, { readonly share: number }>>
 /**
  * The status of a long window of a subscription.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

@@ -23,6 +23,7 @@ export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] 
  * Limits.Dimension.literals // => ["requests", "inputTokens", "outputTokens", "tokens"]
  * ```
  *
+ * @stability stable
  * @category schemas
  * @since 0.1.0
  */
@@ -31,6 +32,7 @@ export const Dimension = Schema.Literals(dimensions)
 /**
  * What is limited.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -40,6 +42,7 @@ export type Dimension = (typeof dimensions)[number]
  * What a call is expected to use. `requests` is 1 unless given, `tokens` is input plus output unless given. If `tokens` and
  * one part are given, the other part is the rest; `tokens` alone count as input, which is the cautious reading.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -53,6 +56,7 @@ export interface Estimate {
 /**
  * What a call really used. A dimension that is left out keeps its estimate.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -61,6 +65,7 @@ export interface Usage extends Estimate {}
 /**
  * What a call used, in tokens, by the names of Anthropic's `usage`.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

@@ -29,6 +29,7 @@ const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
  * Presets.poolOf("gpt-6") // => "gpt-6"
  * ```
  *
+ * @stability stable
  * @category presets
  * @since 0.1.0
  */

@@ -25,6 +25,7 @@ type Rates = {
 /**
  * What a model costs.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -54,6 +55,7 @@ export interface Price extends Rates {
  * Prices by model. A name stands for the model and its dated snapshots. A name that ends with `*` stands for all models that begin
  * with it, and a class of Claude, such as `opus-4-8`, for that model on every platform. If several names fit, the longest counts.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -200,6 +202,7 @@ export const charged = (price: Price, { fast = false, flex = false, priceFactor 
  * Prices.cost(price, { inputTokens: 0, cacheReadTokens: 100_000, outputTokens: 1_000 }) // => 0.04
  * ```
  *
+ * @stability stable
  * @category getters
  * @since 0.2.0
  */

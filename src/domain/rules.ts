@@ -35,6 +35,7 @@ export type Counting = PerDimension<WindowKind>
  *
  * A stated limit is a cap. A provider's headers can lower the rate in use but never raise it above the limit.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -85,6 +86,7 @@ export interface Limit {
  * await Effect.runPromise(Effect.provide(capacity, Budget.layer({ limits: incident }))) // => 200_000
  * ```
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -98,6 +100,7 @@ export interface Limits {
 /**
  * Limits per pool, for providers with separate limits for each class of models.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

@@ -6,6 +6,7 @@ import type { Dimension } from "./amounts.ts"
 /**
  * What a response says about one dimension.
  *
+ * @stability stable
  * @category models
  * @since 0.3.0
  */
@@ -21,6 +22,7 @@ export interface DimensionSignal {
 /**
  * What a response says about the limits. Providers' adapters make it from headers.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

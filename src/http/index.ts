@@ -58,6 +58,7 @@
  * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => [200, ["api.openai.com/gpt-6"]]
  * ```
  *
+ * @stability stable
  * @since 0.2.0
  */
 import * as Effect from "effect/Effect"
@@ -85,6 +86,7 @@ type Fetch = typeof globalThis.fetch
 /**
  * Options of a governed `fetch`.
  *
+ * @stability stable
  * @category options
  * @since 0.2.0
  */
@@ -204,6 +206,7 @@ const made = optionsOf<Options>({ ...checks, fetch: callback, places: httpPlaces
  *
  * Throws a `RangeError` if `idleTimeout` is not a duration above zero.
  *
+ * @stability stable
  * @category constructors
  * @since 0.2.0
  */

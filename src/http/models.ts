@@ -23,6 +23,7 @@ import type { BodyFlow } from "./stream.ts"
 /**
  * A request, as the callbacks of the options see it.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -215,6 +216,7 @@ export interface ProviderResponse {
 /**
  * A place of governed HTTP requests.
  *
+ * @stability stable
  * @category options
  * @since 0.4.0
  */

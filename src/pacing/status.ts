@@ -12,6 +12,7 @@ import { meterOf } from "./pacer.ts"
 /**
  * The state of one dimension of a pool. Amounts are in the dimension's unit.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -28,6 +29,7 @@ export interface DimensionStatus {
 /**
  * A figure that is known of a provider's limits, where it comes from, and how old it is.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

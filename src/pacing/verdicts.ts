@@ -24,6 +24,7 @@ export const minOverload = 0.01
  * - `"outage"`: the provider does not work; one call at a time probes it
  * - `"impossible"`: the call is larger than the provider's limit
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

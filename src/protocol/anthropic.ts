@@ -311,6 +311,7 @@ const errorBody = ({ kind, message }: Refusal) => ({
  * description?.stored // => true
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.1.0
  */

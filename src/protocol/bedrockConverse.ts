@@ -165,6 +165,7 @@ const exceptions: Partial<Record<Refusal["kind"], string>> = {
  * answer.counts.cacheReadTokens // => 100
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

@@ -167,6 +167,7 @@ const ofEnd = ({ message }: Refusal) => ({ type: "message-end", delta: { error: 
  * cohere.answer({ id: "c1", finish_reason: "COMPLETE", usage }).counts.inputTokens // => 12
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

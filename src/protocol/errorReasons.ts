@@ -1,6 +1,7 @@
 /**
  * Why a call failed: one class per reason, and what each carries.
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
@@ -60,6 +61,7 @@ const mayRepeat = (reason: Common): boolean => reason.shouldRetry !== false && r
 /**
  * The provider rejected the call because a limit was exceeded (429). Retryable after the wait that the provider names.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -79,6 +81,7 @@ export class RateLimited extends Schema.TaggedError<RateLimited>("floodgate/LlmE
  * The provider rejected the call because usage grows too fast (429, Anthropic's `ramp_limit_exceeded`, OpenAI's
  * `slow_down`). Retryable after the wait, at a lower growth.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -98,6 +101,7 @@ export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmE
  * A spend limit or quota is used up, or the account's billing failed (402). Not retryable, although providers answer 429 as
  * well: it lasts until `resumesAt`, or until somebody raises the limit or pays the bill.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -120,6 +124,7 @@ export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/Ll
  * The provider is overloaded (529, 503, or `overloaded_error` within a stream). Retryable; it says nothing about our
  * limits of requests and tokens.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -136,6 +141,7 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmErr
  * The requested tier has no capacity at the moment (OpenAI's 429 `resource_unavailable`, Groq's 498 of the flex tier).
  * Retryable. It concerns only this attempt: the next one may be accepted, so the pool does not pause.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */
@@ -151,6 +157,7 @@ export class TierFull extends Schema.TaggedError<TierFull>("floodgate/LlmError/T
 /**
  * The provider failed (500, 502 and other 5xx). Retryable.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -170,6 +177,7 @@ export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/Ll
  * No answer arrived within the timeout of the attempt, or within the provider's own (504, 408). Retryable; the input counts as used,
  * because the provider had it.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -191,6 +199,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/T
  * The connection failed. `sent` says whether the provider may have had the request: nothing was sent if the connection was
  * refused or the host is unknown, but a reset may come after the request was sent. Retryable.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -222,6 +231,7 @@ const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>
  * (413; 32 MB at Anthropic), for an unknown model or address (404, or a redirect), or in conflict with another request (409).
  * The `status` tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -250,6 +260,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
 /**
  * The credentials are missing or wrong (401), or do not allow this (403). Not retryable.
  *
+ * @stability stable
  * @category errors
  * @since 0.3.0
  */
@@ -275,6 +286,7 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>("floodgate/Ll
  * - `"stalled"`: nothing came for the idle timeout, not even a ping
  * - `"failed"`: the provider sent an error within the stream; `code` is its type, such as `overloaded_error`
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -305,6 +317,7 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("fl
  * - Without `executed` the provider answered with success, but the body is not an answer of its API; often a proxy is in between. The
  *   call keeps its estimate.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -329,6 +342,7 @@ export class MalformedResponse extends Schema.TaggedError<MalformedResponse>("fl
  * The circuit breaker of the call's pool is open: too many calls failed at the provider, and this one was not sent.
  * Retryable after the time for which it stays open.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -348,6 +362,7 @@ export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("floodgate/LlmE
  * The call would begin after its deadline. `left` is the time until the deadline, and `wait` the expected wait. If the
  * deadline had already passed, there is no `pool`. Not retryable.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -374,6 +389,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
 /**
  * Why a call failed: one of the reasons of this module.
  *
+ * @stability stable
  * @category schemas
  * @since 0.1.0
  */
@@ -397,6 +413,7 @@ export const LlmErrorReason = Schema.Union([
 /**
  * Why a call failed.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */

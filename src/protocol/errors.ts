@@ -43,6 +43,7 @@ type FailureReason =
 /**
  * What a failed response means.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -69,6 +70,7 @@ export interface Failure {
 /**
  * What is needed to read a failure, in addition to the response.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */

@@ -227,6 +227,7 @@ const errorBody = (refusal: Refusal) => {
  * failure.signal?.dimensions.requests?.limit // => 15
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.1.0
  */

@@ -61,6 +61,7 @@ const describe: Protocol["describe"] = (body, route) => {
  * geminiEmbeddings.describe({ requests: [{ content }, { content }, { content }] }, route)?.requests // => 3
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.4.0
  */

@@ -162,6 +162,7 @@ const errorOf = ({ kind, message }: Refusal) => ({
  * counts.outputTokens // => 12
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

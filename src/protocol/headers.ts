@@ -20,6 +20,7 @@ import { maxAmount } from "./json.ts"
 /**
  * Looks a header up by its name in lower case.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */

@@ -40,6 +40,7 @@
  * answer.counts.inputTokens // => 9
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 export type { Failure, FailureContext } from "./errors.ts"

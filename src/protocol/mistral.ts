@@ -75,6 +75,7 @@ export const errorBody = (refusal: Refusal) => ({ object: "error", ...errorOf(re
  * answer.counts.inputTokens // => 7
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

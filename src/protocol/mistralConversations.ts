@@ -114,6 +114,7 @@ const observe: Protocol["observe"] = (answer, { data, name }) => {
  * mistralConversations.describe({ metadata: { topic: "gates" } }, route) // => undefined
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

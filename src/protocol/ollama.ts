@@ -145,6 +145,7 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * answer.counts.inputTokens // => 9
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.5.0
  */

@@ -176,6 +176,7 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * body // => '{"stream_options":{"include_usage":true},"model":"gpt-6","stream":true}'
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.1.0
  */

@@ -55,6 +55,7 @@ const tokensOf = (usage: unknown): unknown => amountOf(at(usage, "prompt_tokens"
  * answer.counts.inputTokens // => 2
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.4.0
  */

@@ -173,6 +173,7 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * answer.counts.outputTokens // => 544
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.4.0
  */

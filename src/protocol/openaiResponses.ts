@@ -177,6 +177,7 @@ const errorEvent = (refusal: Refusal) => {
  * counts.cacheReadTokens // => 600
  * ```
  *
+ * @stability unstable
  * @category protocols
  * @since 0.1.0
  */

@@ -30,6 +30,7 @@ export const usualLifetime: number = fiveMinutes
  * system prompt and after each block of a message. Of a long prompt the last 256 are known, and those that end in its tools and system
  * prompt.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */

@@ -21,6 +21,7 @@ import { bytesPerToken, type Size } from "./requestSize.ts"
 /**
  * A request that a protocol recognises by its method and path.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -44,6 +45,7 @@ export interface Route {
 /**
  * What a request asks for. Token counts are in tokens, sizes in bytes of UTF-8.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -181,6 +183,7 @@ export const sessionOf = (
 /**
  * Tokens as the provider has counted them; undefined until it has. The three kinds of input do not overlap.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -198,6 +201,7 @@ export interface Counts {
 /**
  * The known facts of an answer, or of the part of a stream that was read.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -303,6 +307,7 @@ export const receivedOf = (answer: Answer, text: string) => {
 /**
  * The parts of a response that are read.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -329,6 +334,7 @@ export const limitsInHeaders: Protocol["limits"] = ({ header }) => signalOf(head
  * - `"lines"`: JSON objects, each of which is an event, on lines of their own.
  * - `"frames"`: Amazon's binary event stream, to which no text can be added.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -341,6 +347,7 @@ export type StreamFormat = "events" | "list" | "lines" | "frames"
  *
  * No function throws: bodies, headers and events come from outside, and may be malformed.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */

@@ -10,6 +10,7 @@
 /**
  * A refusal of our own.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 /**
  * A value and its version. Versions are never used twice.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */
@@ -32,6 +33,7 @@ export interface Stored {
 /**
  * The operations of a store. Values are texts of a few KB, keys are names of pools and ledgers.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */
@@ -53,6 +55,7 @@ export interface Store {
 /**
  * An operation of the store failed, or its outcome is unknown.
  *
+ * @stability unstable
  * @category errors
  * @since 0.2.0
  */
@@ -84,6 +87,7 @@ type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
 /**
  * How processes share a budget.
  *
+ * @stability unstable
  * @category options
  * @since 0.1.0
  */

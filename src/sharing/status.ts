@@ -18,6 +18,7 @@ export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 /**
  * One process, at its last commit.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -37,6 +38,7 @@ export interface ProcessStatus {
 /**
  * One pool. If the store has no clock, this is its state at the last commit of any process.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -57,6 +59,7 @@ export interface SharedPoolStatus {
 /**
  * A cap in dollars that processes share. If the store has no clock, this is its state at the last commit of any process.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */

@@ -56,6 +56,7 @@
  * stats.peakInFlight // => 12
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
@@ -105,6 +106,7 @@ export type { Entry, Fault, Options, SimulatedWindow, Stats } from "./models.ts"
  * size(params, 0.9) // => 670
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -142,6 +144,7 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
  * Duration.toMinutes(duration) > 1 // => true
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -154,6 +157,7 @@ export const outage = (from: number, to: number, kind: Fault["kind"] = "529"): F
 /**
  * The requests that the simulated provider received.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -451,6 +455,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
  * await Effect.runPromise(program) // => ["RateLimited", 2]
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

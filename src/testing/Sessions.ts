@@ -11,6 +11,7 @@
  * A session is a table of numbers ({@link parse}): it has no text, and may be recorded from traffic or written by hand. {@link script}
  * makes requests of it, and {@link run} makes the calls, with pauses and sub-agents. `ProviderSim` caches them with its option `cache`.
  *
+ * @stability unstable
  * @since 0.5.0
  */
 

@@ -1,6 +1,7 @@
 /**
  * Runs an effect in simulated time, as fast as possible, and measures how long it took.
  *
+ * @stability stable
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
@@ -17,6 +18,7 @@ import * as Watch from "./watch.ts"
 /**
  * How a simulation is run.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -103,6 +105,7 @@ const unending = (within: string) =>
  * Math.round(await Effect.runPromise(seconds(5_000))) // => 21
  * ```
  *
+ * @stability stable
  * @category running
  * @since 0.1.0
  */

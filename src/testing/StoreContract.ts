@@ -27,6 +27,7 @@
  * StoreContract.checks.length // => 15
  * ```
  *
+ * @stability unstable
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
@@ -40,6 +41,7 @@ import type { Store, StoreError, Stored } from "../BudgetStore.ts"
 /**
  * The store breaks the contract.
  *
+ * @stability unstable
  * @category errors
  * @since 0.1.0
  */
@@ -333,6 +335,7 @@ const run = Effect.fnUntraced(function* (name: string, body: CheckBody, connect:
  * await Effect.runPromise(check.run(Effect.succeed(store))) // => undefined
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.1.0
  */

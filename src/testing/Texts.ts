@@ -29,6 +29,7 @@
  * count(Texts.write("code", 10_000)) < count(Texts.write("cjk", 10_000)) // => true
  * ```
  *
+ * @stability stable
  * @since 0.4.0
  */
 import type { CountParams, Params } from "../LlmProvider.ts"
@@ -42,6 +43,7 @@ import * as Seeded from "./seeded.ts"
 /**
  * What a text is made of.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -50,6 +52,7 @@ export type TextKind = "prose" | "code" | "json" | "cjk"
 /**
  * A way to count tokens; see the module's documentation.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -76,6 +79,7 @@ const claudeFactor = 1.3
  * The characters per token of a part of a file. `file` and `part` are random numbers in [0, 1): parts of the same file resemble each
  * other, and 0.5 is the median.
  *
+ * @stability stable
  * @category getters
  * @since 0.4.0
  */
@@ -113,6 +117,7 @@ const shareOf = (sample: string, marks: RegExp): number => (sample.match(marks)?
 /**
  * The kind of a text, judged by a sample of it.
  *
+ * @stability stable
  * @category getters
  * @since 0.4.0
  */
@@ -127,6 +132,7 @@ export const kindOf = (text: string): TextKind => {
  * Counts the input tokens of requests by the kinds of their texts, for the option `inputTokens` of `ProviderSim`. Texts of a kind
  * differ as measured, and the same text always has the same number of tokens.
  *
+ * @stability stable
  * @category constructors
  * @since 0.4.0
  */
@@ -167,6 +173,7 @@ const written = new Map<TextKind, string>()
 /**
  * Text of a kind, of a number of characters. Texts of a kind begin alike, and share their memory.
  *
+ * @stability stable
  * @category constructors
  * @since 0.4.0
  */

@@ -1,6 +1,7 @@
 /**
  * Test doubles for code that calls language models.
  *
+ * @stability stable
  * @since 0.1.0
  */
 

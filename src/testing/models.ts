@@ -1,6 +1,7 @@
 /**
  * The options of the simulated provider and its results, as plain types.
  *
+ * @stability stable
  * @since 0.1.0
  */
 import type * as Forecast from "../Forecast.ts"
@@ -134,6 +135,7 @@ export const faultKinds: ReadonlyArray<FaultKind> = [
 /**
  * A fault, and the calls that it hits: those that meet all given conditions.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -243,6 +245,7 @@ export interface ToolUse {
  * half >= 1.25 * whole // => true
  * ```
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -432,6 +435,7 @@ export interface Options {
 /**
  * One request in the provider's log. Times are in milliseconds since the provider started.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -470,6 +474,7 @@ export type RejectedBy = NonNullable<Entry["rejectedBy"]>
 /**
  * A long window of the simulated provider.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -485,6 +490,7 @@ export interface SimulatedWindow {
 /**
  * Counters since the provider started.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */

@@ -113,6 +113,8 @@ export interface Exported {
   /** Where it is declared, or `export * as Name from "./file.ts"`. */
   readonly node: ts.Statement
   readonly doc: string
+  /** Whether it is there when a program runs: not only a type. */
+  readonly isValue: boolean
   /** The file of a namespace; undefined for everything else. */
   readonly namespace: string | undefined
 }
@@ -122,7 +124,10 @@ export const exportsOf = (file: string): ReadonlyArray<Exported> => {
   const source = parse(file)
   return source.statements.flatMap((node): ReadonlyArray<Exported> => {
     const doc = docBefore(source, node.pos)
-    if (isExported(node)) return namesOf(node).map((name) => ({ name, node, doc, namespace: undefined }))
+    if (isExported(node)) {
+      const isValue = !ts.isInterfaceDeclaration(node) && !ts.isTypeAliasDeclaration(node)
+      return namesOf(node).map((name) => ({ name, node, doc, isValue, namespace: undefined }))
+    }
     if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) return []
     const clause = node.exportClause
     const specifier = (node.moduleSpecifier as ts.StringLiteral).text
@@ -130,18 +135,17 @@ export const exportsOf = (file: string): ReadonlyArray<Exported> => {
     if (!specifier.startsWith(".") && specifier !== "floodgate/internal") return []
     const from = specifier === "floodgate/internal" ? "src/internal.ts" : inRoot(join(root, file, "..", specifier))
     if (clause !== undefined && ts.isNamespaceExport(clause)) {
-      return [{ name: clause.name.getText(), node, doc, namespace: from }]
+      return [{ name: clause.name.getText(), node, doc, isValue: !node.isTypeOnly, namespace: from }]
     }
     const all = exportsOf(from)
     if (clause === undefined) return all
-    const passed = new Set(clause.elements.map(({ name }) => name.getText()))
-    return all.filter(({ name }) => passed.has(name))
+    const isType = new Map(clause.elements.map((one) => [one.name.getText(), node.isTypeOnly || one.isTypeOnly]))
+    return all.flatMap((one) => {
+      const typeOnly = isType.get(one.name)
+      return typeOnly === undefined ? [] : [{ ...one, isValue: one.isValue && !typeOnly }]
+    })
   })
 }
-
-/** The modules that a file exports by name: `export * as Name from "./file.ts"`. */
-export const namespacesOf = (file: string): ReadonlyArray<{ readonly name: string; readonly file: string }> =>
-  exportsOf(file).flatMap(({ name, namespace }) => (namespace === undefined ? [] : [{ name, file: namespace }]))
 
 /** Subpaths that are not part of the API: those that only our other packages may use, and those that report a move. */
 const isUnlisted = (key: string): boolean => /^\.\/(internal(\/.*)?|gateway|redis)$/.test(key)

@@ -1,14 +1,7 @@
 /** Pages of the API: each export of a module with its signature, its docstring and its examples. Reads the sources. */
 import ts from "typescript6"
-import {
-  exportsOf,
-  headerOf,
-  namespacesOf,
-  packageFiles,
-  parse,
-  publicModules,
-  textOfDoc
-} from "../../../test/support/modules.ts"
+import { type ApiExport, type ApiModule, apiModules, tagOf } from "../../../scripts/api.ts"
+import { packageFiles, parse, textOfDoc } from "../../../test/support/modules.ts"
 
 /** A page of the API. */
 export interface ApiPage {
@@ -18,33 +11,24 @@ export interface ApiPage {
   readonly text: string
 }
 
-interface Export {
-  readonly name: string
-  readonly signature: string
-  readonly doc: string
-}
-
 /** Links of docstrings as plain names. */
 const withoutLinks = (text: string, quote: string): string =>
   text.replaceAll(/\{@link ([^}]*)\}/g, `${quote}$1${quote}`)
 
 /** A docstring as Markdown: links become code, headings of its parts stay bold, and tags become sentences. */
 export const markdownOf = (doc: string): string => {
-  const [text = "", ...tags] = withoutLinks(textOfDoc(doc), "`").split(/^@(?=[a-z])/m)
-  const valueOf = (name: string): string | undefined =>
-    tags
-      .find((tag) => tag.startsWith(`${name} `))
-      ?.slice(name.length + 1)
-      .trim()
-  const since = valueOf("since")
-  const defaultsTo = valueOf("default")
-  const deprecated = valueOf("deprecated")
+  const [text = ""] = withoutLinks(textOfDoc(doc), "`").split(/^@(?=[a-z])/m)
+  const valueOf = (tag: string): string | undefined => {
+    const value = tagOf(doc, tag)
+    return value === undefined ? undefined : withoutLinks(value, "`")
+  }
+  const [stability = "", since, defaultsTo, deprecated] = ["stability", "since", "default", "deprecated"].map(valueOf)
   const prose = text.trim().replaceAll("```ts doctest", "```ts")
   return [
     deprecated === undefined ? "" : `**Deprecated**: ${deprecated}`,
     prose,
     defaultsTo === undefined ? "" : `**Default**: ${defaultsTo}`,
-    since === undefined ? "" : `Since ${since}.`
+    since === undefined ? "" : `${stability.charAt(0).toUpperCase()}${stability.slice(1)}, since ${since}.`
   ]
     .filter((part) => part !== "")
     .join("\n\n")
@@ -80,55 +64,20 @@ const signatureOf = (node: ts.Statement): string => {
   return initializer.getText().length < 400 ? node.getText() : `${text(node, initializer.getStart())}...`
 }
 
-const entriesOf = (file: string): ReadonlyArray<Export> =>
-  exportsOf(file)
-    .filter(({ namespace }) => namespace === undefined)
-    .map(({ doc, name, node }) => ({ name, signature: signatureOf(node), doc }))
-
-/** Overloads, and a type and a value of one name, in one entry. */
-const merged = (all: ReadonlyArray<Export>): ReadonlyArray<Export> => {
-  const byName = new Map<string, Export>()
-  for (const entry of all) {
-    const known = byName.get(entry.name)
-    byName.set(
-      entry.name,
-      known === undefined
-        ? entry
-        : { ...known, doc: known.doc || entry.doc, signature: `${known.signature}\n\n${entry.signature}` }
-    )
-  }
-  return [...byName.values()]
-}
-
 /** Comments of members are in the signature, where their units and defaults stand beside the types. */
-const entryOf = ({ doc, name, signature }: Export): string =>
-  [`## ${name}`, markdownOf(doc), `\`\`\`ts\n${withoutLinks(signature, "")}\n\`\`\``].join("\n\n")
-
-/** What a reader looks for first, and what comes last. Other categories are between them. */
-const first = ["services", "layers", "constructors", "running", "combinators", "getters"]
-const last = ["options", "models", "schemas", "references", "errors"]
-
-const rankOf = ({ doc }: Export): number => {
-  const category = /@category ([a-z ]+)/.exec(doc)?.[1]?.trim() ?? ""
-  return first.includes(category) ? first.indexOf(category) : first.length + 1 + last.indexOf(category)
+const entryOf = ({ doc, name, nodes }: ApiExport): string => {
+  const signature = withoutLinks(nodes.map(signatureOf).join("\n\n"), "")
+  return [`## ${name}`, markdownOf(doc), `\`\`\`ts\n${signature}\n\`\`\``].join("\n\n")
 }
 
-const pageText = (title: string, file: string): string => {
-  const entries = merged(entriesOf(file)).toSorted((a, b) => rankOf(a) - rankOf(b))
-  return [`# ${title}`, markdownOf(headerOf(parse(file))), ...entries.map(entryOf), ""].join("\n\n")
+const pageOf = ({ doc, exports, name, parent }: ApiModule): ReadonlyArray<ApiPage> => {
+  const module = parent === undefined ? name : `${parent}: ${name}`
+  const entries = exports.filter(({ namespace }) => namespace === undefined).map(entryOf)
+  const page = `api/${module.replace("@", "").replaceAll(/\/|: /g, "-")}.md`
+  return entries.length === 0
+    ? []
+    : [{ module, page, text: [`# ${module}`, markdownOf(doc), ...entries, ""].join("\n\n") }]
 }
-
-const pathOf = (module: string): string => `api/${module.replace("@", "").replaceAll("/", "-")}.md`
 
 /** The pages of all public modules. */
-export const apiPages = (): ReadonlyArray<ApiPage> =>
-  publicModules()
-    .filter(({ name }) => name !== "floodgate")
-    .flatMap(({ file, name }) => [
-      ...(entriesOf(file).length === 0 ? [] : [{ module: name, page: pathOf(name), text: pageText(name, file) }]),
-      ...namespacesOf(file).map((inner) => ({
-        module: `${name}: ${inner.name}`,
-        page: pathOf(`${name}-${inner.name}`),
-        text: pageText(`${name}: ${inner.name}`, inner.file)
-      }))
-    ])
+export const apiPages = (): ReadonlyArray<ApiPage> => apiModules().flatMap(pageOf)

@@ -105,8 +105,9 @@ describe("a page of the API", () => {
   })
 
   it("turns the tags of a docstring into sentences", () => {
-    const doc = "/**\n * Says {@link x}.\n *\n * @default 5\n * @category models\n * @since 0.1.0\n */"
-    assert.strictEqual(markdownOf(doc), "Says `x`.\n\n**Default**: 5\n\nSince 0.1.0.")
+    const doc =
+      "/**\n * Says {@link x}.\n *\n * @default 5\n * @stability stable\n * @category models\n * @since 0.1.0\n */"
+    assert.strictEqual(markdownOf(doc), "Says `x`.\n\n**Default**: 5\n\nStable, since 0.1.0.")
   })
 })
 

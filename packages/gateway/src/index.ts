@@ -33,6 +33,8 @@
  * `x-floodgate-token` or in front of the path, as in `http://gateway:8788/token/TOKEN`, because the header for the key belongs
  * to the provider.
  *
+ * Effect marks its HTTP and command-line modules unstable: this package is made for `effect` `~4.1`.
+ *
  * **Example** (A gateway in a program)
  *
  * ```ts doctest
@@ -56,6 +58,7 @@
  * await Effect.runPromise(Effect.provide(program, live)) // => 200
  * ```
  *
+ * @stability unstable
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
@@ -98,6 +101,7 @@ export { CannotListen } from "./server.ts"
 /**
  * A running gateway.
  *
+ * @stability unstable
  * @category services
  * @since 0.2.0
  */
@@ -142,6 +146,7 @@ const Remembered = Context.Reference<Journal | undefined>("@floodgate/gateway/Re
  * )
  * ```
  *
+ * @stability unstable
  * @category layers
  * @since 0.2.0
  */
@@ -183,6 +188,7 @@ export const layerEvents: Layer.Layer<never> = Layer.effectContext(
  * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => {}
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.2.0
  */
@@ -278,6 +284,7 @@ const modelsWithOtherPlaces = (before: ParsedOptions, after: ParsedOptions): Rea
  * A layer with a gateway that listens until the layer's scope closes. Provide the same {@link layerEvents} to the governor and
  * the budget.
  *
+ * @stability unstable
  * @category layers
  * @since 0.2.0
  */

@@ -11,6 +11,7 @@ import type * as Values from "./settings/values.ts"
 /**
  * A key with which callers use the gateway. Two keys may have one name, so that a new key can replace an old one.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */

@@ -16,6 +16,7 @@ import * as Problems from "./settings/problems.ts"
 /**
  * How a gateway is made. Those that a configuration file has too are described in its table, see `docs/gateway.md`.
  *
+ * @stability unstable
  * @category options
  * @since 0.2.0
  */

@@ -11,6 +11,7 @@ import type * as Values from "./settings/values.ts"
 /**
  * A place of a model: an upstream of the gateway, perhaps with another name of the model, a tier, or limits.
  *
+ * @stability unstable
  * @category options
  * @since 0.4.0
  */

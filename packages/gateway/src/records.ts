@@ -13,6 +13,7 @@ import { type HashedLineage, makeLineageHasher } from "./lineage.ts"
  * Claude Code, of the Agent SDK and of Codex, `x-floodgate-agent`, or `metadata.user_id`, `safety_identifier` or `user` of the body.
  * The key is random for each gateway and never written, so hashes of two runs of a gateway do not match.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */

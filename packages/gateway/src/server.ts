@@ -11,6 +11,7 @@ import { bounds, monotonic } from "floodgate/internal"
 /**
  * The gateway cannot listen on the address.
  *
+ * @stability unstable
  * @category errors
  * @since 0.2.0
  */

@@ -10,6 +10,7 @@
  *
  * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import { drained, type Stepwise } from "floodgate/internal"
@@ -20,6 +21,7 @@ type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
 /**
  * The work and time of a variant, as means of the runs.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -35,6 +37,7 @@ export interface Measured {
 /**
  * The options of the study.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -134,6 +137,7 @@ const once = (jitter: Jitter, clients: number, seed: number): { readonly work: n
 /**
  * Runs the study: every jitter variant with every number of clients. The same seed gives the same figures.
  *
+ * @stability experimental
  * @category running
  * @since 0.1.0
  */
@@ -142,6 +146,7 @@ export const study = (options: Options = {}): ReadonlyArray<Measured> => drained
 /**
  * {@link study} in steps of some milliseconds, because it takes seconds.
  *
+ * @stability experimental
  * @category running
  * @since 0.2.0
  */

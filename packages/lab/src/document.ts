@@ -1,6 +1,7 @@
 /**
  * Renders the page `docs/lab.md`: the races of all scenarios in Markdown.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type { RaceResult } from "./race.ts"
@@ -13,6 +14,7 @@ import * as Table from "./table.ts"
 /**
  * One scenario, and the results of the strategies in it.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -59,6 +61,7 @@ const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
 /**
  * The part of the page about one scenario.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -125,6 +128,7 @@ const strategyList = (): string =>
 /**
  * The whole page.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * The lower bound on the time of a scenario under any strategy, computed from the scenario alone.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import { rateOf } from "floodgate/internal"
@@ -12,6 +13,7 @@ import * as Scenario from "./scenario.ts"
 /**
  * A lower bound on the makespan in seconds, and what it comes from.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -42,6 +44,7 @@ export interface Floor {
  * The floor of a limit is the earliest time at which the last call can be sent, without that call's latency. So a strategy that
  * wastes nothing may have a ratio slightly above 1.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -105,6 +108,7 @@ const secondsUntil = (limit: Limits.Limit, used: number): number => {
 /**
  * The latency of the fastest call that can be an agent's last, in seconds. No strategy ends earlier than this after the floor.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */

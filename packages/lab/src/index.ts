@@ -1,6 +1,9 @@
 /**
  * The lab: simulates strategies, to compare them before they cost money.
  *
+ * The rivals that are made with `effect/http` and `effect/persistence` use unstable modules: this package is made for `effect` `~4.1`.
+ *
+ * @stability experimental
  * @since 0.1.0
  */
 

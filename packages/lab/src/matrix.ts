@@ -1,6 +1,7 @@
 /**
  * Renders the results of all strategies in all scenarios as one table: the time of each, or the lost calls.
  *
+ * @stability experimental
  * @since 0.2.0
  */
 import { Words } from "floodgate/internal"
@@ -9,6 +10,7 @@ import type { RaceResult } from "./race.ts"
 /**
  * A scenario, and the results of the strategies in it.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -20,6 +22,7 @@ export interface RaceResults {
 /**
  * The result of a strategy in a scenario.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -38,6 +41,7 @@ const oracle = "oracle"
 /**
  * The cell of a result. It has a time only if all of the work was done, because strategies that give up are fast.
  *
+ * @stability experimental
  * @category getters
  * @since 0.2.0
  */
@@ -59,6 +63,7 @@ const strategiesOf = (races: ReadonlyArray<RaceResults>): ReadonlyArray<string> 
 /**
  * The scenarios of each table: those with the same strategies, in the order of the first of them.
  *
+ * @stability experimental
  * @category getters
  * @since 0.4.0
  */
@@ -69,6 +74,7 @@ export const tablesOf = <A extends RaceResults>(races: ReadonlyArray<A>): Readon
 /**
  * A row for each strategy: its name, and a cell for each scenario.
  *
+ * @stability experimental
  * @category getters
  * @since 0.2.0
  */
@@ -103,6 +109,7 @@ const inTwo = (name: string): readonly [string, string] => {
 /**
  * The style of a part of the table, if there are colours.
  *
+ * @stability experimental
  * @category options
  * @since 0.4.0
  */
@@ -111,6 +118,7 @@ export type Tone = "lost" | "quiet" | "ours"
 /**
  * Colours a text without changing its width.
  *
+ * @stability experimental
  * @category options
  * @since 0.4.0
  */
@@ -177,6 +185,7 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
  * The table for a terminal, split into several tables if it is too wide, or if scenarios have different strategies. Each scenario
  * has a column with the time or the lost calls, and one with the number of 429s.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.2.0
  */
@@ -199,6 +208,7 @@ const markdownCell = ({ rejections, text }: MatrixCell): string => `${text}, ${W
  * The table in Markdown, or one for the scenarios of each set of strategies. A cell has the time or the lost calls, and the number
  * of 429s.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.2.0
  */

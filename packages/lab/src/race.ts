@@ -1,6 +1,7 @@
 /**
  * Runs the same work under each strategy: the strategy's real code, in simulated time, against `ProviderSim`.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import { Words } from "floodgate/internal"
@@ -28,6 +29,7 @@ export type { AgentRecord, CallRecord, SimulatedAttempt } from "./record.ts"
 /**
  * The result of a strategy. Times are in simulated seconds.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -61,6 +63,7 @@ export interface RaceResult {
 /**
  * A result with everything that was recorded, for charts.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -77,6 +80,7 @@ export interface RaceRun {
 /**
  * The progress of a race.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -90,6 +94,7 @@ export interface RaceProgress {
 /**
  * The options of a race.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -104,6 +109,7 @@ export interface Options {
 /**
  * Runs one strategy. The same scenario and seed give the same run.
  *
+ * @stability experimental
  * @category running
  * @since 0.1.0
  */
@@ -174,6 +180,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
 /**
  * Runs the strategies one after the other.
  *
+ * @stability experimental
  * @category running
  * @since 0.1.0
  */
@@ -190,6 +197,7 @@ export const race = (
 /**
  * The quantile of the values by nearest rank; undefined if there are none.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */

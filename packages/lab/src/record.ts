@@ -10,6 +10,7 @@ import * as Scenarios from "./scenario.ts"
 /**
  * One request to the provider. Times are in simulated milliseconds.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -22,6 +23,7 @@ export interface SimulatedAttempt {
 /**
  * One call of an agent, from before its waits to its end.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -36,6 +38,7 @@ export interface CallRecord {
 /**
  * One agent: when it ended, and whether all of its calls succeeded.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */

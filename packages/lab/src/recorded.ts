@@ -1,6 +1,7 @@
 /**
  * Sessions that a gateway has recorded.
  *
+ * @stability experimental
  * @since 0.5.0
  */
 import { type Stepwise, Words } from "floodgate/internal"
@@ -10,6 +11,7 @@ import type { Unreadable } from "./traces.ts"
 /**
  * Sessions that were recorded, and how long they took.
  *
+ * @stability experimental
  * @category models
  * @since 0.5.0
  */
@@ -156,6 +158,7 @@ const lanesOf = (calls: ReadonlyArray<SessionCall>): ReadonlyArray<Lane> => {
 /**
  * A pause after which a prefix is no longer in a provider's cache, in milliseconds: Anthropic's lifetime of five minutes.
  *
+ * @stability experimental
  * @category models
  * @since 0.5.0
  */
@@ -278,6 +281,7 @@ const tracesHave = ["TIMESTAMP", "Timestamp"]
 /**
  * What a text is by its first line: a recording with sessions, a trace of calls without them, such as 0.4 recorded, or something else.
  *
+ * @stability experimental
  * @category sessions
  * @since 0.5.0
  */
@@ -290,6 +294,7 @@ export const kindOf = (text: string): "recording" | "trace" | "other" => {
 /**
  * The sessions of a table, which has no times.
  *
+ * @stability experimental
  * @category sessions
  * @since 0.5.0
  */
@@ -318,6 +323,7 @@ const atOnce = 2_000
  *   forgotten it, it is the whole last prompt, if the new one is at least as long
  * - A damaged line is skipped and named
  *
+ * @stability experimental
  * @category sessions
  * @since 0.5.0
  */

@@ -6,9 +6,10 @@
  * A scenario is a value. Its calls and their sizes are fixed before anything runs, so every strategy gets the same work, and the
  * {@link floor} can be computed from the scenario alone.
  *
+ * @stability experimental
  * @since 0.1.0
  */
-import { Input, Latency, Words, dimensionNames, limitsText } from "floodgate/internal"
+import { Input, Latency, Words, limitsText } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
 import { type ProviderSim, Sessions, Texts } from "floodgate/testing"
@@ -21,6 +22,7 @@ import * as Seeded from "./seeded.ts"
 /**
  * One call that an agent will make. Sizes are in tokens.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -42,6 +44,7 @@ export interface ScenarioCall {
 /**
  * A prompt that {@link paramsOf} writes.
  *
+ * @stability experimental
  * @category models
  * @since 0.5.0
  */
@@ -55,6 +58,7 @@ export interface ScenarioPrompt {
 /**
  * One agent: it starts at its time and makes its calls one after the other, or as its script says.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -70,6 +74,7 @@ export interface ScenarioAgent {
 /**
  * The limits that the provider enforces, each in the dimension's unit.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -78,6 +83,7 @@ export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "ou
 /**
  * A place of the scenario's model: a provider with limits of its own.
  *
+ * @stability experimental
  * @category models
  * @since 0.4.0
  */
@@ -90,6 +96,7 @@ export interface ScenarioPlace {
 /**
  * The agents with their calls, and the behaviour of the provider.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -118,6 +125,7 @@ export interface Scenario {
  * The options of a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of 150,000 tokens and four
  * of 14,000, including output. These 2.472M tokens meet a bucket of 200,000 tokens that refills at 60,000 a second.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -247,6 +255,7 @@ const lanes = { kind: 201, file: 202, part: 203 }
  * The text of an agent's call: prose for half of the agents, code for a quarter, and JSON, Chinese and Japanese for the others.
  * How many characters make a token varies from agent to agent and from call to call, as measured (`Texts`).
  *
+ * @stability experimental
  * @category getters
  * @since 0.4.0
  */
@@ -289,6 +298,7 @@ const agentsOf = ({
  *
  * Throws a `RangeError` that names the option if a number is invalid, such as a call without any input.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -341,6 +351,7 @@ export const make = (options: Options = {}): Scenario => {
 /**
  * All calls of a scenario.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -350,6 +361,7 @@ export const callsOf = (scenario: Scenario): ReadonlyArray<ScenarioCall> =>
 /**
  * The places of a scenario: at least one.
  *
+ * @stability experimental
  * @category getters
  * @since 0.4.0
  */
@@ -359,6 +371,7 @@ export const placesOf = ({ limits, places, provider }: Scenario): ReadonlyArray<
 /**
  * Whether the agents are recorded or invented sessions, with conversations, pauses and sub-agents.
  *
+ * @stability experimental
  * @category getters
  * @since 0.5.0
  */
@@ -368,6 +381,7 @@ export const isOfSessions = ({ agents }: Pick<Scenario, "agents">): boolean =>
 /**
  * The input of a call that counts against a limit on input if its cache forgets nothing.
  *
+ * @stability experimental
  * @category getters
  * @since 0.5.0
  */
@@ -379,6 +393,7 @@ export const countedInput = (
 /**
  * The amount of a call in one dimension, if all of it counts.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -390,6 +405,7 @@ export const amountOf = (
 /**
  * The name of a call, which is unique in its scenario: `agent/index`.
  *
+ * @stability experimental
  * @category getters
  * @since 0.5.0
  */
@@ -401,6 +417,7 @@ const headerOf = (call: ScenarioCall): string => `${nameOf(call)}\n`
 /**
  * The model of all calls.
  *
+ * @stability experimental
  * @category models
  * @since 0.4.0
  */
@@ -409,6 +426,7 @@ export const model = "claude-sonnet-5"
 /**
  * The request of a call, with as many characters as its tokens have, for clients that estimate.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -436,6 +454,7 @@ export const paramsOf = (call: ScenarioCall): Params => {
 /**
  * The call of a request, as `agent/index`.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -447,6 +466,7 @@ export const keyOf = (params: Pick<Params, "messages">): string => {
 /**
  * The simulated provider of a scenario, at its first place or at another.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -466,6 +486,7 @@ export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): 
 /**
  * How long the provider works on an admitted call, in milliseconds and without noise.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */
@@ -478,8 +499,6 @@ export const latencyMillis = (
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)
 }
 
-export { dimensionNames, limitsText }
-
 /** The caches in words. */
 const caches: Readonly<Record<NonNullable<ProviderSim.Options["cache"]>, string>> = {
   breakpoints: "prompts cached up to their breakpoints for 5 minutes, and what is read does not count",
@@ -489,6 +508,7 @@ const caches: Readonly<Record<NonNullable<ProviderSim.Options["cache"]>, string>
 /**
  * The model of the provider in words, which is stated with every published figure.
  *
+ * @stability experimental
  * @category getters
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * The scenarios by name, and workloads from traces.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import { Words } from "floodgate/internal"
@@ -222,6 +223,7 @@ const ofPlaces: Readonly<Record<string, Named>> = {
 /**
  * The names of the scenarios with one provider.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.1.0
  */
@@ -230,6 +232,7 @@ export const names: ReadonlyArray<string> = Object.keys(named)
 /**
  * The names of the scenarios in which the model has several places.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.4.0
  */
@@ -238,6 +241,7 @@ export const namesOfPlaces: ReadonlyArray<string> = Object.keys(ofPlaces)
 /**
  * The names of the scenarios in which the agents are sessions: conversations with a cache, pauses and sub-agents.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.5.0
  */
@@ -248,6 +252,7 @@ const allNamed = { ...named, ...ofPlaces, ...ofSessions }
 /**
  * The names of all scenarios.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.5.0
  */
@@ -256,6 +261,7 @@ export const allNames: ReadonlyArray<string> = Object.keys(allNamed)
 /**
  * Each scenario with its name and its description in one line.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.2.0
  */
@@ -266,6 +272,7 @@ export const described: ReadonlyArray<readonly [name: string, what: string]> = O
 /**
  * Makes the scenario with a name; options change its settings. Undefined if there is no such scenario.
  *
+ * @stability experimental
  * @category scenarios
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * Strategies: ways to make the calls of a race.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
@@ -16,6 +17,7 @@ import type { ScenarioAgent, ScenarioCall, ScenarioPlace, Scenario } from "./sce
 /**
  * The levels and rates of a strategy's own budget.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -28,6 +30,7 @@ export interface Believed {
 /**
  * Makes calls with the retries and waits of the strategy.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -44,6 +47,7 @@ export interface StrategyClient {
 /**
  * A place while a race runs.
  *
+ * @stability experimental
  * @category models
  * @since 0.4.0
  */
@@ -55,6 +59,7 @@ export interface RunningPlace extends Omit<ScenarioPlace, "provider"> {
 /**
  * A strategy with its name. `client` is run once per race, and all agents share the result. Its context has the first of the places.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * Renders results as tables, for a terminal and in Markdown.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type { RaceResult } from "./race.ts"
@@ -44,6 +45,7 @@ const columnsOf = (scenario: Scenario): ReadonlyArray<Column> =>
 /**
  * The heads of the table's columns.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -52,6 +54,7 @@ export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
 /**
  * A result as the cells of its row.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -95,6 +98,7 @@ const fitting = (columns: ReadonlyArray<Column>, results: ReadonlyArray<RaceResu
 /**
  * Explains the marks in the rows, if there are any.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -108,6 +112,7 @@ export const notesOf = (results: ReadonlyArray<RaceResult>): ReadonlyArray<strin
 /**
  * A table for a terminal, with the model of the provider. Columns that do not fit are left out, and named below.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -142,6 +147,7 @@ const markdownColumns = columns.filter(({ head }) => head !== "floor")
 /**
  * A table in Markdown, with the model of the provider.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -162,6 +168,7 @@ export const markdown = (scenario: Scenario, results: ReadonlyArray<RaceResult>)
 /**
  * The scenario in the JSON of its results.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */

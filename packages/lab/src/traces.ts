@@ -5,6 +5,7 @@ import * as Scenario from "./scenario.ts"
 /**
  * One call of a trace.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -18,6 +19,7 @@ export interface TraceCall {
 /**
  * A line of a trace that cannot be read.
  *
+ * @stability experimental
  * @category errors
  * @since 0.1.0
  */
@@ -53,6 +55,7 @@ const tokensOf = (cell: string | undefined): number => {
  *
  * Calls are sorted by time. Calls without output, which are failures in BurstGPT, are left out.
  *
+ * @stability experimental
  * @category traces
  * @since 0.1.0
  */
@@ -64,6 +67,7 @@ const atOnce = 2_000
 /**
  * {@link parseTrace} in steps of a millisecond or two, because a long trace takes seconds.
  *
+ * @stability experimental
  * @category traces
  * @since 0.2.0
  */
@@ -99,6 +103,7 @@ export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<TraceCall
 /**
  * How a trace is replayed, and against which limits.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -125,6 +130,7 @@ const usualMaxTokens = 2_048
  * Makes a scenario of a trace. At a finite speed, each call is an agent that starts at the call's time. A call that exceeds a minute's
  * limit is cut to that limit, because no strategy could make it. Throws a `RangeError` for an invalid speed or number of agents.
  *
+ * @stability experimental
  * @category traces
  * @since 0.1.0
  */

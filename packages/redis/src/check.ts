@@ -63,6 +63,7 @@ const most = "10 seconds"
  * error._tag // => "StoreError"
  * ```
  *
+ * @stability unstable
  * @category combinators
  * @since 0.5.0
  */

@@ -14,6 +14,7 @@
  *
  * - Redis must run scripts: any server from version 6.2, Valkey, a cluster (each pool is on one of its nodes), or a master with
  *   Sentinels.
+ * - Effect marks its `Redis` service unstable: this package is made for `effect` `~4.1`.
  * - Set `maxmemory-policy noeviction` on the server: a pool starts anew if its state is evicted and no process knows it.
  *
  * **Example** (a budget in Redis)
@@ -31,6 +32,7 @@
  * const program = Effect.provide(Budget.consume(1_000), shared)
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 import { hostname } from "node:os"
@@ -59,6 +61,7 @@ export {
 /**
  * Which processes share a budget, and how.
  *
+ * @stability unstable
  * @category options
  * @since 0.1.0
  */
@@ -113,6 +116,7 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  * )
  * ```
  *
+ * @stability unstable
  * @category layers
  * @since 0.1.0
  */
@@ -150,6 +154,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(Layer.provide(store))
  * ```
  *
+ * @stability unstable
  * @category layers
  * @since 0.1.0
  */
@@ -180,6 +185,7 @@ const Address = Schema.String.check(Schema.makeFilter(RedisAddress.isAddress, { 
  * error._tag // => "ConfigError"
  * ```
  *
+ * @stability unstable
  * @category layers
  * @since 0.1.0
  */

@@ -56,6 +56,7 @@ const look = Effect.fnUntraced(function* <A>(
  * })
  * ```
  *
+ * @stability unstable
  * @category combinators
  * @since 0.1.0
  */
@@ -83,6 +84,7 @@ const usedOf = ({ held, limit = Infinity, spent }: SharedCapStatus): number => (
  * })
  * ```
  *
+ * @stability unstable
  * @category combinators
  * @since 0.4.0
  */

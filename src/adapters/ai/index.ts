@@ -22,6 +22,8 @@
  * An answer that cannot be decoded (`InvalidOutputError`, `StructuredOutputError`) has been paid for, so it is not requested
  * again although its error is retryable. Turn off the retries of the provider's HTTP client, because Floodgate does them.
  *
+ * Effect marks `effect/ai` unstable: this module is made for `effect` `~4.1`.
+ *
  * **Example** (A model under the budget)
  *
  * ```ts doctest
@@ -52,6 +54,7 @@
  * await Effect.runPromise(Effect.provide(program, live)) // => "Hello"
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 import * as AiError from "effect/ai/AiError"
@@ -78,6 +81,7 @@ import * as RoundTrip from "./roundTrip.ts"
  * How a model's calls are described to the budget. `effect/ai` keeps a model's name and limits in the provider's
  * configuration and does not expose them.
  *
+ * @stability unstable
  * @category options
  * @since 0.1.0
  */
@@ -203,6 +207,7 @@ const object = Effect.fnUntraced(function* (
  * await Effect.runPromise(Effect.provide(program, live)) // => "Hello"
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
@@ -272,6 +277,7 @@ export const make = Effect.fnUntraced(function* (
 /**
  * Adapts the model of its context to the governor. Provide the provider's layer to it, and use it in place of that layer.
  *
+ * @stability unstable
  * @category layers
  * @since 0.1.0
  */

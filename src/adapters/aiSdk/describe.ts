@@ -16,6 +16,7 @@ import { addFile, type FileLengths, jsonBytes, sizeOf, type Sum, utf8Length } fr
 /**
  * The properties of a call of the AI SDK that the middleware reads.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */

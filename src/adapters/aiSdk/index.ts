@@ -58,6 +58,7 @@
  * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => 1
  * ```
  *
+ * @stability unstable
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
@@ -89,6 +90,7 @@ export type { CallParams } from "./describe.ts"
 /**
  * How the middleware treats calls.
  *
+ * @stability unstable
  * @category options
  * @since 0.2.0
  */
@@ -119,6 +121,7 @@ type ModelInfo = {
 /**
  * A middleware of the AI SDK, described by its form, so that it fits every version of the SDK whose models have these methods.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */
@@ -238,6 +241,7 @@ const opened = Effect.fnUntraced(function* <
  * Makes the middleware over the governor of the context, for Effect programs that use the AI SDK. When the scope closes, running
  * and waiting calls fail with a `ClosedError`, streams that are being read end with it, and later calls fail with it.
  *
+ * @stability unstable
  * @category constructors
  * @since 0.2.0
  */

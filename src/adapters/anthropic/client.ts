@@ -5,6 +5,7 @@ import { check, secret, wrong } from "../../domain/input/checks.ts"
 /**
  * A client of Anthropic's SDK, described by its form. Clients before 0.103 have no middlewares and ignore the option.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

@@ -47,6 +47,7 @@
  * await Effect.runPromise(Effect.scoped(Effect.provide(program, governed))) // => 1
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
@@ -73,6 +74,7 @@ import { unmistakable } from "./unmistakable.ts"
 /**
  * Options of the middleware.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -112,6 +114,7 @@ interface SdkContext {
 /**
  * A middleware of the SDK, described by its form, so that it fits any copy of the SDK.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -188,6 +191,7 @@ const made = Input.options<Options>({
  * Makes a middleware that uses the governor of the context, for Effect programs with an SDK client. Calls that are running or
  * waiting when the scope closes fail, streams that are being read end with an error, and all later calls fail.
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */

@@ -37,6 +37,7 @@
  * Effect.runPromise(Effect.provide(program, Anthropic.layerConfig()))
  * ```
  *
+ * @stability stable
  * @since 0.1.0
  */
 import Sdk from "@anthropic-ai/sdk"
@@ -94,6 +95,7 @@ type Timeouts = {
 /**
  * How a provider over a new client of the SDK is made.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -276,6 +278,7 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
  * const provider = Anthropic.fromClient(client, { timeout: "2 minutes" })
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.1.0
  */
@@ -343,6 +346,7 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
  * const client = LlmClient.layerProvider().pipe(Layer.provide(provider))
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */
@@ -376,6 +380,7 @@ const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
  * await Effect.runPromise(Effect.provide(Effect.map(LlmProvider, ({ name }) => name), live)) // => "anthropic"
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

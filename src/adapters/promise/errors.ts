@@ -7,6 +7,7 @@ import { LlmError } from "../../LlmError.ts"
  * The floodgate refused a call. `pool` is the pool whose limits were reached, and `waitSeconds` how long the call would have
  * waited, if that is known.
  *
+ * @stability stable
  * @category errors
  * @since 0.2.0
  */
@@ -38,6 +39,7 @@ export class RefusedError extends Error {
  * The option `redis` needs the package `@floodgate/redis`, which could not be loaded. Every call of the floodgate rejects with
  * this error, and `cause` says why.
  *
+ * @stability stable
  * @category errors
  * @since 0.4.0
  */

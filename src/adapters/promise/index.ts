@@ -28,6 +28,7 @@
  * await floodgate.dispose()
  * ```
  *
+ * @stability stable
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
@@ -97,6 +98,7 @@ export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./o
 /**
  * One attempt of a call, for the function that makes it.
  *
+ * @stability stable
  * @category models
  * @since 0.3.0
  */
@@ -110,6 +112,7 @@ export interface Attempt {
 /**
  * An admitted call. End it with one of the methods; only the first has an effect.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -127,6 +130,7 @@ export interface Lease {
 /**
  * A budget, and every way to use it.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -358,6 +362,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  * refused instanceof Floodgate.RefusedError && refused.reason // => "used"
  * ```
  *
+ * @stability stable
  * @category constructors
  * @since 0.2.0
  */

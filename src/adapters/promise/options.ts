@@ -21,6 +21,7 @@ import { check as checkCap } from "../../domain/spending/models.ts"
 /**
  * How a call is admitted and bounded.
  *
+ * @stability stable
  * @category options
  * @since 0.2.0
  */
@@ -51,6 +52,7 @@ export interface CallOptions {
 /**
  * What is known of a call before your own code makes it.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -82,6 +84,7 @@ export interface Call extends CallOptions {
 /**
  * When calls are retried.
  *
+ * @stability stable
  * @category options
  * @since 0.2.0
  */
@@ -104,6 +107,7 @@ export interface RetryOptions {
 /**
  * The Redis server through which processes share their budget.
  *
+ * @stability stable
  * @category options
  * @since 0.2.0
  */
@@ -122,6 +126,7 @@ export interface RedisOptions {
 /**
  * The options of a floodgate. All are optional: without limits, they are learned from the provider's responses.
  *
+ * @stability stable
  * @category options
  * @since 0.2.0
  */

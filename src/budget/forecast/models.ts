@@ -10,6 +10,7 @@ import type { ReserveOptions } from "../models.ts"
 /**
  * One call: its usage, and its duration if that is known.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -53,6 +54,7 @@ export interface Call {
 /**
  * One agent, which makes its calls one after another.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -74,6 +76,7 @@ export interface Agent {
 /**
  * The agents with their calls.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */
@@ -83,6 +86,7 @@ export type Workload = ReadonlyArray<Agent>
  * What one agent does. Each call of a conversation repeats what was said before it, so its prompts grow: state the `growth`, and where
  * only uncached input counts the `cachedShare`.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -113,6 +117,7 @@ export type Work = {
 /**
  * Agents that are all alike.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */
@@ -137,6 +142,7 @@ type Latency = {
 /**
  * The conditions of a workload.
  *
+ * @stability unstable
  * @category options
  * @since 0.1.0
  */
@@ -160,6 +166,7 @@ export interface Options {
 /**
  * The conditions of a workload that starts now in a running pool, behind the calls that run and wait there.
  *
+ * @stability unstable
  * @category options
  * @since 0.4.0
  */
@@ -181,6 +188,7 @@ export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "ac
 /**
  * What a workload will take. Times are from its start.
  *
+ * @stability unstable
  * @category models
  * @since 0.1.0
  */

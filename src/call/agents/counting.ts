@@ -22,6 +22,7 @@ import { CapReached } from "./models.ts"
  *
  * If the compiler reports that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and the client.
  *
+ * @stability stable
  * @category services
  * @since 0.1.0
  */
@@ -80,6 +81,7 @@ export const CountingBudget = Context.Reference<Budget.TokenBudget["Service"] | 
  * one?.used.calls // => 2
  * ```
  *
+ * @stability stable
  * @category layers
  * @since 0.1.0
  */

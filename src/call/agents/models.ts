@@ -16,6 +16,7 @@ import { counted as count, thousands } from "../../domain/words.ts"
 /**
  * A bound on the usage of an agent or a job. Without an option there is no bound.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -33,6 +34,7 @@ export interface Cap {
 /**
  * One agent: its key and its effect.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -64,6 +66,7 @@ type AgentUsage = {
 /**
  * The result of an agent. A cancelled agent's exit is an interruption.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -81,6 +84,7 @@ type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 /**
  * The progress of a job.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -100,6 +104,7 @@ export interface Progress {
 /**
  * A running job.
  *
+ * @stability stable
  * @category models
  * @since 0.1.0
  */
@@ -118,6 +123,7 @@ export interface Job<A, E> {
 /**
  * The options of a job.
  *
+ * @stability stable
  * @category options
  * @since 0.1.0
  */
@@ -147,6 +153,7 @@ export interface Options {
 /**
  * What one agent does: its number of calls, and their sizes.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */
@@ -155,6 +162,7 @@ export type AgentWork = Forecast.Work
 /**
  * A question about more agents.
  *
+ * @stability unstable
  * @category options
  * @since 0.4.0
  */
@@ -193,6 +201,7 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
 /**
  * A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */
@@ -207,6 +216,7 @@ export interface CapRoom {
 /**
  * How many more agents help now. It holds until it expires.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */
@@ -257,6 +267,7 @@ type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; 
 /**
  * An {@link Advice} in plain numbers, as `floodgate/promise`, the gateway and the command give it.
  *
+ * @stability unstable
  * @category models
  * @since 0.4.0
  */
@@ -286,6 +297,7 @@ export interface PlainAdvice extends Pick<
  * The cap of an agent, or of its whole job, has too little left for a call. `key` is the agent and `limit` the cap. The agent gets it as
  * the `cause` of a `BudgetError` with the reason `Denied`.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -311,6 +323,7 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents
 /**
  * The time cap of an agent, or of its whole job, has been reached.
  *
+ * @stability stable
  * @category errors
  * @since 0.1.0
  */
@@ -327,6 +340,7 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 /**
  * It is unclear which pool is meant: no pool serves the model, or the pools of several accounts do.
  *
+ * @stability unstable
  * @category errors
  * @since 0.4.0
  */

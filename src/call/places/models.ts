@@ -11,6 +11,7 @@ import type * as Limits from "../../Limits.ts"
  * A place where a call can be made: a provider with a credential, the model's name there, a tier. Its calls go to one pool, that of
  * `account` and `model`.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -39,6 +40,7 @@ export interface CallPlace {
  * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
  * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */
@@ -47,6 +49,7 @@ export type PlacePolicy = "soonest" | "cheapest"
 /**
  * All places of a call.
  *
+ * @stability stable
  * @category models
  * @since 0.4.0
  */

@@ -13,6 +13,7 @@ import { type CallPlace, type CallPlaces, type PlacePolicy, policy } from "./mod
 /**
  * A place where a model can be called.
  *
+ * @stability stable
  * @category options
  * @since 0.4.0
  */
@@ -45,6 +46,7 @@ export interface Place {
 /**
  * The places of each model, and how one is chosen.
  *
+ * @stability stable
  * @category options
  * @since 0.4.0
  */

@@ -28,6 +28,7 @@ export const uncapped: CapInUnits = { limit: Infinity, period: { _tag: "Ever" },
 /**
  * The state of a purse, to store when its process ends. Amounts are in billionths of a dollar.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */

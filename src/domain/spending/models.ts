@@ -12,6 +12,7 @@ import { type CapInUnits, type Kept, perDollar, type Period, uncapped } from "./
 /**
  * The most that may be spent.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -73,6 +74,7 @@ export const inUnits = (cap: Cap | undefined): CapInUnits =>
 /**
  * The status of a purse, in dollars.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */
@@ -107,6 +109,7 @@ export interface Status {
 /**
  * Counts the costs of calls, up to a cap.
  *
+ * @stability stable
  * @category models
  * @since 0.2.0
  */

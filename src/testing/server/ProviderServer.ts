@@ -57,6 +57,7 @@
  * await Effect.runPromise(program) // => 2
  * ```
  *
+ * @stability unstable
  * @since 0.1.0
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -85,6 +86,7 @@ export type { Entry, Fault, SimulatedWindow, Stats } from "../models.ts"
 /**
  * The options of the simulated provider, and the address of the server.
  *
+ * @stability unstable
  * @category options
  * @since 0.1.0
  */
@@ -133,6 +135,7 @@ const defaultMaxBodyBytes = 32 * 1_024 * 1_024
 /**
  * A running provider server.
  *
+ * @stability unstable
  * @category services
  * @since 0.1.0
  */
@@ -170,6 +173,7 @@ export class ProviderServer extends Context.Service<
  * await Effect.runPromise(Effect.scoped(program)) // => 401
  * ```
  *
+ * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
@@ -214,6 +218,7 @@ export const make = Effect.fnUntraced(function* (
 /**
  * A layer with a provider server that listens until the layer's scope closes.
  *
+ * @stability unstable
  * @category layers
  * @since 0.1.0
  */

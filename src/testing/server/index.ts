@@ -1,6 +1,9 @@
 /**
  * The simulated provider as an HTTP server. It needs Node and `@effect/platform-node`.
  *
+ * Effect marks its HTTP server unstable: this module is made for `effect` `~4.1`.
+ *
+ * @stability unstable
  * @since 0.1.0
  */
 

@@ -1,12 +1,14 @@
 /**
  * What agents do, in numbers: sessions, their agents, and the turns of each.
  *
+ * @stability unstable
  * @since 0.5.0
  */
 
 /**
  * One call of an agent. Sizes are in tokens.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -31,6 +33,7 @@ export interface SessionTurn {
 /**
  * An agent and its turns, one after the other.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -50,6 +53,7 @@ export interface SessionAgent {
 /**
  * One session: a lead agent, and the sub-agents under its turns.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */

@@ -31,6 +31,7 @@ import * as Written from "./texts.ts"
  * log.map(({ cacheReadTokens, inputTokens }) => [inputTokens, cacheReadTokens]) // => [[16_000, 0], [1_000, 16_000]]
  * ```
  *
+ * @stability unstable
  * @category playing
  * @since 0.5.0
  */
@@ -77,6 +78,7 @@ const nameOf = ({ messages }: CountParams | Params): string => {
 /**
  * The options with which a simulated provider counts the requests of scripts, and answers as long as the table says.
  *
+ * @stability unstable
  * @category playing
  * @since 0.5.0
  */

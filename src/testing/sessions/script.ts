@@ -9,6 +9,7 @@ import * as Written from "./texts.ts"
 /**
  * How a session is played.
  *
+ * @stability unstable
  * @category options
  * @since 0.5.0
  */
@@ -29,6 +30,7 @@ export interface ScriptOptions {
  * A call of a played session. Its sizes are those of its request, which differ from the table where a text is shorter than its name, or
  * where the prefix ends within a message.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -49,6 +51,7 @@ export interface ScriptedCall {
 /**
  * The calls of an agent, one after the other.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -241,6 +244,7 @@ const firstTurns = (session: Session): ReadonlyArray<SessionTurn> =>
  * second!.params.messages.map(({ role }) => role) // => ["user", "assistant", "user"]
  * ```
  *
+ * @stability unstable
  * @category playing
  * @since 0.5.0
  */

@@ -4,6 +4,7 @@ import type { Session, SessionAgent, SessionTurn } from "./models.ts"
 /**
  * A line of a table that cannot be read.
  *
+ * @stability unstable
  * @category errors
  * @since 0.5.0
  */
@@ -17,6 +18,7 @@ export interface UnreadableTurn {
 /**
  * The sessions of a table, and the lines that were skipped.
  *
+ * @stability unstable
  * @category models
  * @since 0.5.0
  */
@@ -143,6 +145,7 @@ const agentOf = (session: OpenSession, path: string): OpenAgent | string => {
  * unreadable // => [{ line: 4, problem: "output: expected a whole number of tokens from 0 to 100000000, got x" }]
  * ```
  *
+ * @stability unstable
  * @category tables
  * @since 0.5.0
  */
@@ -197,6 +200,7 @@ const linesOf = function* ({ path, turns }: SessionAgent): Generator<readonly [p
 /**
  * Writes sessions as a table that {@link parse} reads. Names must have neither commas nor line breaks.
  *
+ * @stability unstable
  * @category tables
  * @since 0.5.0
  */

@@ -57,6 +57,7 @@ const blockTokens = (block: ContentBlockParam): number => {
 /**
  * The input tokens of a request of a played session: those of its texts and of the descriptions of its tools.
  *
+ * @stability unstable
  * @category playing
  * @since 0.5.0
  */

@@ -20,6 +20,7 @@ export type { Cap } from "floodgate/Spending"
 /**
  * The addresses of the providers that a gateway reaches by default.
  *
+ * @stability unstable
  * @category options
  * @since 0.4.0
  */

@@ -147,6 +147,7 @@ export const Rule = Schema.Struct({
  * Settings for some callers. A rule applies to a caller if all its conditions (`agent`, `key`, `model`, `headers`) match; a
  * condition that is left out matches every caller. In a text, `*` stands for any characters.
  *
+ * @stability unstable
  * @category models
  * @since 0.2.0
  */

@@ -6,6 +6,7 @@ import type { CallRecord, SimulatedAttempt } from "../record.ts"
  * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. A session also pauses for its tools. For a
  * call of an earlier run, only the times of its request and its answer are known. Times are in seconds.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -24,6 +25,7 @@ const markShare = 1 / 150
 /**
  * The bars of agents. `end` is the end of the run, in milliseconds.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * Draws the charts of a report with Observable Plot, in a page that opens offline and as SVG files.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type * as ObservablePlot from "@observablehq/plot"
@@ -10,6 +11,7 @@ import type { RunFigures, ScenarioFigures } from "./figures.ts"
 /**
  * Where a chart is drawn.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -22,6 +24,7 @@ export interface ChartPlace {
 /**
  * The element of a chart. Its type is stated here, because the sources are compiled without the types of a browser.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -423,6 +426,7 @@ const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis
 /**
  * The charts by name.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -431,6 +435,7 @@ export type Charts = ReturnType<typeof make>
 /**
  * Makes the charts with a copy of Plot. Its types are not named here, because projects that check their libraries would check them too.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -456,6 +461,7 @@ export const make = (library: object) => {
  * The functions of this file use nothing but their arguments and each other, and the CSS variables `--ink`, `--muted`,
  * `--line`, `--panel`, `--good`, `--bad`, `--wait`, `--early`, `--c1` to `--c8`.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */

@@ -1,9 +1,10 @@
 /**
  * The figures of the charts: the record of a race, reduced to what charts show. Plain JSON.
  *
+ * @stability experimental
  * @since 0.1.0
  */
-import { Words, rateOf } from "floodgate/internal"
+import { Words, dimensionNames, rateOf } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import { floor } from "../floor.ts"
 import type { RaceResult, RaceRun } from "../race.ts"
@@ -17,6 +18,7 @@ export { type Bar, barsOf } from "./bars.ts"
 /**
  * A level at a time: what the provider has left, and what the budget believes, where there is one.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -30,6 +32,7 @@ export interface LevelPoint {
 /**
  * One strategy in one scenario.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -54,6 +57,7 @@ export interface RunFigures {
 /**
  * One scenario: its table, and the runs that are shown in detail.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -85,6 +89,7 @@ const slices = 80
 /**
  * Thins points to as many as a chart can show.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -96,6 +101,7 @@ export const thinned = <A>(items: ReadonlyArray<A>, max = maxPoints): ReadonlyAr
 /**
  * Selects as many agents as a chart can show, every n-th of many. Everything that they did is shown, because gaps would look idle.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -135,6 +141,7 @@ const levelsOf = (run: RaceRun, dimension: Limits.Dimension): ReadonlyArray<Leve
 /**
  * What was admitted per second, in slices of equal length.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -158,6 +165,7 @@ export const ratesOf = (
 /**
  * The rate that a budget used over time: one point for each change.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */
@@ -178,6 +186,7 @@ export const inUseOf = (
 /**
  * Latencies of calls that succeeded, sorted: waits included.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -213,6 +222,7 @@ const sessionBars = ({ agents }: Scenario, run: RaceRun, end: number): ReadonlyA
 /**
  * The figures of one run.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -247,6 +257,7 @@ const detailed = new Set(["sdk-2", "bottleneck-tuned", "hand-written", "floodgat
 /**
  * A strategy's part of a scenario's figures: its result, and its details if they are shown.
  *
+ * @stability experimental
  * @category models
  * @since 0.4.0
  */
@@ -258,6 +269,7 @@ export interface StrategyFigures {
 /**
  * The figures of a run, which are small enough to keep and to send. Only the usual ones of many strategies have details.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.4.0
  */
@@ -269,6 +281,7 @@ export const strategyFigures = (scenario: Scenario, run: RaceRun, strategies: nu
 /**
  * The figures of a scenario from those of its strategies.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.4.0
  */
@@ -280,7 +293,7 @@ export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigur
     summary: scenario.summary,
     provider: Scenarios.modelOf(scenario),
     floorSeconds: Words.round(floor(scenario).seconds),
-    dimension: Scenarios.dimensionNames[dimension],
+    dimension: dimensionNames[dimension],
     limitPerSecond: Words.round(amount / seconds),
     calls: Scenarios.callsOf(scenario).length,
     agents: shownAgents(scenario.agents.map(({ name }) => name)),
@@ -292,6 +305,7 @@ export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigur
 /**
  * The figures of a scenario: all results, and the details of the usual strategies, or of all if there are few.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -307,6 +321,7 @@ const sketch = { agents: 12, points: 80 }
 /**
  * The figures of a scenario, small enough for a page of many: some of its agents, fewer points, and no oracle in detail.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.4.0
  */

@@ -1,13 +1,13 @@
 /**
  * A forecast as figures and as part of a report: one run per set of limits.
  *
+ * @stability experimental
  * @since 0.1.0
  */
-import { Words } from "floodgate/internal"
+import { Words, limitsText } from "floodgate/internal"
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
 import type { ReportSection } from "./html.ts"
 import type { Headline } from "./verdict.ts"
@@ -15,6 +15,7 @@ import type { Headline } from "./verdict.ts"
 /**
  * A forecast under the limits of a tier.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -71,6 +72,7 @@ const runOf = ({ forecast, tier }: LimitsForecast): Figures.RunFigures => {
 /**
  * The part of a report about forecasts of one workload.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -88,7 +90,7 @@ export const section = (options: {
   const figures: Figures.ScenarioFigures = {
     name: "forecast",
     summary,
-    provider: answers.map(({ limits, tier }) => `${tier}: ${Scenarios.limitsText(limits)}`).join(". "),
+    provider: answers.map(({ limits, tier }) => `${tier}: ${limitsText(limits)}`).join(". "),
     floorSeconds: 0,
     dimension: "tokens",
     limitPerSecond: 0,

@@ -1,6 +1,7 @@
 /**
  * Renders a report as one HTML file that opens offline. The page contains its figures and draws its charts from them.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import { readFileSync } from "node:fs"
@@ -19,6 +20,7 @@ import * as Verdict from "./verdict.ts"
 /**
  * The names of the charts that a section can show, see `Charts`.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -27,6 +29,7 @@ export type Chart = "makespan" | "gantt" | "levels" | "rate" | "latency"
 /**
  * A section of a report: a summary, a table and charts.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -47,6 +50,7 @@ export interface ReportSection {
 /**
  * The content of a report.
  *
+ * @stability experimental
  * @category options
  * @since 0.1.0
  */
@@ -359,6 +363,7 @@ ${figuresOf(section, charts, index)}`
 /**
  * The part of a report about one scenario.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -381,6 +386,7 @@ export const ofScenario = (figures: ScenarioFigures): ReportSection => ({
 /**
  * The intro of a race's report.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -394,6 +400,7 @@ export const raceIntro =
  *
  * Throws when the charting library is not installed.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */

@@ -1,6 +1,7 @@
 /**
  * Reports: one HTML file that opens offline, and charts as SVG.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 

@@ -1,10 +1,11 @@
 /**
  * Makes a section of a report from a real run: what its agents did, and the levels of its budget.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type * as Budget from "floodgate/Budget"
-import { Words } from "floodgate/internal"
+import { Words, dimensionNames } from "floodgate/internal"
 import * as Limits from "floodgate/Limits"
 import { largest } from "../extremes.ts"
 import type * as Record from "../record.ts"
@@ -20,6 +21,7 @@ import * as Verdict from "./verdict.ts"
 /**
  * Tokens of an answer.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -31,6 +33,7 @@ export interface AnswerTokens {
 /**
  * One request. Times are in milliseconds from the start of the run.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -44,6 +47,7 @@ export interface RunAttempt extends Record.SimulatedAttempt {
 /**
  * One call of an agent, with its waits and all of its requests.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -55,6 +59,7 @@ export interface RunCall extends Omit<Record.CallRecord, "call" | "attempts"> {
 /**
  * An answer of an earlier run, which this one resumes.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -68,6 +73,7 @@ export interface Earlier {
 /**
  * The levels of the budget at a time.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -79,6 +85,7 @@ export interface LevelSample {
 /**
  * How an agent ended.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -87,6 +94,7 @@ export type AgentOutcome = "done" | "failed" | "stopped"
 /**
  * The record of a run.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -396,6 +404,7 @@ const fromBefore = ({ calls, earlier }: RunRecord, before: TimeAxis): ReadonlyAr
 /**
  * The part of a report about a run.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.1.0
  */
@@ -429,7 +438,7 @@ export const section = (options: {
     summary,
     provider,
     floorSeconds: Words.round(floorOf(recorded, limits)),
-    dimension: Scenarios.dimensionNames[dimension],
+    dimension: dimensionNames[dimension],
     limitPerSecond: Words.round(limitOf(dimension, recorded, limits)),
     calls: planned,
     agents: [...shown],

@@ -1,6 +1,7 @@
 /**
  * Renders charts as SVG files for READMEs, in light and dark.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import * as Plot from "@observablehq/plot"
@@ -13,6 +14,7 @@ import { variables } from "./theme.ts"
 /**
  * A file: its name and its text.
  *
+ * @stability experimental
  * @category models
  * @since 0.1.0
  */
@@ -43,6 +45,7 @@ const draw = (make: (charts: Charts.Charts, place: Charts.ChartPlace) => Charts.
 /**
  * The charts of a scenario: how long each strategy took, and each run in detail.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */
@@ -69,6 +72,7 @@ export const ofScenario = (figures: ScenarioFigures): ReadonlyArray<File> => [
 /**
  * The two charts of the AWS study.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.1.0
  */

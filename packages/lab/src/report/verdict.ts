@@ -1,6 +1,7 @@
 /**
  * Summarises races in a sentence and a few figures.
  *
+ * @stability experimental
  * @since 0.2.0
  */
 import { Words } from "floodgate/internal"
@@ -12,6 +13,7 @@ import type { ScenarioFigures } from "./figures.ts"
 /**
  * A figure at the top of a report.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -24,6 +26,7 @@ export interface Tile {
 /**
  * A sentence or two, and the figures behind them.
  *
+ * @stability experimental
  * @category models
  * @since 0.2.0
  */
@@ -43,6 +46,7 @@ const short = (value: number): string => {
 /**
  * How many, as "no 429", "1 rejection (429)" or "30 rejections (429)".
  *
+ * @stability experimental
  * @category getters
  * @since 0.2.0
  */
@@ -52,6 +56,7 @@ export const rejections = (count: number): string =>
 /**
  * The tile of calls that were answered.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */
@@ -64,6 +69,7 @@ export const answeredTile = (done: number, planned: number, of = "calls answered
 /**
  * The tile of rejections.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */
@@ -72,6 +78,7 @@ export const rejectionsTile = (count: number): Tile => ({ value: Words.thousands
 /**
  * The tile of tokens.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */
@@ -129,6 +136,7 @@ const noticeable = 0.98
 /**
  * Summarises a race: the result of the library or of the best strategy, the strategies that lost calls, and those that were faster.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */
@@ -228,6 +236,7 @@ const quickerThan = (
  * Summarises several races: the library with and without limits and counts, the other strategies that did most, and the faster ones.
  * For scenarios with other strategies than the first, such as those with several places, it only says how far the library is behind.
  *
+ * @stability experimental
  * @category constructors
  * @since 0.2.0
  */

@@ -1,6 +1,7 @@
 /**
  * Renders the page `docs/agents-at-work.md`: the races of sessions in Markdown.
  *
+ * @stability experimental
  * @since 0.5.0
  */
 import { Words } from "floodgate/internal"
@@ -11,6 +12,7 @@ import * as Table from "../table.ts"
 /**
  * A scenario of sessions, and the results of the strategies in it.
  *
+ * @stability experimental
  * @category models
  * @since 0.5.0
  */
@@ -99,6 +101,7 @@ const describe = ({ scenario }: SessionRace): string =>
 /**
  * The whole page, or an empty one without races.
  *
+ * @stability experimental
  * @category rendering
  * @since 0.5.0
  */

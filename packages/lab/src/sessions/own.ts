@@ -9,6 +9,7 @@ import { callsOf } from "./scenarios.ts"
 /**
  * Sessions, and the provider that they meet. Plain data.
  *
+ * @stability experimental
  * @category options
  * @since 0.5.0
  */
@@ -32,6 +33,7 @@ const maxSeconds = 29 * 86_400
 /**
  * Makes a scenario of sessions: at their full size, with their pauses in full, and begun when they were begun.
  *
+ * @stability experimental
  * @category sessions
  * @since 0.5.0
  */

@@ -1,6 +1,7 @@
 /**
  * The strategies by name.
  *
+ * @stability experimental
  * @since 0.1.0
  */
 import type { Strategy } from "../strategy.ts"
@@ -26,18 +27,13 @@ import { failover, onePlace, roundRobin, usageBased } from "./routers.ts"
 import { uncachedQueue } from "./uncachedQueue.ts"
 import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphore } from "./queues.ts"
 
-/**
- * The best possible schedule, with which the others are compared.
- *
- * @category strategies
- * @since 0.2.0
- */
-export { oracle }
+export { oracle } from "./oracle.ts"
 
 /**
  * The strategies that `floodgate start` and `storm` run by default: clients with their defaults, each rival as its best users configure
  * it, the library with default settings, the limits, the token counts or both, and the oracle.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.1.0
  */
@@ -60,6 +56,7 @@ export const usual: ReadonlyArray<Strategy> = [
 /**
  * The strategies of the incident report: fixed waits, and the fix.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.2.0
  */
@@ -68,6 +65,7 @@ export const reported: ReadonlyArray<Strategy> = [fixedRetry, fixedRetryForever,
 /**
  * The strategies without the library.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.1.0
  */
@@ -93,6 +91,7 @@ export const peers: ReadonlyArray<Strategy> = [
 /**
  * The library under worse conditions: without headers, with wrong limits, without limits, or without token counts.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.1.0
  */
@@ -110,6 +109,7 @@ export const variants: ReadonlyArray<Strategy> = [
 /**
  * The strategies without the library for a model with several places, and the library at one of them.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.4.0
  */
@@ -118,6 +118,7 @@ export const routers: ReadonlyArray<Strategy> = [onePlace, roundRobin, failover,
 /**
  * The strategies that are compared where a model has several places.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.4.0
  */
@@ -126,6 +127,7 @@ export const ofPlaces: ReadonlyArray<Strategy> = [...routers, unknownLimits, flo
 /**
  * The strategies that `storm` runs by default in scenarios of sessions: the usual ones, and a queue that knows what is cached.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.5.0
  */
@@ -138,6 +140,7 @@ export const usualOfSessions: ReadonlyArray<Strategy> = [
 /**
  * All strategies.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.1.0
  */
@@ -154,6 +157,7 @@ export const all: ReadonlyArray<Strategy> = [
 /**
  * The strategies that are compared in a scenario, which depends on whether it has several places, or sessions.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.4.0
  */
@@ -165,6 +169,7 @@ export const of = (scenario: Scenario): ReadonlyArray<Strategy> =>
 /**
  * The strategies that `storm` runs by default in a scenario.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.5.0
  */
@@ -176,6 +181,7 @@ export const usualOf = (scenario: Scenario): ReadonlyArray<Strategy> => {
 /**
  * Notes on the strategies' settings, and on which code is the original.
  *
+ * @stability experimental
  * @category strategies
  * @since 0.4.0
  */

@@ -100,7 +100,12 @@ class KnownPlace {
 }
 
 /**
- * First in, first out, with perfect knowledge. No real program has that knowledge; the others are compared with it.
+ * The best possible schedule, with which the others are compared: first in, first out, with perfect knowledge, which no real program
+ * has.
+ *
+ * @stability experimental
+ * @category strategies
+ * @since 0.2.0
  */
 export const oracle: Strategy = {
   name: "oracle",

@@ -1,7 +1,7 @@
 /** `floodgate lab --sessions`: races the strategies in the user's own sessions. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Words } from "floodgate/internal"
+import { Words, limitsText } from "floodgate/internal"
 import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "@floodgate/lab"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Legend from "../legend.ts"
@@ -113,7 +113,7 @@ export const race = Effect.fnUntraced(function* (own: OwnScenario, report: strin
     sections: [{ ...section, notes: [...section.notes, ...notes] }],
     provenance: yield* Provenance.of([
       ["seed", String(seed)],
-      ["limits", Scenario.limitsText(scenario.limits)],
+      ["limits", limitsText(scenario.limits)],
       ["provider model", Scenario.modelOf(scenario)]
     ])
   })
