@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import { Entry } from "../budget/entry.ts"
@@ -152,8 +152,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     this.startedAt = this.clock.currentTimeMillisUnsafe()
     this.tokens = tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, this.clock)
     this.within = within
-    const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
-    this.isTraced = (parent ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
+    this.isTraced = Trace.isTraced(context)
   }
 
   get now(): number {

@@ -8,6 +8,7 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import { TracerTimingEnabled } from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
@@ -15,8 +16,42 @@ import type { Reservation } from "../Budget.ts"
 import { promptTokens } from "../domain/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
+import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
 import { errorType } from "./failure.ts"
 import type { Call, ResponseInfo } from "./models.ts"
+
+// -----------------------------------------------------------------------------
+// Across processes
+// -----------------------------------------------------------------------------
+
+/** The nearest span that may be shown to others. */
+const shown = (span: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined =>
+  span !== undefined && Context.get(span.annotations, Tracer.DisablePropagation)
+    ? shown(span._tag === "Span" ? Option.getOrUndefined(span.parent) : undefined)
+    : span
+
+/** The header `traceparent` with which a receiver continues the trace of a context; undefined if the context has none. */
+export const headerOf = (context: Context.Context<never>): string | undefined => {
+  const span = shown(Context.getOrUndefined(context, Tracer.ParentSpan))
+  return span && writeTraceparent(span)
+}
+
+/** A context whose calls continue the trace of a request, by its header `traceparent`, if the program traces. */
+export const continuing = (
+  context: Context.Context<never>,
+  header: string | null | undefined
+): Context.Context<never> => {
+  const parent = isTraced(context) ? readTraceparent(header) : undefined
+  return parent === undefined ? context : Context.add(context, Tracer.ParentSpan, Tracer.externalSpan(parent))
+}
+
+/** Whether calls in a context have spans. */
+export const isTraced = (context: Context.Context<never>): boolean =>
+  (Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
+
+// -----------------------------------------------------------------------------
+// The span of a call
+// -----------------------------------------------------------------------------
 
 /** Runs the attempts of a call in a span. */
 export const within = <A, E, R>(

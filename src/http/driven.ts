@@ -4,9 +4,11 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { makeClosed } from "../call/promises.ts"
 import { forgotten } from "../call/stream.ts"
+import { continuing } from "../call/trace.ts"
 import { onAbort } from "../domain/input/aborts.ts"
 import type { Engine } from "./engine.ts"
 import type { BodyChange, CallResult, DrivenCall, HttpCall, Outlet, Target } from "./models.ts"
+import { traceparentName } from "../protocol/traceparent.ts"
 import { type FetchResponse, responseWith } from "./response.ts"
 
 /**
@@ -148,7 +150,8 @@ export class FetchAnswer implements Outlet<FetchResponse> {
 export type SendOnce = (
   signal: AbortSignal,
   change: BodyChange | undefined,
-  target: Target | undefined
+  target: Target | undefined,
+  traceparent: string | undefined
 ) => Promise<FetchResponse>
 
 /** Makes a planned call. It rejects with the error of `send` or of the governor. Throws if the signal is aborted before. */
@@ -173,9 +176,10 @@ export const makeCaller = (engine: Engine): Effect.Effect<MakeCall, never, Scope
       const settlers = Promise.withResolvers<Response>()
       const answer = new Answer(signal, open, settlers)
       const call = engine.start<FetchResponse>(planned, {
-        dispatch: (change, target, { began, failed }) => {
+        around: (context) => continuing(context, planned.request.header(traceparentName)),
+        dispatch: (change, target, { began, failed }, traceparent) => {
           const controller = new AbortController()
-          send(controller.signal, change, target).then(began, failed)
+          send(controller.signal, change, target, traceparent).then(began, failed)
           return aborting(controller)
         },
         outlet: answer

@@ -18,6 +18,7 @@ import type { CallError } from "../call/admission.ts"
 import { forCaller } from "../call/failure.ts"
 import { inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
+import * as Trace from "../call/trace.ts"
 import type { GovernedCall } from "../call/governedCall.ts"
 import * as AtOnce from "../domain/atOnce.ts"
 import * as Ceiling from "../domain/ceiling.ts"
@@ -326,11 +327,12 @@ class EngineCall<R extends ProviderResponse> {
   private attempt(ticket: Governor.Ticket, whose: CallAccount): Attempted<R> {
     return Effect.withFiber(({ context }) => {
       let resume: (attempted: Effect.Effect<AttemptAnswer<R>, AttemptFailure<R>>) => void = constVoid
-      const exchange: HttpExchange<R> = this.exchangeOf(ofTicket(ticket), whose, {
+      const ends: AttemptEnds<R> = {
         answered: (answer, rest) => resume(rest === undefined ? Effect.succeed(answer) : Effect.as(rest, answer)),
         failed: (failure) => resume(failure),
         streams: () => resume(Effect.succeed(exchange))
-      })
+      }
+      const exchange: HttpExchange<R> = this.exchangeOf(ofTicket(ticket), whose, ends, Trace.headerOf(context))
       const ended = Scope.addFinalizer(Context.getUnsafe(context, Scope.Scope), leaving(exchange))
       const sent = Effect.callback<AttemptAnswer<R>, AttemptFailure<R>>((done) => {
         resume = done
@@ -342,7 +344,12 @@ class EngineCall<R extends ProviderResponse> {
     })
   }
 
-  private exchangeOf(call: SettledCall, whose: CallAccount, ends: AttemptEnds<R>): HttpExchange<R> {
+  private exchangeOf(
+    call: SettledCall,
+    whose: CallAccount,
+    ends: AttemptEnds<R>,
+    traceparent?: string
+  ): HttpExchange<R> {
     const { how, parts, planned } = this
     const target = whose.targets.find(({ place }) => place.name === call.place)
     const { account, identity } = target ?? whose
@@ -357,7 +364,7 @@ class EngineCall<R extends ProviderResponse> {
         if (joined !== undefined) parts.fork(oneOrganisation(account, joined))
       },
       dispatch: (change, intake) =>
-        how.dispatch(target === undefined ? change : changeAt(planned, target, change), target, intake)
+        how.dispatch(target === undefined ? change : changeAt(planned, target, change), target, intake, traceparent)
     })
   }
 }

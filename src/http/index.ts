@@ -70,6 +70,7 @@ import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { RefusalResponse } from "../protocol/refusal.ts"
+import { setTraceparent } from "../protocol/traceparent.ts"
 import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./reply.ts"
@@ -171,11 +172,13 @@ const outgoing = (
   headers: Headers,
   hasOwn: boolean,
   change: Engine.BodyChange | undefined,
-  target: Engine.Target | undefined
+  target: Engine.Target | undefined,
+  traceparent: string | undefined
 ): FetchInit => {
   const isReplaced = target?.isCallers === false
-  if (!hasOwn && change === undefined && !isReplaced) return init
+  if (!hasOwn && change === undefined && !isReplaced && traceparent === undefined) return init
   const changed = new Headers(headers)
+  if (traceparent !== undefined) setTraceparent(changed, traceparent)
   for (const name of ownHeaders) changed.delete(name)
   if (isReplaced) for (const name of ofCallers) changed.delete(name)
   if (target?.credential !== undefined) changed.set(...target.credential)
@@ -260,9 +263,11 @@ export const make = Effect.fnUntraced(function* (
       if (own === undefined) throw error
       return responseOf(own.response)
     }
-    const response = call(planned, signal, async (signal, change, target) => {
+    const response = call(planned, signal, async (signal, change, target, traceparent) => {
       const to = target === undefined ? url : target.request.url
-      return fetchResponseOf(await send(to, { ...outgoing(init, headers, hasOwn, change, target), signal }))
+      return fetchResponseOf(
+        await send(to, { ...outgoing(init, headers, hasOwn, change, target, traceparent), signal })
+      )
     })
     return response.catch(refused)
   }

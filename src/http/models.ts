@@ -257,13 +257,14 @@ export interface Intake<R extends ProviderResponse> {
 }
 
 /**
- * Sends a planned request once, with the caller's own body if there is no change, and to the caller's address if there is no
- * target. Returns the function that ends the request and its answer.
+ * Sends a planned request once, with the caller's own body if there is no change, to the caller's address if there is no target, and
+ * with its `traceparent` if the call has no span. Returns the function that ends the request and its answer.
  */
 export type Dispatch<R extends ProviderResponse> = (
   change: BodyChange | undefined,
   target: Target | undefined,
-  intake: Intake<R>
+  intake: Intake<R>,
+  traceparent: string | undefined
 ) => (reason: unknown) => void
 
 /** Where the answer to a call goes. */

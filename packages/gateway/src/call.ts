@@ -18,6 +18,7 @@ import { agentOf, type CallRecorder } from "./records.ts"
 import * as Refusals from "./refusals.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
+import type { RequestSpan } from "./tracing.ts"
 import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
 
 /** The parts of a gateway that all requests share. */
@@ -46,6 +47,8 @@ export interface ProxiedRequest {
   readonly routed: Routed
   /** The caller's key and the credential that is sent instead, if the gateway has keys of its own. */
   readonly exchange: Exchange | undefined
+  /** Its span; undefined if the gateway does not trace. */
+  readonly span: RequestSpan | undefined
   readonly request: IncomingMessage
   readonly response: ServerResponse
 }
@@ -285,15 +288,16 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
 
 /** Makes a governed call. */
 export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): void => {
-  const { exchange, parts, request, response, routed } = proxied
+  const { exchange, parts, request, response, routed, span } = proxied
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
   const method = request.method ?? "POST"
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
-  const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake) => {
+  const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake, traceparent) => {
     if (times !== undefined) times.sentAt = parts.now()
-    const { headers: sent, path, upstream } = target === undefined ? own : addressed(headers, target)
+    const { headers: given, path, upstream } = target === undefined ? own : addressed(headers, target)
+    const sent = Headers.traced(given, traceparent)
     const transport = parts.transports.get(upstream)!
     return transport.dispatch({ method, path, ...changed(bytes, sent, change) }, intake)
   }
@@ -309,7 +313,8 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
   const outlet = new CallAnswer(made)
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
   const around = (given: Context.Context<never>): Context.Context<never> => {
-    const context = Context.add(Context.add(given, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+    const within = span === undefined ? given : span.around(given)
+    const context = Context.add(Context.add(within, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
     // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
     if (planned.streams === "events" || paying.length === 0) return context
     const waits = (isWaiting: boolean): void => void (held.isHeldBack = isWaiting && !held.began)

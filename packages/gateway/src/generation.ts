@@ -15,6 +15,7 @@ import type { CallerPurses } from "./purses.ts"
 import { makeRecorder, type Sessions } from "./records.ts"
 import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
+import { makeBeginSpan } from "./tracing.ts"
 import * as Transport from "./transport.ts"
 
 /** The parts that outlive a reload. */
@@ -71,6 +72,7 @@ export const makeGeneration = Effect.fnUntraced(function* (
     door: makeAuth(checked.token, checked.hosts),
     keyring: keys && makeKeyring(keys),
     route: makeRouter(checked.upstreams, engine.route),
+    beginSpan: makeBeginSpan(context),
     open: 0,
     isOld: false,
     close: Effect.void as Effect.Effect<void>

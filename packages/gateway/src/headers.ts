@@ -1,7 +1,7 @@
 /** Selects the headers that are passed on, in both directions. */
 import type { IncomingHttpHeaders } from "node:http"
 import type { HeaderReader } from "floodgate/protocol"
-import { type CredentialHeader, headerReader } from "floodgate/internal"
+import { type CredentialHeader, headerReader, replacedTrace } from "floodgate/internal"
 import { type Exchange, isReplaced, readerOf as exchangedReader } from "./credentials.ts"
 
 /** Headers as Node gives those of a response. */
@@ -79,6 +79,17 @@ export const replaced = (headers: ReadonlyArray<string>, credential: CredentialH
     if (!isReplaced(headers[index]!.toLowerCase())) sent.push(headers[index]!, headers[index + 1]!)
   }
   return credential === undefined ? sent : [...sent, ...credential]
+}
+
+/** Headers, names and values in turn, with which the upstream continues a trace; unchanged if there is none. */
+export const traced = (headers: ReadonlyArray<string>, traceparent: string | undefined): ReadonlyArray<string> => {
+  if (traceparent === undefined) return headers
+  const lost = replacedTrace(
+    (name) => headers[headers.findIndex((each, at) => at % 2 === 0 && each.toLowerCase() === name) + 1]
+  )
+  if (lost === undefined) return headers
+  const sent = headers.filter((_, at) => !lost.includes(headers[at - (at % 2)]!.toLowerCase()))
+  return [...sent, "traceparent", traceparent]
 }
 
 /** The headers of a response as they are passed on, without those in `drop`. */

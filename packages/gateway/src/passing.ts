@@ -44,7 +44,7 @@ const searched = (request: IncomingMessage, found: (text: string) => void): void
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (proxied: ProxiedRequest, body: Buffer | undefined) {
-  const { exchange, parts, request, response, routed } = proxied
+  const { exchange, parts, request, response, routed, span } = proxied
   const { activity, now, transports } = parts
   const controller = yield* Effect.acquireRelease(
     Effect.sync(() => new AbortController()),
@@ -52,7 +52,9 @@ const pass = Effect.fnUntraced(function* (proxied: ProxiedRequest, body: Buffer 
   )
   const { headers: given, method = "GET", rawHeaders } = request
   const { name: upstream } = routed.upstream
-  const headers = Headers.outgoing(rawHeaders, given.connection, false, exchange)
+  const headers = [
+    ...Headers.traced(Headers.outgoing(rawHeaders, given.connection, false, exchange), span?.traceparent)
+  ]
   const length = given["content-length"]
   const isSent = length !== undefined || given["transfer-encoding"] !== undefined
   if (body === undefined && isSent) searched(request, (text) => void judge(proxied, text))

@@ -144,9 +144,10 @@ const forward = (
   // A WebSocket request is always a GET, in place of the POST that it replaces.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
   const routed = generation.route(method, target, headerReader(request.headers))
+  const span = generation.beginSpan(request, response, routed)
   const refused = (refusal: Refusal): void => {
     const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
-    answering(generation, response, run).run(refuse)
+    answering(generation, response, run, span?.end).run(refuse)
   }
   if (broken !== undefined) {
     response.setHeader("connection", "close")
@@ -166,8 +167,11 @@ const forward = (
   const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
   const exchange = exchangeFor?.(routed)
   if (exchange !== undefined) users.enter(exchange.holder, response)
-  const answer = answering(generation, response, run, () => body.release())
-  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, request, response }, body)
+  const answer = answering(generation, response, run, () => {
+    span?.end()
+    body.release()
+  })
+  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, span, request, response }, body)
 }
 
 /** Serves all requests. */

@@ -64,6 +64,7 @@ import * as Input from "../../domain/input/checks.ts"
 import { anthropic } from "../../protocol/anthropic.ts"
 import { headerReader } from "../../protocol/headers.ts"
 import { makeSseParser, type SseParser } from "../../protocol/sse.ts"
+import { setTraceparent } from "../../protocol/traceparent.ts"
 import { countingOf, type SdkRequest } from "./count.ts"
 import { unmistakable } from "./unmistakable.ts"
 
@@ -231,10 +232,12 @@ export const make = Effect.fnUntraced(function* (
     const signal = request.signal ?? undefined
     const isStream = parsed["stream"] === true
     const { count, forget } = countingOf(request, parsed, next)
-    const send: SendOnce = async (signal) => {
+    const send: SendOnce = async (signal, _change, _target, traceparent) => {
       forget()
       // Inner middlewares may change the headers, and do so in each attempt.
-      const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
+      const sent = new globalThis.Headers(headers)
+      if (traceparent !== undefined) setTraceparent(sent, traceparent)
+      const response = await next({ ...request, headers: sent, signal })
       return { ...fetchResponseOf(response), isStream }
     }
     try {

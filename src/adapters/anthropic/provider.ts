@@ -46,6 +46,7 @@ import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
@@ -55,6 +56,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { headerOf } from "../../call/trace.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { bound, type Bounded } from "../../domain/input/silence.ts"
 import { longestWaitMillis, readEvent } from "../../protocol/messages.ts"
@@ -128,6 +130,7 @@ type RequestOptions = {
   readonly maxRetries: 0
   readonly timeout: number
   readonly signal: AbortSignal
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** The result of a method of the SDK, by its form. */
@@ -203,18 +206,21 @@ const attempt = <A>(
   send: (options: RequestOptions) => Promise<A>,
   controller: AbortController
 ): Effect.Effect<A, LlmError> =>
-  Effect.clockWith((clock) =>
-    Effect.tryPromise({
+  Effect.withFiber<A, LlmError>(({ context }) => {
+    const clock = Context.get(context, Clock.Clock)
+    const traceparent = headerOf(context)
+    return Effect.tryPromise({
       try: () =>
         send({
           maxRetries: 0,
           timeout: Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMaxMillis),
-          signal: controller.signal
+          signal: controller.signal,
+          ...(traceparent !== undefined && { headers: { traceparent } })
         }),
       catch: (error) =>
         new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
     })
-  ).pipe(
+  }).pipe(
     Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
     Effect.timeoutOrElse({ duration: timeout, orElse: () => fail(new TimedOut({ after: timeout })) })
   )
