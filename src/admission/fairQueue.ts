@@ -6,6 +6,10 @@
  * advances with the service that the average flow gets. A new flow starts at virtual time, which grows with every call, so
  * a stream of new agents starves nobody. No flow starts before the head that is being waited for, so none overtakes it.
  *
+ * One exception: a small call of an agent that did not wait goes right behind the head, not behind the large calls of everybody
+ * else, if in fair order it would end before the head does. All of them together cost at most a tenth of the head, so large calls
+ * wait at most a tenth longer for them, however many agents make small ones.
+ *
  * What an agent was served is remembered while any agent waits, so that agents which make one call at a time also share by
  * cost. Pushing, serving and removing cost O(log flows). The queue is changed in place.
  */
@@ -51,6 +55,10 @@ export class Flow<E> implements Heap.Item {
   start: number
   /** The order of arrival, which breaks ties between tags. */
   rank = 0
+  /** Whether its head goes before others, whatever their tags: it is small, or it is what small ones go behind. */
+  isNext = false
+  /** Whether its head is such a small one. */
+  isSmall = false
   /** A correction of the tag, made at the next service; negative if the agent was charged too much. */
   owed = 0
   /** Whether its last entry was served, and none was pushed since. */
@@ -68,7 +76,7 @@ export class Flow<E> implements Heap.Item {
 class Level<E> implements Heap.Item {
   readonly priority: number
   readonly flows = new Map<string, Flow<E>>()
-  /** The flows that are not empty, by (start, rank). */
+  /** The flows that are not empty: those that are next, and then by (start, rank). */
   readonly heap: Array<Flow<E>> = []
   /** The sum of their weights. */
   weight = 0
@@ -76,6 +84,11 @@ class Level<E> implements Heap.Item {
   virtual = 0
   /** How much less they used. */
   refunded = 0
+  /** The last entry that was not small: its cost, and its end as a tag. */
+  servedCost = 0
+  servedEnd = 0
+  /** The cost of all small ones since then. */
+  smallCost = 0
   /** Empty flows are swept at this number of flows: twice those that had to stay, so that sweeping costs O(1) per call. */
   private sweepAt = firstSweep
   place = -1
@@ -112,6 +125,13 @@ class Level<E> implements Heap.Item {
 const returnWeight = 1 / 64
 /** The minimum number of flows to sweep. */
 const firstSweep = 1024
+/**
+ * A small entry costs at most this part of the one that it goes behind. At a tenth, the later calls of an agent (14,000 tokens) go
+ * before the first calls of others (150,000), which then end the job: 42 s instead of 38.
+ */
+const smallPart = 1 / 25
+/** What all small entries cost that go behind the same one, as a part of it. */
+const smallShare = 1 / 10
 /** Levels without entries are kept up to this number of levels. */
 const idleLevels = 64
 /** Bounds the growth of tags, so that tiny weights cannot make them infinite. */
@@ -122,6 +142,8 @@ export interface Newcomer {
   readonly agent: string
   readonly priority: number
   readonly first: boolean
+  readonly weight: number
+  readonly cost: number
 }
 
 /** How far `inOrder` has come in one flow. `flowAt` is the flow's place in the heap, and -1 once its head was visited. */
@@ -133,11 +155,15 @@ interface Cursor<E> extends Heap.Item, Tagged {
 }
 
 interface Tagged {
+  isNext: boolean
   start: number
   rank: number
 }
 
-const byTag = (a: Tagged, b: Tagged): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)
+const byTag = (a: Tagged, b: Tagged): boolean => {
+  if (a.isNext !== b.isNext) return a.isNext
+  return a.start < b.start || (a.start === b.start && a.rank < b.rank)
+}
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
@@ -166,6 +192,11 @@ export class FairQueue<E extends Queued> {
       flow.start = Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)
       flow.owed = 0
       flow.rank = this.ranks++
+      flow.isNext = flow.isSmall = isSmall(level, flow.start, entry)
+      if (flow.isSmall) {
+        level.heap[0]!.isNext = true
+        level.smallCost += entry.cost
+      }
     }
     this.link(flow, entry, front)
   }
@@ -180,13 +211,20 @@ export class FairQueue<E extends Queued> {
     const flow = entry.flow!
     const level = flow.level
     entry.rank = flow.rank
-    entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
+    // A small one moves no virtual time: its tag is above those of others that still wait.
+    entry.moved = flow.isSmall ? 0 : Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
     entry.among = this.weight
     const step = stepOf(entry)
     const start = flow.start + level.refunded
     // A flow that is added now must not start earlier than the one that is served, nor later than that one's next entry: agents that come
     // back do not count in the weight meanwhile, so virtual time would run away from their tags, and new agents would starve.
-    level.virtual = Math.min(Math.max(level.virtual, start) + entry.moved, start + step)
+    if (!flow.isSmall) {
+      level.virtual = Math.min(Math.max(level.virtual, start) + entry.moved, start + step)
+      level.servedCost = entry.cost
+      level.servedEnd = flow.start + step
+      level.smallCost = 0
+    }
+    flow.isNext = flow.isSmall = false
     flow.start += step + flow.owed
     flow.owed = 0
     flow.rank = this.ranks++
@@ -264,17 +302,30 @@ export class FairQueue<E extends Queued> {
     const cursors: Array<Cursor<E>> = []
     let ranks = this.ranks
     let comes = 0.5
+    let isAnySmall = false
     const visit = (place: number): void => {
       const flow = level.heap[place]
       if (flow === undefined) return
       const { head, owed, rank, start } = flow
       // A newcomer that is the first of its agent replaces the agent's head.
-      const entry = flow === own && newcomer?.first === true ? undefined : head
-      Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
+      const isReplaced = flow === own && newcomer?.first === true
+      const entry = isReplaced ? undefined : head
+      const isNext = flow.isNext || (isAnySmall && place === 0)
+      const cursor = { isNext, start, rank, owed, entry, flowAt: place, place: -1 }
+      if (isReplaced && flow.isSmall) {
+        // What replaces a small one need not be small, so its turn may be after that of flows below it in the heap.
+        cursor.isNext = false
+        cursor.flowAt = -1
+        visit(2 * place + 1)
+        visit(2 * place + 2)
+      }
+      Heap.push(cursors, cursor, byTag)
     }
     if (newcomer !== undefined && isIdle(own)) {
       const start = Math.max(level.startOf(own), level.heap[0]!.start)
-      Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
+      isAnySmall = isSmall(level, start, newcomer)
+      const turn = { isNext: isAnySmall, start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }
+      Heap.push(cursors, turn, byTag)
     }
     visit(0)
     for (let next = cursors[0]; next !== undefined; next = cursors[0]) {
@@ -294,6 +345,7 @@ export class FairQueue<E extends Queued> {
         else next.entry = entry.next
         next.start += stepOf(entry) + next.owed
         next.owed = 0
+        next.isNext = false
         next.rank = ranks++
         Heap.fix(cursors, next, byTag)
       }
@@ -318,7 +370,10 @@ export class FairQueue<E extends Queued> {
     if (entry.next !== undefined) entry.next.previous = entry
     else flow.tail = entry
     this.size++
-    if (flow.size++ > 0) return
+    if (flow.size++ > 0) {
+      if (front) this.reorder(flow)
+      return
+    }
     const { level } = flow
     flow.weight = entry.weight
     level.weight += entry.weight
@@ -327,14 +382,25 @@ export class FairQueue<E extends Queued> {
     if (level.place < 0) Heap.push(this.backlogged, level, byPriority)
   }
 
+  /** The head is another entry now, which need not be small, too. */
+  private reorder(flow: Flow<E>): void {
+    if (!flow.isSmall) return
+    flow.isNext = flow.isSmall = false
+    Heap.fix(flow.level.heap, flow, byTag)
+  }
+
   private unlink(flow: Flow<E>, entry: E): void {
     if (entry.previous !== undefined) entry.previous.next = entry.next
     else flow.head = entry.next
     if (entry.next !== undefined) entry.next.previous = entry.previous
     else flow.tail = entry.previous
+    const isHead = entry.previous === undefined
     entry.flow = entry.previous = entry.next = undefined
     this.size--
-    if (--flow.size > 0) return
+    if (--flow.size > 0) {
+      if (isHead) this.reorder(flow)
+      return
+    }
     const { level } = flow
     level.weight -= flow.weight
     // Adding and subtracting fractions is not exact.
@@ -344,6 +410,18 @@ export class FairQueue<E extends Queued> {
     Heap.remove(this.backlogged, level, byPriority)
     if (this.levels.size > idleLevels) this.levels.delete(level.priority)
   }
+}
+
+/** Whether an entry with this start tag, of an agent that does not wait, goes right behind the head. */
+const isSmall = <E extends Queued>(level: Level<E>, start: number, entry: Pick<Queued, "cost" | "weight">): boolean => {
+  const head = level.heap[0]
+  if (head === undefined) return false
+  const { cost, end } = head.isSmall
+    ? { cost: level.servedCost, end: level.servedEnd }
+    : { cost: head.head!.cost, end: head.start + stepOf(head.head!) }
+  if (entry.cost > smallPart * cost || level.smallCost + entry.cost > smallShare * cost) return false
+  // Tags are sums, and must not decide by how they were rounded.
+  return start + stepOf(entry) * (1 + 1e-9) < end
 }
 
 const isIdle = (flow: { readonly size: number } | undefined): boolean => flow === undefined || flow.size === 0

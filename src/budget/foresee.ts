@@ -36,6 +36,8 @@ export interface PoolView {
   readonly running: Iterable<Pick<Entry, "admission">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
+  /** What a charge costs in the queue. */
+  readonly costOf: (charge: Amounts.Whole) => number
   /** False if processes share the pool: then only the first calls of the others' queues are known. */
   readonly isWhole: boolean
 }
@@ -166,12 +168,14 @@ export interface PredictedWait {
 }
 
 export const predict = (view: PoolView, charge: Amounts.Whole, how: Queueing): PredictedWait => {
-  const { now, queue } = view
+  const { costOf, now, queue } = view
   const projection = new Projection(view)
+  const { agent, first, priority, weight } = how
+  const newcomer = { agent, first, priority, weight, cost: costOf(charge) }
   let played = 0
   let group: Array<Entry> = []
   let isLowerBound = false
-  for (const waiter of queue.inOrder(how, queue.returning)) {
+  for (const waiter of queue.inOrder(newcomer, queue.returning)) {
     isLowerBound = played === maxPlayed
     if (isLowerBound) break
     played++

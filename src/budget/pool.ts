@@ -162,7 +162,9 @@ export class Pool implements PoolOfCall {
     const { maxQueued } = this.options
     const { config, law } = this.port.state
     const { concurrency: maxInFlight, rules } = config
-    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
+    const cost = (charge: Amounts.Whole): number => costOf(this.port.state, charge)
+    const isWhole = this.port.lag === 0
+    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, costOf: cost, isWhole }
   }
 
   /** Refuses a waiting call if it is now expected to wait longer than it may. */

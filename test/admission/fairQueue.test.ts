@@ -81,8 +81,9 @@ describe("fairQueue", () => {
             queue.remove(one)
             Model.remove(model, one)
           } else if (here.length < most && random() < 0.5) {
-            const entry = call(pick(...agents), pick(1, 2, 4), {
-              weight: pick(1, 2, 0.1, 0.7),
+            // Sums of these are exact, so both break the same ties.
+            const entry = call(pick(...agents), pick(1, 2, 4, 1 / 16, 1 / 64), {
+              weight: pick(1, 2, 0.125, 0.75),
               priority: pick(...priorities)
             })
             const front = random() < 0.2
@@ -120,6 +121,64 @@ describe("fairQueue", () => {
     serve(queue)
     queue.push(call("modest"))
     assert.deepStrictEqual(drain(queue, 2), ["greedy", "modest"])
+  })
+
+  describe("a small call of an agent that did not wait", () => {
+    /** A head and 20 agents behind it, all with large calls, one of which was served. */
+    const herd = (): FairQueue<Call> => {
+      const queue = new FairQueue<Call>()
+      for (let i = 0; i < 22; i++) queue.push(call(`cold ${i}`, 1))
+      serve(queue)
+      return queue
+    }
+
+    it("goes right behind the head, which it does not overtake", () => {
+      const queue = herd()
+      queue.push(call("warm", 0.04))
+      queue.push(call("other", 0.05))
+      assert.deepStrictEqual(drain(queue, 3), ["cold 1", "warm", "cold 2"])
+    })
+
+    it("is one of few: all of them cost at most a tenth of the head, however many agents make them", () => {
+      const queue = herd()
+      let small = 0
+      for (let large = 0; large < 20; large++) {
+        for (let i = 0; i < 50; i++) queue.push(call(`invented ${large} ${i}`, 0.03))
+        while (serve(queue)!.agent.startsWith("invented")) small++
+      }
+      assert.isAtMost(small * 0.03, 20 * 0.1)
+      assert.isAtLeast(small, 20)
+    })
+
+    it("comes once: its agent pays for it, and then waits for its turn", () => {
+      const queue = herd()
+      let served = 0
+      for (let i = 0; i < 500 && queue.size > 1; i++) {
+        if (first(queue, 30).every(({ agent }) => agent !== "warm")) queue.push(call("warm", 0.04))
+        if (serve(queue)!.agent === "warm") served += 0.04
+      }
+      // As much as each of the others was served.
+      assert.isAtMost(served, 1 + 0.04)
+      assert.isAtLeast(served, 1 - 0.2)
+    })
+
+    it("does not take others along: neither a retry before it, nor what its agent asks for next", () => {
+      for (const leaves of [true, false]) {
+        const queue = herd()
+        const small = call("warm", 0.04)
+        queue.push(small)
+        queue.push(call("warm", 2), !leaves)
+        if (leaves) queue.remove(small)
+        assert.strictEqual(drain(queue).indexOf("warm"), 21)
+      }
+    })
+
+    it("is foreseen", () => {
+      const queue = herd()
+      const how = { agent: "warm", priority: 0, first: false, weight: 1 }
+      assert.deepStrictEqual([...queue.inOrder({ ...how, cost: 0.04 })].length, 1)
+      assert.deepStrictEqual([...queue.inOrder({ ...how, cost: 0.05 })].length, 21)
+    })
   })
 
   it("shares by cost, not by calls", () => {
@@ -498,7 +557,7 @@ describe("fairQueue", () => {
               if (queue.size === 0) out.length = 0
           }
           assert.strictEqual(queue.size, all().length)
-          const last = { agent: "", priority: -Infinity, first: false }
+          const last = { agent: "", priority: -Infinity, first: false, weight: 1, cost: 1 }
           assert.deepStrictEqual([...queue.inOrder(last)], [...queue.inOrder()])
           assert.sameMembers([...queue.inOrder()], all())
         }
@@ -559,7 +618,7 @@ describe("fairQueue", () => {
   /** The number of calls of each agent that are predicted to be served before a newcomer. */
   const foreseen = (queue: FairQueue<Call>, agent: string, priority: number, first = false) => {
     const before: Record<string, number> = {}
-    for (const entry of queue.inOrder({ agent, priority, first })) {
+    for (const entry of queue.inOrder({ agent, priority, first, weight: 1, cost: 1 })) {
       before[entry.agent] = (before[entry.agent] ?? 0) + 1
     }
     return before
@@ -609,7 +668,7 @@ describe("fairQueue", () => {
       const weights = [1, 2, 0.5, 1, 3]
       const next = (): Call => {
         const i = Math.floor(random() * 5)
-        return call(`${i}`, random(), { weight: weights[i]!, priority: pick(0, 0, 1) })
+        return call(`${i}`, pick(1, 0.1, 0.01) * random(), { weight: weights[i]!, priority: pick(0, 0, 1) })
       }
       const served: Array<Call> = []
       for (let i = 0; i < 60; i++) {

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
@@ -34,7 +35,19 @@ const ask = (agent: string, turn: number) =>
     { agent }
   )
 
-/** Two turns of each agent, then the pause, then two more. */
+/** The longest of an agent's waits, in seconds, while it calls every few seconds and its prompt stays in the cache. */
+const warm = Effect.gen(function* () {
+  let longest = 0
+  for (let turn = 100; turn < 115; turn++) {
+    const from = yield* Clock.currentTimeMillis
+    yield* ask("warm", turn)
+    longest = Math.max(longest, ((yield* Clock.currentTimeMillis) - from) / 1_000)
+    yield* Effect.sleep(3_000)
+  }
+  return longest
+})
+
+/** Two turns of each agent, then the pause, then two more, beside an agent that makes no pause. */
 const play = (told: Limits | undefined) => {
   const herd = Effect.gen(function* () {
     const sim = yield* ProviderSim.ProviderSim
@@ -47,11 +60,15 @@ const play = (told: Limits | undefined) => {
     yield* calls([1, 2])
     yield* Effect.sleep(pauseMillis)
     const before = yield* sim.stats
+    yield* ask("warm", 99)
+    yield* Effect.sleep(5_000)
     const from = yield* Clock.currentTimeMillis
+    const beside = yield* Effect.forkChild(Effect.andThen(Effect.sleep(500), warm))
     yield* calls([3, 4])
     const seconds = ((yield* Clock.currentTimeMillis) - from) / 1_000
     const after = yield* sim.stats
-    return { seconds, rejected: after.rejected - before.rejected, requests: after.requests - before.requests }
+    const longest = yield* Fiber.join(beside)
+    return { seconds, longest, rejected: after.rejected - before.rejected, requests: after.requests - before.requests }
   })
   const client = LlmClient.layerProvider().pipe(
     Layer.provide(Budget.layer(told === undefined ? {} : { limits: told })),
@@ -72,9 +89,11 @@ describe("A herd that is cold at once", () => {
     ["told its limits", limits],
     ["told nothing", undefined]
   ] as const) {
-    it.effect(`makes no storm and loses nothing: ${name}`, () =>
+    it.effect(`makes no storm, loses nothing and holds up nobody who is warm: ${name}`, () =>
       // A lost call fails the herd.
-      Effect.map(play(told), ({ rejected, requests, seconds }) => {
+      Effect.map(play(told), ({ longest, rejected, requests, seconds }) => {
+        // It waits for one cold call, and for its answer.
+        assert.isAtMost(longest, (2 * 60 * prefix) / perMinute)
         const needed = (60 * (agents * prefix - perMinute)) / perMinute
         assert.isAtLeast(seconds, needed)
         assert.isAtMost(seconds, 1.5 * needed)

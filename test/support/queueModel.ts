@@ -17,12 +17,18 @@ interface Flow {
   start: number
   rank: number
   owed: number
+  /** Whether it goes before others: as a small one, or as the head that they go behind. */
+  isNext: boolean
+  isSmall: boolean
 }
 
 interface Level {
   readonly flows: Map<string, Flow>
   virtual: number
   refunded: number
+  servedCost: number
+  servedEnd: number
+  smallCost: number
 }
 
 /** The charge for a served call. */
@@ -47,23 +53,44 @@ const waiting = ({ flows }: Level): ReadonlyArray<Flow> =>
 
 /** The flow with the smallest tag; of equal ones, the earliest. */
 const first = (level: Level): Flow | undefined =>
-  waiting(level).toSorted((a, b) => a.start - b.start || a.rank - b.rank)[0]
+  waiting(level).toSorted((a, b) => Number(b.isNext) - Number(a.isNext) || a.start - b.start || a.rank - b.rank)[0]
 
 const weightOf = (level: Level): number => waiting(level).reduce((sum, { weight }) => sum + weight, 0)
 
 export const push = (model: Model, entry: Line, front: boolean): void => {
-  const level = model.levels.get(entry.priority) ?? { flows: new Map(), virtual: 0, refunded: 0 }
+  const level = model.levels.get(entry.priority) ?? {
+    flows: new Map(),
+    virtual: 0,
+    refunded: 0,
+    servedCost: 0,
+    servedEnd: 0,
+    smallCost: 0
+  }
   model.levels.set(entry.priority, level)
-  const fresh: Flow = { entries: [], weight: 0, start: level.virtual - level.refunded, rank: 0, owed: 0 }
+  const start = level.virtual - level.refunded
+  const fresh: Flow = { entries: [], weight: 0, start, rank: 0, owed: 0, isNext: false, isSmall: false }
   const flow = level.flows.get(entry.agent) ?? fresh
   if (flow.entries.length === 0) {
     Object.assign(flow, {
       start: Math.max(flow.start + flow.owed, first(level)?.start ?? 0),
       owed: 0,
       rank: model.ranks++,
-      weight: entry.weight
+      weight: entry.weight,
+      isNext: false,
+      isSmall: false
     })
-  }
+    const head = first(level)
+    if (head !== undefined) {
+      const [next] = head.entries
+      const before = head.isSmall ? level.servedCost : next!.cost
+      const end = head.isSmall ? level.servedEnd : head.start + next!.cost / next!.weight
+      const endsFirst = flow.start + (entry.cost / entry.weight) * (1 + 1e-9) < end
+      if (endsFirst && 25 * entry.cost <= before && level.smallCost + entry.cost <= before / 10) {
+        flow.isNext = flow.isSmall = head.isNext = true
+        level.smallCost += entry.cost
+      }
+    }
+  } else if (front && flow.isSmall) flow.isNext = flow.isSmall = false
   level.flows.set(entry.agent, flow)
   if (front) flow.entries.unshift(entry)
   else flow.entries.push(entry)
@@ -84,9 +111,13 @@ export const shift = (model: Model): Charged => {
   const flow = first(level)!
   const { agent, cost, priority, weight } = flow.entries[0]!
   const step = cost / weight
-  const moved = cost / weightOf(level)
+  const moved = flow.isSmall ? 0 : cost / weightOf(level)
   const start = flow.start + level.refunded
-  level.virtual = Math.min(Math.max(level.virtual, start) + moved, start + step)
+  if (!flow.isSmall) {
+    level.virtual = Math.min(Math.max(level.virtual, start) + moved, start + step)
+    Object.assign(level, { servedCost: cost, servedEnd: flow.start + step, smallCost: 0 })
+  }
+  flow.isNext = flow.isSmall = false
   flow.start += step + flow.owed
   flow.owed = 0
   flow.rank = model.ranks++
@@ -110,11 +141,10 @@ export const correct = (model: Model, { agent, moved, priority, since, step }: C
 }
 
 export const remove = (model: Model, { agent, id, priority }: Line): void => {
-  const { entries } = model.levels.get(priority)!.flows.get(agent)!
-  entries.splice(
-    entries.findIndex((each) => each.id === id),
-    1
-  )
+  const flow = model.levels.get(priority)!.flows.get(agent)!
+  const place = flow.entries.findIndex((each) => each.id === id)
+  flow.entries.splice(place, 1)
+  if (place === 0 && flow.isSmall) flow.isNext = flow.isSmall = false
 }
 
 export const forget = (model: Model): void => {
