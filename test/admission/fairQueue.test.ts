@@ -719,7 +719,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 4; i++) queue.push(call("b", 1))
     serve(queue)
     // Both continue at 2: the newcomer at once, and the other one after two calls.
-    const before = [...queue.inOrder({ agent: "a", priority: 0, first: false })]
+    const before = [...queue.inOrder({ agent: "a", priority: 0, first: false, weight: 1, cost: 2 })]
     const newcomer = call("a", 2)
     queue.push(newcomer)
     assert.deepStrictEqual(before, servedBefore(queue, newcomer))
@@ -739,7 +739,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 6; i++) queue.push(call("mine"))
     queue.push(call("other"))
-    const newcomer = { agent: "mine", priority: 0, first: false }
+    const newcomer = { agent: "mine", priority: 0, first: false, weight: 1, cost: 1 }
     const before = (returning: number) => [...queue.inOrder(newcomer, returning)].map(({ agent }) => agent)
     assert.strictEqual(before(0).length, 7)
     assert.deepStrictEqual(

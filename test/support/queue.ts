@@ -35,7 +35,7 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
     () => queue.correct(served!, 0.5),
     () => queue.remove(all[Math.floor(entries / 2)]!),
     () => lookAt(queue, 10),
-    () => lookAt(queue, 10, { agent: "new", priority: 0, first: false })
+    () => lookAt(queue, 10, { agent: "new", priority: 0, first: false, weight: 1, cost: 1 })
   ]
   return operations.map((operation) => {
     const before = reads
