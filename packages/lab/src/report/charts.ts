@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import type * as ObservablePlot from "@observablehq/plot"
+import { thousands } from "floodgate/internal/words"
 import type { Measured } from "../awsStudy.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 
@@ -39,7 +40,7 @@ export interface Drawn {
 const kitOf = (library: object) => {
   const Plot = library as typeof ObservablePlot
   const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`)
-  const count = (value: number): string => value.toLocaleString("en-US")
+  const count = thousands
   const short = (value: number): string => {
     const figures = (scale: number): string => `${Number((value / scale).toPrecision(3))}`
     if (Math.abs(value) >= 1e6) return `${figures(1e6)}M`
@@ -451,22 +452,4 @@ export const make = (library: object) => {
     study: (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: ChartPlace) =>
       study(kit, measured, of, place)
   }
-}
-
-/**
- * The charts as a script, which defines `makeCharts`.
- *
- * **Gotchas**
- *
- * The functions of this file use nothing but their arguments and each other, and the CSS variables `--ink`, `--muted`,
- * `--line`, `--panel`, `--good`, `--bad`, `--wait`, `--early`, `--c1` to `--c8`.
- *
- * @stability experimental
- * @category constructors
- * @since 0.1.0
- */
-export const script = (): string => {
-  const parts = { kitOf, barsOf, floorMarks, makespan, levels, rate, gantt, latency, study, make }
-  const texts = Object.entries(parts).map(([name, part]) => `const ${name} = ${part.toString()};`)
-  return `const makeCharts = (() => { ${texts.join(" ")} return make })();`
 }

@@ -11,10 +11,10 @@ import { Words } from "floodgate/internal"
 import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"
-import * as Charts from "./charts.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 import * as Packed from "./packed.ts"
-import * as Page from "./page.ts"
+import { script } from "./pageScript.ts"
+import { style } from "./style.ts"
 import * as Verdict from "./verdict.ts"
 
 /**
@@ -78,8 +78,8 @@ const libraries = (): ReadonlyArray<string> => {
   return [join(d3, "dist/d3.min.js"), join(plot, "dist/plot.umd.min.js")].map((file) => readFileSync(file, "utf8"))
 }
 
-/** A script element. Its text must not contain the end of a script. */
-const script = (text: string): string => `<script>${text.replaceAll("</script", "<\\/script")}</script>`
+/** The text of a script element, which must not contain the end of one. */
+const inScript = (text: string): string => text.replaceAll("</script", "<\\/script")
 
 const json = (value: unknown): string =>
   JSON.stringify(value).replaceAll("<", "\\u003c").replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029")
@@ -411,7 +411,7 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
   // A page that begins with a table of all scenarios folds their sections.
   const isFolded = matrix !== undefined
   const whole = verdict ?? (isOnly ? sections[0]!.verdict : { text: "", tiles: [] })
-  const data = {
+  const data: Packed.PageData = {
     figures: sections.map(({ figures }) => Packed.pack(figures)),
     tables: sections.map(({ heads, rows }) => ({ heads, rows }))
   }
@@ -422,7 +422,7 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <link rel="icon" href="data:,">
 <title>${escape(title)}</title>
-<style>${Page.style}</style>
+<style>${style}</style>
 </head>
 <body>
 <main>
@@ -438,8 +438,10 @@ ${isOnly || isFolded ? "" : `<nav aria-label="Scenarios">${links.join("")}</nav>
 ${sections.map((section, index) => part(section, index, isOnly && verdict === undefined, isFolded)).join("\n")}
 </main>
 <script type="application/json" id="figures">${json(data)}</script>
-${libraries().map(script).join("\n")}
-${script(`${Packed.script()}${Charts.script()}${Page.client}`)}
+${libraries()
+  .map((text) => `<script>${inScript(text)}</script>`)
+  .join("\n")}
+<script type="module">${inScript(script)}</script>
 </body>
 </html>
 `

@@ -24,6 +24,16 @@ export interface Packed extends Omit<ScenarioFigures, "runs"> {
   readonly runs: ReadonlyArray<PackedRun>
 }
 
+/** What the script of a page reads. */
+export interface PageData {
+  readonly figures: ReadonlyArray<Packed>
+  /** The results of each scenario, as its table has them. */
+  readonly tables: ReadonlyArray<{
+    readonly heads: ReadonlyArray<string>
+    readonly rows: ReadonlyArray<ReadonlyArray<string>>
+  }>
+}
+
 const millis = (seconds: number): number => Math.round(seconds * 1_000)
 
 /** Each time since the one before. */
@@ -68,20 +78,19 @@ export const pack = (figures: ScenarioFigures): Packed => {
   }
 }
 
-/** Unpacks figures. It runs in the page, so it must not use anything else of this file. */
+/** Unpacks figures, in the page. */
 export const unpack = (packed: Packed): ScenarioFigures => {
   const times = (deltas: ReadonlyArray<number>): ReadonlyArray<number> => {
     let at = 0
     return deltas.map((delta) => (at += delta) / 1_000)
   }
-  const names = ["waits", "runs", "rejected", "failed", "earlier", "pauses"] as const
   const barsOf = (agent: string, numbers: ReadonlyArray<number>): Array<Bar> => {
     const bars: Array<Bar> = []
     let at = 0
     for (let i = 0; i < numbers.length; i += 3) {
       const from = at + numbers[i + 1]!
       at = from + numbers[i + 2]!
-      bars.push({ agent, what: names[numbers[i]!]!, from: from / 1_000, to: at / 1_000 })
+      bars.push({ agent, what: whats[numbers[i]!]!, from: from / 1_000, to: at / 1_000 })
     }
     return bars
   }
@@ -107,6 +116,3 @@ export const unpack = (packed: Packed): ScenarioFigures => {
     })
   }
 }
-
-/** `unpack` as a script. */
-export const script = (): string => `const unpack = ${unpack.toString()};`
