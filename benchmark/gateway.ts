@@ -222,7 +222,8 @@ const memoryOf = ({ child }: Server): number =>
 if (existsSync(command)) {
   const endless = await server("endless")
   const flags = ["--port", "0", "--concurrency", "500", "--upstream", `anthropic=${endless.url}`]
-  const gateway = await start("floodgate gateway", [command, "gateway", ...flags])
+  // As docs/gateway/Dockerfile and floodgate.service start it.
+  const gateway = await start("floodgate gateway", ["--max-semi-space-size=8", command, "gateway", ...flags])
   const atFirst = memoryOf(gateway)
   const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
   const ask = () =>

@@ -111,12 +111,9 @@ const rules: ReadonlyArray<Rule> = [
   // What an installed command loads, it loads after it has checked the version of Node.
   {
     files: /^packages\/gateway\/src\/(command\/entry|terminal\/launch)\.ts$/,
-    own: ["command/bin.ts", "command/version.ts", "terminal/launch.ts", "terminal/youngSpace.ts"].map(
-      (file) => `packages/gateway/src/${file}`
-    ),
+    own: ["command/bin.ts", "command/version.ts", "terminal/launch.ts"].map((file) => `packages/gateway/src/${file}`),
     packages: []
   },
-  { files: /^packages\/gateway\/src\/terminal\/youngSpace\.ts$/, own: [], packages: ["node:"] },
   // What all commands share knows nothing of the gateway.
   {
     files: /^packages\/gateway\/src\/terminal\//,

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The installed `floodgate` command. It checks the version of Node first, because older ones cannot load its packages. */
 import { launch } from "@floodgate/gateway/internal/launch"
-import { argv } from "node:process"
 import { version } from "./commands/version.ts"
 
-await launch({ name: "floodgate", version, load: () => import("./bin.ts"), isService: argv[2] === "gateway" })
+await launch({ name: "floodgate", version, load: () => import("./bin.ts") })

@@ -1,19 +1,16 @@
 /** Begins an installed command. It imports nothing that an older Node cannot load. */
-import { withSmallYoungSpace } from "./youngSpace.ts"
 
 /** An installed command. */
 export interface InstalledCommand {
   readonly name: string
   readonly version: string
   readonly load: () => Promise<unknown>
-  /** Whether it runs for a long time, beside the programs that it serves: then it keeps little memory. */
-  readonly isService: boolean
 }
 
 const wanted = [22, 19] as const
 
 /** Loads a command if this version of Node can. Scripts ask for the version alone, which takes no command. */
-export const launch = async ({ isService, load, name, version }: InstalledCommand): Promise<void> => {
+export const launch = async ({ load, name, version }: InstalledCommand): Promise<void> => {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
   if (major < wanted[0] || (major === wanted[0] && minor < wanted[1])) {
     console.error(`${name} needs Node ${wanted.join(".")} or newer; this is ${process.version}: https://nodejs.org`)
@@ -21,6 +18,6 @@ export const launch = async ({ isService, load, name, version }: InstalledComman
   } else if (process.argv.length === 3 && /^(--version|-v)$/.test(process.argv[2]!)) {
     console.log(`${name} v${version}`)
   } else {
-    await (isService ? withSmallYoungSpace(load) : load())
+    await load()
   }
 }
