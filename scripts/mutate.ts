@@ -8,14 +8,14 @@
  *     npm run mutate -- --at cap.ts,outage.ts:20  those in these files or lines
  *     npm run mutate -- --again FILE            those that an earlier run printed, saved as FILE
  *     npm run mutate -- --tests 'test/proof/e*' run only these test files
- *     npm run mutate -- --within 300            run only tests that take at most 300 ms
+ *     npm run mutate -- --within 300            run only tests that take at most 300 ms of processor time
  *     npm run mutate -- --by                    print which test found each
  *     npm run mutate -- --log FILE              record the results, and resume from FILE if it was stopped
  *     npm run mutate -- --log FILE --docs       write the score and the survivors into docs/guarantees.md
  *     npm run mutate -- --list                  print the mutants without running anything
  *
  * Constants are not mutated: they are tuned by measurement and not fixed by a rule. A mutant whose tests never end counts as
- * found. `mutation/survivors.ts` explains those that survive; the run fails if another one survives, or one of those is found.
+ * found: limits are in processor time, so a busy machine finds nothing. `mutation/survivors.ts` explains those that survive; the run fails if another one survives, or one of those is found.
  * A log is valid for one state of the code and the tests.
  */
 import { type ChildProcess, fork } from "node:child_process"
@@ -51,19 +51,14 @@ const task: Work = {
   within: Number(options.within)
 }
 
-/** A worker loads all tests and runs each once before it takes a mutant. On a busy machine that takes minutes. */
-const startMillis = 600_000
-
-/** A worker process; a new one replaces it if a mutant never ends. */
+/** A worker process, which ends if a mutant never ends. Another one then replaces it. */
 class Worker {
   private child: ChildProcess | undefined = undefined
 
   private reply(): Promise<{ readonly fate: Report.Fate; readonly by: string }> {
     const child = this.child!
     return new Promise((resolve, reject) => {
-      let timer = setTimeout(() => this.end(), startMillis)
       const conclude = (fate: Report.Fate, by: string): void => {
-        clearTimeout(timer)
         child.off("message", hear).off("exit", end)
         resolve({ fate, by })
       }
@@ -71,11 +66,12 @@ class Worker {
       const hear = (message: Message): void => {
         if ("problem" in message) return reject(new Error(message.problem))
         if ("by" in message) return conclude(message.by === null ? "survived" : "found", message.by ?? "")
-        clearTimeout(timer)
         by = message.of
-        timer = setTimeout(() => this.end(), message.millis)
       }
-      const end = (): void => conclude("endless", by)
+      const end = (): void => {
+        this.child = undefined
+        conclude("endless", by)
+      }
       child.on("message", hear).once("exit", end)
     })
   }

@@ -5,18 +5,18 @@ import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { type Mutant, mutate } from "./mutants.ts"
 import type { Task } from "./vitest.ts"
+import { processorMillis, watch } from "./watch.ts"
 
 export interface Work {
   readonly folders: ReadonlyArray<string>
   /** Globs of test files, the fastest first. */
   readonly tests: ReadonlyArray<string>
-  /** Tests that take longer than this many milliseconds are left out. */
+  /** Tests that take more than this many milliseconds of processor time are left out. */
   readonly within: number
 }
 
-/** A test begins, which may take this long. */
+/** A test begins. */
 interface Alive {
-  readonly millis: number
   readonly of: string
 }
 /** A mutant was tried: `by` is the test that failed, or `null`. */
@@ -43,7 +43,7 @@ const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map
   return { mutants, texts }
 }
 
-/** How long a test may take: ten times as long as without a mutant, and 5 s more for a busy machine. */
+/** The processor time that a test may take: ten times as much as without a mutant, and 5 s, for what is compiled meanwhile. */
 const allowance = (millis: number): number => 5_000 + 10 * millis
 
 interface Measured {
@@ -88,15 +88,18 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     collect(path)
     await import(pathToFileURL(join(root, path)).href)
   }
+  const { allow, done } = watch()
   const measured: Array<Measured> = []
   for (const task of tasks) {
-    say({ millis: 60_000, of: task.name })
+    say({ of: task.name })
+    allow(60_000)
     const reached = (state.reached = new Uint8Array(mutants.length))
-    const begun = performance.now()
+    const begun = processorMillis()
     if (!(await run(task))) return say({ problem: `the test fails without a mutant: ${task.file}: ${task.name}` })
-    const millis = performance.now() - begun
+    const millis = processorMillis() - begun
     if (millis <= within) measured.push({ task, millis, reached })
   }
+  done()
   state.reached = undefined
   measured.sort((a, b) => a.millis - b.millis)
   process.on("message", async (number: number) => {
@@ -104,12 +107,14 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     let by: string | null = null
     for (const { millis, reached, task } of measured) {
       if (reached[number] === 0) continue
-      say({ millis: allowance(millis), of: task.name })
+      say({ of: task.name })
+      allow(allowance(millis))
       if (await run(task)) continue
       by = `${task.file}: ${task.name}`
       break
     }
     state.active = -1
+    done()
     say({ by })
   })
   say({ by: null })
