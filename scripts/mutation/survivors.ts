@@ -248,6 +248,12 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Comparisons with a NaN wait are false."
   },
   {
+    file: "large.ts",
+    code: "meters.find((meter) => (meter.lacked?.times ?? 0) > 1",
+    changes: [["meter.lacked?.times ?? 0", "meter.lacked?.times"]],
+    why: "Comparisons with an undefined number are false."
+  },
+  {
     file: "meter.ts",
     code: "m.peak + (phase < 0 ?",
     changes: [["<", "<="]],

@@ -271,14 +271,20 @@ const small = 100
 const large = 10_000
 const perMinute = 60_000
 
+/** Makes a call each 100 ms for a minute. Returns when that was. */
+const flowOf = (pool: Law.Pacer, from: number, tokens = small): number => {
+  for (let now = from; now < from + perMinute; now += 100) {
+    const admission = Law.take(pool, whole(tokens), now)
+    Law.accept(pool, admission)
+    Law.settle(pool, admission, whole(tokens), now + 50)
+  }
+  return from + perMinute
+}
+
 /** A pool that has made a small call each 100 ms for a minute, and when that was. */
 const busy = (limits: Limits.Limits = {}): readonly [Law.Pacer, number] => {
   const pool = poolOf(Law, limits)
-  for (let now = 0; now < perMinute; now += 100) {
-    const admission = Law.take(pool, whole(small), now)
-    Law.accept(pool, admission)
-    Law.settle(pool, admission, whole(small), now + 50)
-  }
+  flowOf(pool, 0)
   // It has been open for longer than the rounds of a new pool take.
   pool.opening = undefined
   return [pool, perMinute]
@@ -350,6 +356,29 @@ describe("a large call that was rejected twice", () => {
     assert.closeTo(waitOf(pool, large, then + 20), 60_000, 500)
   })
 
+  it("is refilled at no more than what was delivered before all waited for it, whatever was sent since", () => {
+    const [pool, from] = busy()
+    rejectAt(pool, from + 20, large)
+    const then = flowOf(pool, from + 100, 4 * small)
+    assert.strictEqual(rejectAt(pool, then, large), "exhausted")
+    assert.isAtLeast(waitOf(pool, large, then), large / (1.1 * (small / 100)))
+  })
+
+  it("waits only for what is missing, if headers name the limit and what is left", () => {
+    const [pool, from] = busy()
+    const shown = readings(1, large - 100)
+    assert.strictEqual(rejectAt(pool, from + 20, large, shown), "exhausted")
+    assert.strictEqual(rejectAt(pool, from + 2_000, large, shown), "exhausted")
+    assert.isBelow(waitOf(pool, large, from + 2_000), 2_000)
+  })
+
+  it("is another one if it is less than half as large", () => {
+    const [pool, from] = busy()
+    rejectAt(pool, from + 20, large)
+    assert.strictEqual(rejectAt(pool, from + 2_000, large / 2 - 1), "isolated")
+    assert.strictEqual(rejectAt(pool, from + 4_000, large / 2 - 1), "exhausted")
+  })
+
   it("is forgotten once one about as large is accepted", () => {
     const [pool, now] = rejectedTwice()
     const then = now + waitOf(pool, large, now)
@@ -372,6 +401,17 @@ describe("no room is kept", () => {
 
   it("if the user states the limit, and so the bucket", () => {
     assert.isFalse(isKept(large, { tokens: { perMinute } }))
+  })
+
+  it("for what the answer may have, which is counted when it is produced", () => {
+    const [pool, from] = busy()
+    const of = (outputTokens: number) => ({ ...whole(small), outputTokens })
+    const first = Law.take(pool, of(small), from)
+    Law.accept(pool, first)
+    Law.observe(pool, first, { outputTokens: { limit: 1, remaining: large, roundedTo: 1 } }, from + 10)
+    const second = Law.take(pool, of(large), from + 20)
+    reject(Law, pool, second, from + 40)
+    assert.isFalse(Law.isKeptFor(pool, of(large), from + 40))
   })
 
   it("if headers show that the bucket had room", () => {
