@@ -1,14 +1,22 @@
 /** `npm run judge`: says whether a hot path executes or allocates more than at an earlier commit. See {@link help}. */
 import { type ChildProcess, execFileSync, fork, type ForkOptions, spawnSync } from "node:child_process"
 import { once } from "node:events"
-import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Pool } from "undici"
 import type { Figure, Path, Question } from "../benchmark/judge/models.ts"
-import { type Spread, spreadOf, tableOf } from "../benchmark/support/inTurns.ts"
+import {
+  compare,
+  type Cost,
+  recorded,
+  type RecordedFigure,
+  type RecordedFigures,
+  sentences
+} from "../benchmark/judge/verdict.ts"
+import { type Spread, tableOf } from "../benchmark/support/inTurns.ts"
 
 const all: ReadonlyArray<Path> = [
   { name: "create", count: 300 },
@@ -23,12 +31,13 @@ const all: ReadonlyArray<Path> = [
 
 const help = `Says whether a hot path executes or allocates more than at an earlier commit, whatever else the machine does.
 
-  npm run judge                              the working tree beside the commit before it
+  npm run judge                              the working tree beside the last commit of benchmark/figures.jsonl, or
+                                             beside the commit before it if none of that file is in its history
   npm run judge -- --against v0.4.0          beside another commit
   npm run judge -- --commit abc --against abc^  one commit beside another
   npm run judge -- --only create,gateway     the paths whose names contain one of these
   npm run judge -- --turns 20                more turns: a narrower spread
-  npm run judge -- --record                  appends what was found to benchmark/figures.jsonl
+  npm run judge -- --record                  appends what was found to benchmark/figures.jsonl: later commits are judged by it
 
 Paths: ${all.map(({ name }) => name).join(", ")}.
 
@@ -38,8 +47,10 @@ instructions are not time: they know nothing of the processor's caches, of the k
 machine where nothing else runs.
 
 A figure is the median of the turns. Each turn is compared with the same turn of the other commit, and the quartiles of that are in
-parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show. Then this exits with 1. Run it again with --only to be sure, find the commit with
---commit, and see where by comparing two profiles (node --cpu-prof). If the cost has a good reason, say it in the commit.`
+parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show. Then this exits
+with 1. Run it again with --only to be sure, find the commit with --commit, and see where by comparing two profiles (node --cpu-prof).
+If the cost has a good reason, say it in the commit, and --record what paths take now. If turns differ so much that 5 % more would not be
+noticed, this cannot judge, says so, and exits with 2.`
 
 const fail = (reason: string): never => {
   console.error(`judge: ${reason}`)
@@ -61,9 +72,6 @@ if (values.help) {
   console.log(help)
   process.exit(0)
 }
-
-/** What two equal commits differ by at most, measured with `--against HEAD`. */
-const noise = { instructions: 0.02, bytes: 0.015 }
 
 /** Turns before those that count. */
 const warmups = 8
@@ -102,13 +110,30 @@ const existing = (option: string, commit: string): string =>
 
 /** Undefined for the working tree. */
 const commit = values.commit === undefined ? undefined : existing("--commit", values.commit)
-const before = commit === undefined && isChanged ? "HEAD" : `${commit ?? "HEAD"}^`
-if (values.against === undefined && resolved(before) === undefined) {
+const head = commit ?? git("rev-parse", "--short", "HEAD")
+const isTree = commit === undefined && isChanged
+if (values.record && isTree)
+  fail("--record: figures belong to a commit, and the working tree has changes: commit them first")
+if (values.record && !countsInstructions) fail("--record: needs Valgrind, which counts instructions")
+
+const figuresFile = join(root, "benchmark/figures.jsonl")
+const isBefore = (earlier: string): boolean =>
+  (isTree || resolved(earlier) !== resolved(head)) &&
+  spawnSync("git", ["merge-base", "--is-ancestor", earlier, head], { cwd: root }).status === 0
+
+/** The last commit before ours whose figures are recorded. What it took was accepted, so small steps since then count together. */
+const lastRecorded = (): string | undefined =>
+  existsSync(figuresFile)
+    ? recorded(readFileSync(figuresFile, "utf8")).find((each) => resolved(each) !== undefined && isBefore(each))
+    : undefined
+
+const base = values.against ?? lastRecorded() ?? (isTree ? "HEAD" : `${head}^`)
+if (values.against === undefined && resolved(base) === undefined) {
   console.log("judge: the history here has one commit, so there is nothing to compare with")
   process.exit(0)
 }
-const against = existing("--against", values.against ?? before)
-const ours = commit ?? `${git("rev-parse", "--short", "HEAD")}${isChanged ? " with changes" : ""}`
+const against = existing("--against", base)
+const ours = isTree ? `${head} with changes` : head
 
 // Inside the root, so that packages are found; not in node_modules, where Node does not strip types.
 const folder = join(root, ".judge")
@@ -161,12 +186,6 @@ const headers = { "content-type": "application/json", "x-api-key": "any", "anthr
 // -----------------------------------------------------------------------------
 // Turns
 // -----------------------------------------------------------------------------
-
-/** What one operation took. */
-interface Cost {
-  readonly instructions: number
-  readonly bytes: number
-}
 
 const flags = [
   "--conditions=@floodgate/source",
@@ -285,26 +304,14 @@ const measure = async (side: Side, path: Path): Promise<ReadonlyArray<Cost>> => 
 // Verdict
 // -----------------------------------------------------------------------------
 
-interface Compared {
-  /** What an operation takes now: the median of the turns. */
-  readonly now: number
-  /** By how much a turn takes more than the same turn of the other commit. */
-  readonly ratio: Spread
-  readonly isWorse: boolean
-}
-
-const compare = ([ours, theirs]: ReadonlyArray<ReadonlyArray<Cost>>, what: keyof Cost): Compared => {
-  const ratio = spreadOf(ours!.map((cost, n) => cost[what] / theirs![n]![what]))
-  const { high, low, median } = ratio
-  return {
-    now: spreadOf(ours!.map((cost) => cost[what])).median,
-    ratio,
-    isWorse: median - 1 > Math.max(noise[what], (high - low) / 2)
-  }
-}
-
 const shown = ({ high, low, median }: Spread): string =>
   Number.isNaN(median) ? "" : `${median.toFixed(3)} (${low.toFixed(3)}-${high.toFixed(3)})`
+
+const rounded = ({ high, low, median }: Spread): Spread => ({
+  low: +low.toFixed(4),
+  median: +median.toFixed(4),
+  high: +high.toFixed(4)
+})
 
 rmSync(folder, { recursive: true, force: true })
 await new Promise<void>((resolve) => provider.listen({ port: 0, host: "127.0.0.1", backlog: 1_024 }, resolve))
@@ -318,45 +325,45 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 const begun = performance.now()
 const progress = (text: string): void =>
   console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
-progress(`${ours} beside ${against}: starting under Valgrind`)
+progress(`${ours} beside ${against}: starting${countsInstructions ? " under Valgrind" : ""}`)
 await Promise.all(sides.map((side) => side.begin()))
 
 const worse: Array<string> = []
+const unclear: Array<string> = []
 const rows: Array<ReadonlyArray<string>> = []
-const figures: Record<string, object> = {}
+const figures: Record<string, RecordedFigure> = {}
 for (const [n, path] of paths.entries()) {
   progress(`${path.name}, ${n + 1} of ${paths.length}`)
-  const costs = await Promise.all(sides.map((side) => measure(side, path))).catch((error) =>
+  const [own = [], others = []] = await Promise.all(sides.map((side) => measure(side, path))).catch((error) =>
     fail(`${path.name}: ${error.message}`)
   )
-  const instructions = compare(costs, "instructions")
-  const bytes = compare(costs, "bytes")
-  const verdict = [instructions.isWorse && "executes more", bytes.isWorse && "allocates more"]
-    .filter(Boolean)
-    .join(", ")
-  if (verdict !== "") worse.push(path.name)
+  const instructions = compare(own, others, "instructions")
+  const bytes = compare(own, others, "bytes")
+  const said = sentences(path.name, against, { instructions, bytes })
+  worse.push(...said.worse)
+  unclear.push(...said.unclear)
   rows.push([
     path.name,
     countsInstructions ? (instructions.now / 1_000).toFixed(1) : "",
     shown(instructions.ratio),
     (bytes.now / 1_024).toFixed(1),
     shown(bytes.ratio),
-    verdict
+    said.worse.length > 0 ? "worse" : said.unclear.length > 0 ? "unclear" : ""
   ])
   figures[path.name] = {
     instructions: Math.round(instructions.now),
-    byInstructions: +instructions.ratio.median.toFixed(4),
+    byInstructions: rounded(instructions.ratio),
     bytes: Math.round(bytes.now),
-    byBytes: +bytes.ratio.median.toFixed(4)
+    byBytes: rounded(bytes.ratio)
   }
 }
 console.log(`\n${ours} beside ${against}; Node ${process.versions.node}\n`)
 console.log(tableOf(["an operation", "1,000 instructions", "to it", "KB", "to it", ""], rows))
-if (values.record && countsInstructions) {
-  const line = { commit: ours, against, node: process.versions.node, figures }
-  appendFileSync(join(root, "benchmark/figures.jsonl"), `${JSON.stringify(line)}\n`)
+if (values.record) {
+  const line: RecordedFigures = { commit: ours, against, node: process.versions.node, figures }
+  appendFileSync(figuresFile, `${JSON.stringify(line)}\n`)
   console.log("\nappended to benchmark/figures.jsonl")
 }
 rmSync(folder, { recursive: true, force: true })
-if (worse.length > 0) console.error(`\njudge: worse than ${against}: ${worse.join(", ")}`)
-process.exit(worse.length > 0 ? 1 : 0)
+for (const each of [...worse, ...unclear]) console.error(`judge: ${each}`)
+process.exit(worse.length > 0 ? 1 : unclear.length > 0 ? 2 : 0)

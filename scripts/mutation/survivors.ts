@@ -231,6 +231,18 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "headers.ts",
+    code: "(get(certain, dimension) ?? 0)",
+    changes: [["get(certain, dimension) ?? 0", "get(certain, dimension)"]],
+    why: "Comparisons with an undefined amount are false."
+  },
+  {
+    file: "headers.ts",
+    code: "const held = remaining >= least ||",
+    changes: [[">=", ">"]],
+    why: "Where both are equal, either is what the bucket holds."
+  },
+  {
+    file: "headers.ts",
     code: "if (level <= meter.level) return",
     changes: [["<=", "<"]],
     why: "Where both are equal, there is nothing to raise."

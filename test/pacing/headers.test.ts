@@ -73,6 +73,24 @@ describe("a limit that headers name", () => {
     }
   })
 
+  it("is not learned from a call that certainly uses more, however much its prompt was estimated to be", () => {
+    const limitAfter = (dimension: Limits.Dimension, charged: number, certain: number): number => {
+      const pool = poolOf(Law, {})
+      const admission = Law.take(pool, { ...whole(0), [dimension]: charged }, 0)
+      Law.observe(pool, admission, { [dimension]: { limit: 1, remaining: 500, roundedTo: 1 } }, 0, {
+        [dimension]: certain
+      })
+      return pool.meters.find((meter) => meter.dimension === dimension)?.limit ?? Infinity
+    }
+    assert.strictEqual(limitAfter("tokens", 1e9, 60_000), 1)
+    assert.strictEqual(limitAfter("tokens", 1e9, 60_001), Infinity)
+    // Nobody guesses how much output is reserved, nor the number of requests.
+    for (const dimension of ["outputTokens", "requests"] as const) {
+      assert.strictEqual(limitAfter(dimension, 96_000, 1e9), 1)
+      assert.strictEqual(limitAfter(dimension, 96_001, 0), Infinity)
+    }
+  })
+
   it("stays if headers only say what is left", () => {
     const pool = poolOf(Law, {})
     Law.observe(pool, undefined, all(10, 50_000), 0)

@@ -185,11 +185,40 @@ describe("refill up to an event counts before the event", () => {
     })
   }
 
+  it("when an answer that has begun used more than its call asked for", () => {
+    const pool = poolOf(Law, { tokens })
+    const admission = Law.take(pool, whole(5_000), 0)
+    Law.owe(pool, admission, { tokens: 3_000 }, 1_000)
+    assert.deepStrictEqual(levels(pool), [7_000, 7_000])
+    assert.strictEqual(pool.inFlight, 1)
+  })
+
   it("when a call is taken without a decision", () => {
     const pool = poolOf(Law, { tokens })
     Law.take(pool, whole(5_000), 0)
     Law.take(pool, whole(5_000), 1_000)
     assert.deepStrictEqual(levels(pool), [5_000, 5_000])
+  })
+})
+
+describe("an answer that has begun and used more than its call asked for", () => {
+  it("owes nothing in a dimension that was named after it was sent", () => {
+    const pool = poolOf(Law, {})
+    const admission = Law.take(pool, whole(100), 0)
+    Law.observe(pool, undefined, { outputTokens: { limit: 10, remaining: 5_000, roundedTo: 1 } }, 0)
+    const level = () => pool.meters.find(({ dimension }) => dimension === "outputTokens")!.level
+    Law.owe(pool, admission, { outputTokens: 1_000 }, 0)
+    assert.strictEqual(level(), 5_000)
+    Law.owe(pool, Law.take(pool, whole(100), 0), { outputTokens: 1_000 }, 0)
+    assert.strictEqual(level(), 4_000)
+  })
+
+  it("owes nothing in a dimension of which it used no more", () => {
+    const pool = poolOf(Law, both)
+    const admission = Law.take(pool, whole(100), 0)
+    Law.owe(pool, admission, { tokens: 1_000 }, 0)
+    const levels = pool.meters.map(({ dimension, level }) => [dimension, level])
+    assert.deepStrictEqual(Object.fromEntries(levels), { requests: 99, tokens: 98_900 })
   })
 })
 
@@ -338,6 +367,12 @@ describe("a large call that was rejected twice", () => {
     Law.take(pool, whole(large / 2), then - 1_000)
     assert.strictEqual(waitOf(pool, small, then - 1_000), 0)
     assert.isFalse(Law.isKeptFor(pool, whole(large), then - 1_000))
+  })
+
+  it("needs a bucket that holds it, however many smaller calls were sent since", () => {
+    const [pool, now] = rejectedTwice()
+    flowOf(pool, now)
+    assert.strictEqual(Meter.burst(pool.meters.find(({ dimension }) => dimension === "tokens")!), large)
   })
 
   it("holds up nobody once the bucket is full, nor for more than two minutes", () => {
