@@ -348,7 +348,7 @@ for (const [n, path] of paths.entries()) {
     shown(instructions.ratio),
     (bytes.now / 1_024).toFixed(1),
     shown(bytes.ratio),
-    said.worse.length > 0 ? "worse" : said.unclear.length > 0 ? "unclear" : ""
+    said.word
   ])
   figures[path.name] = {
     instructions: Math.round(instructions.now),
@@ -366,4 +366,5 @@ if (values.record) {
 }
 rmSync(folder, { recursive: true, force: true })
 for (const each of [...worse, ...unclear]) console.error(`judge: ${each}`)
-process.exit(worse.length > 0 ? 1 : unclear.length > 0 ? 2 : 0)
+if (worse.length > 0) process.exit(1)
+process.exit(unclear.length > 0 ? 2 : 0)

@@ -24,7 +24,7 @@ import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
 import type { Mutant } from "./mutation/mutants.ts"
 import * as Report from "./mutation/report.ts"
-import { type Message, mutantsOf, work, type Work } from "./mutation/worker.ts"
+import { type Message, mutantsOf, type Ready, work, type Work } from "./mutation/worker.ts"
 
 const { values: options } = parseArgs({
   options: {
@@ -51,42 +51,59 @@ const task: Work = {
   within: Number(options.within)
 }
 
+interface Reply {
+  readonly fate: Report.Fate
+  readonly by: string
+  readonly ready?: Ready
+}
+
+/** What each test takes and reaches, which the first worker finds out. */
+let measured: Promise<Ready["measured"]> | undefined
+
 /** A worker process, which ends if a mutant never ends. Another one then replaces it. */
 class Worker {
   private child: ChildProcess | undefined = undefined
 
-  private reply(): Promise<{ readonly fate: Report.Fate; readonly by: string }> {
+  private reply(): Promise<Reply> {
     const child = this.child!
     return new Promise((resolve, reject) => {
-      const conclude = (fate: Report.Fate, by: string): void => {
+      const conclude = (reply: Reply): void => {
         child.off("message", hear).off("exit", end)
-        resolve({ fate, by })
+        resolve(reply)
       }
       let by = ""
       const hear = (message: Message): void => {
         if ("problem" in message) return reject(new Error(message.problem))
-        if ("by" in message) return conclude(message.by === null ? "survived" : "found", message.by ?? "")
+        if ("measured" in message) return conclude({ fate: "survived", by: "", ready: message })
+        if ("by" in message) return conclude({ fate: message.by === null ? "survived" : "found", by: message.by ?? "" })
         by = message.of
       }
       const end = (): void => {
         this.child = undefined
-        conclude("endless", by)
+        conclude({ fate: "endless", by })
       }
       child.on("message", hear).once("exit", end)
     })
   }
 
-  async try(number: number): ReturnType<Worker["reply"]> {
-    if (this.child === undefined) {
-      const options = {
-        execArgv: ["--conditions=@floodgate/source"],
-        stdio: ["ignore", "ignore", "inherit", "ipc"] as never
-      }
-      this.child = fork(import.meta.filename, ["--worker", ...process.argv.slice(2)], options)
-      const { fate, by } = await this.reply()
-      if (fate === "endless") throw new Error(`a test never ends, even without a mutant: ${by}`)
-    }
-    this.child.send(number)
+  private async begin(known: Ready["measured"] | undefined): Promise<Ready["measured"]> {
+    this.child = fork(import.meta.filename, ["--worker", ...process.argv.slice(2)], {
+      execArgv: ["--conditions=@floodgate/source"],
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      serialization: "advanced"
+    })
+    // IPC has no undefined.
+    this.child.send((known ?? null) as never)
+    const { by, ready } = await this.reply()
+    if (ready === undefined) throw new Error(`a test never ends, even without a mutant: ${by}`)
+    return ready.measured
+  }
+
+  async try(number: number): Promise<Reply> {
+    if (measured === undefined) await (measured = this.begin(undefined))
+    const known = await measured
+    if (this.child === undefined) await this.begin(known)
+    this.child!.send(number)
     return this.reply()
   }
 

@@ -28,12 +28,12 @@ export interface Compared {
 export const compare = (ours: ReadonlyArray<Cost>, theirs: ReadonlyArray<Cost>, what: keyof Cost): Compared => {
   const ratio = spreadOf(ours.map((cost, n) => cost[what] / theirs[n]![what]))
   const spread = (ratio.high - ratio.low) / 2
-  const isWorse = ratio.median - 1 > Math.max(noise[what], spread)
+  const orUnclear = spread > widest ? "unclear" : "same"
   return {
     now: spreadOf(ours.map((cost) => cost[what])).median,
     ratio,
     spread,
-    verdict: isWorse ? "worse" : spread > widest ? "unclear" : "same"
+    verdict: ratio.median - 1 > Math.max(noise[what], spread) ? "worse" : orUnclear
   }
 }
 
@@ -65,14 +65,16 @@ const percent = (part: number): string => `${(100 * part).toFixed(1)} %`
 
 const words: Readonly<Record<keyof Cost, string>> = { instructions: "executes", bytes: "allocates" }
 
-/** What to say of a path, one sentence for each figure that is worse or unclear. */
+/** What to say of a path: a word for the table, and a sentence for each figure that is worse or unclear. */
 export const sentences = (
   name: string,
   against: string,
   { bytes, instructions }: Readonly<Record<keyof Cost, Compared>>
-): { readonly worse: ReadonlyArray<string>; readonly unclear: ReadonlyArray<string> } => {
+): { readonly word: string; readonly worse: ReadonlyArray<string>; readonly unclear: ReadonlyArray<string> } => {
   const of = [["instructions", instructions] as const, ["bytes", bytes] as const]
+  const verdicts = of.map(([, { verdict }]) => verdict)
   return {
+    word: (["worse", "unclear"] as const).find((verdict) => verdicts.includes(verdict)) ?? "",
     worse: of
       .filter(([, { verdict }]) => verdict === "worse")
       .map(([what, { ratio, spread }]) => {

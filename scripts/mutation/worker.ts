@@ -1,4 +1,5 @@
 /** A worker process: it loads the tests and the code once, and for each mutant runs the tests that reach it. */
+import { once } from "node:events"
 import { globSync, readdirSync } from "node:fs"
 import { registerHooks } from "node:module"
 import { join } from "node:path"
@@ -23,7 +24,16 @@ interface Alive {
 export interface Tried {
   readonly by: string | null
 }
-export type Message = Alive | Tried | { readonly problem: string }
+/** What a test takes without a mutant, in milliseconds of processor time, and the mutants that it reaches. */
+interface Measured {
+  readonly millis: number
+  readonly reached: Uint8Array
+}
+/** It is ready: a figure for each test, which spares the next process to run them all first. */
+export interface Ready {
+  readonly measured: ReadonlyArray<Measured>
+}
+export type Message = Alive | Tried | Ready | { readonly problem: string }
 
 const root = join(import.meta.dirname, "../..")
 
@@ -43,14 +53,8 @@ const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map
   return { mutants, texts }
 }
 
-/** The processor time that a test may take: ten times as much as without a mutant, and 5 s, for what is compiled meanwhile. */
-const allowance = (millis: number): number => 5_000 + 10 * millis
-
-interface Measured {
-  readonly task: Task
-  readonly millis: number
-  readonly reached: Uint8Array
-}
+/** The processor time that a test may take: ten times as much as without a mutant, and 2 s, for what is compiled meanwhile. */
+const allowance = (millis: number): number => 2_000 + 10 * millis
 
 export const work = async ({ folders, tests, within }: Work): Promise<void> => {
   const { mutants, texts } = textsOf(folders)
@@ -89,23 +93,34 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     await import(pathToFileURL(join(root, path)).href)
   }
   const { allow, done } = watch()
-  const measured: Array<Measured> = []
-  for (const task of tasks) {
-    say({ of: task.name })
-    allow(60_000)
-    const reached = (state.reached = new Uint8Array(mutants.length))
-    const begun = processorMillis()
-    if (!(await run(task))) return say({ problem: `the test fails without a mutant: ${task.file}: ${task.name}` })
-    const millis = processorMillis() - begun
-    if (millis <= within) measured.push({ task, millis, reached })
+  const measure = async (): Promise<Array<Measured> | undefined> => {
+    const measured: Array<Measured> = []
+    for (const task of tasks) {
+      say({ of: task.name })
+      allow(60_000)
+      const reached = (state.reached = new Uint8Array(mutants.length))
+      const begun = processorMillis()
+      if (!(await run(task))) {
+        say({ problem: `the test fails without a mutant: ${task.file}: ${task.name}` })
+        return undefined
+      }
+      measured.push({ millis: processorMillis() - begun, reached })
+    }
+    done()
+    state.reached = undefined
+    return measured
   }
-  done()
-  state.reached = undefined
-  measured.sort((a, b) => a.millis - b.millis)
+  const [known] = (await once(process, "message")) as [ReadonlyArray<Measured> | null]
+  const measured = known ?? (await measure())
+  if (measured === undefined) return
+  const ordered = measured
+    .map((each, index) => ({ ...each, task: tasks[index]! }))
+    .filter(({ millis }) => millis <= within)
+    .toSorted((a, b) => a.millis - b.millis)
   process.on("message", async (number: number) => {
     state.active = number
     let by: string | null = null
-    for (const { millis, reached, task } of measured) {
+    for (const { millis, reached, task } of ordered) {
       if (reached[number] === 0) continue
       say({ of: task.name })
       allow(allowance(millis))
@@ -117,5 +132,5 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     done()
     say({ by })
   })
-  say({ by: null })
+  say({ measured })
 }

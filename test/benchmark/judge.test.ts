@@ -42,15 +42,18 @@ describe("the judge of hot paths", () => {
     const instructions = compare(worse.ours, worse.theirs, "instructions")
     const bytes = compare(unclear.ours, unclear.theirs, "bytes")
     assert.deepStrictEqual(sentences("create", "abc1234", { instructions, bytes }), {
+      word: "worse",
       worse: ["create executes 5.0 % more: worse than the last, abc1234, by more than its spread of 0.0 %"],
       unclear: [
         "cannot judge: what create allocates differs by 6.0 % between turns, more than the 5.0 % that must be noticed: --only create --turns 30"
       ]
     })
     assert.deepStrictEqual(sentences("create", "abc1234", { instructions: equal, bytes: equal }), {
+      word: "",
       worse: [],
       unclear: []
     })
+    assert.strictEqual(sentences("create", "abc1234", { instructions: equal, bytes }).word, "unclear")
   })
 
   it("judges bytes alone where nothing counts instructions", () => {

@@ -81,6 +81,23 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     assert.isAtMost(waited, 5_000)
   })
 
+  it.each([150, 450])("gives back what was reserved for a caller that leaves after %d ms", (millis) => {
+    const left = play((world) =>
+      Effect.gen(function* () {
+        // It takes some time until the store knows of the reservation, and more until the process knows that it does.
+        const network = { least: 100, most: 100, lost: 0, doubled: 0 }
+        const process = yield* world.start("a", {}, { network })
+        const purse = yield* open(process, { dollars: 1 })
+        const waiting = yield* Effect.forkChild(call(process, purse, 0.9, 0.9, 60_000))
+        yield* Effect.sleep(millis)
+        yield* Fiber.interrupt(waiting)
+        yield* Effect.sleep(10_000)
+        return (yield* process.run(purse.status)).left
+      })
+    )
+    assert.strictEqual(left, 1)
+  })
+
   it("counts as spent what a process had reserved when it died", () => {
     const left = play((world) =>
       Effect.gen(function* () {
