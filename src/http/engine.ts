@@ -51,7 +51,7 @@ export { type Accounts, makeAccounts } from "./account.ts"
 export { protocols } from "./plan.ts"
 export { overrideIn } from "../protocol/uncounted.ts"
 export { refuse, type RefusedCall } from "./refuse.ts"
-export { anyModel, type OtherRequest, type Judgement } from "./uncounted.ts"
+export { anyModel, type OtherRequest, type Judgement, unreadCall } from "./uncounted.ts"
 export { type BodyFlow, type ChunkFlow, ReadFlow } from "./stream.ts"
 
 // -----------------------------------------------------------------------------

@@ -48,6 +48,16 @@ const refusalOf = (what: string, cap: string, model: string): Refusal => ({
   message: `${what}${model === anyModel ? "" : ` for the model ${model.slice(0, longestShown)}`} was not sent: the cap for ${cap} applies to it, and what it costs cannot be counted. Send it with a key that has no cap, or without Floodgate`
 })
 
+/** A request whose body was not read, as the options see a call. Only its headers name its agent. */
+export const unreadCall = (
+  { header, protocol, url }: Pick<OtherRequest, "header" | "protocol" | "url">,
+  model: string
+): CallRequest => {
+  const agent = agentOf(header)
+  const session = sessionOf({ agentOf: (_, header) => agentOf(header) }, undefined, header, agent)
+  return { url, protocol: protocol?.name ?? "", model, agent, session, header, body: undefined }
+}
+
 /** Judges requests that are no calls. */
 export const makeJudge = (
   settings: EngineSettings,
@@ -70,13 +80,8 @@ export const makeJudge = (
   }
 
   /** The name of a cap that applies to a request for a model. */
-  const capOn = ({ header, protocol, url }: OtherRequest, model: string): string | undefined => {
-    const agent = agentOf(header)
-    const session = sessionOf({ agentOf: (_, header) => agentOf(header) }, undefined, header, agent)
-    const purses = [
-      ...around,
-      ...pursesOf({ url, protocol: protocol?.name ?? "", model, agent, session, header, body: undefined })
-    ]
+  const capOn = (request: OtherRequest, model: string): string | undefined => {
+    const purses = [...around, ...pursesOf(unreadCall(request, model))]
     return purses.find((purse) => ledgerOf<RunningLedger>(purse).isCapped)?.name
   }
 

@@ -8,6 +8,7 @@ import { Readable } from "node:stream"
 import type { Refusal } from "floodgate/protocol"
 import { bounds, Deadline, Engine, MoneyWait, ReviewAt, type SilenceTimer } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
+import type { Caller, FindCaller } from "./callers.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
 import * as Headers from "./headers.ts"
@@ -16,10 +17,12 @@ import { addressed, upstreamOfPlace } from "./places.ts"
 import type { CallerPurses } from "./purses.ts"
 import { agentOf, type CallRecorder } from "./records.ts"
 import * as Refusals from "./refusals.ts"
+import type { OpenRequest, RecentRequests } from "./requests.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { RequestSpan } from "./tracing.ts"
 import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
+import type { Whose } from "./whose.ts"
 
 /** The parts of a gateway that all requests share. */
 export interface ProxyParts {
@@ -29,6 +32,12 @@ export interface ProxyParts {
   readonly activity: Activity
   readonly recorder: CallRecorder | undefined
   readonly purses: CallerPurses
+  /** Finds the caller of a request by the rules. */
+  readonly find: FindCaller
+  /** Whether answers state the caps of their callers. */
+  readonly statesCaps: boolean
+  /** Where requests that have ended are remembered; undefined if they are not. */
+  readonly requests: RecentRequests | undefined
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
@@ -47,6 +56,9 @@ export interface ProxiedRequest {
   readonly routed: Routed
   /** The caller's key and the credential that is sent instead, if the gateway has keys of its own. */
   readonly exchange: Exchange | undefined
+  readonly whose: Whose
+  /** What is remembered of it; undefined if nothing is. */
+  readonly record: OpenRequest | undefined
   /** Its span; undefined if the gateway does not trace. */
   readonly span: RequestSpan | undefined
   readonly request: IncomingMessage
@@ -76,7 +88,7 @@ const writeHead = (
   if (isFinal) headers["x-should-retry"] = "false"
   if (place !== undefined) headers["x-floodgate-place"] = place
   if (length !== undefined) headers["content-length"] = String(length)
-  response.writeHead(sent.status, sent.phrase, headers)
+  Response.begin(response, sent.status, headers, sent.phrase)
 }
 
 /** The content type of a stream to which the gateway can add an event. */
@@ -132,10 +144,11 @@ const mayBegin = ({ description, streams }: Engine.HttpCall): boolean =>
   description.binary !== true && streams !== "frames"
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
-const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
+const reporter = ({ exchange, parts, record, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
-  return (outcome: RequestEnd["outcome"], status: number, place?: string): void => {
+  return (outcome: RequestEnd["outcome"], status: number, place?: string, reason?: Refusal["kind"]): void => {
+    record?.ended(outcome, reason, place)
     const upstream = (parts.places && upstreamOfPlace(parts.places, model, place)) ?? routed.upstream.name
     parts.activity.ended({ upstream, outcome, agent })
     parts.log?.({
@@ -227,7 +240,9 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   }
 
   readonly cut = (): void => {
-    this.made.proxied.response.destroy()
+    const { record, response } = this.made.proxied
+    record?.ended("broke off")
+    response.destroy()
     this.ended()
   }
 
@@ -239,7 +254,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
       if (Cause.hasDies(cause)) throw why
       const own = Engine.refuse(planned, why)
       const { refusal, response } = own ?? Refusals.lost(planned, why, proxied.parts.now())
-      this.report(own === undefined ? "failed" : "refused", response.status)
+      this.report(own === undefined ? "failed" : "refused", response.status, undefined, refusal.kind)
       if (held.began) this.tooLate(refusal)
       else proxied.answering.run(Refusals.refuse(proxied.response, response))
     })
@@ -266,11 +281,11 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
     this.ended()
   }
 
-  private report(outcome: RequestEnd["outcome"], status: number, place?: string): void {
+  private report(...end: Parameters<GatewayCall["report"]>): void {
     if (this.isReported) return
     this.isReported = true
     this.made.release()
-    this.made.report(outcome, status, place)
+    this.made.report(...end)
   }
 
   /** Runs a step. What a provider has sent may not be valid HTTP, and the code of a protocol may throw. */
@@ -286,9 +301,33 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   }
 }
 
+/** Notes whose call it is, and makes its bill known to what is remembered of it. */
+const noted = ({ record, whose }: ProxiedRequest, planned: Engine.HttpCall): Engine.HttpCall => {
+  record?.asks(planned.request.model)
+  if (Result.isFailure(planned.terms)) return planned
+  const terms = planned.terms.success
+  // The options are those that the rules have found.
+  const caller = terms.callOptions as Caller
+  whose.is(caller)
+  if (record === undefined) return planned
+  return {
+    ...planned,
+    terms: Result.succeed({ ...terms, callOptions: { ...caller, onBilled: billing(caller, record) } })
+  }
+}
+
+/** A function of its own, because a closure within `noted` would keep the request as long as its answer. */
+const billing =
+  ({ onBilled }: Caller, record: OpenRequest): Caller["onBilled"] =>
+  (bill) => {
+    record.billed(bill)
+    onBilled?.(bill)
+  }
+
 /** Makes a governed call. */
-export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): void => {
-  const { exchange, parts, request, response, routed, span } = proxied
+export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: Buffer): void => {
+  const { exchange, parts, record, request, response, routed, span } = proxied
+  const planned = noted(proxied, given)
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
   const method = request.method ?? "POST"
   const startedAt = parts.now()
@@ -296,6 +335,7 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
   const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake, traceparent) => {
     if (times !== undefined) times.sentAt = parts.now()
+    record?.sent(parts.now())
     const { headers: given, path, upstream } = target === undefined ? own : addressed(headers, target)
     const sent = Headers.traced(given, traceparent)
     const transport = parts.transports.get(upstream)!

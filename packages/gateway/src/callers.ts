@@ -4,7 +4,8 @@ import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
 import { credentialsOf, Engine, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
-import { digestOf } from "./names.ts"
+import { digestOf, matcherOf } from "./names.ts"
+import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./settings/values.ts"
 
@@ -39,25 +40,6 @@ const makeCallerKeys = (): ((key: string) => CallerKey) => {
 /** All keys of one name have one cap. */
 const namedKey = (name: string): CallerKey => ({ name, hash: `name ${name}` })
 
-/** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
-const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => {
-  if (pattern === undefined) return () => true
-  const [first = "", ...parts] = pattern.toLowerCase().split("*")
-  const last = parts.pop()
-  return (text) => {
-    const value = text.toLowerCase()
-    if (last === undefined) return value === first
-    if (!value.startsWith(first) || !value.endsWith(last)) return false
-    let from = first.length
-    for (const part of parts) {
-      const found = value.indexOf(part, from)
-      if (found < 0) return false
-      from = found + part.length
-    }
-    return from + last.length <= value.length
-  }
-}
-
 /** Whom a bill counts for. */
 export interface Payer {
   readonly agent: string
@@ -75,7 +57,12 @@ const billTo =
 /** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
+  /** The name of its key. */
+  readonly caller: string
+  readonly purses: ReadonlyArray<Spending.Purse>
 }
+
+export type FindCaller = (request: CallRequest) => Caller
 
 /**
  * Finds the options of a call. For each setting, the first rule that matches and has the setting applies. Where the gateway has keys
@@ -86,7 +73,7 @@ export const makeCallers = (
   purses: CallerPurses,
   billed: (payer: Payer, bill: Governor.CallBill) => void,
   hasKeys = false
-): ((request: CallRequest) => Caller) => {
+): FindCaller => {
   const compiled = rules.map((rule) => ({
     rule,
     agent: matcherOf(rule.agent),

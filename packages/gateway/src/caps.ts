@@ -4,16 +4,9 @@ import * as Effect from "effect/Effect"
 import { isRecord, parseJson } from "floodgate/internal"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
-import { isSecret } from "./secrets.ts"
 
 const maxCharacters = 10_000
 const maxDollars = 1e6
-
-const answer = (response: ServerResponse, status: number, body: object): Effect.Effect<void> =>
-  Response.own(response, status, JSON.stringify(body), "application/json")
-
-const refuse = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
-  answer(response, status, { error })
 
 /** The body of a request; undefined if it is too long. If the client leaves earlier, the fiber that waits for it is interrupted. */
 const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
@@ -44,29 +37,18 @@ const changeOf = (text: string): CapChange | string => {
 }
 
 /**
- * Answers a request to change a cap. The caller must have the admin token, because the agents behind the gateway can send such
+ * Answers a request to change a cap. Its endpoint requires the admin token, because the agents behind the gateway can send such
  * requests too, and must not raise their own caps.
  */
-export const change = (
-  adminToken: string | undefined,
-  purses: CallerPurses,
-  request: IncomingMessage,
-  response: ServerResponse
-): Effect.Effect<void> => {
-  if (adminToken === undefined) {
-    return refuse(response, 403, "Caps can be changed once the gateway has an admin token (option adminToken)")
-  }
-  if (!isSecret(adminToken)(request.headers["x-floodgate-admin"])) {
-    return refuse(response, 401, "The admin token is missing or wrong: add the header x-floodgate-admin")
-  }
-  return Effect.flatMap(bodyOf(request), (text) => {
+export const change = (purses: CallerPurses, request: IncomingMessage, response: ServerResponse): Effect.Effect<void> =>
+  Effect.flatMap(bodyOf(request), (text) => {
     if (text === undefined)
-      return refuse(response, 413, `The body is too long: send at most ${maxCharacters} characters`)
+      return Response.failed(response, 413, `The body is too long: send at most ${maxCharacters} characters`)
     const change = changeOf(text)
-    if (typeof change === "string") return refuse(response, 400, change)
+    if (typeof change === "string") return Response.failed(response, 400, change)
     const changed = purses.change(change)
     if (changed === undefined) {
-      return refuse(response, 404, "No cap, or more than one, has this name: use an id of /floodgate/status")
+      return Response.failed(response, 404, "No cap, or more than one, has this name: use an id of /floodgate/status")
     }
     const { dollars, id, name, spent } = changed
     const event = {
@@ -77,6 +59,5 @@ export const change = (
       raised: change.dollars !== undefined,
       reset: change.reset === true
     }
-    return Effect.andThen(Effect.logWarning(event), answer(response, 200, { id, name, dollars, spent }))
+    return Effect.andThen(Effect.logWarning(event), Response.json(response, 200, { id, name, dollars, spent }))
   })
-}

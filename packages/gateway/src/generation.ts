@@ -13,8 +13,10 @@ import { makeKeyring } from "./keys.ts"
 import type { Options, ParsedOptions } from "./options.ts"
 import type { CallerPurses } from "./purses.ts"
 import { makeRecorder, type Sessions } from "./records.ts"
+import type { RecentRequests } from "./requests.ts"
 import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
+import type { Rule } from "./settings/values.ts"
 import { makeBeginSpan } from "./tracing.ts"
 import * as Transport from "./transport.ts"
 
@@ -24,25 +26,30 @@ export interface LastingParts {
   readonly activity: Activity
   readonly accounts: Engine.Accounts
   readonly sessions: Sessions
+  readonly requests: RecentRequests
   readonly now: () => number
 }
+
+const hasCap = ({ cap, capPerAgent, capPerKey }: Rule): boolean =>
+  [cap, capPerAgent, capPerKey].some((each) => each !== undefined)
 
 /** Builds everything that depends on the options. A reload replaces it as a whole. */
 export const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
-  { accounts, activity, now, purses, sessions }: LastingParts
+  { accounts, activity, now, purses, requests, sessions }: LastingParts
 ) {
   const { keys, rules = [] } = options
   const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
   const recorder = options.record && makeRecorder(options.record, sessions, now)
+  const find = makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined)
   const engine = yield* Engine.make({
     ...options,
     places: checked.places,
     operation: "Gateway.make",
     accounts,
     credentialName: (credential) => credentialNames.get(credential),
-    callOptions: makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined),
+    callOptions: find,
     used: recorder?.used
   })
   const context = yield* Effect.context<never>()
@@ -59,6 +66,9 @@ export const makeGeneration = Effect.fnUntraced(function* (
     activity,
     recorder,
     purses,
+    find,
+    statesCaps: checked.rateLimitHeaders && rules.some(hasCap),
+    requests: checked.requestsToken === undefined ? undefined : requests,
     now,
     timer: timerOf(context),
     log: logsDebug ? (end) => void fork(Effect.logDebug(end)) : undefined,

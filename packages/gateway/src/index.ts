@@ -83,6 +83,7 @@ import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
 import { makeSessions } from "./records.ts"
+import { RecentRequests } from "./requests.ts"
 import * as Server from "./server.ts"
 import { guarded, serving } from "./serving.ts"
 
@@ -210,7 +211,14 @@ export const make = Effect.fnUntraced(function* (
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 
-  const lasting: LastingParts = { purses, activity, accounts: Engine.makeAccounts(), sessions: makeSessions(), now }
+  const lasting: LastingParts = {
+    purses,
+    activity,
+    accounts: Engine.makeAccounts(),
+    sessions: makeSessions(),
+    requests: new RecentRequests(now),
+    now
+  }
   const opened = Effect.fnUntraced(function* (options: Options, checked: ParsedOptions) {
     const inner = yield* Scope.fork(scope)
     const making = Scope.provide(makeGeneration(options, checked, lasting), inner).pipe(
@@ -235,6 +243,8 @@ export const make = Effect.fnUntraced(function* (
     hasKeys: () => current.keyring !== undefined,
     journal,
     purses,
+    requests: lasting.requests,
+    remembers: () => current.parts.requests !== undefined,
     upstreams: () => current.checked.upstreams,
     now
   })

@@ -1,4 +1,4 @@
-/** The names of rules: those that the configuration gives, or descriptions that reveal no secret. Pure. */
+/** The names of rules: those that the configuration gives, or descriptions that reveal no secret; and patterns of names. Pure. */
 import { hash } from "node:crypto"
 import type { Rule } from "./settings/values.ts"
 
@@ -46,3 +46,22 @@ export const conditionsOf = (rule: Rule): string => {
 
 /** What identifies the amounts of a rule in a stored state. A rule with a name keeps them when its conditions change. */
 export const idOf = (rule: Rule): string => (rule.name === undefined ? conditionsOf(rule) : `rule ${rule.name}`)
+
+/** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
+export const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => {
+  if (pattern === undefined) return () => true
+  const [first = "", ...parts] = pattern.toLowerCase().split("*")
+  const last = parts.pop()
+  return (text) => {
+    const value = text.toLowerCase()
+    if (last === undefined) return value === first
+    if (!value.startsWith(first) || !value.endsWith(last)) return false
+    let from = first.length
+    for (const part of parts) {
+      const found = value.indexOf(part, from)
+      if (found < 0) return false
+      from = found + part.length
+    }
+    return from + last.length <= value.length
+  }
+}

@@ -68,16 +68,18 @@ const guarded: Input.Check = (value) => {
   return { place: ".token", text: "expected a token, because other machines can reach the host, got none" }
 }
 
-/** Agents must not raise their own caps. */
-const apart: Input.Check = (value) => {
-  const { adminToken, keys = [], token } = value as Options
-  if (adminToken === undefined) return undefined
-  const hash = sha256Of(adminToken).toString("hex")
-  const isKey = keys.some(({ sha256 }) => sha256.toLowerCase() === hash)
-  if (adminToken !== token && !isKey) return undefined
-  const other = isKey ? "the keys" : "the token"
-  return { place: ".adminToken", text: `expected another secret than ${other}, which agents have, got the same` }
-}
+/** Agents must not raise their own caps, nor see who else calls. */
+const apart =
+  (name: "adminToken" | "requestsToken"): Input.Check =>
+  (value) => {
+    const { [name]: secret, keys = [], token } = value as Options
+    if (secret === undefined) return undefined
+    const hash = sha256Of(secret).toString("hex")
+    const isKey = keys.some(({ sha256 }) => sha256.toLowerCase() === hash)
+    if (secret !== token && !isKey) return undefined
+    const other = isKey ? "the keys" : "the token"
+    return { place: `.${name}`, text: `expected another secret than ${other}, which agents have, got the same` }
+  }
 
 /** Tokens of subscriptions: Anthropic's, and those with which Codex signs in to ChatGPT. */
 const isSubscription = (secret: string, address: string): boolean =>
@@ -132,7 +134,16 @@ const placed: Input.Check = (value) => {
 }
 
 const valid = Problems.check(Settings.Options)
-const complete = Input.all(valid, distinctKeys, distinctNames, guarded, apart, exchanged, placed)
+const complete = Input.all(
+  valid,
+  distinctKeys,
+  distinctNames,
+  guarded,
+  apart("adminToken"),
+  apart("requestsToken"),
+  exchanged,
+  placed
+)
 
 /** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {
@@ -145,6 +156,8 @@ export const parse = (operation: string, given: Options) => {
     port: given.port ?? 0,
     token: given.token,
     adminToken: given.adminToken,
+    requestsToken: given.requestsToken,
+    rateLimitHeaders: of("rateLimitHeaders"),
     credentials: new Map(
       Object.entries(given.credentials ?? {}).flatMap(([name, secret]) =>
         secret === null ? [] : [[name, Redacted.value(secret)] as const]

@@ -16,6 +16,7 @@ import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import type { Minute, PressureMinute, Snapshot } from "./page/status.ts"
 import { style } from "./page/style.ts"
+import type { RecentRequests } from "./requests.ts"
 import * as Response from "./response.ts"
 import type { Upstreams } from "./routes.ts"
 
@@ -29,6 +30,9 @@ export interface PageParts {
   readonly hasKeys: () => boolean
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
+  readonly requests: RecentRequests
+  /** Whether requests are remembered. */
+  readonly remembers: () => boolean
   readonly upstreams: () => Upstreams
   readonly now: () => number
 }
@@ -50,11 +54,11 @@ const security = {
 
 const json = { ...security, "content-type": "application/json" }
 
-const files: Readonly<Record<string, readonly [contentType: string, body: string]>> = {
-  "/": ["text/html; charset=utf-8", markup],
-  "/page.css": ["text/css; charset=utf-8", style],
-  "/page.js": ["text/javascript; charset=utf-8", script]
-}
+const files = {
+  markup: ["text/html; charset=utf-8", markup],
+  style: ["text/css; charset=utf-8", style],
+  script: ["text/javascript; charset=utf-8", script]
+} as const satisfies Readonly<Record<string, readonly [contentType: string, body: string]>>
 
 const hour = 3_600_000
 
@@ -78,11 +82,13 @@ const snapshot = ({
   journal,
   now,
   purses,
+  remembers,
   upstreams
 }: PageParts): Effect.Effect<Snapshot> =>
   Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
     at: now(),
     open: activity.open,
+    remembersRequests: remembers(),
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
@@ -96,10 +102,7 @@ const snapshot = ({
     events: [...(journal?.events ?? [])].reverse()
   }))
 
-/** Whether a path is one of the static files, which contain no data of the gateway. */
-export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
-
-/** Serves the paths below `/floodgate` until the scope closes. */
+/** Answers for the page until the scope closes. */
 export const make = (parts: PageParts) => {
   let viewers = 0
 
@@ -115,7 +118,7 @@ export const make = (parts: PageParts) => {
     return Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis)))
   }
 
-  const answer = (what: "advice" | "forecast", query: string, response: ServerResponse): Effect.Effect<void> =>
+  const question = (what: "advice" | "forecast", query: string, response: ServerResponse): Effect.Effect<void> =>
     parts.purses.ofEverybody
       .reduce((answer, purse) => Spending.from(purse)(answer), Advice.answerTo(what, new URLSearchParams(query)))
       .pipe(
@@ -124,17 +127,21 @@ export const make = (parts: PageParts) => {
         Effect.flatMap(({ body, status }) => Response.whole(response, status, json, JSON.stringify(body)))
       )
 
-  return (path: string, query: string, response: ServerResponse): Effect.Effect<void> => {
-    if (path === "") return Response.whole(response, 302, { location: "floodgate/" }, "")
-    if (path === "/events") return watch(response)
-    if (path === "/status") {
-      return Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, json, JSON.stringify(data)))
+  return {
+    watch,
+    question,
+    file: (name: keyof typeof files, response: ServerResponse): Effect.Effect<void> => {
+      const [contentType, body] = files[name]
+      return Response.whole(response, 200, { ...security, "content-type": contentType }, body)
+    },
+    status: (response: ServerResponse): Effect.Effect<void> =>
+      Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, json, JSON.stringify(data))),
+    nothing: (response: ServerResponse): Effect.Effect<void> => Response.whole(response, 404, security, ""),
+    requests: (query: string, response: ServerResponse): Effect.Effect<void> => {
+      const found = parts.requests.find(new URLSearchParams(query))
+      return typeof found === "string"
+        ? Response.failed(response, 400, found)
+        : Response.json(response, 200, { at: parts.now(), requests: found })
     }
-    if (path === "/advice" || path === "/forecast") {
-      return answer(path === "/advice" ? "advice" : "forecast", query, response)
-    }
-    const file = Object.hasOwn(files, path) ? files[path] : undefined
-    if (file === undefined) return Response.whole(response, 404, security, "")
-    return Response.whole(response, 200, { ...security, "content-type": file[0] }, file[1])
   }
 }

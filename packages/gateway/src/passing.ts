@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type { IncomingMessage } from "node:http"
 import { PassThrough } from "node:stream"
 import type { Engine, RefusalResponse } from "floodgate/internal"
+import type { Refusal } from "floodgate/protocol"
 import type * as Bodies from "./bodies.ts"
 import type { ProxiedRequest } from "./call.ts"
 import * as Headers from "./headers.ts"
@@ -44,7 +45,7 @@ const searched = (request: IncomingMessage, found: (text: string) => void): void
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (proxied: ProxiedRequest, body: Buffer | undefined) {
-  const { exchange, parts, request, response, routed, span } = proxied
+  const { exchange, parts, record, request, response, routed, span } = proxied
   const { activity, now, transports } = parts
   const controller = yield* Effect.acquireRelease(
     Effect.sync(() => new AbortController()),
@@ -67,20 +68,28 @@ const pass = Effect.fnUntraced(function* (proxied: ProxiedRequest, body: Buffer 
       transports.get(upstream)!.send({ method, path: routed.path, headers, body: body ?? arriving }, controller.signal),
     catch: (thrown) => thrown
   })
+  record?.sent(now())
   const answer = yield* Effect.exit(sending)
   if (Exit.isFailure(answer)) {
     activity.ended({ outcome: "failed", upstream })
     const refusal = Refusals.unreachable(Cause.squash(answer.cause), now())
+    record?.ended("failed", refusal.kind)
     return yield* Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
   }
   activity.ended({ outcome: "passed", upstream })
+  record?.ended("passed")
   activity.passed(passedKindOf(routed.path), exchange?.holder.name ?? "")
   const { headers: received, phrase, status } = answer.value
-  response.writeHead(status, phrase, Headers.incoming(received))
-  yield* Response.relay(response, answer.value)
+  Response.begin(response, status, Headers.incoming(received), phrase)
+  yield* Response.relay(response, answer.value, () => record?.ended("broke off"))
 }, Effect.scoped)
 
-const refuse = ({ answering, parts, response, routed }: ProxiedRequest, refusal: RefusalResponse): void => {
+const refuse = (
+  { answering, parts, record, response, routed }: ProxiedRequest,
+  refusal: RefusalResponse,
+  reason: Refusal["kind"]
+): void => {
+  record?.ended("refused", reason)
   parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
   answering.run(Refusals.refuse(response, refusal))
 }
@@ -88,24 +97,26 @@ const refuse = ({ answering, parts, response, routed }: ProxiedRequest, refusal:
 /** Passes on a request whose body was read, unless it is refused. */
 export const passRead = (proxied: ProxiedRequest, bytes: Buffer): void => {
   const verdict = judge(proxied, bytes.toString("latin1"))
-  if (typeof verdict === "object") refuse(proxied, verdict)
+  if (typeof verdict === "object") refuse(proxied, verdict, "spendLimited")
   else proxied.answering.run(pass(proxied, bytes))
 }
 
 /** Passes on a request, unless it is refused. Its body is read first if a cap applies to its caller, and as it arrives otherwise. */
 export const passOn = (proxied: ProxiedRequest, body: Bodies.RequestBody): void => {
   const verdict = judge(proxied, undefined)
-  if (typeof verdict === "object") return refuse(proxied, verdict)
+  if (typeof verdict === "object") return refuse(proxied, verdict, "spendLimited")
   if (verdict === "passes") return proxied.answering.run(pass(proxied, undefined))
   const { request, response, routed } = proxied
   body.read(request, (read) => {
     if (typeof read === "string") {
       response.setHeader("connection", "close")
-      return refuse(proxied, Refusals.refusalFor(Refusals.unread[read], routed.protocol))
+      const refusal = Refusals.unread[read]
+      return refuse(proxied, Refusals.refusalFor(refusal, routed.protocol), refusal.kind)
     }
     try {
       passRead(proxied, read)
     } catch (thrown) {
+      proxied.record?.ended("failed")
       proxied.answering.run(Refusals.failed(response, thrown))
     }
   })

@@ -18,12 +18,19 @@ const maxRewritten = 4 * 1_024 * 1_024
 
 /** Refuses a call because of how it was sent. */
 const refuseBody = (
-  { answering, parts, response, routed }: ProxiedRequest,
+  { answering, parts, record, response, routed }: ProxiedRequest,
   found: Match | undefined,
   refusal: Refusal
 ): void => {
+  record?.ended("refused", refusal.kind)
   parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
   answering.run(Refusals.refuse(response, Refusals.refusalFor(refusal, (found ?? routed).protocol)))
+}
+
+/** Answers a request on which the gateway itself failed. */
+const fail = ({ record, response }: ProxiedRequest, thrown: unknown): Effect.Effect<void> => {
+  record?.ended("failed")
+  return Refusals.failed(response, thrown)
 }
 
 /** Answers a call whose body was read. */
@@ -51,7 +58,7 @@ const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: 
   const refused = (values: number) => () => refuseBody(proxied, found, Refusals.tooManyValues(values))
   const read = Bodies.readLarge(held.memory, bytes, parsed, refused)
   const answered = Effect.flatMap(read, (answer) => Effect.sync(answer))
-  answering.run(Effect.catchDefect(answered, (why) => Refusals.failed(proxied.response, why)))
+  answering.run(Effect.catchDefect(answered, (why) => fail(proxied, why)))
 }
 
 /** Some paths have bodies that no protocol knows: Bedrock's of other models, and OpenAI's conversations. */
@@ -77,7 +84,7 @@ export const handle = (proxied: ProxiedRequest, body: Bodies.RequestBody): void 
     try {
       answerCall(proxied, call, read, body)
     } catch (thrown) {
-      answering.run(Refusals.failed(response, thrown))
+      answering.run(fail(proxied, thrown))
     }
   })
 }

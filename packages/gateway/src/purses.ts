@@ -5,10 +5,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
 import { bounds, isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
+<<<<<<< HEAD
 import type { CapStatus } from "./page/status.ts"
+=======
+import type { CapPolicy } from "./rateLimits.ts"
+>>>>>>> 87673ad6 (Say in answers what is left of a caller's caps, and remember requests)
 import type { Rule } from "./settings/values.ts"
 
 /** A change of a cap by an operator. */
@@ -34,6 +39,8 @@ const maxOpen = 1_000
  * file every 30 seconds. At the maximum new ones are refused, because one that is forgotten would have its whole cap again.
  */
 const maxSpent = bounds.spenders.max
+/** Enough to tell the agents and keys of a gateway apart. */
+const partitionBytes = 8
 /** Longer names of agents are replaced by their hash. */
 const longestName = 64
 
@@ -51,6 +58,8 @@ const isGeneral = ({ agent, headers, key, model }: Rule): boolean =>
 
 interface Capped {
   readonly id: string
+  /** What its policy is called in the header fields of answers. It names no agent and no key. */
+  readonly policy: string
   readonly purse: Spending.Purse
   readonly close: () => void
   cap: Spending.Cap
@@ -81,6 +90,10 @@ const nothing: Spending.Cap = { dollars: 1e-9 }
 /** The purses of a gateway's callers. It is mutable. */
 export class CallerPurses {
   private readonly capped = new Map<string, Capped>()
+  /** The cap of each purse, also of one that is not kept any more. */
+  private readonly cappedOf = new WeakMap<Spending.Purse, Capped>()
+  /** Nobody outside can guess by which key the identities of agents and keys are hashed. */
+  private readonly secret = randomBytes(32)
   /** How many running requests may pay from a purse. */
   private readonly users = new Map<Spending.Purse, number>()
   private readonly idleCapped = new Lru.Shedder(
@@ -207,19 +220,40 @@ export class CallerPurses {
     }
     this.idleCapped.shed(maxOpen - 1)
     if (!this.hasRoomFor(id)) return this.full
-    const made = this.open(id, name, cap)
+    const policy = kind === "rule" ? name : `per ${kind}${suffixOf(rule)}`
+    const made = this.open(id, name, policy, cap)
     this.earlier.delete(id)
-    this.capped.set(id, made)
+    this.put(made)
     return made.purse
   }
 
   /** Opens a purse in the store that gateways share, or one of this gateway. */
-  private open(id: string, name: string, cap: Spending.Cap): Capped {
+  private open(id: string, name: string, policy: string, cap: Spending.Cap): Capped {
     const inner = this.read(Scope.fork(this.scope))
     const opened = Spending.open(name, cap, { kept: this.earlier.get(id), key: id })
     const purse = this.read(Effect.provideService(opened, Scope.Scope, inner))
     const close = () => void Effect.runForkWith(this.context)(Scope.close(inner, Exit.void))
-    return { id, purse, cap, close }
+    return { id, policy, purse, cap, close }
+  }
+
+  private put(capped: Capped): void {
+    this.capped.set(capped.id, capped)
+    this.cappedOf.set(capped.purse, capped)
+  }
+
+  /** The caps of these purses as policies. */
+  policies(purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<CapPolicy> {
+    return purses.map((purse) => {
+      const status = this.read(purse.status)
+      const capped = this.cappedOf.get(purse)
+      if (capped === undefined) return { name: purse.name, per: undefined, partition: undefined, ...status }
+      const { cap, id, policy } = capped
+      return { name: policy, per: cap.per, partition: isShared(id) ? undefined : this.partitionOf(id), ...status }
+    })
+  }
+
+  private partitionOf(id: string): Uint8Array {
+    return createHmac("sha256", this.secret).update(id).digest().subarray(0, partitionBytes)
   }
 
   /** Changes a cap for an operator; undefined if no cap or more than one has this name. */
@@ -247,7 +281,7 @@ export class CallerPurses {
     const inUse = this.capped.get(former)
     if (inUse?.purse.isShared === true) return
     const kept = this.earlier.get(former)
-    if (inUse !== undefined) this.capped.set(id, { ...inUse, id })
+    if (inUse !== undefined) this.put({ ...inUse, id })
     if (kept !== undefined && !this.earlier.has(id)) this.earlier.set(id, kept)
     this.capped.delete(former)
     this.earlier.delete(former)

@@ -139,6 +139,35 @@ export const endAtOnce = (
   return true
 }
 
+/** What a response states of the caps of its caller, in header fields, once that is known. */
+const stated = new WeakMap<ServerResponse, (retryAfter: number | undefined) => OutgoingHttpHeaders | undefined>()
+
+/**
+ * Makes a response state something in the fields that a function returns when its headers are sent. It gets the `retry-after` in
+ * seconds, if there is one.
+ */
+export const states = (
+  response: ServerResponse,
+  fieldsOf: (retryAfter: number | undefined) => OutgoingHttpHeaders | undefined
+): void => void stated.set(response, fieldsOf)
+
+/** Sends the status and the headers of a response. What it states replaces headers of the same names. */
+export const begin = (
+  response: ServerResponse,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  phrase?: string
+): void => {
+  const fieldsOf = stated.get(response)
+  if (fieldsOf !== undefined) Object.assign(headers, fieldsOf(secondsOf(headers["retry-after"])))
+  if (phrase === undefined) response.writeHead(status, headers)
+  else response.writeHead(status, phrase, headers)
+}
+
+/** A `retry-after` in seconds; undefined for none, and for a date. */
+const secondsOf = (retryAfter: OutgoingHttpHeaders[string]): number | undefined =>
+  /^\d+$/.test(String(retryAfter)) ? Number(retryAfter) : undefined
+
 /** Answers with a whole response. */
 export const whole = (
   response: ServerResponse,
@@ -147,7 +176,7 @@ export const whole = (
   body: string
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
-    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+    begin(response, status, { ...headers, "content-length": Buffer.byteLength(body) })
     return end(response, body)
   })
 
@@ -165,6 +194,14 @@ export const own = (
     body
   )
 
+/** Answers with JSON of the gateway itself. */
+export const json = (response: ServerResponse, status: number, body: object): Effect.Effect<void> =>
+  own(response, status, JSON.stringify(body), "application/json")
+
+/** Answers why the gateway itself cannot do what was asked. */
+export const failed = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
+  json(response, status, { error })
+
 /** Writes a body to its end, or until the client must read first. */
 const flow = async (response: ServerResponse, { read }: ByteSource): Promise<"over" | "full"> => {
   for (;;) {
@@ -174,10 +211,15 @@ const flow = async (response: ServerResponse, { read }: ByteSource): Promise<"ov
   }
 }
 
-/** Writes a body to its end. If the body breaks off, so does the connection to the client. */
-export const relay = (response: ServerResponse, source: ByteSource): Effect.Effect<void> =>
+/** Writes a body to its end. If the body breaks off, so does the connection to the client, and `broke` is called. */
+export const relay = (response: ServerResponse, source: ByteSource, broke: () => void): Effect.Effect<void> =>
   relayed(response, source).pipe(
-    Effect.catch(() => Effect.sync(() => void response.destroy())),
+    Effect.catch(() =>
+      Effect.sync(() => {
+        broke()
+        response.destroy()
+      })
+    ),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
@@ -224,7 +266,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   const keep = (held: HeldResponse): void => {
     const { contentType, response, text } = held
     if (!held.began) {
-      response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" })
+      begin(response, 200, { "content-type": contentType, "cache-control": "no-cache" })
       held.began = true
       began(held)
     }

@@ -4,23 +4,24 @@ import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
 import type { Refusal } from "floodgate/protocol"
-import { headerReader, statusOf } from "floodgate/internal"
+import { headerReader } from "floodgate/internal"
 import type { AuthResult } from "./auth.ts"
 import * as Bodies from "./bodies.ts"
-import * as Caps from "./caps.ts"
 import * as Credentials from "./credentials.ts"
+import * as Endpoints from "./endpoints.ts"
+import type { Asked, EndpointParts } from "./endpoints.ts"
 import type { Generation } from "./generation.ts"
 import { namedBy } from "./headers.ts"
 import * as Http1 from "./http1.ts"
 import type { KeyUsers } from "./keyUsers.ts"
-import * as Metrics from "./metrics.ts"
 import * as OpenAnswer from "./openAnswer.ts"
-import * as Page from "./page.ts"
 import * as Proxy from "./proxy.ts"
+import * as RateLimits from "./rateLimits.ts"
 import * as Refusals from "./refusals.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Listener } from "./server.ts"
+import { type Whose, whoseIs } from "./whose.ts"
 
 const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
 const noWebSocket: Refusal = {
@@ -35,30 +36,24 @@ const noWebSocket: Refusal = {
 const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
   /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
-/** The answer to a request for one of the gateway's own pages; undefined for any other request. */
-const own = (
-  { refusal, target }: AuthResult,
-  page: ReturnType<typeof Page.make>,
-  metrics: Effect.Effect<string>,
-  request: IncomingMessage,
-  response: ServerResponse
-): Effect.Effect<void> | undefined => {
-  if (request.method !== "GET") return undefined
+/** The answer to a request for something of the gateway's own; undefined for any other request. */
+const own = (entry: AuthResult, asked: Asked): Effect.Effect<void> | undefined => {
+  const { parts, request, response } = asked
+  const { refusal, target } = entry
   const path = target.replace(/\?.*$/, "")
   const isOther = refusal !== undefined && refusal.kind !== "unauthorized"
+  const endpoint = Endpoints.endpointOf(request.method, path)
+  if (endpoint !== undefined) {
+    const query = target.slice(path.length + 1)
+    return Endpoints.denial(endpoint, entry, asked) ?? endpoint.answer({ ...asked, query })
+  }
+  if (request.method !== "GET") return undefined
   // A browser at the root looks for the page. No provider has one there.
   if (path === "/" && !isOther && /\btext\/html\b/i.test(request.headers.accept ?? "")) {
     return Response.whole(response, 302, { location: "/floodgate/", "cache-control": "no-store" }, "")
   }
-  if (!/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
-  const file = path.slice("/floodgate".length)
-  // The page itself asks for the token.
-  const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
-  if (refusal !== undefined && !isOpen) return Response.own(response, statusOf(refusal), `${refusal.message}\n`)
-  if (path === "/metrics") {
-    return Effect.flatMap(metrics, (text) => Response.own(response, 200, text, Metrics.contentType))
-  }
-  return page(file, target.slice(path.length + 1), response)
+  if (!path.startsWith("/floodgate/")) return undefined
+  return refusal === undefined ? parts.page.nothing(response) : Endpoints.refuse(response, refusal)
 }
 
 /** A listener whose errors fail the request and not the process. A protocol of the options may throw, for example. */
@@ -96,11 +91,8 @@ const answering = (
 }
 
 /** The parts that serve all requests and do not depend on the options. */
-export interface ServerParts {
+export interface ServerParts extends EndpointParts {
   readonly current: () => Generation
-  readonly isClosing: () => boolean
-  readonly page: ReturnType<typeof Page.make>
-  readonly metrics: Effect.Effect<string>
   readonly memory: Bodies.BodyMemory
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly users: KeyUsers
@@ -130,6 +122,12 @@ const admit = (
   return { target, refusal: undefined, exchange }
 }
 
+/** Makes a response state the caps of its caller, as they are when its headers are sent. */
+const stateCaps = ({ now, purses }: Generation["parts"], whose: Whose, response: ServerResponse): void =>
+  Response.states(response, (retryAfter) =>
+    RateLimits.fieldsOf(purses.policies(whose.caller.purses), now(), retryAfter)
+  )
+
 /** Answers a request for an upstream, or refuses it. */
 const forward = (
   { current, isClosing, memory, run, users }: ServerParts,
@@ -144,16 +142,32 @@ const forward = (
   // A WebSocket request is always a GET, in place of the POST that it replaces.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
   const routed = generation.route(method, target, headerReader(request.headers))
+  const { parts } = generation
   const span = generation.beginSpan(request, response, routed)
+  const record = parts.requests?.open()
+  const body = new Bodies.RequestBody(memory, generation.checked.maxHeldBytes, generation.checked.maxBodyBytes)
+  let whose: Whose | undefined
+  const answer = answering(generation, response, run, () => {
+    span?.end()
+    body.release()
+    if (record !== undefined) parts.requests?.close(record, response, whose?.caller)
+  })
   const refused = (refusal: Refusal): void => {
-    const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
-    answering(generation, response, run, span?.end).run(refuse)
+    record?.ended("refused", refusal.kind)
+    answer.run(Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol)))
   }
   if (broken !== undefined) {
     response.setHeader("connection", "close")
     return refused(broken)
   }
   if (refusal !== undefined) return refused(refusal)
+  const found = "message" in routed ? undefined : routed
+  const exchange = found && exchangeFor?.(found)
+  if (found !== undefined) {
+    whose = whoseIs(parts.find, found, request, exchange)
+    record?.goesTo(found.upstream.name)
+    if (parts.statesCaps) stateCaps(parts, whose, response)
+  }
   if (isClosing()) {
     response.setHeader("connection", "close")
     return refused(closes)
@@ -163,22 +177,15 @@ const forward = (
     return refused(noWebSocket)
   }
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
-  const { maxBodyBytes, maxHeldBytes } = generation.checked
-  const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
-  const exchange = exchangeFor?.(routed)
   if (exchange !== undefined) users.enter(exchange.holder, response)
-  const answer = answering(generation, response, run, () => {
-    span?.end()
-    body.release()
-  })
-  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, span, request, response }, body)
+  Proxy.handle({ answering: answer, parts, routed, exchange, whose: whose!, record, span, request, response }, body)
 }
 
 /** Serves all requests. */
 export const serving =
   (parts: ServerParts): Listener =>
   (request, response) => {
-    const { current, isClosing, metrics, page, run } = parts
+    const { current, run } = parts
     request.on("error", () => {})
     response.on("error", () => {})
     const show = (shown: Effect.Effect<void>): void => {
@@ -186,18 +193,14 @@ export const serving =
       response.once("close", () => fiber.interruptUnsafe())
     }
     Http1.normalize(request)
-    if (request.url === "/healthz") return show(Response.own(response, 200, "ok\n"))
-    if (request.url === "/readyz") {
-      return show(isClosing() ? Response.own(response, 503, "closing\n") : Response.own(response, 200, "ready\n"))
-    }
     const generation = current()
+    const asked: Asked = { parts, generation, request, response, query: "" }
+    const health = Endpoints.healthOf(request.url)
+    if (health !== undefined) return show(health.answer(asked))
     const entry = generation.door(request)
     const broken = Http1.refusalOf(request)
     if (broken !== undefined) return forward(parts, entry, broken, request, response)
-    const shown =
-      request.method === "POST" && entry.target === "/floodgate/caps" && entry.refusal === undefined
-        ? Caps.change(generation.checked.adminToken, generation.parts.purses, request, response)
-        : own(entry, page, metrics, request, response)
+    const shown = own(entry, asked)
     if (shown === undefined) return forward(parts, entry, undefined, request, response)
     return show(shown)
   }

@@ -33,9 +33,14 @@ export const world = Effect.fnUntraced(function* (
   answer: Handler,
   {
     budget = ledger,
+    prices,
     retry = quick,
     ...options
-  }: Gateway.Options & { readonly budget?: Budget.Options; readonly retry?: typeof quick } = {}
+  }: Gateway.Options & {
+    readonly budget?: Budget.Options
+    readonly prices?: Governor.Options["prices"]
+    readonly retry?: typeof quick
+  } = {}
 ): Effect.fn.Return<World, Gateway.CannotListen, Scope.Scope> {
   const bodies: Array<string> = []
   const upstream = yield* serve((request, response, body) => {
@@ -43,7 +48,7 @@ export const world = Effect.fnUntraced(function* (
     answer(request, response, body)
   })
   const context = yield* Layer.build(
-    Governor.layer({ retry: retry as never }).pipe(Layer.provideMerge(Budget.layer(budget)))
+    Governor.layer({ prices, retry: retry as never }).pipe(Layer.provideMerge(Budget.layer(budget)))
   )
   const scope = yield* Scope.make()
   const gateway = yield* Gateway.make({

@@ -55,6 +55,8 @@ export interface Snapshot {
   readonly at: number
   /** How many requests are waiting or running. */
   readonly open: number
+  /** Whether the last requests are remembered, for those who have the token for them. */
+  readonly remembersRequests: boolean
   readonly upstreams: ReadonlyArray<{ readonly name: string; readonly address: string }>
   readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
   /** The most recently active first. */

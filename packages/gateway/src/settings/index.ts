@@ -98,6 +98,12 @@ const ofGateway = {
    */
   adminToken: setting(token, { flag: "none", variable: "FLOODGATE_GATEWAY_ADMIN_TOKEN", change: "reload" }),
   /**
+   * A secret that opens the list of the last 500 requests, who made them and what they cost, at `/floodgate/requests` and on the
+   * page. It must not be the `token` or one of the `keys`, which agents have; better in the variable than in a file. @default
+   * none: requests are not remembered
+   */
+  requestsToken: setting(token, { flag: "none", variable: "FLOODGATE_GATEWAY_REQUESTS_TOKEN", change: "reload" }),
+  /**
    * Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only without a token.
    * Pages of these hosts may call the gateway, too. @default the names of this machine
    */
@@ -159,6 +165,11 @@ const ofGateway = {
    * @default 10,000
    */
   maxConnections: setting(count, { default: bounds.connections.max, flag: "none", change: "restart" }),
+  /**
+   * Whether answers say in the header fields `RateLimit-Policy` and `RateLimit` what is left of the caps that apply to their
+   * caller. @default true
+   */
+  rateLimitHeaders: setting(Values.flag, { default: true, flag: "none", change: "reload" }),
   /** Whether Chat Completions streams are asked for their usage. Without it such calls keep their estimates. @default true */
   streamUsage: setting(Values.flag, { default: true, flag: "none", change: "reload" })
 }

@@ -71,7 +71,11 @@ const of04 = {
 }
 
 /** A valid value of each setting, other than its default. Settings that 0.4 did not have stand here alone. */
-const samples: Readonly<Record<string, unknown>> = { ...of04 }
+const samples: Readonly<Record<string, unknown>> = {
+  ...of04,
+  requestsToken: "who-calls-what-and-when",
+  rateLimitHeaders: false
+}
 
 const said = (value: unknown): string => {
   const result = decode(Settings.Config)(value)
@@ -149,8 +153,8 @@ describe("the settings of a gateway", () => {
     Effect.gen(function* () {
       const canary = "sec-ret"
       const wrong = [
-        ...["token", "adminToken", "keys", "credentials"].map((name) => ({ [name]: canary })),
-        ...["token", "adminToken"].map((name) => ({ [name]: [canary] })),
+        ...["token", "adminToken", "requestsToken", "keys", "credentials"].map((name) => ({ [name]: canary })),
+        ...["token", "adminToken", "requestsToken"].map((name) => ({ [name]: [canary] })),
         { keys: [canary] },
         { keys: [{ name: "a", sha256: canary }] },
         { keys: [{ name: "a", sha256: [canary], secret: canary }] },

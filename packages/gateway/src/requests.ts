@@ -1,0 +1,229 @@
+/** The last requests: who called which model, how long it took, what it cost, and how it ended. They hold neither content nor keys. */
+import type { ServerResponse } from "node:http"
+import type { Refusal } from "floodgate/protocol"
+import type * as Governor from "floodgate/Governor"
+import { hint, promptTokens } from "floodgate/internal"
+import type { RequestEnd } from "./activity.ts"
+import type { Caller } from "./callers.ts"
+import { matcherOf } from "./names.ts"
+
+/** How a request ended. An answer that `"broke off"` had begun when the provider stopped sending it. */
+export type RequestOutcome = RequestEnd["outcome"] | "broke off"
+export const outcomes: ReadonlyArray<RequestOutcome> = [
+  "answered",
+  "passed",
+  "refused",
+  "failed",
+  "hung up",
+  "broke off"
+]
+
+/** What is remembered of a request that has ended. */
+export interface RequestRecord {
+  /** When it arrived, in milliseconds since the epoch. */
+  readonly at: number
+  /** Null if no upstream serves its path. */
+  readonly upstream: string | null
+  /** Null unless it is a call. */
+  readonly model: string | null
+  /** The name of the caller's key, or `key-` and the beginning of its hash. Null if the caller was not let in. */
+  readonly caller: string | null
+  readonly agent: string | null
+  /** The place that has answered; null if the model has no places. */
+  readonly place: string | null
+  readonly outcome: RequestOutcome
+  /** The status that the client has received; null if it received none. */
+  readonly status: number | null
+  /** Why the gateway refused it, or why it failed; null for any other end. */
+  readonly reason: Refusal["kind"] | null
+  /** How often it was sent to a provider. */
+  readonly attempts: number
+  /** The time from its arrival to its last attempt. */
+  readonly waitedMillis: number
+  /** The time from its arrival to its end. */
+  readonly millis: number
+  /** Tokens of the whole prompt, cached or not, as they are billed; null if nothing was. */
+  readonly inputTokens: number | null
+  /** The part of the prompt that the provider read from its cache. */
+  readonly cachedTokens: number | null
+  readonly outputTokens: number | null
+  /** Null if nothing was billed, or if the model has no price. */
+  readonly dollars: number | null
+}
+
+/** How many requests are remembered. */
+export const maxRequests = 500
+/** Of those, how many may come from strangers, who must not be able to push the others out. */
+const maxStrangers = 50
+/** Names come from callers. */
+const longestName = 200
+
+/** The most recent values. */
+class Ring<A> {
+  private readonly slots: Array<A> = []
+  private next = 0
+  private readonly size: number
+
+  constructor(size: number) {
+    this.size = size
+  }
+
+  add(value: A): void {
+    this.slots[this.next] = value
+    this.next = (this.next + 1) % this.size
+  }
+
+  /** The values, the newest first. */
+  get newest(): ReadonlyArray<A> {
+    return [...this.slots.slice(this.next), ...this.slots.slice(0, this.next)].reverse()
+  }
+}
+
+/** A request on its way. It is mutable, and costs nothing for each chunk of its answer. */
+export class OpenRequest {
+  readonly at: number
+  isStranger = true
+  upstream: string | null = null
+  model: string | null = null
+  caller: string | null = null
+  agent: string | null = null
+  place: string | null = null
+  outcome: RequestOutcome | undefined = undefined
+  status: number | null = null
+  reason: Refusal["kind"] | null = null
+  attempts = 0
+  private sentAt: number | undefined = undefined
+  endedAt = 0
+  private inputTokens: number | null = null
+  private cachedTokens: number | null = null
+  private outputTokens: number | null = null
+  private dollars: number | null = null
+
+  constructor(at: number) {
+    this.at = at
+  }
+
+  /** Notes whose request it is. */
+  by(caller: string, agent: string): void {
+    this.isStranger = false
+    this.caller = caller
+    this.agent = agent.slice(0, longestName)
+  }
+
+  goesTo(upstream: string): void {
+    this.upstream = upstream
+  }
+
+  /** Notes for which model it is. */
+  asks(model: string): void {
+    this.model = model.slice(0, longestName)
+  }
+
+  sent(now: number): void {
+    this.attempts++
+    this.sentAt = now
+  }
+
+  ended(outcome: RequestOutcome, reason?: Refusal["kind"], place?: string): void {
+    this.outcome = outcome
+    this.reason = reason ?? null
+    this.place = place ?? this.place
+  }
+
+  /** Adds what an attempt has used. The bill of a request that its client has left may arrive after its end. */
+  readonly billed = ({ actual, dollars }: Governor.CallBill): void => {
+    this.inputTokens = (this.inputTokens ?? 0) + promptTokens(actual)
+    this.cachedTokens = (this.cachedTokens ?? 0) + (actual.cacheReadTokens ?? 0)
+    this.outputTokens = (this.outputTokens ?? 0) + actual.outputTokens
+    if (dollars !== undefined) this.dollars = (this.dollars ?? 0) + dollars
+  }
+
+  get record(): RequestRecord {
+    const { agent, at, attempts, cachedTokens, caller, dollars, endedAt, inputTokens, model, outputTokens } = this
+    const { outcome = "hung up", place, reason, sentAt = endedAt, status, upstream } = this
+    const tokens = { inputTokens, cachedTokens, outputTokens }
+    const times = { waitedMillis: sentAt - at, millis: endedAt - at }
+    return {
+      at,
+      upstream,
+      model,
+      caller,
+      agent,
+      place,
+      outcome,
+      status,
+      reason,
+      attempts,
+      ...times,
+      ...tokens,
+      dollars
+    }
+  }
+}
+
+/** Which of the requests are wanted. In a text, `*` stands for any characters. */
+export interface RequestQuery {
+  readonly caller?: string | undefined
+  readonly agent?: string | undefined
+  readonly model?: string | undefined
+  readonly outcome?: string | undefined
+  /** At most this many. */
+  readonly limit?: string | undefined
+}
+
+export const filters = ["caller", "agent", "model", "outcome"] as const
+const parameters: ReadonlyArray<string> = [...filters, "limit"]
+
+/** What is wrong with the parameters of a query; undefined if nothing is. */
+const problemOf = (query: URLSearchParams): string | undefined => {
+  const unknown = [...query.keys()].find((name) => !parameters.includes(name))
+  if (unknown !== undefined) return `unknown parameter "${unknown.slice(0, longestName)}": ${hint(unknown, parameters)}`
+  const limit = query.get("limit") ?? "1"
+  if (!/^\d{1,4}$/.test(limit) || Number(limit) < 1 || Number(limit) > maxRequests)
+    return `limit: expected an integer from 1 to ${maxRequests}`
+  const outcome = query.get("outcome")
+  if (outcome === null || outcome.includes("*") || (outcomes as ReadonlyArray<string>).includes(outcome))
+    return undefined
+  return `outcome: expected one of ${outcomes.join(", ")}`
+}
+
+/** The requests that have ended lately. It is mutable. */
+export class RecentRequests {
+  private readonly callers = new Ring<OpenRequest>(maxRequests - maxStrangers)
+  private readonly strangers = new Ring<OpenRequest>(maxStrangers)
+  private readonly now: () => number
+
+  constructor(now: () => number) {
+    this.now = now
+  }
+
+  open(): OpenRequest {
+    return new OpenRequest(this.now())
+  }
+
+  /**
+   * Adds a request that has ended. Without another outcome its client has left, or did not read the whole answer. `caller` is
+   * undefined if it was not let in.
+   */
+  close(request: OpenRequest, response: ServerResponse, caller: Caller | undefined): void {
+    if (caller !== undefined) request.by(caller.caller, caller.agent)
+    request.endedAt = this.now()
+    request.status = response.headersSent ? response.statusCode : null
+    const { outcome } = request
+    if ((outcome === "answered" || outcome === "passed") && !response.writableFinished) request.ended("hung up")
+    const ring = request.isStranger ? this.strangers : this.callers
+    ring.add(request)
+  }
+
+  /** The requests that a query asks for, the newest first, or what is wrong with it. */
+  find(query: URLSearchParams): ReadonlyArray<RequestRecord> | string {
+    const problem = problemOf(query)
+    if (problem !== undefined) return problem
+    const matchers = filters.map((name) => [name, matcherOf(query.get(name) ?? undefined)] as const)
+    const found = [...this.callers.newest, ...this.strangers.newest]
+      .sort((one, other) => other.endedAt - one.endedAt)
+      .map(({ record }) => record)
+      .filter((record) => matchers.every(([name, isMatch]) => isMatch(record[name] ?? "")))
+    return found.slice(0, Number(query.get("limit") ?? maxRequests))
+  }
+}
