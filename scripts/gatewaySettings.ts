@@ -18,6 +18,8 @@ const read = (file: string): string => readFileSync(join(root, file), "utf8")
 /** What the texts link to on the page. */
 const links: Readonly<Record<string, string>> = {
   "raise and reset caps": "#raise-or-reset-a-cap",
+  "list of the last 500 requests": "#the-last-requests",
+  "header fields `RateLimit-Policy` and `RateLimit`": "#what-is-left-in-each-answer",
   "without a token": "#who-may-call-without-a-token",
   "Keys of the gateway": "#keys-of-its-own",
   "caps of callers": "#dollars",

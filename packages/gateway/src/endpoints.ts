@@ -29,7 +29,7 @@ export interface EndpointParts {
 }
 
 /** A request for an endpoint. */
-export interface Asked {
+export interface EndpointRequest {
   readonly parts: EndpointParts
   readonly generation: Generation
   readonly request: IncomingMessage
@@ -41,10 +41,17 @@ export interface Endpoint {
   readonly method: "GET" | "POST"
   readonly path: `/${string}`
   readonly access: Access
-  readonly answer: (asked: Asked) => Effect.Effect<void>
+  readonly answer: (asked: EndpointRequest) => Effect.Effect<void>
 }
 
-export const endpoints = [
+const requests = ({ parts }: Generation, query: string, response: ServerResponse): Effect.Effect<void> => {
+  const found = parts.requests?.find(new URLSearchParams(query)) ?? []
+  return typeof found === "string"
+    ? Response.failed(response, 400, found)
+    : Response.json(response, 200, { at: parts.now(), requests: found })
+}
+
+const endpoints: ReadonlyArray<Endpoint> = [
   {
     method: "GET",
     path: "/healthz",
@@ -117,7 +124,7 @@ export const endpoints = [
     method: "GET",
     path: "/floodgate/requests",
     access: "requests",
-    answer: ({ parts, query, response }) => parts.page.requests(query, response)
+    answer: ({ generation, query, response }) => requests(generation, query, response)
   },
   {
     method: "POST",
@@ -125,7 +132,7 @@ export const endpoints = [
     access: "admin",
     answer: ({ generation, request, response }) => Caps.change(generation.parts.purses, request, response)
   }
-] as const satisfies ReadonlyArray<Endpoint>
+]
 
 const byRoute: ReadonlyMap<string, Endpoint> = new Map(
   endpoints.map((endpoint) => [`${endpoint.method} ${endpoint.path}`, endpoint])
@@ -165,7 +172,7 @@ const secrets = {
 export const denial = (
   { access }: Endpoint,
   { refusal }: AuthResult,
-  { generation, request, response }: Asked
+  { generation, request, response }: EndpointRequest
 ): Effect.Effect<void> | undefined => {
   const isWithoutToken = access === "page" || access === "requests"
   if (refusal !== undefined && !(isWithoutToken && refusal.kind === "unauthorized")) return refuse(response, refusal)

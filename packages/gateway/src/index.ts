@@ -240,12 +240,9 @@ export const make = Effect.fnUntraced(function* (
     budget,
     governor,
     configured: new Set(Object.keys((yield* budget.status).pools)),
-    hasKeys: () => current.keyring !== undefined,
     journal,
     purses,
-    requests: lasting.requests,
-    remembers: () => current.parts.requests !== undefined,
-    upstreams: () => current.checked.upstreams,
+    current: () => current,
     now
   })
   const metrics = Metrics.exposition(context, budget)

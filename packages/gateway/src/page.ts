@@ -11,14 +11,13 @@ import * as Spending from "floodgate/Spending"
 import { bounds, isInUse } from "floodgate/internal"
 import type { Activity, Journal } from "./activity.ts"
 import * as Advice from "./advice.ts"
+import type { Generation } from "./generation.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import type { Minute, PressureMinute, Snapshot } from "./page/status.ts"
 import { style } from "./page/style.ts"
-import type { RecentRequests } from "./requests.ts"
 import * as Response from "./response.ts"
-import type { Upstreams } from "./routes.ts"
 
 export interface PageParts {
   readonly activity: Activity
@@ -26,14 +25,10 @@ export interface PageParts {
   readonly governor: Governor.Governor["Service"]
   /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
   readonly configured: ReadonlySet<string>
-  /** Whether the gateway has keys of its own, so that they have names. */
-  readonly hasKeys: () => boolean
+  /** What depends on the options. */
+  readonly current: () => Pick<Generation, "checked" | "keyring" | "parts">
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
-  readonly requests: RecentRequests
-  /** Whether requests are remembered. */
-  readonly remembers: () => boolean
-  readonly upstreams: () => Upstreams
   readonly now: () => number
 }
 
@@ -77,19 +72,20 @@ const snapshot = ({
   activity,
   budget,
   configured,
+  current,
   governor,
-  hasKeys,
   journal,
   now,
-  purses,
-  remembers,
-  upstreams
+  purses
 }: PageParts): Effect.Effect<Snapshot> =>
   Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
     at: now(),
     open: activity.open,
-    remembersRequests: remembers(),
-    upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
+    remembersRequests: current().parts.requests !== undefined,
+    upstreams: [...current().checked.upstreams.values()].map(({ base, name, origin }) => ({
+      name,
+      address: origin + base
+    })),
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
     ),
@@ -97,7 +93,7 @@ const snapshot = ({
     caps: purses.caps(maxCaps),
     windows: windows.slice(0, maxCaps),
     estimates: Estimator.ratios(learned).slice(0, maxAgents),
-    keys: hasKeys() ? activity.keysByCost(maxAgents) : [],
+    keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],
     minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
     events: [...(journal?.events ?? [])].reverse()
   }))
@@ -136,12 +132,6 @@ export const make = (parts: PageParts) => {
     },
     status: (response: ServerResponse): Effect.Effect<void> =>
       Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, json, JSON.stringify(data))),
-    nothing: (response: ServerResponse): Effect.Effect<void> => Response.whole(response, 404, security, ""),
-    requests: (query: string, response: ServerResponse): Effect.Effect<void> => {
-      const found = parts.requests.find(new URLSearchParams(query))
-      return typeof found === "string"
-        ? Response.failed(response, 400, found)
-        : Response.json(response, 200, { at: parts.now(), requests: found })
-    }
+    nothing: (response: ServerResponse): Effect.Effect<void> => Response.whole(response, 404, security, "")
   }
 }

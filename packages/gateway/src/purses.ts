@@ -9,11 +9,8 @@ import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
 import { bounds, isReached, Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
-<<<<<<< HEAD
 import type { CapStatus } from "./page/status.ts"
-=======
 import type { CapPolicy } from "./rateLimits.ts"
->>>>>>> 87673ad6 (Say in answers what is left of a caller's caps, and remember requests)
 import type { Rule } from "./settings/values.ts"
 
 /** A change of a cap by an operator. */

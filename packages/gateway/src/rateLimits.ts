@@ -15,7 +15,7 @@ export interface CapPolicy extends Pick<Spending.Status, "held" | "limit" | "spe
 }
 
 /** The registry has no unit for money, and quotas are integers. A call costs a fraction of a cent, so cents are too coarse. */
-export const quotaUnit = "microdollars"
+const quotaUnit = "microdollars"
 const perDollar = 1e6
 
 /** Whole units, rounded down. A ledger counts billionths, so rounding to those first removes the error of a binary fraction. */

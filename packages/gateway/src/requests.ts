@@ -9,14 +9,7 @@ import { matcherOf } from "./names.ts"
 
 /** How a request ended. An answer that `"broke off"` had begun when the provider stopped sending it. */
 export type RequestOutcome = RequestEnd["outcome"] | "broke off"
-export const outcomes: ReadonlyArray<RequestOutcome> = [
-  "answered",
-  "passed",
-  "refused",
-  "failed",
-  "hung up",
-  "broke off"
-]
+const outcomes: ReadonlyArray<RequestOutcome> = ["answered", "passed", "refused", "failed", "hung up", "broke off"]
 
 /** What is remembered of a request that has ended. */
 export interface RequestRecord {
@@ -52,7 +45,7 @@ export interface RequestRecord {
 }
 
 /** How many requests are remembered. */
-export const maxRequests = 500
+const maxRequests = 500
 /** Of those, how many may come from strangers, who must not be able to push the others out. */
 const maxStrangers = 50
 /** Names come from callers. */
@@ -161,17 +154,8 @@ export class OpenRequest {
   }
 }
 
-/** Which of the requests are wanted. In a text, `*` stands for any characters. */
-export interface RequestQuery {
-  readonly caller?: string | undefined
-  readonly agent?: string | undefined
-  readonly model?: string | undefined
-  readonly outcome?: string | undefined
-  /** At most this many. */
-  readonly limit?: string | undefined
-}
-
-export const filters = ["caller", "agent", "model", "outcome"] as const
+/** What a query can ask for. In a text, `*` stands for any characters. */
+const filters = ["caller", "agent", "model", "outcome"] as const
 const parameters: ReadonlyArray<string> = [...filters, "limit"]
 
 /** What is wrong with the parameters of a query; undefined if nothing is. */

@@ -1,5 +1,5 @@
 /** Serves requests: the gateway's own pages, and those for an upstream, which are let in or refused. */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
@@ -9,7 +9,7 @@ import type { AuthResult } from "./auth.ts"
 import * as Bodies from "./bodies.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
-import type { Asked, EndpointParts } from "./endpoints.ts"
+import type { EndpointRequest, EndpointParts } from "./endpoints.ts"
 import type { Generation } from "./generation.ts"
 import { namedBy } from "./headers.ts"
 import * as Http1 from "./http1.ts"
@@ -37,7 +37,7 @@ const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): bool
   /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
 /** The answer to a request for something of the gateway's own; undefined for any other request. */
-const own = (entry: AuthResult, asked: Asked): Effect.Effect<void> | undefined => {
+const own = (entry: AuthResult, asked: EndpointRequest): Effect.Effect<void> | undefined => {
   const { parts, request, response } = asked
   const { refusal, target } = entry
   const path = target.replace(/\?.*$/, "")
@@ -194,7 +194,7 @@ export const serving =
     }
     Http1.normalize(request)
     const generation = current()
-    const asked: Asked = { parts, generation, request, response, query: "" }
+    const asked: EndpointRequest = { parts, generation, request, response, query: "" }
     const health = Endpoints.healthOf(request.url)
     if (health !== undefined) return show(health.answer(asked))
     const entry = generation.door(request)

@@ -5,9 +5,28 @@ import type * as Gateway from "@floodgate/gateway"
 import { createHash } from "node:crypto"
 import { dial, requestOf, until } from "../../../test/support/gateway.ts"
 import type { Handler } from "../../../test/support/httpServer.ts"
-import { maxRequests, type RequestRecord } from "../src/requests.ts"
 import { answers, ask, asksUsage, chat, completion, events, json, world } from "./world.ts"
 
+interface RequestRecord {
+  readonly at: number
+  readonly upstream: string | null
+  readonly model: string | null
+  readonly caller: string | null
+  readonly agent: string | null
+  readonly place: string | null
+  readonly outcome: string
+  readonly status: number | null
+  readonly reason: string | null
+  readonly attempts: number
+  readonly waitedMillis: number
+  readonly millis: number
+  readonly inputTokens: number | null
+  readonly cachedTokens: number | null
+  readonly outputTokens: number | null
+  readonly dollars: number | null
+}
+
+const maxRequests = 500
 const requestsToken = "who-calls-what-and-when"
 /** A call with 900 tokens of prompt and 30 of output costs 0.0012 dollars. */
 const prices = { "gpt-6": { input: 1, output: 10, cacheRead: 1, maxOutput: 1_000 } }

@@ -15,6 +15,7 @@ host: Address to listen on; anything but loopback needs a token, because other m
 port: Port to listen on; 0 takes a free one. In a program, 0 is the default. @default 8788
 token: A secret that opens the page and the metrics, and calls if there are no keys; better in the variable than in a file. @default none
 adminToken: A secret for operators, who may raise and reset caps. It must not be the token or one of the keys, which agents have; better in the variable than in a file. @default none: caps cannot be changed while the gateway runs
+requestsToken: A secret that opens the list of the last 500 requests, who made them and what they cost, at /floodgate/requests and on the page. It must not be the token or one of the keys, which agents have; better in the variable than in a file. @default none: requests are not remembered
 hosts: Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only without a token. Pages of these hosts may call the gateway, too. @default the names of this machine
 keys: Keys of the gateway, as floodgate gateway key new NAME prints them: names and hashes, never the keys themselves. A call then needs one of them in the place of the provider's key, and the upstreams get the credentials instead. @default none: callers send the provider's key, which is passed on
 rules: Names, weights, priorities and caps of callers, by agent, key, model or headers. Each setting is taken from the first matching rule that has it. @default none
@@ -30,6 +31,7 @@ drain: How long running calls may continue when the gateway closes. @default 2 m
 maxBodyBytes: The largest body of a call, in bytes; the default is Anthropic's limit. A larger body is answered with 413. @default 32 MiB
 maxHeldBytes: The most memory for the bodies of all waiting and running calls, and for their answers that are read whole, in bytes. Beyond it, calls are answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call keeps its estimate. @default 256 MiB
 maxConnections: The most open connections; further ones are closed. Each has one request at a time, and takes up to two descriptors. @default 10,000
+rateLimitHeaders: Whether answers say in the header fields RateLimit-Policy and RateLimit what is left of the caps that apply to their caller. @default true
 streamUsage: Whether Chat Completions streams are asked for their usage. Without it such calls keep their estimates. @default true
 credentials: The provider's credential of each upstream, for a gateway with keys: env:NAME, file:PATH, or none. @default the usual variables: ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY
 limits: The providers' limits, as in the library: one set, or pools, whose names change only at a restart. @default learned
