@@ -1,4 +1,9 @@
-/** `run.lock`: only one run at a time writes to an output folder. */
+/**
+ * `run.lock`: only one run at a time writes to an output folder.
+ *
+ * Node has no file locks. Packages that have know a dead holder only by the age of its file, so that the next run would have to wait,
+ * and cannot say which process holds the folder.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"

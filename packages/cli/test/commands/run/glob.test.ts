@@ -17,6 +17,12 @@ describe("a pattern", () => {
     ["[ab].txt", ["a.txt", "b.txt"], ["c.txt"]],
     ["[!ab].txt", ["c.txt"], ["a.txt"]],
     ["*.{md,txt}", ["a.md", "a.txt"], ["a.json"]],
+    ["*.{md,{txt,rst}}", ["a.md", "a.rst"], ["a.json"]],
+    ["{a}.md", ["{a}.md"], ["a.md"]],
+    ["*.env", [".env", "a.env"], ["env"]],
+    ["?.md", ["😀.md"], [".md"]],
+    ["!a.md", ["!a.md"], ["a.md", "b.md"]],
+    ["[z-a].md", [], ["z.md", "a.md"]],
     ["a+b(c).txt", ["a+b(c).txt"], ["aab(c).txt", "abc.txt"]],
     ["[unclosed", ["[unclosed"], ["u"]],
     ["{unclosed", ["{unclosed"], ["unclosed"]],
@@ -27,6 +33,11 @@ describe("a pattern", () => {
       for (const path of no) assert.isFalse(matches(pattern, path), path)
     })
   }
+
+  it("that could match in very many ways takes no longer than any other", () => {
+    // Regression: patterns were regular expressions, whose time doubled with each star.
+    assert.isFalse(matches("*a".repeat(30), `${"a".repeat(100)}b`))
+  })
 
   it("that is empty, or the folder itself, is invalid", () => {
     for (const pattern of ["", "/", "./", "//"]) assert.isUndefined(matcher(pattern), pattern)
