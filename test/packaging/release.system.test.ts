@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { parse } from "yaml"
 import { root } from "../support/modules.ts"
 
 // What a release consists of, as far as the files show it. `npm run pack:check` packs and uses it.
@@ -29,6 +30,12 @@ describe.each(workflows)("%s", (_, text) => {
   })
 })
 
+interface Job {
+  readonly needs: string
+  readonly steps: ReadonlyArray<{ readonly run: string }>
+  readonly strategy?: { readonly matrix: { readonly include: ReadonlyArray<{ readonly platform: string }> } }
+}
+
 describe("a release", () => {
   const [, text] = workflows.find(([file]) => file === "release.yml")!
 
@@ -41,6 +48,23 @@ describe("a release", () => {
     for (const flags of published) assert.match(flags, /--provenance --access public/)
     assert.match(text, /^ {6}id-token: write/m)
     assert.notInclude(text, "NODE_AUTH_TOKEN")
+  })
+
+  it("is published with the executables of all platforms, as docs/install.md lists them, and with their checksums", () => {
+    const jobs = (parse(text) as { readonly jobs: Readonly<Record<string, Job>> }).jobs
+    const platforms = jobs["executable"]!.strategy!.matrix.include.map(({ platform }) => platform)
+    const listed = /one executable for ([^.]*?)\./.exec(readFileSync(join(root, "docs/install.md"), "utf8"))![1]!
+    assert.deepStrictEqual(
+      platforms,
+      [...listed.matchAll(/`([a-z]+-[a-z0-9]+)`/g)].map(([, name]) => name)
+    )
+    assert.deepStrictEqual(
+      ["draft", "executable", "publish", "release"].map((name) => jobs[name]!.needs),
+      ["check", "draft", "executable", "publish"]
+    )
+    const last = jobs["release"]!.steps.map(({ run }) => run)
+    const at = (part: string) => last.findIndex((run) => run.includes(part))
+    assert.isTrue(at("SHA256SUMS") >= 0 && at("SHA256SUMS") < at("--draft=false"))
   })
 })
 
@@ -57,12 +81,6 @@ describe("the way to install what is not on npm yet", () => {
     ]) {
       assert.include(page, command)
     }
-    const image = read("docs/gateway/Dockerfile")
-    assert.include(image, "npm ci && npm run build && npm pack --workspaces")
-    assert.match(image, /^COPY floodgate-\[0-9\]\*\.tgz floodgate-gateway-\*\.tgz floodgate-redis-\*\.tgz \.\/$/m)
-    assert.match(image, /npm install --no-save \.\/floodgate-\*\.tgz redis@6/)
-    // The gateway and the library must find each other.
-    assert.notInclude(image, "--global")
   })
 })
 

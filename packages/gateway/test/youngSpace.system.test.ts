@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { flags } from "../../../scripts/executable.ts"
 
 const folder = join(import.meta.dirname, "../../../docs/gateway")
 
@@ -27,11 +28,9 @@ const kept = (options: string): number => {
 
 describe("the space of young objects", () => {
   it("is bounded where a gateway is deployed, and several times as large by default", () => {
-    for (const file of ["Dockerfile", "floodgate.service"]) {
-      const [, options = ""] =
-        /^(?:ENV |Environment=)NODE_OPTIONS=(.*)$/m.exec(readFileSync(join(folder, file), "utf8")) ?? []
-      assert.isAtMost(kept(options), 16, `${file}: ${options}`)
-    }
+    const [, unit = ""] =
+      /^Environment=NODE_OPTIONS=(.*)$/m.exec(readFileSync(join(folder, "floodgate.service"), "utf8")) ?? []
+    for (const options of [unit, flags.join(" ")]) assert.isAtMost(kept(options), 16, options)
     assert.isAbove(kept(""), 32)
   })
 })

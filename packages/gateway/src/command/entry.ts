@@ -3,4 +3,4 @@
 import { launch } from "../terminal/launch.ts"
 import { version } from "./version.ts"
 
-await launch({ name: "floodgate-gateway", version, load: () => import("./bin.ts") })
+void launch({ name: "floodgate-gateway", version, load: () => import("./bin.ts") })

@@ -10,11 +10,11 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** A command by the file that runs it. */
-export const commandAt = (bin: string) => {
+/** A command by its program, and the arguments that are always the same. */
+export const programAt = (program: string, first: ReadonlyArray<string> = []) => {
   /** Starts the command as a process, which ends with the test. */
   const start = (cwd: string, args: ReadonlyArray<string>, env: Record<string, string> = {}) => {
-    const child = spawn(process.execPath, ["--conditions=@floodgate/source", bin, ...args], {
+    const child = spawn(program, [...first, ...args], {
       cwd,
       env: { PATH: process.env["PATH"] ?? "", NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? "", ...env },
       stdio: ["ignore", "pipe", "pipe"]
@@ -37,6 +37,9 @@ export const commandAt = (bin: string) => {
 
   return { run, start }
 }
+
+/** A command by the file that runs it. */
+export const commandAt = (bin: string) => programAt(process.execPath, ["--conditions=@floodgate/source", bin])
 
 /** `floodgate-gateway`. */
 export const { run, start } = commandAt(Path.resolve(import.meta.dirname, "../../src/command/bin.ts"))
