@@ -55,13 +55,13 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Meter } from "./call/agents/counting.ts"
-import { start } from "./call/agents/job.ts"
-import * as Internal from "./call/agents/advise.ts"
-import type { Advice, AdviseOptions, Agent, Job, Options, Outcome, PoolUnclear } from "./call/agents/models.ts"
+import type { Meter } from "./agents/counting.ts"
+import { start } from "./agents/job.ts"
+import * as Internal from "./agents/advise.ts"
+import type { Advice, AdviseOptions, Agent, Job, Options, Outcome, PoolUnclear } from "./agents/models.ts"
 import type * as Budget from "./Budget.ts"
 
-export { layer, Meter } from "./call/agents/counting.ts"
+export { layer, Meter } from "./agents/counting.ts"
 export {
   type Advice,
   type AdviseOptions,
@@ -76,7 +76,7 @@ export {
   PoolUnclear,
   type Progress,
   TimeCapReached
-} from "./call/agents/models.ts"
+} from "./agents/models.ts"
 
 /**
  * Starts agents and returns their job, which reports progress and can cancel agents. The job ends with the scope.

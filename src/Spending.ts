@@ -58,7 +58,7 @@ import { anObject, callback, check, options as optionsOf, text } from "./domain/
 import { counted, dollars, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
-import { RunningLedger } from "./call/ledger.ts"
+import { RunningLedger } from "./money/ledger.ts"
 import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"

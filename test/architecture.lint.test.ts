@@ -25,7 +25,7 @@ import {
 /** What is in which folder of the picture in docs/architecture.md, for the public modules of `src`. */
 const fronts: Readonly<Record<string, string>> = {
   Accounting: "domain",
-  Agents: "call",
+  Agents: "agents",
   Budget: "budget",
   BudgetStore: "sharing",
   Estimator: "call",
@@ -37,12 +37,12 @@ const fronts: Readonly<Record<string, string>> = {
   LlmError: "protocol",
   LlmProvider: "protocol",
   Messages: "protocol",
-  Places: "call",
+  Places: "places",
   Presets: "domain",
   Prices: "domain",
   Retry: "call",
   Signals: "protocol",
-  Spending: "call"
+  Spending: "money"
 }
 
 /** The part of the picture that a file belongs to. The index is a list of everything, and belongs to none. */
@@ -225,11 +225,7 @@ const problemsOf = (file: string): Array<string> => {
 const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<string>, why: string]> = [
   [/^test\/admission\//, ["domain"], "caps take rules"],
   [/^test\/pacing\//, ["admission", "domain"], "steps of the law take caps, rules and amounts"],
-  [
-    /^test\/call\/agentCounting\.test\.ts$/,
-    ["domain"],
-    "what an agent is charged is compared with what a pool charges"
-  ],
+  [/^test\/agents\/counting\.test\.ts$/, ["domain"], "what an agent is charged is compared with what a pool charges"],
   [/^test\/budget\/store\.test\.ts$/, ["sharing"], "it damages what is stored"],
   [/^test\/sharing\//, ["packages/redis"], "storms run the client and the script of Redis"],
   [/^packages\/redis\//, ["sharing"], "it talks to the store of a layer"],

@@ -17,13 +17,13 @@ const parts: ReadonlyArray<readonly [name: string, globs: ReadonlyArray<string>]
     "places",
     [
       "src/Places.ts",
-      "src/call/places/*.ts",
+      "src/places/*.ts",
       "src/call/{place,placed,located}.ts",
       "src/http/places.ts",
       "packages/gateway/src/places.ts"
     ]
   ],
-  ["call", ["src/call/**/*.ts"]],
+  ["call", ["src/{call,agents,money}/**/*.ts"]],
   ["http", ["src/http/**/*.ts"]],
   ["sharing", ["src/sharing/**/*.ts"]],
   ["gateway", ["packages/gateway/src/**/*.ts"]],

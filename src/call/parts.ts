@@ -10,18 +10,18 @@ import type * as Events from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { PlausibleUsage } from "./plausible.ts"
-import type { CapTurn } from "./capLog.ts"
-import type { AgentHistory } from "./agents/history.ts"
-import type { PlaceMemory } from "./places/memory.ts"
+import type { CapTurn } from "../money/capLog.ts"
+import type { AgentHistory } from "./history.ts"
+import type { PlaceMemory } from "../places/memory.ts"
 import type * as Prices from "../Prices.ts"
-import type * as Retry from "../Retry.ts"
+import type { Policy } from "./retryPolicy.ts"
 import type { Conversations } from "./conversations.ts"
 import type { PromptCounter } from "./counting.ts"
 import type { Breaker } from "./models.ts"
 import type { PoolRecords } from "./pool.ts"
 import type { RetryTokens } from "./retryBudget.ts"
 import type { Warmup } from "./warmup.ts"
-import type { LongWindows } from "./windows.ts"
+import type { LongWindows } from "../money/windows.ts"
 
 /** What Floodgate's own estimator does without Effect. */
 export type EstimatorForms = Immediate<Estimator.Call, Accounting.Actual, Limits.Estimate>
@@ -48,7 +48,7 @@ export interface GovernorParts {
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
   readonly plausible: PlausibleUsage
-  readonly policy: Retry.Policy<LlmError>
+  readonly policy: Policy<LlmError>
   readonly pools: PoolRecords
   readonly prices: Prices.Table
   /** Reports that a cap in dollars is reached, or open again. */

@@ -15,10 +15,10 @@ import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf } from "../domain/spending/models.ts"
 import type { CapRefusal } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
-import type { CapReporter, LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
+import type { CapReporter, LedgerEntry, LedgerLost, Paying, RunningLedger } from "../money/ledger.ts"
 import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
-import type { LongWindows, WindowHold, WindowRefusal } from "./windows.ts"
+import type { LongWindows, WindowHold, WindowRefusal } from "../money/windows.ts"
 
 // -----------------------------------------------------------------------------
 // Refusals

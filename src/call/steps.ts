@@ -13,7 +13,7 @@ import { check } from "../domain/input/checks.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
 import * as RetryEngine from "./retryEngine.ts"
-import type * as Retry from "../Retry.ts"
+import type { Failed } from "./retryPolicy.ts"
 import * as Admission from "./admission.ts"
 import type { CallError } from "./admission.ts"
 import * as Failure from "./failure.ts"
@@ -192,7 +192,7 @@ const isAlone = (verdict: Budget.Verdict | undefined, error: unknown): boolean =
   verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
 
 /** A failed attempt as the policy sees it. */
-const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
+const judged = (call: GovernedCall, error: unknown): Failed<LlmError> => {
   const { isRetryable, retryAfter } = Failure.read(error)
   const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
   const { failed } = call

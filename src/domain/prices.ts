@@ -1,7 +1,6 @@
 /** The price of a model, and what a call costs by it. Pure. */
 import * as Input from "./input/checks.ts"
-import type { Actual } from "../Accounting.ts"
-import { promptTokens } from "./amounts.ts"
+import { type Actual, promptTokens } from "./amounts.ts"
 import { claudeOf } from "./modelClass.ts"
 
 // -----------------------------------------------------------------------------

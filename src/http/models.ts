@@ -12,7 +12,7 @@ import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match, StreamFormat } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName, Identity } from "./account.ts"
 import type { Addressed, CredentialHeader } from "./credentials.ts"
-import type { ParsedPlaces } from "../call/places/parse.ts"
+import type { ParsedPlaces } from "../places/parse.ts"
 import type { Place, PlacesOptions } from "../Places.ts"
 import type { BodyFlow } from "./stream.ts"
 

@@ -6,7 +6,7 @@ import * as Redacted from "effect/Redacted"
 import { baseUrl } from "../domain/input/baseUrl.ts"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
-import type { CallPlace, CallPlaces } from "../call/places/models.ts"
+import type { CallPlace, CallPlaces } from "../places/models.ts"
 import {
   bodyOf,
   type ParsedPlaces,
@@ -14,7 +14,7 @@ import {
   placeChecks,
   placesCheck,
   type PlacesOptions
-} from "../call/places/parse.ts"
+} from "../places/parse.ts"
 import * as Prices from "../Prices.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
 import { decodeSegment, pathOf } from "../protocol/protocol.ts"

@@ -1,7 +1,7 @@
 /** Requests that are no calls: under a cap in dollars they are refused if they cost something that nobody counts. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type { RunningLedger } from "../call/ledger.ts"
+import type { RunningLedger } from "../money/ledger.ts"
 import { ledgerOf, type Purse, Purses } from "../domain/spending/models.ts"
 import * as Lru from "../domain/input/lru.ts"
 import { anthropic } from "../protocol/anthropic.ts"

@@ -9,7 +9,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
-import * as LlmError from "../LlmError.ts"
+import * as Reasons from "./errorReasons.ts"
 import {
   detailOf,
   type ErrorObject,
@@ -154,17 +154,17 @@ const wasUnderWay = (error: unknown): boolean =>
 // Reasons
 // -----------------------------------------------------------------------------
 
-type ReasonFields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
+type ReasonFields = Omit<NonNullable<ConstructorParameters<typeof Reasons.RateLimited>[0]>, "_tag">
 
 /** The reason of a stream that ended early. */
 export const interrupted = (
-  kind: LlmError.StreamInterrupted["kind"],
-  received: NonNullable<LlmError.LlmErrorReason["received"]>,
+  kind: Reasons.StreamInterrupted["kind"],
+  received: NonNullable<Reasons.LlmErrorReason["received"]>,
   fields: ReasonFields = {}
-): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
+): Reasons.StreamInterrupted => new Reasons.StreamInterrupted({ ...fields, kind, received })
 
 /** Converts a failure that a protocol has read to a reason. */
-export const reasonOf = (failure: Failure, more: ReasonFields = {}): LlmError.LlmErrorReason => {
+export const reasonOf = (failure: Failure, more: ReasonFields = {}): Reasons.LlmErrorReason => {
   const { code, detail, reason, requestId, resumesAt, retryAfterMillis, shouldRetry, signal, status } = failure
   const fields: ReasonFields = {
     status,
@@ -177,21 +177,21 @@ export const reasonOf = (failure: Failure, more: ReasonFields = {}): LlmError.Ll
     ...more
   }
   return reason === "SpendLimited"
-    ? new LlmError.SpendLimited({
+    ? new Reasons.SpendLimited({
         ...fields,
         resumesAt: resumesAt === undefined ? undefined : DateTime.makeUnsafe(resumesAt)
       })
-    : new LlmError[reason](fields)
+    : new Reasons[reason](fields)
 }
 
 /** The reason of a response with an error status and a text as its body. */
 export const fromResponse = (
   { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
   context: FailureContext
-): LlmError.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
+): Reasons.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
 
 /** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
-export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.LlmErrorReason => {
+export const fromThrown = (thrown: unknown, context: FailureContext): Reasons.LlmErrorReason => {
   const { error, header, status } = errorResponseOf(thrown)
   const message = text(field(thrown, "message"))
   if (status !== undefined && status >= 400) {
@@ -200,7 +200,7 @@ export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.L
   }
   const chain = chainOf(thrown)
   if (chain.some((cause) => /(Syntax|JSONParse)Error$/.test(calledOf(cause)))) {
-    return new LlmError.MalformedResponse({ status: 200, detail: detailOf(message, context.secret) })
+    return new Reasons.MalformedResponse({ status: 200, detail: detailOf(message, context.secret) })
   }
   if (status === undefined && error !== undefined && isProviders(thrown, error)) {
     return reasonOf(failureOfError({ status, header, error }, context))
@@ -209,44 +209,44 @@ export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.L
 }
 
 /** The reason of a network error, from its code and all codes along the chain of causes. */
-const fromNetwork = (code: string, codes: ReadonlyArray<string>): LlmError.LlmErrorReason =>
+const fromNetwork = (code: string, codes: ReadonlyArray<string>): Reasons.LlmErrorReason =>
   codes.some((one) => timeouts.test(one))
-    ? new LlmError.TimedOut({ code })
-    : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
+    ? new Reasons.TimedOut({ code })
+    : new Reasons.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
 
 /** The reason of a failed connection, from the codes and names along the chain of causes. */
 const fromConnection = (
   chain: ReadonlyArray<unknown>,
   status: number | undefined,
   context: FailureContext
-): LlmError.LlmErrorReason => {
+): Reasons.LlmErrorReason => {
   const names = chain.map(calledOf)
   const codes = codesOf(chain)
   const code = codes.find(isNetwork) ?? codes[0]
   const detail = detailOf(text(field(chain[0], "message")), context.secret)
   const unreadable = unreadableOf(chain)
   if (unreadable !== undefined) {
-    return new LlmError.MalformedResponse({ ...unreadable, code, detail: detailOf(wordsOf(chain), context.secret) })
+    return new Reasons.MalformedResponse({ ...unreadable, code, detail: detailOf(wordsOf(chain), context.secret) })
   }
   if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes)
-  if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
+  if (names.some((name) => name.endsWith("TimeoutError"))) return new Reasons.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
-    return new LlmError.ConnectionFailed({ sent: true, detail })
+    return new Reasons.ConnectionFailed({ sent: true, detail })
   }
   if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
     const words = detailOf(wordsOf(chain), context.secret)
-    return new LlmError.InvalidRequest({ code, detail: `${words}; check the base URL` })
+    return new Reasons.InvalidRequest({ code, detail: `${words}; check the base URL` })
   }
   if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
-    return new LlmError.ConnectionFailed({
+    return new Reasons.ConnectionFailed({
       sent: !lacksCredentials(chain),
       code,
       detail: detailOf(wordsOf(chain), context.secret)
     })
   }
   return status === undefined
-    ? new LlmError.InvalidRequest({ code, detail })
-    : new LlmError.MalformedResponse({ status, detail })
+    ? new Reasons.InvalidRequest({ code, detail })
+    : new Reasons.MalformedResponse({ status, detail })
 }
 
 const noHeaders: HeaderReader = () => undefined
@@ -254,19 +254,19 @@ const noHeaders: HeaderReader = () => undefined
 /** The reason of an `error` event within a stream. `received` is undefined if nothing arrived before it. */
 export const fromEvent = (
   data: unknown,
-  received: NonNullable<LlmError.LlmErrorReason["received"]> | undefined,
+  received: NonNullable<Reasons.LlmErrorReason["received"]> | undefined,
   fields: { readonly requestId: string | undefined },
   context: FailureContext
-): LlmError.LlmErrorReason =>
+): Reasons.LlmErrorReason =>
   reasonOf(failureOf({ status: 200, header: noHeaders, body: data }, context), { ...fields, received })
 
 /** The reason of a stream whose body could not be read to its end. */
 export const fromBroken = (
   error: unknown,
-  received: NonNullable<LlmError.LlmErrorReason["received"]>,
+  received: NonNullable<Reasons.LlmErrorReason["received"]>,
   fields: { readonly requestId: string | undefined },
   context: FailureContext
-): LlmError.LlmErrorReason => {
+): Reasons.LlmErrorReason => {
   const chain = chainOf(error)
   const more = {
     ...fields,
@@ -275,6 +275,6 @@ export const fromBroken = (
     detail: detailOf(text(field(error, "message")), context.secret)
   }
   return !received.started && unreadableOf(chain) !== undefined
-    ? new LlmError.MalformedResponse({ ...more, executed: true })
+    ? new Reasons.MalformedResponse({ ...more, executed: true })
     : interrupted("cut", received, more)
 }

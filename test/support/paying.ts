@@ -7,7 +7,7 @@ import * as Governor from "floodgate/Governor"
 import type { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
-import type { LedgerEntry, RunningLedger } from "../../src/call/ledger.ts"
+import type { LedgerEntry, RunningLedger } from "../../src/money/ledger.ts"
 import { Payment } from "../../src/call/payment.ts"
 import { ledgerOf } from "../../src/domain/spending/models.ts"
 

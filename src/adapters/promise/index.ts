@@ -50,9 +50,9 @@ import * as Budget from "../../Budget.ts"
 import type { Learned } from "../../Estimator.ts"
 import * as Events from "../../Events.ts"
 import * as Fetch from "../../http/index.ts"
-import * as Advice from "../../call/agents/advice.ts"
-import * as Advise from "../../call/agents/advise.ts"
-import type { AdviseOptions, PlainAdvice } from "../../call/agents/models.ts"
+import * as Advice from "../../agents/advice.ts"
+import * as Advise from "../../agents/advise.ts"
+import type { AdviseOptions, PlainAdvice } from "../../agents/models.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
 import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts"
 import { inScope } from "../../call/stream.ts"
@@ -81,13 +81,7 @@ import { Purses } from "../../domain/spending/models.ts"
 
 export { RedisMissingError, RefusedError } from "./errors.ts"
 export type { AnthropicClient } from "../anthropic/client.ts"
-export {
-  type AdviseOptions,
-  type AgentWork,
-  type CapRoom,
-  type PlainAdvice,
-  PoolUnclear
-} from "../../call/agents/models.ts"
+export { type AdviseOptions, type AgentWork, type CapRoom, type PlainAdvice, PoolUnclear } from "../../agents/models.ts"
 export { ClosedError } from "../../call/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 

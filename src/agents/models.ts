@@ -4,10 +4,10 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type * as Budget from "../../Budget.ts"
-import { didYouMean, nearest } from "../../domain/input/nearest.ts"
-import type * as Forecast from "../../Forecast.ts"
-import { counted as count, thousands } from "../../domain/words.ts"
+import type * as Budget from "../Budget.ts"
+import { didYouMean, nearest } from "../domain/input/nearest.ts"
+import type * as Forecast from "../Forecast.ts"
+import { counted as count, thousands } from "../domain/words.ts"
 
 // -----------------------------------------------------------------------------
 // Models

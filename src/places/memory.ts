@@ -1,6 +1,6 @@
 /** What a governor remembers of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
-import * as Estimating from "../../domain/estimating.ts"
-import * as Lru from "../../domain/input/lru.ts"
+import * as Estimating from "../domain/estimating.ts"
+import * as Lru from "../domain/input/lru.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
 const maxHomes = 10_000

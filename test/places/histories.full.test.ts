@@ -11,10 +11,10 @@ import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import type * as Places from "floodgate/Places"
 import * as Spending from "floodgate/Spending"
-import { mulberry } from "../../support/random.ts"
-import { sized, some } from "../../support/size.ts"
-import { MapStore } from "../../support/store.ts"
-import { interruptAt } from "../../support/yieldAt.ts"
+import { mulberry } from "../support/random.ts"
+import { sized, some } from "../support/size.ts"
+import { MapStore } from "../support/store.ts"
+import { interruptAt } from "../support/yieldAt.ts"
 
 const names = ["a", "b", "c", "d"]
 const quota = 1_000_000

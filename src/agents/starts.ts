@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import type * as Budget from "../../Budget.ts"
+import type * as Budget from "../Budget.ts"
 import { allow, type Allowance } from "./advise.ts"
 import type { Options } from "./models.ts"
 

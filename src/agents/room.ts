@@ -1,12 +1,12 @@
 /** Caps in dollars and long windows: for how many more agents they have room. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { callsOf } from "../../budget/forecast/work.ts"
-import * as PriceTable from "../../domain/prices.ts"
-import { Purses, type Purse } from "../../domain/spending/models.ts"
-import { counted, dollars } from "../../domain/words.ts"
-import type * as Forecast from "../../Forecast.ts"
-import { Governor, type WindowStatus } from "../../Governor.ts"
+import { callsOf } from "../budget/forecast/work.ts"
+import * as PriceTable from "../domain/prices.ts"
+import { Purses, type Purse } from "../domain/spending/models.ts"
+import { counted, dollars } from "../domain/words.ts"
+import type * as Forecast from "../Forecast.ts"
+import { Governor, type WindowStatus } from "../Governor.ts"
 import type { AgentWork, CapRoom } from "./models.ts"
 
 /** What the agents in question do, and those that run already. */

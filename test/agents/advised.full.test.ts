@@ -10,7 +10,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import { Simulation } from "floodgate/testing"
-import { countingAtOnce } from "../../support/atOnce.ts"
+import { countingAtOnce } from "../support/atOnce.ts"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */

@@ -1,5 +1,5 @@
 /** Questions about agents in plain figures, as they come in a query, as flags, or from a model. */
-import * as Input from "../../domain/input/checks.ts"
+import * as Input from "../domain/input/checks.ts"
 import { usualWork } from "./advice.ts"
 import type { AdviseOptions, AgentWork } from "./models.ts"
 

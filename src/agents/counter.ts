@@ -1,8 +1,8 @@
 /**
  * The tokens and calls that an agent or a job uses, and whether another call fits under its cap.
  */
-import type * as Limits from "../../Limits.ts"
-import * as Amounts from "../../domain/amounts.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../domain/amounts.ts"
 
 /** What one call, or all calls so far, use. An open call counts as estimated, a closed one as used. */
 export interface Counter {

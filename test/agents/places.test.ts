@@ -17,7 +17,7 @@ import { LlmProvider } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim, Simulation } from "floodgate/testing"
-import { countingAtOnce } from "../../support/atOnce.ts"
+import { countingAtOnce } from "../support/atOnce.ts"
 
 const model = "claude-sonnet-5"
 const latency = { baseMillis: 1_000, perInputTokenMillis: 0, perOutputTokenMillis: 0 }

@@ -1,10 +1,10 @@
 /** Finds the pools that a question is about: one, or those of a model's places. */
 import * as Effect from "effect/Effect"
-import * as Budget from "../../Budget.ts"
-import { nameIn } from "../../budget/options.ts"
+import * as Budget from "../Budget.ts"
+import { nameIn } from "../budget/options.ts"
 import type { PlacePolicy } from "../places/models.ts"
 import type { OpenPlace, OpenPlaces } from "../places/placement.ts"
-import { History } from "./history.ts"
+import { History } from "../call/history.ts"
 import { type AdviseOptions, PoolUnclear } from "./models.ts"
 
 type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">

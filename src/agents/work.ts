@@ -2,7 +2,7 @@
  * The weights by which agents with stated work share a budget, so that all of them end together. Every step is O(1) in the
  * number of agents.
  */
-import { minWeight } from "../../domain/amounts.ts"
+import { minWeight } from "../domain/amounts.ts"
 
 /** The remaining work, in tokens, of all agents of a job that have not ended. */
 export interface Remaining {

@@ -4,10 +4,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { callsOf, laterOf } from "../../budget/forecast/work.ts"
-import type * as Amounts from "../../domain/amounts.ts"
-import { counted, plural, thousands, units } from "../../domain/words.ts"
-import type * as Forecast from "../../Forecast.ts"
+import { callsOf, laterOf } from "../budget/forecast/work.ts"
+import type * as Amounts from "../domain/amounts.ts"
+import { counted, plural, thousands, units } from "../domain/words.ts"
+import type * as Forecast from "../Forecast.ts"
 import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
 
 /** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */

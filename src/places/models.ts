@@ -1,11 +1,11 @@
 /** The places of a call, as a governor gets them, and their checks. */
 import type * as Duration from "effect/Duration"
-import type * as Accounting from "../../Accounting.ts"
-import * as Input from "../../domain/input/checks.ts"
-import * as PriceTable from "../../domain/prices.ts"
-import type { Price } from "../../Prices.ts"
-import * as Rules from "../../domain/rules.ts"
-import type * as Limits from "../../Limits.ts"
+import type * as Accounting from "../Accounting.ts"
+import * as Input from "../domain/input/checks.ts"
+import * as PriceTable from "../domain/prices.ts"
+import type { Price } from "../Prices.ts"
+import * as Rules from "../domain/rules.ts"
+import type * as Limits from "../Limits.ts"
 
 /**
  * A place where a call can be made: a provider with a credential, the model's name there, a tier. Its calls go to one pool, that of

@@ -1,13 +1,13 @@
 /** Checks places as users write them, and converts them for a governor. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import type * as Accounting from "../../Accounting.ts"
-import * as Input from "../../domain/input/checks.ts"
-import * as PriceTable from "../../domain/prices.ts"
-import type { Price } from "../../Prices.ts"
-import * as Rules from "../../domain/rules.ts"
-import type * as Limits from "../../Limits.ts"
-import { tierOf } from "../../protocol/openai.ts"
+import type * as Accounting from "../Accounting.ts"
+import * as Input from "../domain/input/checks.ts"
+import * as PriceTable from "../domain/prices.ts"
+import type { Price } from "../Prices.ts"
+import * as Rules from "../domain/rules.ts"
+import type * as Limits from "../Limits.ts"
+import { tierOf } from "../protocol/openai.ts"
 import { type CallPlace, type CallPlaces, type PlacePolicy, policy } from "./models.ts"
 
 /**

@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
-import * as Counter from "../../src/call/agents/counter.ts"
+import * as Counter from "../../src/agents/counter.ts"
 import * as Rules from "../../src/domain/rules.ts"
-import * as Work from "../../src/call/agents/work.ts"
+import * as Work from "../../src/agents/work.ts"
 
 /** The tokens that are counted for a call after it has ended. */
 const tokensOf = (estimate: Limits.Estimate, usage: Limits.Usage) =>

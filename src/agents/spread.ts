@@ -5,8 +5,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { sumAll } from "effect/Number"
-import type * as Amounts from "../../domain/amounts.ts"
-import { counted } from "../../domain/words.ts"
+import type * as Amounts from "../domain/amounts.ts"
+import { counted } from "../domain/words.ts"
 import * as Advice from "./advice.ts"
 import type { Advice as AdviceModel, CapRoom } from "./models.ts"
 

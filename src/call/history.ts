@@ -4,13 +4,12 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type * as Limits from "../../Limits.ts"
-import * as Estimating from "../../domain/estimating.ts"
-import * as Lru from "../../domain/input/lru.ts"
-import type * as Forecast from "../../Forecast.ts"
-import type { Turn } from "../conversations.ts"
+import type * as Limits from "../Limits.ts"
+import * as Estimating from "../domain/estimating.ts"
+import * as Lru from "../domain/input/lru.ts"
+import type * as Forecast from "../Forecast.ts"
+import type { Turn } from "./conversations.ts"
 import type { OpenPlaces } from "../places/placement.ts"
-import type { AgentWork } from "./models.ts"
 
 /** More agents than a long job has. */
 const maxAgents = 10_000
@@ -105,7 +104,7 @@ const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls
 
 /** What earlier agents did, on average. */
 export interface Likeness {
-  readonly work: AgentWork
+  readonly work: Forecast.Work
   /** The number of agents that it is based on. */
   readonly agents: number
   /** Whether they have ended. Otherwise they are assumed to be halfway. */
@@ -217,7 +216,7 @@ export class AgentHistory {
     const soFar = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
     // Agents that still run are halfway, on average.
     const calls = Math.min(maxCalls, ended.length > 0 ? soFar : 2 * soFar)
-    const work: AgentWork = { calls, first: meanOf(first), later: later.calls > 0 ? meanOf(later) : undefined }
+    const work: Forecast.Work = { calls, first: meanOf(first), later: later.calls > 0 ? meanOf(later) : undefined }
     return { work, agents: alike.length, hasEnded: ended.length > 0 }
   }
 

@@ -12,7 +12,7 @@ import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
-import { sized } from "../../support/size.ts"
+import { sized } from "../support/size.ts"
 
 /** Half as many turns that grow twice as much: the last prompts are as long. */
 const { growth, turns } = sized({ growth: 4_000, turns: 10 }, { growth: 2_000, turns: 20 })

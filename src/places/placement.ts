@@ -1,5 +1,5 @@
 /** The places of one call, and what happened to it at each. Mutable, without time of its own. */
-import type { Price } from "../../Prices.ts"
+import type { Price } from "../Prices.ts"
 import type { CallPlace, CallPlaces, PlacePolicy } from "./models.ts"
 
 /** Why a place cannot take a call. */
