@@ -44,9 +44,14 @@ export interface PoolOfCall {
   review(entry: Entry): void
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
-  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined
+  settle(
+    entry: Entry,
+    used: Amounts.Charge,
+    outcome: "success" | "failure" | "denied",
+    readings?: Law.Readings
+  ): undefined
   fail(entry: Entry, failure: Law.FailedCall): Law.Verdict
-  observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): undefined
+  observe(readings: Law.Readings, entry: Entry): undefined
 }
 
 export class Entry extends Queued {

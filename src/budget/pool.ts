@@ -280,17 +280,27 @@ export class Pool implements PoolOfCall {
     else this.options.changed()
   }
 
-  /** Ends a reservation and replaces its charge by the actual usage. Only the first end counts. */
-  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined {
-    if (!this.close(entry)) return
-    const { isAccepted } = entry
+  /**
+   * Ends a reservation and replaces its charge by the actual usage, once the law has learned what the response says. Only the first end
+   * counts.
+   */
+  settle(
+    entry: Entry,
+    used: Amounts.Charge,
+    outcome: "success" | "failure" | "denied",
+    readings?: Law.Readings
+  ): undefined {
+    if (!this.close(entry)) return readings && this.observe(readings, entry)
+    const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
     this.conclude(entry, used, (law, admission, rest, now) => {
-      if (outcome !== "success") return Law.release(law, admission, rest, now)
       if (!isAccepted) Law.accept(law, admission)
-      Law.settle(law, admission, rest, now)
+      if (readings !== undefined) Law.observe(law, admission, readings, now)
+      if (outcome === "success") Law.settle(law, admission, rest, now)
+      else Law.release(law, admission, rest, now)
     })
     if (outcome === "success") this.oversize?.accept(entry.asked)
-    if (outcome !== "denied") this.isProven = true
+    if (outcome !== "denied" || readings !== undefined) this.isProven = true
+    if (readings !== undefined) this.repriceOnce()
     this.drain()
     if (!this.isProven) this.options.denied?.()
   }
@@ -334,27 +344,23 @@ export class Pool implements PoolOfCall {
   // Responses
   // ---------------------------------------------------------------------------
 
-  /** Learns from a response that is not a rejection. If it says what the call used, the reservation ends. */
-  observe(readings: Law.Readings, entry?: Entry, used?: Amounts.Charge): undefined {
+  /** Learns from a response that is not a rejection. Its call, if that is known, still runs or has ended. */
+  observe(readings: Law.Readings, entry?: Entry): undefined {
     this.isProven = true
-    const isAccepted = entry?.isAccepted === false
+    const isNews = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true
-    const learn = (law: Law.Pacer, admission: Law.Admission | undefined, now: number): void => {
-      if (isAccepted) Law.accept(law, admission!)
-      Law.observe(law, admission, readings, now)
-    }
-    if (entry !== undefined && used !== undefined && this.close(entry)) {
-      this.conclude(entry, used, (law, admission, rest, now) => {
-        learn(law, admission, now)
-        Law.settle(law, admission, rest, now)
-      })
-    } else (entry?.home ?? this.port).transact(({ law }, now) => learn(law, entry?.admission, now))
-    if (this.queue.size > 0) this.repriceOnce()
+    const port = entry?.home ?? this.port
+    port.transact(({ law }, now) => {
+      if (isNews) Law.accept(law, entry!.admission!)
+      Law.observe(law, entry?.admission, readings, now)
+    })
+    this.repriceOnce()
     this.drain()
   }
 
   /** Costs are fractions of limits, so they are computed again when another limit becomes known. */
   private repriceOnce(): void {
+    if (this.queue.size === 0) return
     let known = 0
     for (const { limit } of this.law.meters) if (limit < Infinity) known++
     if (known === this.knownLimits) return

@@ -29,18 +29,19 @@ const owe = (entry: Entry, soFar: Amounts.Whole): void => {
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
 export const observe = (entry: Entry, said: Observation): undefined => {
   if (said.soFar !== undefined) owe(entry, usedOf(entry, said.soFar))
-  if (said.usage !== undefined) entry.watcher?.used(said.usage)
-  return entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
+  if (said.usage !== undefined) return settle(entry, said.usage, "success", said)
+  return entry.pool.observe(readingsOf(said), entry)
 }
 
-/** Replaces the estimate of a call by its usage. */
+/** Replaces the estimate of a call by its usage, once the budget has learned what its response says. */
 export const settle = (
   entry: Entry,
   usage: Limits.Usage,
-  outcome: "success" | "failure" | "denied" = "success"
+  outcome: "success" | "failure" | "denied" = "success",
+  said?: Limits.Signal
 ): undefined => {
   if (outcome === "success") entry.watcher?.used(usage)
-  return entry.pool.settle(entry, usedOf(entry, usage), outcome)
+  return entry.pool.settle(entry, usedOf(entry, usage), outcome, said && readingsOf(said))
 }
 
 /** Ends a call that was rejected or failed, and judges the failure. */

@@ -377,12 +377,14 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     signal?: Limits.Signal,
     outcome?: "failure" | "denied"
   ): Effect.Effect<void> | undefined {
-    const observed = this.observe(signal)
-    if (this.entry !== undefined) {
-      return void Reservation.ending(this.entry, (entry) => Reservation.settle(entry, usage, outcome))
+    if (signal !== undefined) this.observeWindows(signal)
+    const { entry, reservation } = this
+    if (entry !== undefined) {
+      return void Reservation.ending(entry, (entry) => Reservation.settle(entry, usage, outcome, signal))
     }
-    const settled = this.reservation.settle(usage, outcome)
-    return observed === undefined ? settled : Effect.andThen(observed, settled)
+    if (signal === undefined) return reservation.settle(usage, outcome)
+    if (outcome === undefined) return reservation.observe({ ...signal, usage })
+    return Effect.andThen(reservation.observe(signal), reservation.settle(usage, outcome))
   }
 
   /** Notes a failed attempt and its verdict. */
