@@ -24,7 +24,7 @@ import type { Placement } from "../places/placement.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
 import * as Failure from "./failure.ts"
-import type { Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
+import { type Call, type CallOptions, type FailureReport, isTraced, type ResponseInfo, type Ticket } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Payment } from "./payment.ts"
 import { callAt, placementOf, remember, type Reserving } from "./place.ts"
@@ -152,7 +152,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     this.startedAt = this.clock.currentTimeMillisUnsafe()
     this.tokens = tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, this.clock)
     this.within = within
-    this.isTraced = Trace.isTraced(context)
+    this.isTraced = isTraced(context)
   }
 
   get now(): number {

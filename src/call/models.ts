@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
 import { priority, weight } from "../budget/options.ts"
@@ -15,8 +16,7 @@ import type { Prefixes } from "../protocol/index.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { Policy } from "./retryPolicy.ts"
-import type { CallPlaces } from "../places/models.ts"
-import { callPlaces } from "../places/models.ts"
+import { type CallPlaces, callPlaces } from "../places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
@@ -292,6 +292,10 @@ export interface Options {
    */
   readonly windows?: Readonly<Record<string, { readonly share: number }>> | undefined
 }
+
+/** Whether calls in a context have spans. */
+export const isTraced = (context: Context.Context<never>): boolean =>
+  (Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
 
 /** Restores the interruptibility around `Effect.uninterruptibleMask`. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -18,7 +18,7 @@ import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
 import { errorType } from "./failure.ts"
-import type { Call, ResponseInfo } from "./models.ts"
+import { type Call, isTraced, type ResponseInfo } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Across processes
@@ -44,10 +44,6 @@ export const continuing = (
   const parent = isTraced(context) ? readTraceparent(header) : undefined
   return parent === undefined ? context : Context.add(context, Tracer.ParentSpan, Tracer.externalSpan(parent))
 }
-
-/** Whether calls in a context have spans. */
-export const isTraced = (context: Context.Context<never>): boolean =>
-  (Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
 
 // -----------------------------------------------------------------------------
 // The span of a call
