@@ -378,10 +378,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     outcome?: "failure" | "denied"
   ): Effect.Effect<void> | undefined {
     if (signal !== undefined) this.observeWindows(signal)
-    const { entry, reservation } = this
-    if (entry !== undefined) {
-      return void Reservation.ending(entry, (entry) => Reservation.settle(entry, usage, outcome, signal))
+    if (this.entry !== undefined) {
+      return void Reservation.ending(this.entry, (entry) => Reservation.settle(entry, usage, outcome, signal))
     }
+    const { reservation } = this
     if (signal === undefined) return reservation.settle(usage, outcome)
     if (outcome === undefined) return reservation.observe({ ...signal, usage })
     return Effect.andThen(reservation.observe(signal), reservation.settle(usage, outcome))
