@@ -28,6 +28,9 @@ export interface Queueing {
   readonly claim?: Claim | undefined
 }
 
+/** How a call ended, as `settle` of a reservation takes it. */
+export type SettledAs = "success" | "failure" | "denied"
+
 /** How a wait ends. */
 export type Resolution = Effect.Effect<Entry, BudgetError>
 
@@ -44,12 +47,7 @@ export interface PoolOfCall {
   review(entry: Entry): void
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
-  settle(
-    entry: Entry,
-    used: Amounts.Charge,
-    outcome: "success" | "failure" | "denied",
-    readings?: Law.Readings
-  ): undefined
+  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Law.Readings): undefined
   fail(entry: Entry, failure: Law.FailedCall): Law.Verdict
   observe(readings: Law.Readings, entry: Entry): undefined
 }

@@ -18,7 +18,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
-import { Entry, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
+import { Entry, type PoolOfCall, type Queueing, type Resolution, type SettledAs } from "./entry.ts"
 import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
@@ -284,12 +284,7 @@ export class Pool implements PoolOfCall {
    * Ends a reservation and replaces its charge by the actual usage, once the law has learned what the response says. Only the first end
    * counts.
    */
-  settle(
-    entry: Entry,
-    used: Amounts.Charge,
-    outcome: "success" | "failure" | "denied",
-    readings?: Law.Readings
-  ): undefined {
+  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Law.Readings): undefined {
     if (!this.close(entry)) return readings && this.observe(readings, entry)
     const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
     this.conclude(entry, used, (law, admission, rest, now) => {

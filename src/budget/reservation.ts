@@ -7,7 +7,7 @@ import { check, millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { chargeMore, excessOf, limited } from "./decision.ts"
-import type { Entry } from "./entry.ts"
+import type { Entry, SettledAs } from "./entry.ts"
 import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "./models.ts"
 import { failed } from "./options.ts"
 
@@ -37,7 +37,7 @@ export const observe = (entry: Entry, said: Observation): undefined => {
 export const settle = (
   entry: Entry,
   usage: Limits.Usage,
-  outcome: "success" | "failure" | "denied" = "success",
+  outcome: SettledAs = "success",
   said?: Limits.Signal
 ): undefined => {
   if (outcome === "success") entry.watcher?.used(usage)
