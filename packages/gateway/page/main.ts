@@ -1,6 +1,7 @@
 /** Asks for the token if the gateway has one, and shows the state of the gateway as it changes. */
 import type { GatewayStatus } from "../src/page/status.ts"
 import { at } from "./elements.ts"
+import { follow as followRequests } from "./requests.ts"
 import { show } from "./show.ts"
 
 /** The token stays in this tab. It is sent in a header, so that no address, and no log of addresses, has it. */
@@ -16,6 +17,7 @@ const say = (text: string, kind: "" | "lost"): void => {
 const received = (text: string): void => {
   const status: GatewayStatus = JSON.parse(text)
   show(status)
+  followRequests(status)
   const names = status.upstreams.map(({ name }) => name).join(", ")
   say(`${names} \u00b7 ${new Date(status.at).toLocaleTimeString()}`, "")
 }

@@ -3,46 +3,11 @@ import type { ServerResponse } from "node:http"
 import type { Refusal } from "floodgate/protocol"
 import type * as Governor from "floodgate/Governor"
 import { hint, promptTokens } from "floodgate/internal"
-import type { RequestEnd } from "./activity.ts"
 import type { Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"
+import type { RequestOutcome, RequestRecord } from "./page/status.ts"
 
-/** How a request ended. An answer that `"broke off"` had begun when the provider stopped sending it. */
-export type RequestOutcome = RequestEnd["outcome"] | "broke off"
 const outcomes: ReadonlyArray<RequestOutcome> = ["answered", "passed", "refused", "failed", "hung up", "broke off"]
-
-/** What is remembered of a request that has ended. */
-export interface RequestRecord {
-  /** When it arrived, in milliseconds since the epoch. */
-  readonly at: number
-  /** Null if no upstream serves its path. */
-  readonly upstream: string | null
-  /** Null unless it is a call. */
-  readonly model: string | null
-  /** The name of the caller's key, or `key-` and the beginning of its hash. Null if the caller was not let in. */
-  readonly caller: string | null
-  readonly agent: string | null
-  /** The place that has answered; null if the model has no places. */
-  readonly place: string | null
-  readonly outcome: RequestOutcome
-  /** The status that the client has received; null if it received none. */
-  readonly status: number | null
-  /** Why the gateway refused it, or why it failed; null for any other end. */
-  readonly reason: Refusal["kind"] | null
-  /** How often it was sent to a provider. */
-  readonly attempts: number
-  /** The time from its arrival to its last attempt. */
-  readonly waitedMillis: number
-  /** The time from its arrival to its end. */
-  readonly millis: number
-  /** Tokens of the whole prompt, cached or not, as they are billed; null if nothing was. */
-  readonly inputTokens: number | null
-  /** The part of the prompt that the provider read from its cache. */
-  readonly cachedTokens: number | null
-  readonly outputTokens: number | null
-  /** Null if nothing was billed, or if the model has no price. */
-  readonly dollars: number | null
-}
 
 /** How many requests are remembered. */
 const maxRequests = 500

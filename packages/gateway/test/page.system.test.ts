@@ -194,4 +194,86 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
       })
     })
   )
+
+  const requestsToken = "who-calls-what-and-when"
+
+  it.live("shows the last requests as they end, to those who have the token for them, on a phone and on a desk", () =>
+    Effect.gen(function* () {
+      const folder = process.env["FLOODGATE_PICTURES"]
+      const upstream = yield* serve((_, response, body) => {
+        if (body.includes("stuck"))
+          return response.writeHead(200, { "content-type": "text/event-stream" }).write("data: {}\n\n")
+        return response.writeHead(200, { "content-type": "application/json" }).end(completion)
+      })
+      const here = yield* gatewayTo(upstream.url, {
+        requestsToken,
+        rules: [{ agent: "spender", cap: { dollars: 1e-6 } }],
+        places: { "claude-sonnet-5": [{ upstream: "openai", name: "here" }] }
+      })
+      const ask = async (agent: string, model = "claude-sonnet-5") => {
+        const body = JSON.stringify({ model, max_tokens: 100, messages: [{ role: "user", content: "MARK" }] })
+        const headers = {
+          "x-floodgate-agent": agent,
+          authorization: "Bearer sk-one",
+          "content-type": "application/json"
+        }
+        await (await fetch(`${here.url}/v1/chat/completions`, { method: "POST", headers, body })).text()
+      }
+      const browser = yield* chromiumHere
+      yield* Effect.promise(async () => {
+        for (const [size, width] of Object.entries({ narrow: 360, wide: 1_440 })) {
+          for (const scheme of ["light", "dark"] as const) {
+            const { errors, page, requests } = await opened(browser, `${here.url}/floodgate/`, width, scheme)
+            const rows = page.locator("#requests tbody tr")
+            await page.getByLabel("Enter the token for the list of requests").fill("not-the-token-of-it")
+            await page.getByText("Show the requests").click()
+            await page.getByText("The token is wrong. Try again.").waitFor()
+            assert.strictEqual(await rows.count(), 0)
+            if (folder !== undefined)
+              await page.screenshot({ path: `${folder}/requests-closed-${size}-${scheme}.png`, fullPage: true })
+            await page.getByLabel("Enter the token for the list of requests").fill(requestsToken)
+            await page.keyboard.press("Enter")
+            if (requests.length > 0 && size === "narrow" && scheme === "light")
+              await page.getByText("No request has ended yet.").waitFor()
+            await ask(`a-researcher-${size}-${scheme}`)
+            await rows.filter({ hasText: `a-researcher-${size}-${scheme}` }).waitFor()
+            await ask("spender")
+            await rows.filter({ hasText: "refused 402, spendLimited" }).first().waitFor()
+            await ask(`other-${size}-${scheme}`, "claude-opus-5-with-a-name-that-does-not-end")
+            await rows.filter({ hasText: `other-${size}-${scheme}` }).waitFor()
+            const [newest] = await rows.allInnerTexts()
+            assert.match(newest!, /answered 200\tclaude-opus-5[^\t]*\tkey-[\da-f]{8}\tother-[a-z-]+\t0/)
+            await fits(page)
+            if (folder !== undefined)
+              await page.screenshot({ path: `${folder}/requests-${size}-${scheme}.png`, fullPage: true })
+            await page.getByLabel("Outcome").selectOption("refused")
+            await page.getByText("answered 200").first().waitFor({ state: "detached" })
+            assert.isTrue((await rows.allInnerTexts()).every((row) => row.includes("refused 402")))
+            await page.getByLabel("Model").fill("gpt")
+            await page.getByText("None of the last 500 requests is like this.").waitFor()
+            // The token is asked for once a tab, and is in no address.
+            await page.reload()
+            await rows.first().waitFor()
+            for (const request of requests) assert.notInclude(request.url(), requestsToken)
+            assert.notMatch(await page.locator("body").innerText(), /MARK|sk-one|who-calls/)
+            assert.deepStrictEqual(errors, [])
+            await page.close()
+          }
+        }
+      })
+    })
+  )
+
+  it.live("says how to see the last requests if the gateway does not remember them", () =>
+    Effect.gen(function* () {
+      const { browser, url } = yield* world()
+      yield* Effect.promise(async () => {
+        const { page, requests } = await opened(browser, url, 360, "light")
+        await page.getByText(/^Off\. With a token of its own in FLOODGATE_GATEWAY_REQUESTS_TOKEN/).waitFor()
+        assert.isFalse(await page.getByText("Show the requests").isVisible())
+        await fits(page)
+        assert.isFalse(requests.some((request) => request.url().includes("/requests")))
+      })
+    })
+  )
 })

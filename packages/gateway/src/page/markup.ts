@@ -31,6 +31,20 @@ export const markup = `<!doctype html>
 <section id="estimated" hidden><h2>Estimates</h2><div id="estimates" class="scroll" tabindex="0" role="region" aria-label="Estimates"></div></section>
 <section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>
+<section><h2>Last requests</h2>
+<form id="opening" class="line" hidden>
+<label for="secret">Enter the token for the list of requests</label>
+<input id="secret" type="password" autocomplete="off" autocapitalize="none" spellcheck="false" required>
+<button>Show the requests</button>
+<p id="refused" class="wrong" role="alert"></p>
+</form>
+<form id="filter" class="line" hidden>
+<label>Model <input id="model" type="search" placeholder="any" autocapitalize="none" spellcheck="false"></label>
+<label>Caller <input id="caller" type="search" placeholder="any" autocapitalize="none" spellcheck="false"></label>
+<label>Outcome <select id="outcome"><option value="">any</option><option>answered</option><option>passed</option><option>refused</option><option>failed</option><option>hung up</option><option>broke off</option></select></label>
+</form>
+<p id="requestsNote" class="none"></p>
+<div id="requests" class="scroll" tabindex="0" role="region" aria-label="Last requests"></div></section>
 <section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>
 </main>
 <script type="module" src="page.js"></script>

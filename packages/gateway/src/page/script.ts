@@ -99,6 +99,96 @@ const hourBars = (minutes, now, of, label) => {
 	}
 	return svg;
 };
+// packages/gateway/page/requests.ts
+const key$1 = "floodgate-requests-token";
+let token$1 = sessionStorage.getItem(key$1);
+const secret = at("secret");
+const maxRows = 100;
+const fields = [
+	"model",
+	"caller",
+	"outcome"
+];
+const off = "Off. With a token of its own in FLOODGATE_GATEWAY_REQUESTS_TOKEN (setting requestsToken), the gateway remembers the last 500 requests, without their content, and shows them here.";
+const known$1 = (value, text) => value === null ? "-" : text(value);
+const ended = ({ attempts, outcome, reason, status }) => {
+	const parts = [status === null ? outcome : \`\${outcome} \${status}\`];
+	if (reason !== null) parts.push(reason);
+	if (attempts > 1) parts.push(counted(attempts - 1, "retry", "retries"));
+	return parts.join(", ");
+};
+const asked = ({ model, place }) => place === null ? model ?? "-" : \`\${model} at \${place}\`;
+const rowsOf = (requests, isEverything) => table(requests, [
+	words("when", ({ at }) => new Date(at).toLocaleTimeString()),
+	words("end", ended),
+	words("model", asked),
+	words("caller", ({ caller }) => caller ?? "not let in"),
+	words("agent", ({ agent }) => agent ?? "-"),
+	figures("waited", ({ waitedMillis }) => span(waitedMillis / 1e3)),
+	figures("took", ({ millis }) => span(millis / 1e3)),
+	figures("input", ({ inputTokens }) => known$1(inputTokens, compact)),
+	figures("cached", ({ cachedTokens }) => known$1(cachedTokens, compact)),
+	figures("output", ({ outputTokens }) => known$1(outputTokens, compact)),
+	figures("dollars", (request) => known$1(request.dollars, dollars))
+], isEverything ? "No request has ended yet." : "None of the last 500 requests is like this.");
+const show$1 = (state) => {
+	at("opening").hidden = state !== "closed";
+	at("filter").hidden = state !== "open";
+	at("requests").hidden = state !== "open";
+	at("requestsNote").hidden = state === "closed";
+	at("requestsNote").textContent = state === "off" ? off : "";
+};
+const ask$1 = (why) => {
+	token$1 = null;
+	sessionStorage.removeItem(key$1);
+	at("refused").textContent = why;
+	show$1("closed");
+};
+const query = () => {
+	const wanted = new URLSearchParams({ limit: \`\${maxRows}\` });
+	for (const name of fields) {
+		const value = at(name).value.trim();
+		if (value !== "") wanted.set(name, name === "outcome" ? value : \`\${value}*\`);
+	}
+	return wanted;
+};
+let shown = "";
+let latest = 0;
+const load = async () => {
+	const wanted = query();
+	const number = ++latest;
+	const response = await fetch(\`requests?\${wanted}\`, {
+		cache: "no-store",
+		headers: { "x-floodgate-requests": token$1 }
+	});
+	const text = await response.text();
+	if (number !== latest) return;
+	if (response.status === 401) return ask$1("The token is wrong. Try again.");
+	if (response.status !== 200) return;
+	sessionStorage.setItem(key$1, token$1);
+	show$1("open");
+	const { requests } = JSON.parse(text);
+	if (requests.length === maxRows) at("requestsNote").textContent = \`The newest \${maxRows}. The fields find older ones.\`;
+	const rows = \`\${wanted} \${JSON.stringify(requests)}\`;
+	if (rows === shown) return;
+	shown = rows;
+	at("requests").replaceChildren(rowsOf(requests, wanted.size === 1));
+};
+const reload = () => void load().catch(() => {});
+const follow$1 = ({ remembersRequests }) => {
+	if (!remembersRequests) return show$1("off");
+	if (token$1 === null) return show$1("closed");
+	if (!document.hidden) reload();
+};
+at("opening").addEventListener("submit", (event) => {
+	event.preventDefault();
+	token$1 = secret.value.trim();
+	secret.value = "";
+	at("refused").textContent = "";
+	reload();
+});
+at("filter").addEventListener("submit", (event) => event.preventDefault());
+at("filter").addEventListener("input", reload);
 // packages/gateway/page/show.ts
 const amount = (value) => value === null ? "-" : compact(value);
 const time = (millis) => millis === null ? "-" : span(millis / 1e3);
@@ -306,6 +396,7 @@ const say = (text, kind) => {
 const received = (text) => {
 	const status = JSON.parse(text);
 	show(status);
+	follow$1(status);
 	const names = status.upstreams.map(({ name }) => name).join(", ");
 	say(\`\${names} \\u00b7 \${new Date(status.at).toLocaleTimeString()}\`, "");
 };

@@ -81,3 +81,42 @@ type AsJson<A> = { readonly [K in keyof A]: K extends Unbounded ? A[K] | null : 
 
 /** The state of a gateway, read from the JSON of `/floodgate/status` or of the stream of events. */
 export type GatewayStatus = AsJson<Snapshot>
+
+/**
+ * How a request ended: it was answered, or it is no call and was passed on; the gateway refused it; its last attempt failed; its client
+ * left; or the provider stopped in the middle of the answer.
+ */
+export type RequestOutcome = "answered" | "passed" | "refused" | "failed" | "hung up" | "broke off"
+
+/** What is remembered of a request that has ended. */
+export interface RequestRecord {
+  /** When it arrived, in milliseconds since the epoch. */
+  readonly at: number
+  /** Null if no upstream serves its path. */
+  readonly upstream: string | null
+  /** Null unless it is a call. */
+  readonly model: string | null
+  /** The name of the caller's key, or `key-` and the beginning of its hash. Null if the caller was not let in. */
+  readonly caller: string | null
+  readonly agent: string | null
+  /** The place that has answered; null if the model has no places. */
+  readonly place: string | null
+  readonly outcome: RequestOutcome
+  /** The status that the client has received; null if it received none. */
+  readonly status: number | null
+  /** Why the gateway refused it, or why it failed; null for any other end. */
+  readonly reason: string | null
+  /** How often it was sent to a provider. */
+  readonly attempts: number
+  /** The time from its arrival to its last attempt. */
+  readonly waitedMillis: number
+  /** The time from its arrival to its end. */
+  readonly millis: number
+  /** Tokens of the whole prompt, cached or not, as they are billed; null if nothing was. */
+  readonly inputTokens: number | null
+  /** The part of the prompt that the provider read from its cache. */
+  readonly cachedTokens: number | null
+  readonly outputTokens: number | null
+  /** Null if nothing was billed, or if the model has no price. */
+  readonly dollars: number | null
+}

@@ -9,7 +9,7 @@ export const style = `
 * { box-sizing: border-box; }
 [hidden] { display: none; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
-header, main { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
+header, main { max-width: 76rem; margin: 0 auto; padding: 0 1rem; }
 header { display: flex; align-items: baseline; justify-content: space-between; gap: 1rem; padding-top: 1rem; }
 h1 { font-size: 1.25rem; margin: 0; }
 h2 { font-size: .95rem; margin: 0 0 .6rem; }
@@ -24,8 +24,17 @@ form input { flex: 1 1 12rem; min-width: 0; font: inherit; color: inherit; backg
   border: 1px solid var(--soft); border-radius: .35rem; }
 form button { font: inherit; color: #fff; background: var(--button); padding: .45rem .9rem; border: 0; border-radius: .35rem;
   cursor: pointer; }
-form input:focus-visible, form button:focus-visible { outline: 2px solid var(--fill); outline-offset: 2px; }
+form input:focus-visible, form button:focus-visible, form select:focus-visible { outline: 2px solid var(--fill); outline-offset: 2px; }
 form p { font-size: .9rem; }
+form.line { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; width: auto; margin: 0 0 .6rem; padding: 0; border: 0; }
+form.line[hidden] { display: none; }
+form.line label { display: flex; align-items: center; gap: .4rem; font-weight: 400; font-size: .9rem; color: var(--soft); }
+form.line input { flex: 0 1 11rem; }
+form.line select { font: inherit; color: inherit; background: var(--paper); padding: .45rem .6rem; border: 1px solid var(--soft);
+  border-radius: .35rem; }
+#requests table { font-size: .85rem; }
+#requests td.name { max-width: 12.5rem; }
+form.line .wrong { flex-basis: 100%; min-height: 0; }
 .wrong { margin: 0 0 .4rem; color: var(--low); min-height: 1.45em; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .5rem 1rem; }
 .figures div { display: flex; flex-direction: column; }
@@ -59,5 +68,6 @@ svg rect { fill: var(--fill); }
 .row.waited rect { fill: var(--warn); }
 .axis { display: flex; justify-content: space-between; margin: 0 9.8rem 0 11.8rem; color: var(--soft); font-size: .8rem; }
 @media (max-width: 40rem) { .level { grid-template-columns: 1fr; } .level .text { grid-column: 1; }
-  .row { grid-template-columns: 1fr auto; } td.name { max-width: 9rem; } .row svg { grid-column: 1 / -1; grid-row: 2; } .axis { margin: 0; } }
+  .row { grid-template-columns: 1fr auto; } td.name { max-width: 9rem; } .row svg { grid-column: 1 / -1; grid-row: 2; } .axis { margin: 0; }
+  #filter label { flex: 1 1 100%; justify-content: space-between; } #filter input, #filter select { flex: 0 1 70%; } }
 `
