@@ -16,6 +16,7 @@ import * as FloodgateRedis from "@floodgate/redis"
 import IORedis from "ioredis"
 import { RateLimiterRedis } from "rate-limiter-flexible"
 import { createClient } from "redis"
+import { thousands } from "../src/domain/words.ts"
 import * as Redis from "../packages/redis/test/server.ts"
 
 const rounds = 10
@@ -175,7 +176,7 @@ for (const { bytes, count, inFlight, micros, name, perSecond, scripts } of rows.
   a.name.localeCompare(b.name)
 )) {
   console.log(
-    `| ${name} | ${inFlight} | ${Math.round(Math.max(...perSecond)).toLocaleString("en")} | ${(scripts / count).toFixed(2)} | ${Math.round(bytes / count)} | ${Math.round(micros / count)} |`
+    `| ${name} | ${inFlight} | ${thousands(Math.round(Math.max(...perSecond)))} | ${(scripts / count).toFixed(2)} | ${Math.round(bytes / count)} | ${Math.round(micros / count)} |`
   )
 }
 

@@ -21,6 +21,7 @@
  *     --processes N        with --errors: how many processes take turns with each conversation, each with a memory of its own (1)
  */
 import { parseArgs } from "node:util"
+import { percent, thousands } from "../src/domain/words.ts"
 import * as Errors from "./sessions/errors.ts"
 import * as Library from "./sessions/library.ts"
 import * as Reference from "./sessions/reference.ts"
@@ -61,8 +62,7 @@ const numberOf = (name: string, text: string): number => {
   throw new Error(`--${name}: expected a number above 0, got ${text}`)
 }
 
-const times = (value: number, by: number): string =>
-  `${Math.round(value).toLocaleString("en")} (${(value / by).toFixed(2)})`
+const times = (value: number, by: number): string => `${thousands(Math.round(value))} (${(value / by).toFixed(2)})`
 
 /** Prints how well calls were predicted, for each noise. */
 const predictions = async (file: string, noises: string): Promise<void> => {
@@ -105,10 +105,10 @@ const run = async (file: string): Promise<void> => {
       })
       const calls = workload.sessions.flat().length
       const known = Reference.play(workload)
-      const cell = `| ${Number(perMinute).toLocaleString("en")}, ${burst} | ${offset}`
+      const cell = `| ${thousands(Number(perMinute))}, ${burst} | ${offset}`
       const row = (told: string, { lost, mean, rejected, seconds }: typeof known) =>
         console.log(
-          `${cell} | ${told} | ${times(seconds, known.seconds)} | ${times(mean, known.mean)} | ${lost} of ${calls} | ${((100 * rejected) / calls).toFixed(1)} % |`
+          `${cell} | ${told} | ${times(seconds, known.seconds)} | ${times(mean, known.mean)} | ${lost} of ${calls} | ${percent(rejected / calls)} |`
         )
       row("everything (the queue that knows)", known)
       for (const told of options.told.split(",")) {

@@ -20,6 +20,7 @@ import { cpus } from "node:os"
 import pLimit from "p-limit"
 import PQueue from "p-queue"
 import { parseArgs } from "node:util"
+import { thousands } from "../src/domain/words.ts"
 import { inProcesses, inTurns, resultsOf, serveTurns, tableOf, timed } from "./support/inTurns.ts"
 
 const permits = 10
@@ -256,7 +257,7 @@ if (process.send !== undefined) {
     (n) => n <= Number(values.most) && n >= Number(values.least)
   )) {
     const leftOut = n > 10_000 ? slow : []
-    await compare("contended", n, `${n.toLocaleString("en-US")} callers on ${permits} permits`, leftOut)
+    await compare("contended", n, `${thousands(n)} callers on ${permits} permits`, leftOut)
   }
   await compare("idle", 100_000, `100,000 callers on ${permits} permits that do nothing`)
   await compare("cancelled", 100_000, "100,000 waiters interrupted at once")
@@ -268,7 +269,7 @@ if (process.send !== undefined) {
         encoding: "utf8"
       }
     )
-    return Math.round(Number(stdout)).toLocaleString("en-US")
+    return thousands(Math.round(Number(stdout)))
   }
   const rows = Object.keys(waiters).map((name) => [name, bytesOf(name)])
   console.log(`\n${tableOf(["one of 100,000 waiters", "bytes"], rows)}`)

@@ -10,6 +10,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { seconds } from "../src/domain/words.ts"
 import { environmentAt } from "../test/support/recipes.ts"
 
 const root = join(import.meta.dirname, "..")
@@ -98,8 +99,6 @@ const run = (command: string, args: ReadonlyArray<string>, cwd: string, env = pr
   return { seconds: (performance.now() - start) / 1_000, stdout }
 }
 
-const timed = (value: number): string => `${value.toFixed(1)} s`
-
 /** The simulated provider as a process of its own, and the number of requests it has answered. */
 const provider = async () => {
   const child = spawn(
@@ -135,7 +134,7 @@ try {
     if ((await asked()) !== before + 1)
       throw new Error(`${name}: expected one request to the provider\n${called.stdout}`)
     const lines = program.split("\n").filter((line) => line !== "").length
-    rows.push(`| ${name} | 2 | ${lines} | ${timed(installed.seconds)} | ${timed(called.seconds)} |`)
+    rows.push(`| ${name} | 2 | ${lines} | ${seconds(installed.seconds)} | ${seconds(called.seconds)} |`)
     console.log(rows.at(-1))
   }
 } finally {

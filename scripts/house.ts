@@ -4,6 +4,7 @@
  *
  *     npm run house
  */
+import { thousands } from "../src/domain/words.ts"
 import {
   circles,
   codeLines,
@@ -21,9 +22,7 @@ const folderOf = (file: string): string => /^(src\/\w+(?=\/)|packages\/\w+|src)/
 const folders = Map.groupBy(files, folderOf)
 for (const [folder, own] of [...folders].sort()) {
   const lines = own.reduce((sum, file) => sum + codeLines(file).size, 0)
-  console.log(
-    `${folder.padEnd(20)} ${`${own.length}`.padStart(3)} files ${lines.toLocaleString("en").padStart(7)} lines of code`
-  )
+  console.log(`${folder.padEnd(20)} ${`${own.length}`.padStart(3)} files ${thousands(lines).padStart(7)} lines of code`)
 }
 const crossing = files.flatMap((file) =>
   importsOf(file).filter(({ from }) => /^(src|packages)\//.test(from) && folderOf(from) !== folderOf(file))

@@ -13,6 +13,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { type Browser, chromium, type Page } from "playwright-core"
+import { escapeHtml } from "../packages/lab/src/report/escape.ts"
 
 const root = join(import.meta.dirname, "..")
 const images = join(root, "docs/images")
@@ -107,8 +108,6 @@ const framesOf = async (args: ReadonlyArray<string>): Promise<ReadonlyArray<stri
     .map((frame) => frame.split(other)[0]!.replaceAll("\r", "").trimEnd())
 }
 
-const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
-
 const coloured = (text: string): string =>
   text.replaceAll(`${escape}[0m`, "</span>").replaceAll(new RegExp(`${escape}\\[(\\d+)m`, "g"), '<span class="c$1">')
 
@@ -119,9 +118,9 @@ pre{margin:0;padding:16px 20px;border-radius:8px;background:light-dark(#f6f8fa,#
 border:1px solid light-dark(#dde3ea,#2d3743);font:14px/1.35 "DejaVu Sans Mono",monospace}
 b{color:light-dark(#5b6774,#9aa7b4);font-weight:400}
 .c31{color:light-dark(#c4262e,#ff7b7b);font-weight:600}
-</style><pre><b>$ ${escaped(call)}</b>
+</style><pre><b>$ ${escapeHtml(call)}</b>
 
-${coloured(escaped(frame))}</pre>`
+${coloured(escapeHtml(frame))}</pre>`
 
 /** The frame from the middle of a run in which most calls wait. */
 const telling = (frames: ReadonlyArray<string>): string => {

@@ -15,6 +15,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
+import { thousands } from "../src/domain/words.ts"
 import * as LedgerStorm from "../test/sharing/ledgerStorm.ts"
 import * as Storm from "../test/sharing/storm.ts"
 import * as Tally from "../test/sharing/tally.ts"
@@ -84,8 +85,6 @@ const numberOf = (name: "from" | "seeds" | "minutes" | "workers", min: number): 
   return process.exit(2)
 }
 
-const say = (count: number): string => count.toLocaleString("en-US")
-
 class Run {
   private readonly first = numberOf("from", 0)
   private readonly end = this.first + numberOf("seeds", 1)
@@ -106,13 +105,13 @@ class Run {
     const minutes = ((performance.now() - this.begun) / 60_000).toFixed(1)
     const each = ((this.cpuMillis / Math.max(1, storms)) | 0).toString()
     return (
-      `${say(storms)} storms of ${say(calls)} calls and ${say(requests)} requests in ${minutes} minutes, ` +
+      `${thousands(storms)} storms of ${thousands(calls)} calls and ${thousands(requests)} requests in ${minutes} minutes, ` +
       `${(this.cpuMillis / 1_000).toFixed(0)} s of processor time (${each} ms each), ${complaints.length} complaints`
     )
   }
 
   start(): void {
-    setInterval(() => console.log(`seed ${say(this.rest)}: ${this.line}`), progressMillis)
+    setInterval(() => console.log(`seed ${thousands(this.rest)}: ${this.line}`), progressMillis)
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.finish(130))
     for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
       const child = fork(import.meta.filename, ["--worker", ...mode])
@@ -150,7 +149,7 @@ class Run {
 
   private finish(code: number): never {
     const { rest } = this
-    console.log(`\nSeeds ${say(this.first)} to ${say(rest - 1)}: ${this.line}.`)
+    console.log(`\nSeeds ${thousands(this.first)} to ${thousands(rest - 1)}: ${this.line}.`)
     const same = mode.map((flag) => ` ${flag}`).join("")
     if (rest < this.end) console.log(`To continue: npm run storms -- --from ${rest} --seeds ${this.end - rest}${same}`)
     console.log(`\n${Tally.show(this.tally)}`)

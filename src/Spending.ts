@@ -55,7 +55,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
-import { counted, dollars, thousands } from "./domain/words.ts"
+import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
 import { RunningLedger } from "./money/ledger.ts"
@@ -219,7 +219,6 @@ export class WindowShareUsed extends Schema.TaggedError<WindowShareUsed>("floodg
   }
   override get message(): string {
     const { share, until, used, window } = this
-    const percent = (fraction: number): string => `${Math.round(fraction * 1_000) / 10} %`
     const when = until === undefined ? [] : [`wait until ${new Date(until).toISOString()}`]
     return share < 1
       ? `${percent(used)} of the account's window of ${window} are used, and this call may use up to ${percent(share)}: ${[...when, "raise the share"].join(", or ")}`

@@ -7,6 +7,7 @@
  */
 
 import { fork } from "node:child_process"
+import { thousands } from "../../src/domain/words.ts"
 
 /** What one turn has done, and what it took. */
 export interface Turn {
@@ -121,7 +122,7 @@ export const resultsOf = (title: string, unit: string, measured: ReadonlyArray<M
       name,
       shown(micros),
       shown(byProcessor),
-      Math.round(rate.median).toLocaleString("en-US"),
+      thousands(Math.round(rate.median)),
       shown(byRate)
     ])
   )

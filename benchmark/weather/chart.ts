@@ -1,3 +1,5 @@
+import { escapeHtml } from "../../packages/lab/src/report/escape.ts"
+
 /** A line chart as an SVG that fits light and dark pages. */
 export interface Line {
   readonly name: string
@@ -11,8 +13,6 @@ const colours = 6
 
 const style = `svg{--paper:#fff;--ink:#1c2330;--muted:#5b6677;--line:#d5dae2;--c0:#12805c;--c1:#3566c4;--c2:#b35c00;--c3:#7a4fbf;--c4:#c62f3a;--c5:#5b6677;background:var(--paper)}@media (prefers-color-scheme:dark){svg{--paper:#12161d;--ink:#e6eaf0;--muted:#9aa6b6;--line:#353e4c;--c0:#4cc79a;--c1:#7ea6f5;--c2:#f0a352;--c3:#bd9cf2;--c4:#ff7b7f;--c5:#9aa6b6}}text{font:12px system-ui,sans-serif;fill:var(--ink)}.muted{fill:var(--muted)}.grid{stroke:var(--line)}path{fill:none;stroke-width:2}`
 
-const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
-
 export const draw = (options: {
   readonly title: string
   readonly across: string
@@ -23,7 +23,7 @@ export const draw = (options: {
   const x = (index: number) => frame.left + ((frame.right - frame.left) * index) / (ticks.length - 1)
   const y = (value: number) => frame.bottom - (frame.bottom - frame.top) * Math.min(1, value)
   const text = (at: number, down: number, content: string, rest = "") =>
-    `<text x="${at.toFixed(1)}" y="${down.toFixed(1)}" ${rest}>${escape(content)}</text>`
+    `<text x="${at.toFixed(1)}" y="${down.toFixed(1)}" ${rest}>${escapeHtml(content)}</text>`
 
   const grid = [0, 0.25, 0.5, 0.75, 1].map(
     (value) =>
@@ -43,7 +43,7 @@ export const draw = (options: {
     )
   })
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="${escape(title)}" viewBox="0 0 ${size.width} ${size.height}" width="${size.width}" height="${size.height}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="${escapeHtml(title)}" viewBox="0 0 ${size.width} ${size.height}" width="${size.width}" height="${size.height}">`,
     `<style>${style}</style>`,
     text(frame.left, 24, title),
     ...grid,

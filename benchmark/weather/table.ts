@@ -1,4 +1,5 @@
 /** Results as Markdown tables. */
+import { thousands } from "../../src/domain/words.ts"
 import type { Cell, Target } from "./cells.ts"
 import * as Laws from "./laws.ts"
 import * as Random from "./random.ts"
@@ -172,7 +173,7 @@ export const ofForeseen = (
   const rows = [...cells, all].map(({ errors, name }) => {
     const sizes = errors.map(Math.abs)
     const figures = [quantile(sizes, 0.5), quantile(sizes, 0.9), quantile(errors, 0.5)]
-    return [name, errors.length.toLocaleString("en"), ...figures.map((error) => `${(100 * error).toFixed(0)} %`)]
+    return [name, thousands(errors.length), ...figures.map((error) => `${(100 * error).toFixed(0)} %`)]
   })
   return table(["condition", "waits above 1 s", "median error", "90th percentile", "median with its sign"], rows)
 }

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { callsOf, laterOf } from "../budget/forecast/work.ts"
 import type * as Amounts from "../domain/amounts.ts"
-import { counted, plural, thousands, units } from "../domain/words.ts"
+import { about, counted, plural, thousands, units } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
 import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
 
@@ -286,12 +286,7 @@ export const plainForecast = (
 // -----------------------------------------------------------------------------
 
 /** A duration in the unit that a reader needs. */
-export const span = (duration: Duration.Duration): string => {
-  const seconds = Duration.toSeconds(duration)
-  if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`
-  if (seconds < 120) return `${Math.round(seconds)} s`
-  return seconds < 7_200 ? `${Number((seconds / 60).toPrecision(2))} min` : `${Number((seconds / 3_600).toFixed(1))} h`
-}
+export const span = (duration: Duration.Duration): string => about(Duration.toSeconds(duration))
 
 const limitOf = (binding: Advice["binding"]): string => {
   if (binding === "pause") return "the provider made the pool pause"

@@ -3,7 +3,7 @@ import * as Config from "effect/Config"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { awaited } from "../domain/words.ts"
+import { about, awaited, compact, counted } from "../domain/words.ts"
 import type { BudgetStatus, PoolStatus } from "./models.ts"
 
 /** Whether the configuration asks for the log. */
@@ -31,17 +31,11 @@ const pauses: { readonly [R in NonNullable<PoolStatus["pause"]>["reason"]]: stri
   overload: "the provider fails or cannot be reached"
 }
 
-const figure = (value: number): string => {
-  if (value >= 1e6) return `${Number((value / 1e6).toFixed(1))}M`
-  return value >= 1e4 ? `${Math.round(value / 1e3)}K` : Math.max(0, Math.floor(value)).toString()
-}
+const figure = (value: number): string => compact(Math.max(0, Math.floor(value)))
 
-const time = (millis: number): string => {
-  const seconds = Math.max(1, Math.round(millis / 1_000))
-  return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`
-}
+const time = (millis: number): string => about(Math.max(1, Math.round(millis / 1_000)))
 
-const calls = (count: number): string => (count === 1 ? "1 call" : `${count} calls`)
+const calls = (count: number): string => counted(count, "call")
 
 /** The expected wait of the last call that a status lists; 0 if it is not known. */
 const waitOf = ({ waiting }: PoolStatus): number => {

@@ -3,6 +3,8 @@
  * compares the tables of `SECURITY.md` and `docs/guarantees.md` with it.
  */
 
+import { thousands } from "./words.ts"
+
 const mebibyte = 1_024 * 1_024
 const second = 1_000
 const minute = 60 * second
@@ -97,7 +99,7 @@ export const bounds = {
 } as const satisfies Readonly<Record<string, OuterBound>>
 
 const amount = ({ max, unit }: OuterBound): string => {
-  if (unit === "count") return max.toLocaleString("en-US")
+  if (unit === "count") return thousands(max)
   if (unit === "bytes") return max < mebibyte ? `${max / 1_024} KiB` : `${max / mebibyte} MiB`
   return max < minute ? `${max / second} s` : `${max / minute} min`
 }

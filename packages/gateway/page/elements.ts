@@ -1,5 +1,5 @@
 /** Elements of the page. Texts come from callers, so all of them are set as text, never as HTML. */
-import { compact, round } from "floodgate/internal/words"
+import { compact } from "floodgate/internal/words"
 import type { markup } from "../src/page/markup.ts"
 
 type IdsIn<Html extends string, Found = never> = Html extends `${string} id="${infer Id}"${infer Rest}`
@@ -71,9 +71,6 @@ export const table = <A>(entries: ReadonlyArray<A>, columns: ReadonlyArray<Colum
 // -----------------------------------------------------------------------------
 
 const within = (part: number): number => Math.max(0, Math.min(1, part))
-
-/** A part of 1 in percent. */
-export const percent = (part: number, digits = 0): string => `${round(100 * part, digits)} %`
 
 interface Bar {
   readonly name: string

@@ -1,7 +1,7 @@
 /** Shows the state of the gateway in the sections of the page. */
-import { compact, counted, dollars, span } from "floodgate/internal/words"
+import { about, compact, counted, dollars, percent } from "floodgate/internal/words"
 import type { GatewayStatus } from "../src/page/status.ts"
-import { at, figures, hourBars, type Id, level, make, percent, table, words } from "./elements.ts"
+import { at, figures, hourBars, type Id, level, make, table, words } from "./elements.ts"
 
 type Pool = GatewayStatus["pools"][number]
 type Event = GatewayStatus["events"][number]
@@ -12,8 +12,8 @@ type Dimension = keyof Pool["dimensions"]
 // -----------------------------------------------------------------------------
 
 /** An amount that the gateway does not know, or that has no bound, is null. */
-const amount = (value: number | null): string => (value === null ? "-" : compact(value))
-const time = (millis: number | null): string => (millis === null ? "-" : span(millis / 1_000))
+const amount = (value: number | null): string => (value === null ? "-" : compact(Math.floor(value)))
+const time = (millis: number | null): string => (millis === null ? "-" : about(millis / 1_000))
 const perMinute = (perSecond: number): string => `${compact(perSecond * 60)} a minute`
 const clock = (millis: number): string => new Date(millis).toLocaleTimeString()
 const until = (millis: number): string => `until ${new Date(millis).toLocaleString()}`
@@ -92,8 +92,8 @@ const windowOf = ({
   share,
   used
 }: GatewayStatus["windows"][number]): HTMLElement => {
-  const parts = [`${percent(Math.min(1, used), 1)} spent`]
-  if (share !== undefined) parts.push(`batches may use ${percent(share, 1)}`)
+  const parts = [`${percent(Math.min(1, used))} spent`]
+  if (share !== undefined) parts.push(`batches may use ${percent(share)}`)
   if (isRejected) parts.push("used up")
   if (resetsAt !== undefined) parts.push(until(resetsAt))
   return level("who", {
@@ -114,7 +114,7 @@ const capOf = ({
   spent,
   until: end
 }: GatewayStatus["caps"][number]): HTMLElement => {
-  const parts = [`${dollars(spent)} of ${dollars(max)} spent (${percent(spent / max)})`]
+  const parts = [`${dollars(spent)} of ${dollars(max)} spent (${percent(spent / max, 0)})`]
   if (held > 0) parts.push(`${dollars(held)} reserved by running calls`)
   parts.push(`${dollars(Math.max(0, max - spent - held))} free`)
   if (queued > 0) parts.push(`${counted(queued, "call waits", "calls wait")}`)
@@ -268,7 +268,7 @@ export const show = (status: GatewayStatus): void => {
       figures("bytes per token", ({ bytesPerToken }) => bytesPerToken.toFixed(1)),
       figures("answers", ({ answers }) => answers),
       figures("counted", ({ counted }) => counted),
-      figures("read from cache", ({ prefixes }) => (prefixes === undefined ? "-" : percent(prefixes.hit))),
+      figures("read from cache", ({ prefixes }) => (prefixes === undefined ? "-" : percent(prefixes.hit, 0))),
       figures("of tokens", ({ prefixes }) => prefixes?.tokens ?? "-"),
       figures("unused for", ({ prefixes }) => time(prefixes?.unusedFor ?? null))
     ])

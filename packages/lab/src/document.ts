@@ -26,7 +26,7 @@ export interface ScenarioRace {
 /** A strategy's result, by its name. */
 type ResultOf = (strategy: string) => RaceResult
 
-const seconds = ({ makespanSeconds }: RaceResult): string => `${makespanSeconds.toFixed(1)} s`
+const seconds = ({ makespanSeconds }: RaceResult): string => Words.seconds(makespanSeconds)
 
 const rejectionsOf = ({ rejections }: RaceResult): string => Words.counted(rejections, "rejection")
 
@@ -83,7 +83,7 @@ const quickest = (results: ReadonlyArray<RaceResult>): RaceResult =>
 
 /** By how much a result is slower than another, in words. */
 const behind = (one: RaceResult, other: RaceResult): string =>
-  `${Math.max(0, 100 * (one.makespanSeconds / other.makespanSeconds - 1)).toFixed(1)} %`
+  Words.percent(Math.max(0, one.makespanSeconds / other.makespanSeconds - 1))
 
 /** Against the oracle, and against the best of the others. */
 const summary = (races: ReadonlyArray<ScenarioRace>): string => {

@@ -53,7 +53,7 @@ export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>): 
   }
   const best = results.find(({ strategy }) => strategy === oracle)
   const ratio = best === undefined || best.makespanSeconds === 0 ? undefined : makespanSeconds / best.makespanSeconds
-  return { kind: "done", text: `${makespanSeconds.toFixed(1)} s`, ratio, rejections }
+  return { kind: "done", text: Words.seconds(makespanSeconds), ratio, rejections }
 }
 
 /** The strategies in their order, which is the same in all scenarios of a table. */

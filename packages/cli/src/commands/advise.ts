@@ -3,7 +3,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { AdviceFigures } from "floodgate/internal"
+import { AdviceFigures, Words } from "floodgate/internal"
 import type { PlainAdvice } from "floodgate/promise"
 import * as Asking from "./asking.ts"
 import { invalidFlag, kebab } from "@floodgate/gateway/internal/errors"
@@ -90,12 +90,10 @@ const sourceOf = Effect.fnUntraced(function* (given: AdviseFlags) {
   return yield* Asking.stated(limits, concurrency)
 })
 
-const seconds = (value: number): string => `${value < 100 ? value.toFixed(1) : Math.round(value)} s`
-
 const table = ({ ends }: PlainAdvice): string =>
   aligned([
     ["agents at once", "all end in"],
-    ...ends.map(({ agents, endSeconds }) => [String(agents), seconds(endSeconds)])
+    ...ends.map(({ agents, endSeconds }) => [String(agents), Words.seconds(endSeconds)])
   ]).join("\n")
 
 const lines = (advice: PlainAdvice, source: string): string =>

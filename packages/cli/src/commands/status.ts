@@ -58,7 +58,7 @@ const toJson = ({ caps, moreCaps, pools }: RedisState) => ({
 const charge = (amounts: Limits.Usage): string => {
   const parts = Limits.Dimension.literals.flatMap((dimension) => {
     const amount = dimension === "requests" ? undefined : amounts[dimension]
-    return amount === undefined || amount === 0 ? [] : [`${View.short(amount)} ${View.names[dimension]}`]
+    return amount === undefined || amount === 0 ? [] : [`${Words.compact(amount)} ${View.names[dimension]}`]
   })
   return parts.length === 0 ? "-" : parts.join(", ")
 }

@@ -1,4 +1,6 @@
 /** Two runs as an animated SVG, which shows their end where motion is unwanted. Pure. */
+import * as Words from "../../../../src/domain/words.ts"
+import { escapeHtml } from "../../../lab/src/report/escape.ts"
 import { colours } from "./draw.ts"
 import { countsAt, type Timeline } from "./timeline.ts"
 
@@ -23,13 +25,11 @@ const period = 13
 /** How often the counts may change. */
 const steps = 45
 
-const fixed = (value: number): string => String(Math.round(value * 100) / 100)
-
-const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
+const fixed = (value: number): string => `${Words.round(value, 2)}`
 
 const countsText = (timeline: Timeline, millis: number): string => {
   const { answered, lost, rejected } = countsAt(timeline, millis)
-  const ended = millis < timeline.endMillis ? "" : `, after ${(timeline.endMillis / 1_000).toFixed(1)} s`
+  const ended = millis < timeline.endMillis ? "" : `, after ${Words.seconds(timeline.endMillis / 1_000)}`
   return `${answered} of ${timeline.calls} answered, ${rejected} × 429, ${Math.round(lost)} lost${ended}`
 }
 
@@ -55,7 +55,7 @@ const countsSvg = (lane: number, timeline: Timeline, end: number, y: number): st
       const percent = (part: number): string => `${fixed(part * 100)}%`
       const rest = to === 1 ? "" : `${percent(to)}{visibility:hidden}`
       const frames = `@keyframes ${name}{0%{visibility:hidden}${percent(from)}{visibility:visible}${rest}}`
-      return `<style>${frames}</style><text class="${to === 1 ? "last" : "step"}" style="animation-name:${name}" x="${width}" y="${y}" text-anchor="end">${escaped(text)}</text>`
+      return `<style>${frames}</style><text class="${to === 1 ? "last" : "step"}" style="animation-name:${name}" x="${width}" y="${y}" text-anchor="end">${escapeHtml(text)}</text>`
     })
     .join("\n")
 
@@ -84,7 +84,7 @@ export const animationOf = (lanes: ReadonlyArray<Lane>, theme: keyof typeof them
     const height = timeline.rows.length * rowHeight
     y = top + height + gap
     return [
-      `<text x="0" y="${top - 8}" font-weight="600">${escaped(title)}</text>`,
+      `<text x="0" y="${top - 8}" font-weight="600">${escapeHtml(title)}</text>`,
       countsSvg(lane, timeline, end, top - 8),
       `<rect x="0" y="${top}" width="${width}" height="${height}" fill="${back}"/>`,
       `<clipPath id="until${lane}"><rect class="sweep" x="0" y="${top}" width="${width}" height="${height}"/></clipPath>`,

@@ -2,16 +2,18 @@
 export const script = `// src/domain/words.ts
 const plural = (count, one, more = \`\${one}s\`) => count === 1 ? one : more;
 const thousands = (value) => value.toLocaleString("en-US");
-const large = new Intl.NumberFormat("en-US", {
+const glance = new Intl.NumberFormat("en-US", {
 	notation: "compact",
-	maximumFractionDigits: 1
+	maximumSignificantDigits: 3
 });
-const compact = (value) => Math.abs(value) < 999.5 ? \`\${Math.round(value)}\` : large.format(value);
-const span = (seconds) => {
-	if (seconds < 9.95) return \`\${round(seconds, 1)} s\`;
-	if (seconds < 119.5) return \`\${Math.round(seconds)} s\`;
-	return seconds < 7200 ? \`\${Number((seconds / 60).toPrecision(2))} min\` : \`\${round(seconds / 3600, 1)} h\`;
+const compact = (value) => glance.format(value);
+const percent = (part, digits = 1) => \`\${round(100 * part, digits)} %\`;
+const inUnit = (seconds, shown) => {
+	if (seconds < 119.95) return \`\${shown(seconds)} s\`;
+	return seconds < 7200 ? \`\${shown(seconds / 60)} min\` : \`\${shown(seconds / 3600)} h\`;
 };
+const span = (seconds) => inUnit(seconds, (value) => value.toFixed(1));
+const about = (seconds) => inUnit(seconds, (value) => \`\${value < 9.95 ? round(value, 1) : Math.round(value)}\`);
 const round = (value, digits = 3) => {
 	const scale = 10 ** digits;
 	return Math.round(value * scale) / scale;
@@ -55,7 +57,6 @@ const table = (entries, columns, empty = "") => {
 	return make("table", {}, make("thead", {}, row("th", ({ head }) => head)), make("tbody", {}, ...entries.map((entry) => row("td", ({ cell }) => cell(entry)))));
 };
 const within = (part) => Math.max(0, Math.min(1, part));
-const percent = (part, digits = 0) => \`\${round(100 * part, digits)} %\`;
 const level = (nameClass, { held = 0, isLow, label, name, part, text }) => {
 	const fill = (width, attributes = {}) => {
 		const element = make("i", attributes);
@@ -190,8 +191,8 @@ at("opening").addEventListener("submit", (event) => {
 at("filter").addEventListener("submit", (event) => event.preventDefault());
 at("filter").addEventListener("input", reload);
 // packages/gateway/page/show.ts
-const amount = (value) => value === null ? "-" : compact(value);
-const time = (millis) => millis === null ? "-" : span(millis / 1e3);
+const amount = (value) => value === null ? "-" : compact(Math.floor(value));
+const time = (millis) => millis === null ? "-" : about(millis / 1e3);
 const perMinute = (perSecond) => \`\${compact(perSecond * 60)} a minute\`;
 const clock = (millis) => new Date(millis).toLocaleTimeString();
 const until = (millis) => \`until \${new Date(millis).toLocaleString()}\`;
@@ -246,8 +247,8 @@ const poolOf = (pool) => {
 	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
 };
 const windowOf = ({ account, isRejected, name, resetsAt, share, used }) => {
-	const parts = [\`\${percent(Math.min(1, used), 1)} spent\`];
-	if (share !== void 0) parts.push(\`batches may use \${percent(share, 1)}\`);
+	const parts = [\`\${percent(Math.min(1, used))} spent\`];
+	if (share !== void 0) parts.push(\`batches may use \${percent(share)}\`);
 	if (isRejected) parts.push("used up");
 	if (resetsAt !== void 0) parts.push(until(resetsAt));
 	return level("who", {
@@ -259,7 +260,7 @@ const windowOf = ({ account, isRejected, name, resetsAt, share, used }) => {
 	});
 };
 const capOf = ({ dollars: max, held, isReached, name, queued, spent, until: end }) => {
-	const parts = [\`\${dollars(spent)} of \${dollars(max)} spent (\${percent(spent / max)})\`];
+	const parts = [\`\${dollars(spent)} of \${dollars(max)} spent (\${percent(spent / max, 0)})\`];
 	if (held > 0) parts.push(\`\${dollars(held)} reserved by running calls\`);
 	parts.push(\`\${dollars(Math.max(0, max - spent - held))} free\`);
 	if (queued > 0) parts.push(\`\${counted(queued, "call waits", "calls wait")}\`);
@@ -361,7 +362,7 @@ const show = (status) => {
 		figures("bytes per token", ({ bytesPerToken }) => bytesPerToken.toFixed(1)),
 		figures("answers", ({ answers }) => answers),
 		figures("counted", ({ counted }) => counted),
-		figures("read from cache", ({ prefixes }) => prefixes === void 0 ? "-" : percent(prefixes.hit)),
+		figures("read from cache", ({ prefixes }) => prefixes === void 0 ? "-" : percent(prefixes.hit, 0)),
 		figures("of tokens", ({ prefixes }) => prefixes?.tokens ?? "-"),
 		figures("unused for", ({ prefixes }) => time(prefixes?.unusedFor ?? null))
 	])]);

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type * as ObservablePlot from "@observablehq/plot"
-import { thousands } from "floodgate/internal/words"
+import { compact, percent, seconds, thousands } from "floodgate/internal/words"
 import type { Measured } from "../awsStudy.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 
@@ -40,13 +40,6 @@ export interface Drawn {
 const kitOf = (library: object) => {
   const Plot = library as typeof ObservablePlot
   const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`)
-  const count = thousands
-  const short = (value: number): string => {
-    const figures = (scale: number): string => `${Number((value / scale).toPrecision(3))}`
-    if (Math.abs(value) >= 1e6) return `${figures(1e6)}M`
-    return Math.abs(value) >= 1e3 ? `${figures(1e3)}K` : figures(1)
-  }
-  const seconds = (value: number): string => `${value < 1_000 ? value.toFixed(1) : count(Math.round(value))} s`
   const narrow = (place: ChartPlace): boolean => place.width < 520
   /** Room for the names of the axes beside the numbers. */
   const room = { marginTop: 30, marginBottom: 42 }
@@ -64,7 +57,7 @@ const kitOf = (library: object) => {
     style: { background: "transparent", color: "var(--ink)", fontFamily: "system-ui, sans-serif", fontSize: "12px" }
   })
   const draw = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
-  return { Plot, palette, count, short, seconds, narrow, room, along, halo, tipOf, base, draw }
+  return { Plot, palette, narrow, room, along, halo, tipOf, base, draw }
 }
 
 type Kit = ReturnType<typeof kitOf>
@@ -72,11 +65,7 @@ type Kit = ReturnType<typeof kitOf>
 type ResultRow = ScenarioFigures["results"][number]
 
 /** The bar of a strategy, and its label. */
-const barsOf = (
-  { count, narrow, seconds }: Kit,
-  { calls, floorSeconds, results }: ScenarioFigures,
-  place: ChartPlace
-) => {
+const barsOf = ({ narrow }: Kit, { calls, floorSeconds, results }: ScenarioFigures, place: ChartPlace) => {
   const longest = Math.max(...results.map((result) => result.makespanSeconds))
   const max = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
   const done = (result: ResultRow): boolean => result.finished && result.failedCalls === 0
@@ -84,9 +73,9 @@ const barsOf = (
   const label = (result: ResultRow): string => {
     const time = seconds(result.makespanSeconds)
     if (done(result)) return time
-    const missing = `${count(result.failedCalls)} ${result.finished ? "lost" : "open"}`
+    const missing = `${thousands(result.failedCalls)} ${result.finished ? "lost" : "open"}`
     if (narrow(place)) return `${missing}, ${time}`
-    return `${missing} of ${count(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
+    return `${missing} of ${thousands(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
   }
   const color = (result: ResultRow): string => {
     if (!done(result)) return "var(--bad)"
@@ -98,7 +87,7 @@ const barsOf = (
 }
 
 /** The line of the floor, if there is one. */
-const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
+const floorMarks = ({ Plot }: Kit, floorSeconds: number) => {
   const floor = floorSeconds > 0 ? [floorSeconds] : []
   return [
     Plot.ruleX(floor, { stroke: "var(--ink)", strokeDasharray: "3,3" }),
@@ -118,7 +107,7 @@ const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
  */
 const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn => {
   const { floorSeconds, results } = figures
-  const { Plot, count, narrow, room, along, halo, tipOf, base, draw } = kit
+  const { Plot, narrow, room, along, halo, tipOf, base, draw } = kit
   const { color, done, end, inside, label, max } = barsOf(kit, figures, place)
   const text = (inner: boolean, full: boolean) =>
     Plot.text(
@@ -142,7 +131,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn 
     ...tipOf(
       place,
       (result: ResultRow) =>
-        `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
+        `${result.strategy}: ${label(result)}\n${thousands(result.rejections)} 429s, ${thousands(result.retries)} retries`
     )
   }
   return draw({
@@ -191,14 +180,14 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn 
 
 /** The levels of the provider, and those that the budget assumes. */
 const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: ChartPlace): Drawn => {
-  const { Plot, count, short, seconds, room, along, tipOf, base, draw } = kit
+  const { Plot, room, along, tipOf, base, draw } = kit
   const known = levels.filter((level) => level.provider !== null)
   const believed = levels.filter((level) => level.budget !== null)
   const tip = tipOf(place, ({ at, budget, provider }: (typeof levels)[number]) =>
     [
       `after ${seconds(at)}`,
-      ...(provider === null ? [] : [`${count(provider)} at the provider`]),
-      ...(budget === null ? [] : [`${count(budget)} in the budget`])
+      ...(provider === null ? [] : [`${thousands(provider)} at the provider`]),
+      ...(budget === null ? [] : [`${thousands(budget)} in the budget`])
     ].join("\n")
   )
   return draw({
@@ -207,7 +196,7 @@ const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures
     height: 242,
     marginLeft: 52,
     x: { ...along, nice: false },
-    y: { label: `${dimension} left`, tickFormat: short, ticks: 5, grid: true },
+    y: { label: `${dimension} left`, tickFormat: compact, ticks: 5, grid: true },
     marks: [
       Plot.ruleY([0], { stroke: "var(--line)" }),
       Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
@@ -231,14 +220,14 @@ const rate = (
   { inUse, rates }: RunFigures,
   place: ChartPlace
 ): Drawn => {
-  const { Plot, count, short, seconds, room, along, halo, tipOf, base, draw } = kit
+  const { Plot, room, along, halo, tipOf, base, draw } = kit
   return draw({
     ...base(place),
     ...room,
     height: 242,
     marginLeft: 52,
     x: along,
-    y: { label: `${dimension} admitted a second`, tickFormat: short, ticks: 5, grid: true, zero: true },
+    y: { label: `${dimension} admitted a second`, tickFormat: compact, ticks: 5, grid: true, zero: true },
     marks: [
       Plot.rectY(rates, {
         x1: "from",
@@ -250,14 +239,14 @@ const rate = (
         ...tipOf(
           place,
           ({ from, perSecond, to }: (typeof rates)[number]) =>
-            `${seconds(from)} to ${seconds(to)}\n${count(perSecond)} ${dimension} a second`
+            `${seconds(from)} to ${seconds(to)}\n${thousands(perSecond)} ${dimension} a second`
         )
       }),
       Plot.ruleY([0], { stroke: "var(--line)" }),
       Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], { stroke: "var(--bad)", strokeDasharray: "4,3" }),
       Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
         y: (value: number) => value,
-        text: (value: number) => `limit ${short(value)}/s`,
+        text: (value: number) => `limit ${compact(value)}/s`,
         frameAnchor: "right",
         textAnchor: "end",
         dy: -8,
@@ -271,7 +260,7 @@ const rate = (
 
 /** When each agent waited, ran and was rejected. */
 const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: ChartPlace): Drawn => {
-  const { Plot, seconds, room, along, tipOf, base, draw } = kit
+  const { Plot, room, along, tipOf, base, draw } = kit
   type Bar = (typeof bars)[number]
   const of = (what: string) => bars.filter((bar) => bar.what === what)
   const does: Record<Bar["what"], string> = {
@@ -334,7 +323,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
 
 /** The share of calls that were done within a time, including waits. */
 const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn => {
-  const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit
+  const { Plot, palette, narrow, room, along, tipOf, base, draw } = kit
   /** A logarithmic axis has no zero. */
   const minSeconds = 0.01
   const some = runs.filter((run) => run.latencies.length > 0)
@@ -366,7 +355,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
       domain,
       label: narrow(place) ? "latency in seconds (log scale)" : "latency in seconds (log scale), waits included",
       labelOffset: along.labelOffset,
-      tickFormat: short,
+      tickFormat: compact,
       ticks: narrow(place) ? 3 : 6,
       grid: true
     },
@@ -382,7 +371,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
         ...tipOf(
           place,
           ({ seconds: at, share }: ReturnType<typeof points>[number]) =>
-            `${run.strategy}\n${(100 * share).toFixed(0)} % of all calls within ${seconds(at)}`
+            `${run.strategy}\n${percent(share, 0)} of all calls within ${seconds(at)}`
         )
       })
     )
@@ -391,7 +380,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
 
 /** The AWS study: work or time by the number of clients, a line for each jitter. */
 const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis", place: ChartPlace): Drawn => {
-  const { Plot, palette, short, room, along, base, draw } = kit
+  const { Plot, palette, room, along, base, draw } = kit
   const jitters = [...new Set(measured.map((one) => one.jitter))]
   const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured
   const last = Math.max(...measured.map((one) => one.clients))
@@ -413,7 +402,7 @@ const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis
     y: {
       label: of === "work" ? "writes tried by all" : "seconds until all have written",
       grid: true,
-      tickFormat: of === "work" ? short : (value: number) => `${value / 1_000}`
+      tickFormat: of === "work" ? compact : (value: number) => `${value / 1_000}`
     },
     color: { domain: jitters, range: palette },
     marks: [

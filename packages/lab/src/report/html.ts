@@ -11,6 +11,7 @@ import { Words } from "floodgate/internal"
 import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"
+import { escapeHtml } from "./escape.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 import * as Packed from "./packed.ts"
 import { script } from "./pageScript.ts"
@@ -67,9 +68,6 @@ export interface Options {
   readonly matrix?: ReadonlyArray<Matrix.RaceResults> | undefined
 }
 
-const escape = (text: string): string =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;")
-
 /** The browser builds of the charting library, from where it is installed. */
 const libraries = (): ReadonlyArray<string> => {
   const here = createRequire(import.meta.url)
@@ -88,7 +86,8 @@ const json = (value: unknown): string =>
 // The head
 // -----------------------------------------------------------------------------
 
-const verdictOf = ({ text }: Verdict.Headline): string => (text === "" ? "" : `<p class="verdict">${escape(text)}</p>`)
+const verdictOf = ({ text }: Verdict.Headline): string =>
+  text === "" ? "" : `<p class="verdict">${escapeHtml(text)}</p>`
 
 const tilesOf = ({ tiles }: Verdict.Headline): string =>
   tiles.length === 0
@@ -96,7 +95,7 @@ const tilesOf = ({ tiles }: Verdict.Headline): string =>
     : `<ul class="tiles">${tiles
         .map(
           ({ label, tone, value }) =>
-            `<li${tone === undefined ? "" : ` class="${tone}"`}><b>${escape(value)}</b><span>${escape(label.replaceAll(/(?<=\d)-(?=\d)/g, "\u2011"))}</span></li>`
+            `<li${tone === undefined ? "" : ` class="${tone}"`}><b>${escapeHtml(value)}</b><span>${escapeHtml(label.replaceAll(/(?<=\d)-(?=\d)/g, "\u2011"))}</span></li>`
         )
         .join("")}</ul>`
 
@@ -104,7 +103,7 @@ const factsOf = (provenance: Options["provenance"] = [], isOpen: boolean): strin
   provenance.length === 0
     ? ""
     : `<details class="facts"${isOpen ? " open" : ""}><summary>How this was made</summary><dl>${provenance
-        .map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`)
+        .map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`)
         .join("")}</dl></details>`
 
 const summaries: ReadonlyMap<string, string> = new Map(Strategies.all.map(({ name, summary }) => [name, summary]))
@@ -112,7 +111,7 @@ const summaries: ReadonlyMap<string, string> = new Map(Strategies.all.map(({ nam
 /** The head of a row: its name, and its explanation if there is one. */
 const rowHead = (name: string, explained: ReadonlyMap<string, string> | undefined): string => {
   const why = explained?.get(name)
-  return `<th scope="row">${escape(name)}${why === undefined ? "" : `<span class="why">${escape(why)}</span>`}</th>`
+  return `<th scope="row">${escapeHtml(name)}${why === undefined ? "" : `<span class="why">${escapeHtml(why)}</span>`}</th>`
 }
 
 /** The explanations below a table, always or only on a narrow screen, where rows have no room for them. */
@@ -123,7 +122,7 @@ const whysOf = (
 ): string => {
   const known = names.flatMap((name) => {
     const why = explained?.get(name)
-    return why === undefined ? [] : [`<dt>${escape(name)}</dt><dd>${escape(why)}</dd>`]
+    return why === undefined ? [] : [`<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(why)}</dd>`]
   })
   return known.length === 0
     ? ""
@@ -141,11 +140,14 @@ const toneOf = ({ kind, ratio = Infinity }: Matrix.MatrixCell): string => {
 }
 
 const matrixCell = (cell: Matrix.MatrixCell): string =>
-  `<td${toneOf(cell)}>${escape(cell.text)}<small>${Words.thousands(cell.rejections)}</small></td>`
+  `<td${toneOf(cell)}>${escapeHtml(cell.text)}<small>${Words.thousands(cell.rejections)}</small></td>`
 
 const matrixTable = (races: ReadonlyArray<Matrix.RaceResults>, label: string): string =>
   `<div class="scroll" role="region" aria-label="${label}" tabindex="0"><table class="matrix"><thead><tr><th scope="col">strategy</th>${races
-    .map(({ name }) => `<th scope="col"><a href="#${escape(name)}">${escape(name).replaceAll("-", "-<wbr>")}</a></th>`)
+    .map(
+      ({ name }) =>
+        `<th scope="col"><a href="#${escapeHtml(name)}">${escapeHtml(name).replaceAll("-", "-<wbr>")}</a></th>`
+    )
     .join("")}</tr></thead>
 <tbody>${Matrix.rowsOf(races)
     .map(
@@ -160,9 +162,9 @@ const settingsOf = (names: ReadonlyArray<string>): string =>
     .filter(({ name }) => names.includes(name))
     .map(
       ({ name, settings = "", summary, why = "" }) =>
-        `<dt>${escape(name)}</dt><dd>${escape(summary)}.<br><code>${escape(settings)}</code><br>${escape(why)}</dd>`
+        `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(summary)}.<br><code>${escapeHtml(settings)}</code><br>${escapeHtml(why)}</dd>`
     )
-    .join("")}</dl><p class="muted">${escape(Strategies.about)}</p></details>`
+    .join("")}</dl><p class="muted">${escapeHtml(Strategies.about)}</p></details>`
 
 const routers = new Set(Strategies.routers.map(({ name }) => name))
 
@@ -197,7 +199,7 @@ ${settingsOf(names)}
 // -----------------------------------------------------------------------------
 
 const key = (color: string, text: string, kind = ""): string =>
-  `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escape(text)}</span>`
+  `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escapeHtml(text)}</span>`
 
 const figure = (chart: string, index: number, title: string, caption: string, wide = false): string =>
   // For screen readers a chart is an image with a name; its figures are in the table.
@@ -209,10 +211,10 @@ const row = (
   explained: ReadonlyMap<string, string> | undefined
 ): string =>
   `<tr${isUs(name)}>${rowHead(name, explained)}${cells
-    .map((cell) => `<td${/[*>]|never/.test(cell) ? ' class="bad"' : ""}>${escape(cell)}</td>`)
+    .map((cell) => `<td${/[*>]|never/.test(cell) ? ' class="bad"' : ""}>${escapeHtml(cell)}</td>`)
     .join("")}</tr>`
 
-const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
+const sentence = (text: string): string => `${escapeHtml(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
 
 /** Whether each chart would show anything. */
 const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
@@ -268,7 +270,7 @@ const places = (
   return {
     makespan: () => figure("makespan", index, "How long it takes", bars, true),
     gantt: () => figure("gantt", index, ganttTitle(runs), ganttKeys(runs), true),
-    levels: () => figure("levels", index, `What is left: ${escape(dimension)}`, levelKeys(runs)),
+    levels: () => figure("levels", index, `What is left: ${escapeHtml(dimension)}`, levelKeys(runs)),
     rate: () =>
       figure(
         "rate",
@@ -290,7 +292,7 @@ const choice = ({ figures: { runs } }: ReportSection, index: number): string => 
     runs.findIndex(({ strategy }) => strategy === "floodgate")
   )
   const options = runs.map(
-    ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escape(strategy)}</option>`
+    ({ strategy }, run) => `<option value="${run}"${run === chosen ? " selected" : ""}>${escapeHtml(strategy)}</option>`
   )
   return `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
 }
@@ -316,9 +318,9 @@ const maxExplained = 10
 
 /** A section in the page, folded if there are many. */
 const framed = ({ figures, verdict }: ReportSection, isFolded: boolean, content: string): string => {
-  const name = escape(figures.name)
+  const name = escapeHtml(figures.name)
   return isFolded
-    ? `<details class="scenario" id="${name}"><summary><h2>${name}</h2> <span class="muted">${escape(verdict.text)}</span></summary>
+    ? `<details class="scenario" id="${name}"><summary><h2>${name}</h2> <span class="muted">${escapeHtml(verdict.text)}</span></summary>
 ${content}
 </details>`
     : `<section id="${name}">
@@ -339,11 +341,11 @@ const part = (section: ReportSection, index: number, isOnly: boolean, isFolded: 
   return framed(
     section,
     isFolded,
-    `<p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
+    `<p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escapeHtml(figures.provider)}.</span></p>
 ${isOnly || isFolded ? "" : verdictOf(verdict)}
-<div class="scroll" role="region" aria-label="Table: ${escape(figures.name)}" tabindex="0"><table><thead><tr>${heads.map((head) => `<th scope="col">${escape(head)}</th>`).join("")}</tr></thead>
+<div class="scroll" role="region" aria-label="Table: ${escapeHtml(figures.name)}" tabindex="0"><table><thead><tr>${heads.map((head) => `<th scope="col">${escapeHtml(head)}</th>`).join("")}</tr></thead>
 <tbody>${rows.map((cells) => row(cells, isLong ? undefined : section.explained)).join("\n")}</tbody></table></div>
-<p class="muted">${notes.map(escape).join(" ")}</p>
+<p class="muted">${notes.map(escapeHtml).join(" ")}</p>
 ${
   isFolded
     ? ""
@@ -405,7 +407,7 @@ export const raceIntro =
  * @since 0.1.0
  */
 export const render = ({ intro, matrix, provenance, sections, title, verdict }: Options): string => {
-  const names = sections.map(({ figures }) => escape(figures.name))
+  const names = sections.map(({ figures }) => escapeHtml(figures.name))
   const links = names.map((name) => `<a href="#${name}">${name}</a>`)
   const isOnly = sections.length === 1
   // A page that begins with a table of all scenarios folds their sections.
@@ -421,16 +423,16 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <link rel="icon" href="data:,">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${style}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>${escape(title)}</h1>
+<h1>${escapeHtml(title)}</h1>
 ${verdictOf(whole)}
 ${tilesOf(whole)}
-<p class="muted">${escape(intro)}</p>
+<p class="muted">${escapeHtml(intro)}</p>
 ${factsOf(provenance, !isFolded)}
 </header>
 ${matrixOf(matrix)}

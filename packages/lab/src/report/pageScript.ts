@@ -1,15 +1,17 @@
 /** The script of the page, bundled from packages/lab/page by `npm run page`. Edit it there. */
 export const script = `// src/domain/words.ts
 const thousands = (value) => value.toLocaleString("en-US");
-new Intl.NumberFormat("en-US", {
-	style: "currency",
-	currency: "USD"
+const glance = new Intl.NumberFormat("en-US", {
+	notation: "compact",
+	maximumSignificantDigits: 3
 });
-new Intl.NumberFormat("en-US", {
-	style: "currency",
-	currency: "USD",
-	maximumSignificantDigits: 2
-});
+const compact = (value) => glance.format(value);
+const percent = (part, digits = 1) => \`\${round(100 * part, digits)} %\`;
+const seconds = (value) => \`\${value.toFixed(1)} s\`;
+const round = (value, digits = 3) => {
+	const scale = 10 ** digits;
+	return Math.round(value * scale) / scale;
+};
 // packages/lab/src/report/charts.ts
 const kitOf = (library) => {
 	const Plot = library;
@@ -23,13 +25,6 @@ const kitOf = (library) => {
 		7,
 		8
 	].map((number) => \`var(--c\${number})\`);
-	const count = thousands;
-	const short = (value) => {
-		const figures = (scale) => \`\${Number((value / scale).toPrecision(3))}\`;
-		if (Math.abs(value) >= 1e6) return \`\${figures(1e6)}M\`;
-		return Math.abs(value) >= 1e3 ? \`\${figures(1e3)}K\` : figures(1);
-	};
-	const seconds = (value) => \`\${value < 1e3 ? value.toFixed(1) : count(Math.round(value))} s\`;
 	const narrow = (place) => place.width < 520;
 	const room = {
 		marginTop: 30,
@@ -68,9 +63,6 @@ const kitOf = (library) => {
 	return {
 		Plot,
 		palette,
-		count,
-		short,
-		seconds,
 		narrow,
 		room,
 		along,
@@ -80,7 +72,7 @@ const kitOf = (library) => {
 		draw
 	};
 };
-const barsOf = ({ count, narrow, seconds }, { calls, floorSeconds, results }, place) => {
+const barsOf = ({ narrow }, { calls, floorSeconds, results }, place) => {
 	const longest = Math.max(...results.map((result) => result.makespanSeconds));
 	const max = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest;
 	const done = (result) => result.finished && result.failedCalls === 0;
@@ -88,9 +80,9 @@ const barsOf = ({ count, narrow, seconds }, { calls, floorSeconds, results }, pl
 	const label = (result) => {
 		const time = seconds(result.makespanSeconds);
 		if (done(result)) return time;
-		const missing = \`\${count(result.failedCalls)} \${result.finished ? "lost" : "open"}\`;
+		const missing = \`\${thousands(result.failedCalls)} \${result.finished ? "lost" : "open"}\`;
 		if (narrow(place)) return \`\${missing}, \${time}\`;
-		return \`\${missing} of \${count(calls)}, \${result.finished ? "ended after" : "stopped after"} \${time}\`;
+		return \`\${missing} of \${thousands(calls)}, \${result.finished ? "ended after" : "stopped after"} \${time}\`;
 	};
 	const color = (result) => {
 		if (!done(result)) return "var(--bad)";
@@ -106,7 +98,7 @@ const barsOf = ({ count, narrow, seconds }, { calls, floorSeconds, results }, pl
 		inside
 	};
 };
-const floorMarks = ({ Plot, seconds }, floorSeconds) => {
+const floorMarks = ({ Plot }, floorSeconds) => {
 	const floor = floorSeconds > 0 ? [floorSeconds] : [];
 	return [Plot.ruleX(floor, {
 		stroke: "var(--ink)",
@@ -121,7 +113,7 @@ const floorMarks = ({ Plot, seconds }, floorSeconds) => {
 };
 const makespan = (kit, figures, place) => {
 	const { floorSeconds, results } = figures;
-	const { Plot, count, narrow, room, along, halo, tipOf, base, draw } = kit;
+	const { Plot, narrow, room, along, halo, tipOf, base, draw } = kit;
 	const { color, done, end, inside, label, max } = barsOf(kit, figures, place);
 	const text = (inner, full) => Plot.text(results.filter((result) => inside(result) === inner && (inner ? done(result) === full : full)), {
 		y: "strategy",
@@ -138,7 +130,7 @@ const makespan = (kit, figures, place) => {
 		rx: 2,
 		insetTop: 2,
 		insetBottom: 2,
-		...tipOf(place, (result) => \`\${result.strategy}: \${label(result)}\\n\${count(result.rejections)} 429s, \${count(result.retries)} retries\`)
+		...tipOf(place, (result) => \`\${result.strategy}: \${label(result)}\\n\${thousands(result.rejections)} 429s, \${thousands(result.retries)} retries\`)
 	};
 	return draw({
 		...base(place),
@@ -190,13 +182,13 @@ const makespan = (kit, figures, place) => {
 	});
 };
 const levels = (kit, { dimension }, { levels }, place) => {
-	const { Plot, count, short, seconds, room, along, tipOf, base, draw } = kit;
+	const { Plot, room, along, tipOf, base, draw } = kit;
 	const known = levels.filter((level) => level.provider !== null);
 	const believed = levels.filter((level) => level.budget !== null);
 	const tip = tipOf(place, ({ at, budget, provider }) => [
 		\`after \${seconds(at)}\`,
-		...provider === null ? [] : [\`\${count(provider)} at the provider\`],
-		...budget === null ? [] : [\`\${count(budget)} in the budget\`]
+		...provider === null ? [] : [\`\${thousands(provider)} at the provider\`],
+		...budget === null ? [] : [\`\${thousands(budget)} in the budget\`]
 	].join("\\n"));
 	return draw({
 		...base(place),
@@ -209,7 +201,7 @@ const levels = (kit, { dimension }, { levels }, place) => {
 		},
 		y: {
 			label: \`\${dimension} left\`,
-			tickFormat: short,
+			tickFormat: compact,
 			ticks: 5,
 			grid: true
 		},
@@ -241,7 +233,7 @@ const levels = (kit, { dimension }, { levels }, place) => {
 	});
 };
 const rate = (kit, { dimension, limitPerSecond }, { inUse, rates }, place) => {
-	const { Plot, count, short, seconds, room, along, halo, tipOf, base, draw } = kit;
+	const { Plot, room, along, halo, tipOf, base, draw } = kit;
 	return draw({
 		...base(place),
 		...room,
@@ -250,7 +242,7 @@ const rate = (kit, { dimension, limitPerSecond }, { inUse, rates }, place) => {
 		x: along,
 		y: {
 			label: \`\${dimension} admitted a second\`,
-			tickFormat: short,
+			tickFormat: compact,
 			ticks: 5,
 			grid: true,
 			zero: true
@@ -263,7 +255,7 @@ const rate = (kit, { dimension, limitPerSecond }, { inUse, rates }, place) => {
 				fill: "var(--c1)",
 				insetLeft: .5,
 				insetRight: .5,
-				...tipOf(place, ({ from, perSecond, to }) => \`\${seconds(from)} to \${seconds(to)}\\n\${count(perSecond)} \${dimension} a second\`)
+				...tipOf(place, ({ from, perSecond, to }) => \`\${seconds(from)} to \${seconds(to)}\\n\${thousands(perSecond)} \${dimension} a second\`)
 			}),
 			Plot.ruleY([0], { stroke: "var(--line)" }),
 			Plot.ruleY(limitPerSecond > 0 ? [limitPerSecond] : [], {
@@ -272,7 +264,7 @@ const rate = (kit, { dimension, limitPerSecond }, { inUse, rates }, place) => {
 			}),
 			Plot.text(limitPerSecond > 0 ? [limitPerSecond] : [], {
 				y: (value) => value,
-				text: (value) => \`limit \${short(value)}/s\`,
+				text: (value) => \`limit \${compact(value)}/s\`,
 				frameAnchor: "right",
 				textAnchor: "end",
 				dy: -8,
@@ -290,7 +282,7 @@ const rate = (kit, { dimension, limitPerSecond }, { inUse, rates }, place) => {
 	});
 };
 const gantt = (kit, { agents }, { bars, resumed }, place) => {
-	const { Plot, seconds, room, along, tipOf, base, draw } = kit;
+	const { Plot, room, along, tipOf, base, draw } = kit;
 	const of = (what) => bars.filter((bar) => bar.what === what);
 	const does = {
 		waits: "waits",
@@ -375,7 +367,7 @@ const gantt = (kit, { agents }, { bars, resumed }, place) => {
 	});
 };
 const latency = (kit, { runs }, place) => {
-	const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit;
+	const { Plot, palette, narrow, room, along, tipOf, base, draw } = kit;
 	const minSeconds = .01;
 	const some = runs.filter((run) => run.latencies.length > 0);
 	const longest = Math.max(...some.map((run) => run.latencies.at(-1)));
@@ -405,7 +397,7 @@ const latency = (kit, { runs }, place) => {
 			domain,
 			label: narrow(place) ? "latency in seconds (log scale)" : "latency in seconds (log scale), waits included",
 			labelOffset: along.labelOffset,
-			tickFormat: short,
+			tickFormat: compact,
 			ticks: narrow(place) ? 3 : 6,
 			grid: true
 		},
@@ -422,12 +414,12 @@ const latency = (kit, { runs }, place) => {
 			strokeWidth: 1.8,
 			...index > 0 && { strokeDasharray: \`\${period - unit * index},\${unit * index}\` },
 			curve: "step-after",
-			...tipOf(place, ({ seconds: at, share }) => \`\${run.strategy}\\n\${(100 * share).toFixed(0)} % of all calls within \${seconds(at)}\`)
+			...tipOf(place, ({ seconds: at, share }) => \`\${run.strategy}\\n\${percent(share, 0)} of all calls within \${seconds(at)}\`)
 		}))
 	});
 };
 const study = (kit, measured, of, place) => {
-	const { Plot, palette, short, room, along, base, draw } = kit;
+	const { Plot, palette, room, along, base, draw } = kit;
 	const jitters = [...new Set(measured.map((one) => one.jitter))];
 	const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured;
 	const last = Math.max(...measured.map((one) => one.clients));
@@ -455,7 +447,7 @@ const study = (kit, measured, of, place) => {
 		y: {
 			label: of === "work" ? "writes tried by all" : "seconds until all have written",
 			grid: true,
-			tickFormat: of === "work" ? short : (value) => \`\${value / 1e3}\`
+			tickFormat: of === "work" ? compact : (value) => \`\${value / 1e3}\`
 		},
 		color: {
 			domain: jitters,

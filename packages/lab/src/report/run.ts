@@ -265,7 +265,7 @@ const figuresOf = (
 // The table
 // -----------------------------------------------------------------------------
 
-const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+const seconds = (millis: number): string => Words.seconds(millis / 1_000)
 
 const heads = [
   "agent",
@@ -323,10 +323,7 @@ const rowOf = (
 // The verdict
 // -----------------------------------------------------------------------------
 
-const span = (millis: number): string => {
-  const whole = millis / 1_000
-  return whole < 120 ? `${whole.toFixed(1)} s` : `${(whole / 60).toFixed(1)} min`
-}
+const span = (millis: number): string => Words.span(millis / 1_000)
 
 const verdictOf = (
   recorded: RunRecord,
@@ -365,7 +362,7 @@ const verdictOf = (
     return `${why}; ${answered}${how()}.`
   }
   const whole = before.millis + end
-  const floor = `at best ${figures.floorSeconds.toFixed(1)} s`
+  const floor = `at best ${Words.seconds(figures.floorSeconds)}`
   return {
     text: text(),
     tiles: [

@@ -35,14 +35,6 @@ export interface Headline {
   readonly tiles: ReadonlyArray<Tile>
 }
 
-/** 2,472,000 as 2.47M, because a tile is narrow. */
-const short = (value: number): string => {
-  const figures = (scale: number, unit: string) => `${Number((value / scale).toPrecision(3))}${unit}`
-  if (value >= 1e9) return figures(1e9, "B")
-  if (value >= 1e6) return figures(1e6, "M")
-  return value >= 1e4 ? figures(1e3, "K") : Words.thousands(value)
-}
-
 /**
  * How many, as "no 429", "1 rejection (429)" or "30 rejections (429)".
  *
@@ -82,11 +74,11 @@ export const rejectionsTile = (count: number): Tile => ({ value: Words.thousands
  * @category constructors
  * @since 0.2.0
  */
-export const tokensTile = (tokens: number, label = "tokens used"): Tile => ({ value: short(tokens), label })
+export const tokensTile = (tokens: number, label = "tokens used"): Tile => ({ value: Words.compact(tokens), label })
 
 const isDone = ({ failedCalls, finished }: RaceResult): boolean => finished && failedCalls === 0
 
-const seconds = (value: number): string => `${value.toFixed(1)} s`
+const { seconds } = Words
 
 /** More names would make the sentence unreadable. */
 const maxNamed = 4
@@ -103,7 +95,7 @@ const against = (result: RaceResult, oracle: RaceResult | undefined): string => 
   if (oracle === undefined || !isDone(oracle)) return ""
   const ratio = result.makespanSeconds / oracle.makespanSeconds
   if (ratio < 1.005) return ", as quickly as the oracle"
-  return `, ${(100 * (ratio - 1)).toFixed(ratio < 1.1 ? 1 : 0)} % behind the oracle`
+  return `, ${Words.percent(ratio - 1, ratio < 1.1 ? 1 : 0)} behind the oracle`
 }
 
 /** The result of the race's subject, in a sentence. */
@@ -213,7 +205,7 @@ const againstOracle = (races: ReadonlyArray<RaceResults>, name: string) => {
   const furthest =
     worst === undefined || worst.ratio <= near
       ? ""
-      : `; it is furthest behind in ${worst.name}: ${(100 * (worst.ratio - 1)).toFixed(0)} %`
+      : `; it is furthest behind in ${worst.name}: ${Words.percent(worst.ratio - 1, 0)}`
   return `all of the work in ${count}, within 5 % of the oracle in ${ratios.filter(({ ratio }) => ratio <= near).length}${furthest}.`
 }
 

@@ -50,11 +50,7 @@ export const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused
 
 const seconds = (duration: Duration.Duration): number => Words.round(Duration.toSeconds(duration))
 
-export const span = (duration: Duration.Duration): string => {
-  const whole = Duration.toSeconds(duration)
-  if (whole < 120) return `${whole.toFixed(1)} s`
-  return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
-}
+export const span = (duration: Duration.Duration): string => Words.span(Duration.toSeconds(duration))
 
 export const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
   ...dimensionNames,

@@ -94,7 +94,7 @@ const opening = (
   const agents = Words.counted(chunks.length, "agent")
   const files = Words.counted(found.documents.length, "file")
   return [
-    `${agents}, ${files}${Documents.leftOutText(found.leftOut)}, ${View.short(bytes)} bytes; model ${task.model}`,
+    `${agents}, ${files}${Documents.leftOutText(found.leftOut)}, ${Words.compact(bytes)} bytes; model ${task.model}`,
     provider,
     ...(known > 0 ? [`Resuming: ${results} has ${Words.counted(known, "answer")} of this task`] : []),
     ...(unreadable > 0 ? [`Skipped in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])

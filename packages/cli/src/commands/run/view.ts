@@ -117,15 +117,6 @@ export const ahead = ({ rows }: ViewState, seconds: number): ReadonlyArray<Eta.R
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** 1234567 as 1.2M, for narrow columns. */
-export const short = (value: number): string => {
-  const size = Math.abs(value)
-  if (size < 1_000) return `${Math.round(value)}`
-  const [unit, name] = size >= 999_950 ? [1e6, "M"] : [1e3, "K"]
-  const scaled = value / unit
-  return `${Math.abs(scaled) >= 100 ? Math.round(scaled) : Number(scaled.toFixed(1))}${name}`
-}
-
 /** 75 seconds as 1:15. */
 export const clock = (seconds: number): string => {
   const whole = Math.max(0, Math.round(seconds))
@@ -175,7 +166,7 @@ const agentLine = (
 ): string => {
   const calls = agent === Steps.orchestrator ? 1 : Steps.steps.length
   const now = doing(row, waiter)
-  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
+  return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${Words.compact(row.tokens).padStart(6)}  ${now}`
 }
 
 /** What an agent is doing, or how it has ended. */
@@ -194,7 +185,7 @@ const doing = (
 const refill = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): string => {
   if (perSecond === 0) return ""
   const isLess = limitPerSecond < Infinity && perSecond < 0.99 * limitPerSecond
-  return `, refills ${short(perSecond)}${isLess ? ` of ${short(limitPerSecond)}` : ""}/s`
+  return `, refills ${Words.compact(perSecond)}${isLess ? ` of ${Words.compact(limitPerSecond)}` : ""}/s`
 }
 
 /** A bar for each limit of a pool. */
@@ -206,7 +197,10 @@ export const levelLines = (
     const status = dimensions[dimension]
     if (status === undefined) return []
     const { capacity, level } = status
-    const debt = level < 0 ? `${short(-level)} in debt` : `${short(level)} of ${short(capacity)} free`
+    const debt =
+      level < 0
+        ? `${Words.compact(Math.ceil(-level))} in debt`
+        : `${Words.compact(Math.floor(level))} of ${Words.compact(capacity)} free`
     return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${refill(status)}`]
   })
 
@@ -225,7 +219,8 @@ export const knownLines = ({
     const name = dimension === undefined ? "calls" : names[dimension]
     // A quota does not refill.
     const unit = dimension !== undefined && dimensions[dimension]?.limitPerSecond === 0 ? " in all" : "/s"
-    const figure = what === "inFlight" ? `at most ${short(value)} in flight` : `${what} ${short(value)}${unit}`
+    const figure =
+      what === "inFlight" ? `at most ${Words.compact(value)} in flight` : `${what} ${Words.compact(value)}${unit}`
     const age = ageMillis === undefined ? "" : `, ${clock(ageMillis / 1_000)} ago`
     return `${name.padEnd(nameWidth)} ${figure}, ${sources[from]}${age}`
   })
@@ -307,7 +302,7 @@ export const plain = (state: ViewState, event: RunEvent, seconds: number): strin
     case "answered": {
       const how = event.reused
         ? "from before"
-        : `${Words.counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
+        : `${Words.counted(event.inputTokens + event.outputTokens, "token")}, ${Words.seconds(event.seconds)}`
       return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
     }
     case "paused":

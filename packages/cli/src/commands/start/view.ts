@@ -1,4 +1,5 @@
 /** The view of the duel: both sides beside each other, under one clock. Pure. */
+import { Words } from "floodgate/internal"
 import type { ProviderSim } from "floodgate/testing"
 import { type Matrix, Report } from "@floodgate/lab"
 import * as View from "../run/view.ts"
@@ -84,12 +85,12 @@ export const plain = (looks: ReadonlyArray<SideView>, seconds: number): string =
 export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): ReadonlyArray<string> => {
   const rows = looks.map((look) => {
     const { calls, done, seconds } = countsOf(look)
-    return [look.name, `${done} of ${calls}`, `${seconds.toFixed(1)} s`, `${look.stats.rejected}`]
+    return [look.name, `${done} of ${calls}`, Words.seconds(seconds), `${look.stats.rejected}`]
   })
   return [
     ...looks.map((look) => {
       const { calls, done, lost, seconds } = countsOf(look)
-      const after = `after ${seconds.toFixed(1)} s`
+      const after = `after ${Words.seconds(seconds)}`
       const rejections = Report.Verdict.rejections(look.stats.rejected)
       const what = lost === 0 ? `all ${calls} calls answered` : `${lost} of ${calls} calls lost, ${done} answered`
       const name = look.name.slice(0, 1).toUpperCase() + look.name.slice(1)
@@ -99,7 +100,7 @@ export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): 
     ...aligned([
       ["", "answered", "ended after", "429s"],
       ...rows,
-      ["the oracle, simulated", "", `${oracleSeconds.toFixed(1)} s`, ""]
+      ["the oracle, simulated", "", Words.seconds(oracleSeconds), ""]
     ]),
     "",
     "Floodgate knows the limits, and estimates tokens from bytes, at first too high. The oracle knows the tokens and the future."

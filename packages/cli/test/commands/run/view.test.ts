@@ -170,15 +170,4 @@ describe("view", () => {
     const before = start(names, 61)
     assert.strictEqual(View.step(before, answered("agent-01", "read"), 1).rows, before.rows)
   })
-
-  it("formats figures for people", () => {
-    assert.deepStrictEqual([0, 999, 1_000, 12_345, 999_960, 4_000_000].map(View.short), [
-      "0",
-      "999",
-      "1K",
-      "12.3K",
-      "1M",
-      "4M"
-    ])
-  })
 })
