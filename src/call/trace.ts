@@ -4,6 +4,7 @@
  * A call has one span for all of its attempts, and that of a stream ends with the stream. There is no span if the program does not
  * trace. Spans contain no prompt, no answer and no key.
  */
+import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +18,7 @@ import { promptTokens } from "../domain/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
-import { errorType } from "./failure.ts"
+import { causeOf, errorType } from "./failure.ts"
 import { type Call, isTraced, type ResponseInfo } from "./models.ts"
 
 // -----------------------------------------------------------------------------
@@ -152,16 +153,28 @@ export const ended = (
     })
     const error = Exit.findErrorOption(exit)
     if (error._tag === "Some") noteError(span, error.value)
-    span.end(Context.get(context, TracerTimingEnabled) ? clock.currentTimeNanosUnsafe() : 0n, exit)
+    span.end(Context.get(context, TracerTimingEnabled) ? clock.currentTimeNanosUnsafe() : 0n, shownExit(exit))
     return Effect.void
   })
 
+/**
+ * The end of a call as its span has it: a failure by its name alone. Errors hold what the provider has said, which may repeat the
+ * request, and exporters write errors and their causes out.
+ */
+const shownExit = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<void, Error> => {
+  if (exit._tag === "Success") return Exit.void
+  if (Cause.hasInterruptsOnly(exit.cause)) return Exit.interrupt()
+  const name = errorType(Cause.squash(exit.cause))
+  return Exit.fail(Object.assign(new Error(name), { name, stack: name }))
+}
+
 const noteError = (span: Tracer.Span, error: unknown): void => {
   note(span, { "error.type": errorType(error) })
-  if (!(error instanceof LlmError)) return
+  const cause = causeOf(error)
+  if (!(cause instanceof LlmError)) return
   note(span, {
-    "http.response.status_code": error.status,
-    "floodgate.request.id": error.requestId,
-    "floodgate.stopped_by": error.stoppedBy
+    "http.response.status_code": cause.status,
+    "floodgate.request.id": cause.requestId,
+    "floodgate.stopped_by": cause.stoppedBy
   })
 }

@@ -14,6 +14,7 @@ import * as LimitFlags from "@floodgate/gateway/internal/limits"
 import * as Output from "@floodgate/gateway/internal/output"
 import * as Print from "@floodgate/gateway/internal/print"
 import * as Redis from "@floodgate/gateway/internal/redis"
+import * as Telemetry from "@floodgate/gateway/internal/telemetry"
 import * as Answering from "./run/answering.ts"
 import * as Confirm from "./run/confirm.ts"
 import * as Cost from "./run/cost.ts"
@@ -24,6 +25,7 @@ import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
 import * as Selection from "./run/selection.ts"
 import * as Session from "./run/session.ts"
+import { version } from "./version.ts"
 import { withLab } from "./withLab.ts"
 
 // -----------------------------------------------------------------------------
@@ -187,7 +189,8 @@ export const runCommand = Command.make(
       Effect.provide(store === undefined ? answering.layer : Layer.provideMerge(answering.layer, store)),
       // A report is also written after a stopped or failed run.
       Effect.onError(() => Effect.ignore(written)),
-      Effect.tap(() => written)
+      Effect.tap(() => written),
+      Telemetry.around({ name: "floodgate", version, span: "floodgate run" })
     )
     const summary = yield* answering.summary
     if (summary !== undefined && (mode === "live" || mode === "plain")) yield* Print.out(summary)

@@ -23,12 +23,14 @@ import { schemaCommand } from "./schema.ts"
 import * as Reload from "./reload.ts"
 import * as Settings from "./settings.ts"
 import * as State from "./state.ts"
+import { version } from "./version.ts"
 import * as Flags from "../terminal/flags.ts"
 import * as LimitFlags from "../terminal/limits.ts"
 import * as Output from "../terminal/output.ts"
 import * as Print from "../terminal/print.ts"
 import * as Listening from "../terminal/listening.ts"
 import * as Redis from "../terminal/redis.ts"
+import * as Telemetry from "../terminal/telemetry.ts"
 import { oneLine } from "../terminal/text.ts"
 
 const flags = {
@@ -153,7 +155,7 @@ const serve = (command: GatewayName) =>
     })
     return yield* Effect.catchTag(live, "CannotListen", ({ code, host, port }) =>
       Effect.fail(Listening.cannotListen(`${host}:${port}`, Listening.refusals[code] ?? code))
-    ).pipe(orRefused(nameOf))
+    ).pipe(orRefused(nameOf), Telemetry.around({ name: "floodgate-gateway", version }))
   }, Effect.scoped)
 
 /** The command, by the name with which its user starts it. */
