@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
+import type * as Schemas from "./endpointSchemas.ts"
 import { advise, AdviceFigures, foretold, Input, plainAdvice } from "floodgate/internal"
 
 /** An answer, and its status in HTTP. */
@@ -41,10 +42,16 @@ export const answerTo = (
   what: "advice" | "forecast",
   query: URLSearchParams
 ): Effect.Effect<AdviceResponse, never, Budget.TokenBudget> =>
-  Effect.suspend((): Effect.Effect<unknown, Agents.PoolUnclear | Budget.BudgetError, Budget.TokenBudget> => {
-    const question = AdviceFigures.questionOf(what, figuresOf(what, query))
-    return what === "forecast" ? foretold(what, question) : Effect.map(advise(what, question), plainAdvice)
-  }).pipe(
+  Effect.suspend(
+    (): Effect.Effect<
+      typeof Schemas.advice.Type | typeof Schemas.forecast.Type,
+      Agents.PoolUnclear | Budget.BudgetError,
+      Budget.TokenBudget
+    > => {
+      const question = AdviceFigures.questionOf(what, figuresOf(what, query))
+      return what === "forecast" ? foretold(what, question) : Effect.map(advise(what, question), plainAdvice)
+    }
+  ).pipe(
     Effect.map((body): AdviceResponse => ({ status: 200, body })),
     Effect.catchTags({
       PoolUnclear: (error) => Effect.succeed(failed(error.isAmbiguous ? 400 : 404, error.message)),

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import { isRecord, parseJson } from "floodgate/internal"
+import type * as Schemas from "./endpointSchemas.ts"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
 
@@ -59,5 +60,8 @@ export const change = (purses: CallerPurses, request: IncomingMessage, response:
       raised: change.dollars !== undefined,
       reset: change.reset === true
     }
-    return Effect.andThen(Effect.logWarning(event), Response.json(response, 200, { id, name, dollars, spent }))
+    return Effect.andThen(
+      Effect.logWarning(event),
+      Response.json(response, 200, { id, name, dollars, spent } satisfies typeof Schemas.changedCap.Type)
+    )
   })

@@ -4,22 +4,21 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
+import * as Record from "effect/Record"
+import * as Schema from "effect/Schema"
 import type { Refusal } from "floodgate/protocol"
-import { statusOf } from "floodgate/internal"
+import { AdviceFigures, statusOf } from "floodgate/internal"
 import type { AuthResult } from "./auth.ts"
 import * as Caps from "./caps.ts"
+import { version } from "./command/version.ts"
+import * as Schemas from "./endpointSchemas.ts"
 import type { Generation } from "./generation.ts"
 import * as Metrics from "./metrics.ts"
+import { documentOf, type DocumentedEndpoint } from "./openapi.ts"
 import type * as Page from "./page.ts"
+import { maxRequests } from "./requests.ts"
 import * as Response from "./response.ts"
 import { isSecret } from "./secrets.ts"
-
-/**
- * Who may use an endpoint. Supervisors have no token, so everybody may ask for the health. `"page"` is open without the token, because
- * it has no data, and the page itself asks for it. The list of requests has a token of its own, so that who may read it need not be
- * able to call. Who changes a cap needs the admin token besides.
- */
-export type Access = "everybody" | "page" | "token" | "requests" | "admin"
 
 /** The parts that answer. */
 export interface EndpointParts {
@@ -37,10 +36,7 @@ export interface EndpointRequest {
   readonly query: string
 }
 
-export interface Endpoint {
-  readonly method: "GET" | "POST"
-  readonly path: `/${string}`
-  readonly access: Access
+export interface Endpoint extends DocumentedEndpoint {
   readonly answer: (asked: EndpointRequest) => Effect.Effect<void>
 }
 
@@ -48,88 +44,171 @@ const requests = ({ parts }: Generation, query: string, response: ServerResponse
   const found = parts.requests?.find(new URLSearchParams(query)) ?? []
   return typeof found === "string"
     ? Response.failed(response, 400, found)
-    : Response.json(response, 200, { at: parts.now(), requests: found })
+    : Response.json(response, 200, { at: parts.now(), requests: found } satisfies typeof Schemas.requests.Type)
 }
+
+/** What can be asked of advice and forecasts; see `Agents.advise`. */
+const figures = {
+  ...Record.fromIterableWith(AdviceFigures.texts, (name) => [name, Schema.String]),
+  ...Record.fromIterableWith(AdviceFigures.numbers, (name) => [name, Schema.Finite])
+}
+const pattern = Schema.String.annotate({ description: "* stands for any characters" })
+const limit = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: maxRequests }))
+
+const text = (description: string, type = "text/plain") => ({ description, content: { [type]: undefined } })
+const json = (description: string, schema: Schema.Top) => ({ description, content: { "application/json": schema } })
+const wrong = json("What is wrong with the request", Schemas.failure)
 
 const endpoints: ReadonlyArray<Endpoint> = [
   {
+    id: "health",
     method: "GET",
     path: "/healthz",
     access: "everybody",
+    summary: "Whether the gateway runs",
+    answers: { 200: text("It runs") },
     answer: ({ response }) => Response.own(response, 200, "ok\n")
   },
   {
+    id: "readiness",
     method: "GET",
     path: "/readyz",
     access: "everybody",
+    summary: "Whether the gateway accepts requests",
+    answers: { 200: text("It accepts requests"), 503: text("It is closing") },
     answer: ({ parts, response }) =>
       parts.isClosing() ? Response.own(response, 503, "closing\n") : Response.own(response, 200, "ready\n")
   },
   {
+    id: "metrics",
     method: "GET",
     path: "/metrics",
     access: "token",
+    summary: "Metrics for Prometheus",
+    answers: { 200: text("In the text format of Prometheus") },
     answer: ({ parts, response }) =>
       Effect.flatMap(parts.metrics, (text) => Response.own(response, 200, text, Metrics.contentType))
   },
   {
+    id: "toPage",
     method: "GET",
     path: "/floodgate",
     access: "page",
+    summary: "Leads to the page",
+    answers: { 302: { description: "To the page" } },
     answer: ({ response }) => Response.whole(response, 302, { location: "floodgate/" }, "")
   },
   {
+    id: "page",
     method: "GET",
     path: "/floodgate/",
     access: "page",
+    summary: "The live page",
+    answers: { 200: text("A page for browsers", "text/html") },
     answer: ({ parts, response }) => parts.page.file("markup", response)
   },
   {
+    id: "pageStyle",
     method: "GET",
     path: "/floodgate/page.css",
     access: "page",
+    summary: "The style of the page",
+    answers: { 200: text("A style sheet", "text/css") },
     answer: ({ parts, response }) => parts.page.file("style", response)
   },
   {
+    id: "pageScript",
     method: "GET",
     path: "/floodgate/page.js",
     access: "page",
+    summary: "The script of the page",
+    answers: { 200: text("A module", "text/javascript") },
     answer: ({ parts, response }) => parts.page.file("script", response)
   },
   {
+    id: "openapi",
+    method: "GET",
+    path: "/floodgate/openapi.json",
+    access: "page",
+    summary: "This document",
+    answers: { 200: json("An OpenAPI document", Schema.Record(Schema.String, Schema.Unknown)) },
+    answer: ({ generation, response }) =>
+      Response.json(response, 200, documentOf(endpoints, version, generation.checked.token !== undefined))
+  },
+  {
+    id: "status",
     method: "GET",
     path: "/floodgate/status",
     access: "token",
+    summary: "The state of the gateway: limits, caps, keys, agents and what happened lately",
+    answers: { 200: json("The state now", Schemas.status) },
     answer: ({ parts, response }) => parts.page.status(response)
   },
   {
+    id: "events",
     method: "GET",
     path: "/floodgate/events",
     access: "token",
+    summary: "The state of the gateway, every second",
+    answers: {
+      200: text("A stream of events. The data of each is the JSON of /floodgate/status", "text/event-stream"),
+      503: text("Too many browsers show the page already")
+    },
     answer: ({ parts, response }) => parts.page.watch(response)
   },
   {
+    id: "advice",
     method: "GET",
     path: "/floodgate/advice",
     access: "token",
+    summary: "How many agents to start now",
+    parameters: figures,
+    answers: {
+      200: json("Advice", Schemas.advice),
+      400: wrong,
+      404: json("There is no such pool", Schemas.failure),
+      503: json("The store that gateways share does not answer", Schemas.failure)
+    },
     answer: ({ parts, query, response }) => parts.page.question("advice", query, response)
   },
   {
+    id: "forecast",
     method: "GET",
     path: "/floodgate/forecast",
     access: "token",
+    summary: "When agents end if all of them start now",
+    parameters: figures,
+    answers: {
+      200: json("A forecast", Schemas.forecast),
+      400: wrong,
+      404: json("There is no such pool", Schemas.failure),
+      503: json("The store that gateways share does not answer", Schemas.failure)
+    },
     answer: ({ parts, query, response }) => parts.page.question("forecast", query, response)
   },
   {
+    id: "requests",
     method: "GET",
     path: "/floodgate/requests",
     access: "requests",
+    summary: "The last requests that have ended, the newest first",
+    parameters: { caller: pattern, agent: pattern, model: pattern, outcome: Schemas.outcome, limit },
+    answers: { 200: json("The requests", Schemas.requests), 400: wrong },
     answer: ({ generation, query, response }) => requests(generation, query, response)
   },
   {
+    id: "changeCap",
     method: "POST",
     path: "/floodgate/caps",
     access: "admin",
+    summary: "Raises a cap for now, or resets what was spent of it",
+    body: Schemas.capChange,
+    answers: {
+      200: json("The cap now", Schemas.changedCap),
+      400: wrong,
+      404: json("No cap, or more than one, has this name", Schemas.failure),
+      413: json("The body is too long", Schemas.failure)
+    },
     answer: ({ generation, request, response }) => Caps.change(generation.parts.purses, request, response)
   }
 ]

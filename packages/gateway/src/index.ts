@@ -23,6 +23,7 @@
  *   received their answers, at most after `drain`.
  * - `GET /floodgate/advice` says how many more agents help now (see `Agents.advise`), and `GET /floodgate/forecast` how long agents
  *   would take if all of them started now.
+ * - `GET /floodgate/openapi.json` describes these and all other endpoints of the gateway itself.
  * - `GET /floodgate/` is a live page, `/metrics` is for Prometheus, `/healthz` answers while the gateway runs, and `/readyz`
  *   while it accepts requests.
  *

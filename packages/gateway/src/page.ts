@@ -11,6 +11,7 @@ import * as Spending from "floodgate/Spending"
 import { bounds, isInUse } from "floodgate/internal"
 import type { Activity, Journal } from "./activity.ts"
 import * as Advice from "./advice.ts"
+import type * as Schemas from "./endpointSchemas.ts"
 import type { Generation } from "./generation.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
@@ -131,7 +132,9 @@ export const make = (parts: PageParts) => {
       return Response.whole(response, 200, { ...security, "content-type": contentType }, body)
     },
     status: (response: ServerResponse): Effect.Effect<void> =>
-      Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, json, JSON.stringify(data))),
+      Effect.flatMap(snapshot(parts), (data: typeof Schemas.status.Type) =>
+        Response.whole(response, 200, json, JSON.stringify(data))
+      ),
     nothing: (response: ServerResponse): Effect.Effect<void> => Response.whole(response, 404, security, "")
   }
 }

@@ -8,20 +8,14 @@ import * as Scope from "effect/Scope"
 import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
 import { bounds, isReached, Lru } from "floodgate/internal"
+import type { capChange } from "./endpointSchemas.ts"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
 import type { CapStatus } from "./page/status.ts"
 import type { CapPolicy } from "./rateLimits.ts"
 import type { Rule } from "./settings/values.ts"
 
 /** A change of a cap by an operator. */
-export interface CapChange {
-  /** The name or the id of the cap, as the status has them. */
-  readonly cap: string
-  /** The new cap in dollars, until the gateway reads its configuration again. */
-  readonly dollars?: number | undefined
-  /** Whether to forget what was spent in the period. */
-  readonly reset?: boolean | undefined
-}
+export type CapChange = typeof capChange.Type
 
 /** A key by its hash, which does not reveal it. */
 export interface CallerKey {

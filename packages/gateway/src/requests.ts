@@ -3,14 +3,13 @@ import type { ServerResponse } from "node:http"
 import type { Refusal } from "floodgate/protocol"
 import type * as Governor from "floodgate/Governor"
 import { hint, promptTokens } from "floodgate/internal"
+import { outcome } from "./endpointSchemas.ts"
 import type { Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"
 import type { RequestOutcome, RequestRecord } from "./page/status.ts"
 
-const outcomes: ReadonlyArray<RequestOutcome> = ["answered", "passed", "refused", "failed", "hung up", "broke off"]
-
 /** How many requests are remembered. */
-const maxRequests = 500
+export const maxRequests = 500
 /** Of those, how many may come from strangers, who must not be able to push the others out. */
 const maxStrangers = 50
 /** Names come from callers. */
@@ -130,10 +129,10 @@ const problemOf = (query: URLSearchParams): string | undefined => {
   const limit = query.get("limit") ?? "1"
   if (!/^\d{1,4}$/.test(limit) || Number(limit) < 1 || Number(limit) > maxRequests)
     return `limit: expected an integer from 1 to ${maxRequests}`
-  const outcome = query.get("outcome")
-  if (outcome === null || outcome.includes("*") || (outcomes as ReadonlyArray<string>).includes(outcome))
-    return undefined
-  return `outcome: expected one of ${outcomes.join(", ")}`
+  const value = query.get("outcome")
+  const { literals } = outcome
+  if (value === null || (literals as ReadonlyArray<string>).includes(value)) return undefined
+  return `outcome: expected one of ${literals.join(", ")}`
 }
 
 /** The requests that have ended lately. It is mutable. */

@@ -1,0 +1,248 @@
+/**
+ * The JSON that the gateway's own endpoints give and take. Their OpenAPI document is made from it, and what they send has its types.
+ * Further fields may come, so a schema allows them.
+ */
+import * as Schema from "effect/Schema"
+import { optional } from "./settings/values.ts"
+
+const number = Schema.Finite
+const text = Schema.String
+const flag = Schema.Boolean
+/** What is null where something is unknown, or unbounded. */
+const orNull = Schema.NullOr
+const list = Schema.Array
+const object = Schema.Struct
+const described = <S extends Schema.Top>(schema: S, description: string): S =>
+  schema.annotate({ description }) as unknown as S
+
+const at = described(number, "Milliseconds since the epoch")
+const dimension = Schema.Literals(["requests", "inputTokens", "outputTokens", "tokens"])
+
+// -----------------------------------------------------------------------------
+// The status
+// -----------------------------------------------------------------------------
+
+const dimensionStatus = object({
+  level: described(orNull(number), "What can be taken now; negative is debt"),
+  capacity: orNull(number),
+  perSecond: described(orNull(number), "The rate in use; 0 for a quota"),
+  limitPerSecond: described(orNull(number), "Null while it is unknown")
+})
+const byDimension = <S extends Schema.Top>(schema: S) =>
+  object({
+    requests: optional(schema),
+    inputTokens: optional(schema),
+    outputTokens: optional(schema),
+    tokens: optional(schema)
+  })
+
+const pool = object({
+  name: text,
+  dimensions: byDimension(dimensionStatus),
+  known: list(
+    object({
+      what: Schema.Literals(["limit", "share", "inFlight"]),
+      dimension: optional(dimension),
+      value: described(number, "Per second; of a quota in all"),
+      from: Schema.Literals(["stated", "headers", "rejections"]),
+      ageMillis: optional(number)
+    })
+  ),
+  inFlight: number,
+  allowed: described(orNull(number), "The limit of calls in flight; null without one"),
+  queued: number,
+  waiting: list(
+    object({
+      agent: text,
+      priority: number,
+      charge: byDimension(number),
+      waitedMillis: number,
+      expectedMillis: described(orNull(number), "How long it is expected to wait from now; null if that is unknown"),
+      dimension: optional(dimension)
+    })
+  ),
+  pause: optional(object({ reason: Schema.Literals(["rateLimit", "ramp", "overload"]), leftMillis: number })),
+  binding: optional(dimension)
+})
+
+const keyActivity = {
+  name: text,
+  calls: number,
+  inputTokens: number,
+  outputTokens: number,
+  dollars: number,
+  unpriced: described(number, "Calls to models without a price, which are not in dollars"),
+  lastAt: at
+}
+
+const cap = object({
+  id: text,
+  name: text,
+  dollars: described(number, "The cap"),
+  spent: described(number, "In the period of the cap"),
+  total: described(number, "Spent in all"),
+  held: described(number, "Reserved for running calls"),
+  limit: optional(number),
+  left: optional(described(number, "The cap without what was spent")),
+  until: optional(described(at, "When the period ends, or the first part of its window")),
+  isReached: described(flag, "Whether calls are refused because the cap is spent"),
+  queued: number,
+  waiting: list(object({ agent: text, dollars: number, waitedMillis: number })),
+  unpriced: number
+})
+
+const event = <F extends Schema.Struct.Fields>(fields: F) => object({ at, pool: text, ...fields })
+const ofAttempt = { agent: text, model: text, attempt: number }
+const events = Schema.Union([
+  event({
+    type: Schema.Literal("rejection"),
+    ...ofAttempt,
+    verdict: Schema.Literals(["isolated", "exhausted", "ramp", "outage", "impossible"]),
+    dimension: optional(dimension),
+    until: optional(at)
+  }),
+  event({ type: Schema.Literal("wait"), agent: text, dimension: optional(dimension), until: at }),
+  event({ type: Schema.Literal("retry"), ...ofAttempt, reason: text, until: at }),
+  event({ type: Schema.Literal("retryDelayed"), ...ofAttempt, delayed: number, until: at }),
+  event({ type: Schema.Literal("pause"), reason: Schema.Literals(["rateLimit", "ramp", "overload"]), until: at }),
+  event({
+    type: Schema.Literal("place"),
+    agent: text,
+    model: text,
+    place: text,
+    why: Schema.Literals(["sooner", "cheaper", "failed"]),
+    waited: number,
+    instead: text,
+    insteadWait: optional(number)
+  }),
+  event({
+    type: Schema.Literal("cap"),
+    cap: text,
+    isReached: flag,
+    spent: number,
+    left: number,
+    limit: number,
+    until: optional(at)
+  })
+])
+
+export const status = object({
+  at,
+  open: described(number, "Requests that wait or run"),
+  remembersRequests: described(flag, "Whether the last requests are remembered, for those who have the token for them"),
+  upstreams: list(object({ name: text, address: text })),
+  pools: list(pool),
+  agents: list(object({ ...keyActivity, refused: number, failed: number })),
+  caps: list(cap),
+  windows: list(
+    object({
+      account: optional(text),
+      name: text,
+      used: number,
+      share: optional(number),
+      resetsAt: optional(at),
+      dollars: optional(number),
+      isRejected: flag
+    })
+  ),
+  estimates: list(
+    object({
+      pool: text,
+      kind: optional(text),
+      bytesPerToken: number,
+      answers: number,
+      counted: number,
+      prefixes: optional(object({ hit: number, tokens: number, unusedFor: number }))
+    })
+  ),
+  keys: list(object(keyActivity)),
+  minutes: list(object({ at, calls: number, tokens: number, dollars: number, rejected: number, waited: number })),
+  events: list(events)
+})
+
+// -----------------------------------------------------------------------------
+// The last requests
+// -----------------------------------------------------------------------------
+
+export const outcome = Schema.Literals(["answered", "passed", "refused", "failed", "hung up", "broke off"])
+
+export const requests = object({
+  at,
+  requests: list(
+    object({
+      at: described(number, "When it arrived, in milliseconds since the epoch"),
+      upstream: orNull(text),
+      model: described(orNull(text), "Null unless it is a call"),
+      caller: described(
+        orNull(text),
+        "The name of its key, or `key-` and the beginning of a hash; null if it was not let in"
+      ),
+      agent: orNull(text),
+      place: described(orNull(text), "The place that has answered; null if the model has no places"),
+      outcome,
+      status: described(orNull(number), "The status that the client received; null for none"),
+      reason: described(orNull(text), "Why the gateway refused it, or why it failed"),
+      attempts: described(number, "How often it was sent to a provider"),
+      waitedMillis: described(number, "From its arrival to its last attempt"),
+      millis: described(number, "From its arrival to its end"),
+      inputTokens: described(orNull(number), "The whole prompt, cached or not; null if nothing was billed"),
+      cachedTokens: described(orNull(number), "The part of the prompt that was read from the cache"),
+      outputTokens: orNull(number),
+      dollars: described(orNull(number), "Null if nothing was billed, or if the model has no price")
+    })
+  )
+})
+
+// -----------------------------------------------------------------------------
+// Advice and caps
+// -----------------------------------------------------------------------------
+
+const callSize = object({ inputTokens: number, outputTokens: number, seconds: optional(number) })
+
+const answerToQuestion = {
+  pool: text,
+  agents: number,
+  each: object({
+    calls: number,
+    first: callSize,
+    later: callSize,
+    growthTokens: optional(number),
+    cachedShare: optional(number)
+  }),
+  endSeconds: described(orNull(number), "When the last agent ends; null if never"),
+  binding: described(text, "What limits the number, or how soon they end"),
+  error: described(
+    orNull(number),
+    "Nine of ten jobs end at most this part earlier or later; null if too little is known"
+  ),
+  assumptions: list(text),
+  text: described(text, "The answer in a sentence or two")
+}
+
+export const advice = object({
+  ...answerToQuestion,
+  agents: described(number, "How many more agents help now"),
+  running: number,
+  atOnce: number,
+  job: number,
+  furtherAddsSeconds: number,
+  ends: list(object({ agents: number, endSeconds: number })),
+  places: list(object({ name: text, pool: text, agents: number })),
+  caps: list(object({ name: text, agents: number, text })),
+  expiresAfterSeconds: number
+})
+
+export const forecast = object({
+  ...answerToQuestion,
+  waits: object({ p50Seconds: number, p95Seconds: number, p99Seconds: number })
+})
+
+export const capChange = object({
+  cap: described(text, "The name or the id of the cap, as the status has them"),
+  dollars: optional(described(number, "The new cap, until the configuration is read again")),
+  reset: optional(described(flag, "Whether to forget what was spent in the period"))
+})
+
+export const changedCap = object({ id: text, name: text, dollars: number, spent: number })
+
+export const failure = object({ error: described(text, "What is wrong, and what to do") })
