@@ -18,13 +18,11 @@ import {
   statSync,
   writeFileSync
 } from "node:fs"
-import { builtinModules } from "node:module"
 import { dirname, join } from "node:path"
-import { rolldown } from "rolldown"
+import { bundle, licences } from "./bundle.ts"
 
 const root = join(import.meta.dirname, "..")
 const modules = join(root, "node_modules")
-const gateway = join(root, "packages/gateway")
 
 const isLinux = process.platform === "linux"
 const isMac = process.platform === "darwin"
@@ -38,48 +36,8 @@ export const executable = join(folder, process.platform === "win32" ? "floodgate
 /** The flags of V8 with which it starts, as in docs/gateway/floodgate.service. */
 export const flags = ["--max-semi-space-size=8"]
 
-/** What the bundle loads only if it is installed, and never needs: the other client of Redis, and a command of the first. */
-const absent = ["ioredis", "@node-rs/xxhash"]
-
 /** Node names the fuse in its own documentation of single executables: the loader sees by it that there is a bundle. */
 const fuse = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2"
-
-const versionIn = (at: string): string => JSON.parse(readFileSync(join(at, "package.json"), "utf8")).version
-
-/** Bundles the command into one file, and returns the folders of the packages in it. */
-const bundle = async (file: string): Promise<ReadonlyArray<string>> => {
-  const versions = join(gateway, "src/command/version.ts")
-  const bundled = await rolldown({
-    input: join(gateway, "src/command/entry.ts"),
-    platform: "node",
-    external: absent,
-    resolve: { conditionNames: ["@floodgate/source", "module", "node", "import", "default"] },
-    // There is no package.json beside it, and no bundler's environment.
-    transform: { define: { "import.meta.env": "undefined" } },
-    plugins: [
-      {
-        name: "version",
-        load: (id) => (id === versions ? `export const version = "${versionIn(gateway)}"` : null)
-      }
-    ],
-    onLog: (_, { message }) => {
-      throw new Error(message)
-    }
-  })
-  const { output } = await bundled.write({ file, format: "cjs", codeSplitting: false, comments: { legal: false } })
-  const [{ dynamicImports, fileName, imports, moduleIds }, ...others] = output
-  const known = [fileName, ...absent, ...builtinModules.flatMap((name) => [name, `node:${name}`])]
-  const missing = [...imports, ...dynamicImports].filter((name) => !known.includes(name))
-  if (missing.length > 0 || others.length > 0) {
-    throw new Error(
-      `the bundle needs more than itself: ${[...missing, ...others.map((one) => one.fileName)].join(", ")}`
-    )
-  }
-  const packages = moduleIds.flatMap(
-    (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(id.replaceAll("\\", "/"))?.[0] ?? []
-  )
-  return [...new Set(packages)].sort()
-}
 
 /** The licence of Node is beside it, or in the package of it. */
 const licenceOfNode = (): string => {
@@ -92,24 +50,6 @@ const licenceOfNode = (): string => {
   if (found === undefined) throw new Error(`no LICENSE of Node beside ${process.execPath}: run npm ci`)
   return readFileSync(found, "utf8")
 }
-
-/** The licence of a package: its file, or the name of it. */
-const licenceOf = (at: string): string => {
-  const file = readdirSync(at).find((name) => /^licen[cs]e/i.test(name))
-  const { license } = JSON.parse(readFileSync(join(at, "package.json"), "utf8")) as { readonly license: string }
-  return file === undefined ? `License: ${license}` : readFileSync(join(at, file), "utf8")
-}
-
-const nameOf = (at: string): string => at.replace(/^.*\/node_modules\//, "")
-
-const licences = (packages: ReadonlyArray<string>): string =>
-  [
-    ["Floodgate", readFileSync(join(gateway, "LICENSE"), "utf8")],
-    ...packages.map((at) => [`${nameOf(at)} ${versionIn(at)}`, licenceOf(at)] as const),
-    [`Node.js ${process.version}`, licenceOfNode()]
-  ]
-    .map(([name, text]) => `${name}\n${"=".repeat(name!.length)}\n\n${text!.trim()}\n`)
-    .join("\n\n")
 
 /** Runs a tool, whose output matters only if it fails. */
 const run = (command: string, args: ReadonlyArray<string>): void => {
@@ -142,8 +82,10 @@ const build = async (): Promise<void> => {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
   const main = "floodgate-gateway.cjs"
-  const packages = await bundle(join(folder, main))
-  writeFileSync(join(folder, "LICENSES.txt"), licences(packages))
+  const output = { file: join(folder, main), format: "cjs", codeSplitting: false } as const
+  const packages = await bundle(["ioredis", "@node-rs/xxhash"], output)
+  const licence = { [`Node.js ${process.version}`]: licenceOfNode() }
+  writeFileSync(join(folder, "LICENSES.txt"), licences(packages, licence))
   const config = { main, output: "blob", execArgv: flags, disableExperimentalSEAWarning: true, useCodeCache: true }
   writeFileSync(join(folder, "sea.json"), JSON.stringify(config))
   run(process.execPath, ["--experimental-sea-config", "sea.json"])

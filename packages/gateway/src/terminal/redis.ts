@@ -61,9 +61,16 @@ const problemOf = (at: string, cause: unknown): string => {
   return `no Redis answers at ${at} (${innermost(cause)}); start one there, or correct --redis`
 }
 
+/** The store says so, and what to install. */
+const isWithoutClient = /^no client is installed/
+
 /** The error of a store for people. */
-export const explained = (address: string) => (error: StoreError) =>
-  Exit.failure("network", problemOf(shown(address), error.cause))
+export const explained =
+  (address: string) =>
+  ({ cause }: StoreError) =>
+    cause instanceof Error && isWithoutClient.test(cause.message)
+      ? Exit.failure("usage", `a budget in Redis needs a client, and ${cause.message}`)
+      : Exit.failure("network", problemOf(shown(address), cause))
 
 /** The package of the store, which only a shared budget needs. */
 const loaded = Optional.load(
