@@ -6,7 +6,11 @@ const isWrong = (tag: string, value: string | undefined): boolean =>
   value === undefined || (tag === "stability" && !stabilities.includes(value))
 
 const lacking = (doc: string, tags: ReadonlyArray<string>): ReadonlyArray<string> =>
-  doc === "" ? ["a docstring"] : tags.filter((tag) => isWrong(tag, tagOf(doc, tag))).map((tag) => `a valid @${tag}`)
+  doc === ""
+    ? ["a docstring"]
+    : tags
+        .filter((tag) => isWrong(tag, tagOf(doc, tag)))
+        .map((tag) => `a valid @${tag}${tag === "stability" ? ` (${stabilities.join(", ")})` : ""}`)
 
 const problemsOf = (one: ApiExport): ReadonlyArray<string> => {
   if (one.namespace !== undefined) return lacking(one.doc, ["since"])

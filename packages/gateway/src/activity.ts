@@ -97,17 +97,23 @@ export class Activity {
   private readonly bills = new Map<string, BillSeries>()
   private readonly otherBills = billSeries(otherBills)
   private readonly counters = new Map<string, Metric.Counter<number>>()
-  private readonly total: Metric.Registration
+  private readonly own: ReadonlyArray<Metric.Registration>
   private caps: ReadonlyArray<Metric.Registration> = []
 
   constructor(context: Context.Context<never>, now: () => number) {
     this.context = context
     this.now = now
-    const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that are waiting or running" })
-    this.total = this.show(gauge, () => this.open)
+    this.own = [this.gauge("floodgate_gateway_open", "Requests that are waiting or running", () => this.open)]
   }
 
-  private show(gauge: Metric.Gauge<number>, read: () => number): Metric.Registration {
+  /** A gauge stays in the registry until it is removed. */
+  private gauge(
+    id: string,
+    description: string,
+    read: () => number,
+    attributes: Readonly<Record<string, string>> = {}
+  ): Metric.Registration {
+    const gauge = Metric.gauge(id, { description, attributes })
     const get = () => ({ value: read() })
     return Metric.registerUnsafe(gauge, this.context, { get, update: constVoid, modify: constVoid })
   }
@@ -140,7 +146,7 @@ export class Activity {
     this.caps = caps.flatMap(({ dollars, isReached, left, name, per, waiting }) => {
       const attributes = { cap: name, per }
       const show = (id: string, description: string, read: () => number): Metric.Registration =>
-        this.show(Metric.gauge(id, { description, attributes }), read)
+        this.gauge(id, description, read, attributes)
       return [
         show("floodgate_gateway_cap_dollars", "The caps in dollars, by cap", () => dollars),
         show("floodgate_gateway_cap_left_dollars", "Dollars that remain under a cap, by cap", left),
@@ -155,7 +161,7 @@ export class Activity {
 
   /** Takes its gauges out of the registry. */
   close(): void {
-    for (const series of [this.total, ...this.caps]) series.remove()
+    for (const series of [...this.own, ...this.caps]) series.remove()
   }
 
   /** Counts what a call has used and cost. Of a stream that its caller has left, that is what was observed. */

@@ -332,7 +332,7 @@ describe("options", () => {
       assert.deepStrictEqual(
         found.filter((name) => !known.has(name)),
         [],
-        "in neither list"
+        "add it to `takers` if it takes options, else to `without`"
       )
       assert.deepStrictEqual(
         without.filter((name) => !found.includes(name)),
