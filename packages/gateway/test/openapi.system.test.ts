@@ -187,8 +187,9 @@ describe("GET /floodgate/openapi.json", () => {
   it.live("describes real answers, in which much has happened", () =>
     Effect.gen(function* () {
       let calls = 0
+      let isStuck = false
       const upstream = yield* serve((request, response, body) => {
-        if (body.includes("stuck")) return
+        if (body.includes("stuck")) return void (isStuck = true)
         calls++
         if (request.url!.includes("messages")) {
           const until = Math.ceil(Date.now() / 1_000) + 3_600
@@ -259,8 +260,12 @@ describe("GET /floodgate/openapi.json", () => {
         for (const agent of ["one", "two", "spender", "one"]) await (await call(agent)).text()
         await (await call("three", "/v1/messages", "claude-sonnet-5")).text()
         call("stuck", undefined, undefined, { user: "stuck" }).catch(() => {})
-        call("queued").catch(() => {})
       })
+      yield* until(
+        Effect.sync(() => isStuck),
+        (is) => is
+      )
+      call("queued").catch(() => {})
       const document = yield* documentOf(url)
       const headers = { "x-floodgate-requests": requestsToken, "x-floodgate-admin": adminToken }
       const get = (path: string, init: RequestInit = {}) =>

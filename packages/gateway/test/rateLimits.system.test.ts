@@ -76,6 +76,22 @@ describe("the RateLimit fields of a gateway", () => {
     })
   )
 
+  it.live("are those of the rules for the model and the agent that a body names", () =>
+    Effect.gen(function* () {
+      const { url } = yield* world(answers, {
+        prices,
+        rules: [
+          { name: "sixes", model: "gpt-6", cap: perDay },
+          { name: "others", model: "gpt-7", cap: perDay },
+          { name: "batch", agent: "nightly-*", cap: perDay }
+        ]
+      })
+      assert.deepStrictEqual((yield* asked(url)).left, { sixes: 1_000_000 - cost })
+      const nightly = yield* asked(url, undefined, chat({ ...body, user: "nightly-1" }))
+      assert.deepStrictEqual(nightly.left, { sixes: 1_000_000 - 2 * cost, batch: 1_000_000 - cost })
+    })
+  )
+
   it.live("agree with what is refused next, and are in that refusal too", () =>
     Effect.gen(function* () {
       const capPerKey = { dollars: 0.003, reserve: "expected" } as const
