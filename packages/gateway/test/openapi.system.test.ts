@@ -259,13 +259,14 @@ describe("GET /floodgate/openapi.json", () => {
       yield* Effect.promise(async () => {
         for (const agent of ["one", "two", "spender", "one"]) await (await call(agent)).text()
         await (await call("three", "/v1/messages", "claude-sonnet-5")).text()
-        call("stuck", undefined, undefined, { user: "stuck" }).catch(() => {})
+        call("stuck", "/v1/messages", "claude-sonnet-5", { metadata: { user_id: "stuck" } }).catch(() => {})
       })
       yield* until(
         Effect.sync(() => isStuck),
         (is) => is
       )
-      call("queued").catch(() => {})
+      // Its model has one place, so that it must wait.
+      call("queued", "/v1/messages", "claude-sonnet-5").catch(() => {})
       const document = yield* documentOf(url)
       const headers = { "x-floodgate-requests": requestsToken, "x-floodgate-admin": adminToken }
       const get = (path: string, init: RequestInit = {}) =>
