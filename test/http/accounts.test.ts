@@ -10,6 +10,7 @@ import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
+import { makeAccounts } from "../../src/http/account.ts"
 
 const url = "https://api.openai.com/v1/chat/completions"
 const completion = {
@@ -87,6 +88,22 @@ describe("the account of a credential", () => {
       assert.deepStrictEqual(yield* here.governor.learned, before.learned)
     }).pipe(Effect.scoped)
   )
+
+  it("is remembered once the provider has accepted it, and not when it refuses it", async () => {
+    for (const [status, isKept] of [
+      [200, true],
+      [429, true],
+      [401, false],
+      [403, false]
+    ] as const) {
+      const accounts = makeAccounts()
+      const identity = { host: "api.test", credential: "sk-one" }
+      const account = await accounts.of(identity)
+      accounts.learn(identity, account, { status, header: () => undefined })
+      // What is remembered needs no hash.
+      assert.strictEqual(accounts.of(identity) === account, isKept, `${status}`)
+    }
+  })
 
   it.live("is the same for a key that is sent twice", () =>
     Effect.gen(function* () {
