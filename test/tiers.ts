@@ -11,10 +11,10 @@ import { afterEach, beforeEach } from "vitest"
  * Processor time of a test, in milliseconds, of the thread that runs it. The whole process also compiles and collects garbage beside
  * it, for all tests: a third more, of which a test may get the share of its neighbours.
  *
- * A test should take at most 300 on an idle machine. Beside ten programs for each core the same work takes up to three times as much,
- * because they share its caches, and the quick tests, which take half of that 300, must not fail for it.
+ * A test fails if it takes more three times in a row. The first run also compiles, and beside ten programs for each core the same work takes
+ * up to three times as much, because they share its caches. So a test that takes 300 in such company has to take 150 on an idle machine.
  */
-const max = 500
+const max = 300
 
 const isRefused = Symbol.for("floodgate/test/tiers")
 

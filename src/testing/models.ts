@@ -220,9 +220,9 @@ export interface ToolUse {
  * import * as Retry from "floodgate/Retry"
  * import { ProviderSim, Simulation } from "floodgate/testing"
  *
- * // 40 calls of 25,000 tokens: 1M in all.
+ * // 20 calls of 25,000 tokens: 500,000 in all.
  * const calls = Effect.forEach(
- *   Array.from({ length: 40 }, (_, id) => `agent-${id}`),
+ *   Array.from({ length: 20 }, (_, id) => `agent-${id}`),
  *   (agent) =>
  *     Effect.flatMap(LlmProvider, (provider) =>
  *       provider.create({
@@ -240,8 +240,8 @@ export interface ToolUse {
  *   return Effect.map(Simulation.run(Effect.provide(calls, provider)), ({ duration }) => Duration.toMinutes(duration))
  * }
  *
- * const whole = await Effect.runPromise(minutes(400_000))
- * const half = await Effect.runPromise(minutes(200_000))
+ * const whole = await Effect.runPromise(minutes(200_000))
+ * const half = await Effect.runPromise(minutes(100_000))
  * half >= 1.25 * whole // => true
  * ```
  *

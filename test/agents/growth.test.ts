@@ -14,8 +14,8 @@ import * as Spending from "floodgate/Spending"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { sized } from "../support/size.ts"
 
-/** Half as many turns that grow twice as much: the last prompts are as long. */
-const { growth, turns } = sized({ growth: 4_000, turns: 10 }, { growth: 2_000, turns: 20 })
+/** Fewer turns that grow by more: the last prompts are as long. */
+const { growth, turns } = sized({ growth: 8_000, turns: 5 }, { growth: 2_000, turns: 20 })
 const first = 10_000
 const outputTokens = 200
 const latency = { baseMillis: 500, perInputTokenMillis: 0, perOutputTokenMillis: 10 }

@@ -10,7 +10,7 @@ import { MapStore } from "../support/store.ts"
 
 describe("Budget", () => {
   for (const [name, law] of Object.entries<Law>(laws)) {
-    it.effect(name, () => Effect.map(law(Budget.make, isFull ? 1 : 1 / 20), (result) => assert.isUndefined(result)))
+    it.effect(name, () => Effect.map(law(Budget.make, isFull ? 1 : 1 / 30), (result) => assert.isUndefined(result)))
   }
 })
 
@@ -28,7 +28,7 @@ describe("Budget in a store", () => {
   for (const [name, law] of Object.entries<Law>(laws)) {
     if (exact.includes(name) || (!isFull && local.includes(name))) continue
     // Each waiting call reads the store again and again, so `npm test` plays histories with short waits.
-    const [part, first] = sized([1 / 100, 7], [1, 1])
+    const [part, first] = sized([1 / 100, 13], [1, 1])
     it.effect(name, () => Effect.map(law(makeShared, part, first), (result) => assert.isUndefined(result)))
   }
 })

@@ -13,6 +13,7 @@ import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { pool } from "../support/budget.ts"
 import { mulberry } from "../support/random.ts"
+import { sized } from "../support/size.ts"
 
 /** Reserves a request, 1,000 tokens of input and 500 of output. */
 const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
@@ -243,7 +244,7 @@ describe("the end of a call", () => {
         bug
       ]
       const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-      for (let n = 0; n < 400; n++) {
+      for (let n = 0; n < sized(200, 400); n++) {
         const make = random() < 0.5 ? ways.run : ways.open
         const how = { timeout: "2 seconds", agent: `agent ${Math.floor(random() * 9)}` } as const
         fibers.push(yield* Effect.forkChild(make((ticket) => kinds[Math.floor(random() * kinds.length)]!(ticket), how)))

@@ -71,6 +71,7 @@ describe("a server with ten slots and without a stated limit", () => {
   it.live("is found full by its answers with 503 behind limits that are stated, too", () =>
     Effect.gen(function* () {
       const limits = { requests: { perMinute: 6_000 }, tokens: { perMinute: 10_000_000 } }
+      const work = { agents: 30, calls: sized(10, 20) }
       const { allowed, completed, rejected, requests, used } = yield* play({ concurrency: 10, busyStatus: 503 }, work, {
         limits
       })

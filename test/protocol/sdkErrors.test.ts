@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import * as Errors from "../../src/protocol/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
 import { nothing } from "../support/budget.ts"
+import { sized } from "../support/size.ts"
 import { LlmError } from "floodgate/LlmError"
 
 // test/adapters/anthropic/provider.system.test.ts has what the SDK throws over real HTTP; this file has what a test server cannot cause.
@@ -344,7 +345,7 @@ describe("sdkErrors", () => {
         assert.isTrue(Limits.Dimension.literals.every((name) => Number.isFinite(wrapped.usage[name] ?? 0)))
         Errors.fromEvent(error, undefined, { requestId: undefined }, { now: 0 })
       },
-      { arbitrary: { runs: 1_000 } }
+      { arbitrary: { runs: sized(500, 5_000) } }
     )
   })
 })
