@@ -26,6 +26,20 @@ describe("an exhaustion that headers do not explain slows down", () => {
     assert.deepStrictEqual(slowed(pool), [expected])
   })
 
+  it("the dimension in which the rejected calls are larger than others", () => {
+    const pool = poolOf(Law, both)
+    // All requests that are allowed, and a tenth of the tokens.
+    let now = flow(Law, pool, 0, 20_000, 1, 100)
+    let verdict: Law.Verdict = "isolated"
+    for (let i = 0; i < 20 && verdict === "isolated"; i++) {
+      const admission = send(Law, pool, now, 5_000)
+      now = admission.at + 50
+      verdict = reject(Law, pool, admission, now)
+    }
+    assert.strictEqual(verdict, "exhausted")
+    assert.deepStrictEqual(slowed(pool), ["tokens"])
+  })
+
   it("the dimension for which headers show no room", () => {
     const pool = poolOf(Law, both)
     let now = flow(Law, pool, 0, 20_000, 1, 4_000)
@@ -369,6 +383,28 @@ describe("a large call that was rejected twice", () => {
     assert.isFalse(Law.isKeptFor(pool, whole(large), then - 1_000))
   })
 
+  it("keeps its room when smaller ones are sent", () => {
+    const [pool, now] = rejectedTwice()
+    Law.take(pool, whole(small), now + 1)
+    assert.isTrue(Law.isKeptFor(pool, whole(large), now + 1))
+  })
+
+  it("stops the growth of the rate while its room is kept, unless the limit is known", () => {
+    const [pool, now] = rejectedTwice()
+    const meter = pool.meters.find(({ dimension }) => dimension === "tokens")!
+    // All that is refilled is used.
+    meter.level = -1e9
+    const phaseAt = (at: number): number => {
+      const copy = Law.copy(pool)
+      Law.decide(copy, whole(1), at)
+      return copy.meters.find(({ dimension }) => dimension === "tokens")!.phase
+    }
+    assert.strictEqual(phaseAt(now + 119_999), 0)
+    assert.isAbove(phaseAt(now + 120_000), 0)
+    meter.limit = 10
+    assert.isAbove(phaseAt(now + 4_000), 0)
+  })
+
   it("needs a bucket that holds it, however many smaller calls were sent since", () => {
     const [pool, now] = rejectedTwice()
     flowOf(pool, now)
@@ -452,5 +488,39 @@ describe("no room is kept", () => {
   it("if headers show that the bucket had room", () => {
     assert.isTrue(isKept(large, {}, readings(1, large - 1)))
     assert.isFalse(isKept(large, {}, readings(1, large)))
+  })
+})
+
+describe("while nothing is known, a rejection", () => {
+  /** What holds the next call back after three answers, then so many calls at once, and the rejection of the first. */
+  const waitWith = (calls: number, inFlightLimit = Infinity): readonly [wait: number, rejectMillis: number] => {
+    const pool = poolOf(Law, {})
+    for (const at of [0, 100, 200]) answer(Law, pool, Law.take(pool, whole(small), at), at + 100)
+    pool.window = { ...pool.window, size: inFlightLimit }
+    const [first] = Array.from({ length: calls }, () => Law.take(pool, whole(small), 300))
+    assert.strictEqual(reject(Law, pool, first!, 400), "isolated")
+    return [wait(Law, pool, 400, small), pool.rejectMillis]
+  }
+
+  it("holds calls back until the next verdict is due, if others are under way", () => {
+    for (const calls of [2, 3]) {
+      const [wait, rejectMillis] = waitWith(calls)
+      assert.strictEqual(wait, rejectMillis)
+    }
+  })
+
+  it("holds none back if no other is under way, or if the limit of calls in flight is known", () => {
+    assert.strictEqual(waitWith(1)[0], 0)
+    assert.strictEqual(waitWith(3, 10)[0], 0)
+  })
+})
+
+describe("an empty bucket", () => {
+  it("ends a limit of calls in flight that was claimed and refuted", () => {
+    const pool = poolOf(Law, both)
+    const now = flow(Law, pool, 0, 20_000, 1, 4_000)
+    pool.window = { ...pool.window, size: 50, refutedAt: now }
+    exhaust(Law, pool, now)
+    assert.strictEqual(pool.window.size, Infinity)
   })
 })
