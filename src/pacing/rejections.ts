@@ -274,7 +274,6 @@ const endOpening = (pacer: Pacer, empty: Meter.Meter | undefined, now: number): 
     if (meter.mean === 0 || meter.limit < Infinity || (empty !== undefined && meter !== empty)) continue
     const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
     Meter.restart(meter, Math.max(delivered, Meter.minRate(meter)), 0)
-    meter.floor = meter.peak
   }
   pacer.opening = undefined
   pacer.gate = Gate.pause(pacer.gate, "rateLimit", now + verdictMillis(pacer))

@@ -126,6 +126,14 @@ describe("a limit that headers name", () => {
     assert.strictEqual(meterOf(pool).level, 7)
   })
 
+  it("has a burst of at least a call that was rejected without headers", () => {
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 50_000), 0)
+    const now = flow(Law, pool, 0, 20_000, 0.1, 100)
+    assert.strictEqual(reject(Law, pool, Law.take(pool, whole(60_000), now), now + 50), "exhausted")
+    assert.isAtLeast(Meter.burst(meterOf(pool)), 60_000)
+  })
+
   it("ends the opening together with what the user states", () => {
     const pool = poolOf(Law, { requests: { perSecond: 10 } })
     assert.isDefined(pool.opening)

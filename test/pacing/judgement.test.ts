@@ -524,3 +524,39 @@ describe("an empty bucket", () => {
     assert.strictEqual(pool.window.size, Infinity)
   })
 })
+
+describe("the end of the opening", () => {
+  /** What a busy pool may send for each second after its last round had so many calls. */
+  const rateAfter = (last: number, inFlightLimit = Infinity) => {
+    const [pool, from] = busy()
+    pool.opening = { at: from, since: 0, last, allowed: last }
+    pool.window = { ...pool.window, size: inFlightLimit }
+    for (let at = from + 20; rejectAt(pool, at, small) !== "exhausted"; at += 100) assert.isBelow(at, from + 1_000)
+    const meter = pool.meters.find(({ dimension }) => dimension === "tokens")!
+    return { rate: Meter.rate(meter), perVerdict: small / (2 * pool.rejectMillis + 20) }
+  }
+
+  it("halves the rate of the last round, and is no faster than what was delivered", () => {
+    for (const last of [1, 3]) {
+      const { perVerdict, rate } = rateAfter(last)
+      assert.closeTo(rate, (last * perVerdict) / 2, 1e-9)
+    }
+    assert.closeTo(rateAfter(1_000).rate, small / 100, 0.02)
+  })
+
+  it("is as fast as what was delivered in a full window, whose rounds say nothing of a rate", () => {
+    assert.closeTo(rateAfter(1, 10).rate, small / 100, 0.02)
+  })
+})
+
+describe("a second exhaustion in a row", () => {
+  it("does not leave more in the bucket than the first", () => {
+    const pool = poolOf(Law)
+    const reserve = () => pool.meters.map((meter) => meter.reserve)
+    const now = exhaust(Law, pool, 0)
+    const before = reserve()
+    exhaust(Law, pool, now)
+    assert.strictEqual(pool.gate.misses, 2)
+    assert.deepStrictEqual(reserve(), before)
+  })
+})

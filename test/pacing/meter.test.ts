@@ -134,6 +134,16 @@ describe("meter", () => {
     assert.strictEqual(Meter.rate(meter), 0.6)
   })
 
+  it("forgets the share that headers measured on average if its limit changes, and only then", () => {
+    const meter = measured()
+    Meter.measure(meter, 0.25, 60_000)
+    const { lasting } = meter
+    Meter.setLimit(meter, meter.limit)
+    assert.strictEqual(meter.lasting, lasting)
+    Meter.setLimit(meter, 2 * meter.limit)
+    assert.isUndefined(meter.lasting)
+  })
+
   it("keeps its measured share when its limit is forgotten, but not its burst", () => {
     const meter = measured(0.5)
     meter.level = 100
