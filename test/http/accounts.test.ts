@@ -10,7 +10,6 @@ import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
-import { makeAccounts } from "../../src/http/account.ts"
 
 const url = "https://api.openai.com/v1/chat/completions"
 const completion = {
@@ -89,21 +88,23 @@ describe("the account of a credential", () => {
     }).pipe(Effect.scoped)
   )
 
-  it("is remembered once the provider has accepted it, and not when it refuses it", async () => {
-    for (const [status, isKept] of [
-      [200, true],
-      [429, true],
-      [401, false],
-      [403, false]
-    ] as const) {
-      const accounts = makeAccounts()
-      const identity = { host: "api.test", credential: "sk-one" }
-      const account = await accounts.of(identity)
-      accounts.learn(identity, account, { status, header: () => undefined })
-      // What is remembered needs no hash.
-      assert.strictEqual(accounts.of(identity) === account, isKept, `${status}`)
-    }
-  })
+  it.live("joins no organisation that a refusal names", () =>
+    Effect.gen(function* () {
+      for (const status of [401, 403]) {
+        let isKnown = false
+        const headers = { "openai-organization": "org-1" }
+        const here = yield* world((key) => {
+          if (key === "Bearer real") return { headers }
+          return isKnown ? {} : { status, headers }
+        })
+        yield* here.ask("Bearer real")
+        assert.strictEqual(yield* here.ask("Bearer other"), status)
+        isKnown = true
+        assert.strictEqual(yield* here.ask("Bearer other"), 200)
+        assert.strictEqual(Object.keys((yield* here.budget.status).pools).length, 2)
+      }
+    }).pipe(Effect.scoped)
+  )
 
   it.live("is the same for a key that is sent twice", () =>
     Effect.gen(function* () {

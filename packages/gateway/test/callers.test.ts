@@ -8,6 +8,10 @@ import type { Rule } from "@floodgate/gateway"
 import { makeActivity, makeJournal } from "../src/activity.ts"
 import { makeCallers } from "../src/callers.ts"
 import { CallerPurses } from "../src/purses.ts"
+import type { IncomingMessage } from "node:http"
+import { makeAuth } from "../src/auth.ts"
+import { hash } from "node:crypto"
+import { makeKeyring } from "../src/keys.ts"
 
 const request = (agent: string | undefined, headers: Record<string, string> = {}, session = agent) => ({
   url: "https://api.test/v1/messages",
@@ -104,5 +108,61 @@ describe("the journal of a gateway", () => {
       journal.events.map(({ type }) => type),
       ["rejection", "rejection", "rejection", "rejection"]
     )
+  })
+})
+
+const arriving = (headers: Record<string, string>) => ({ url: "/v1/messages", headers }) as unknown as IncomingMessage
+
+describe("a gateway without a token", () => {
+  it("refuses pages of other sites, also after it has answered a local program at the same address", () => {
+    const check = makeAuth(undefined, new Set())
+    const host = "localhost:8787"
+    const isRefused = (headers: Record<string, string>) => check(arriving({ host, ...headers })).refusal !== undefined
+    assert.isFalse(isRefused({}))
+    assert.isTrue(isRefused({ origin: "https://evil.test" }))
+    assert.isFalse(isRefused({ origin: "http://localhost:3000" }))
+    assert.isTrue(isRefused({ origin: "https://evil.test" }))
+    assert.isFalse(isRefused({}))
+  })
+
+  it("refuses a name that is not its own, and one that no request gave", () => {
+    const check = makeAuth(undefined, new Set(["gateway.test"]))
+    const isRefused = (headers: Record<string, string>) => check(arriving(headers)).refusal !== undefined
+    assert.isTrue(isRefused({}))
+    assert.isTrue(isRefused({ host: "evil.test" }))
+    assert.isFalse(isRefused({ host: "gateway.test:8787" }))
+    assert.isTrue(isRefused({}))
+  })
+})
+
+const expires = "2026-12-01T12:00:00Z"
+const at = Date.parse(expires)
+const ring = makeKeyring([
+  { name: "team", sha256: hash("sha256", "fg-one"), expires },
+  { name: "team", sha256: hash("sha256", "fg-two").toUpperCase() }
+])
+
+const checked = (sent: ReadonlyArray<string>, now: number): string => {
+  const result = ring.check(sent, now)
+  return "reason" in result ? `${result.reason} ${result.name}`.trim() : result.name
+}
+
+describe("a keyring", () => {
+  it("accepts a key until the moment at which it expires, and names it then", () => {
+    assert.strictEqual(checked(["fg-one"], at - 1), "team")
+    assert.strictEqual(checked(["fg-one"], at), "expired team")
+    assert.strictEqual(checked(["fg-two"], at), "team")
+  })
+
+  it("accepts no other key, nor several", () => {
+    assert.strictEqual(checked([], 0), "missing")
+    assert.strictEqual(checked(["fg-three"], 0), "unknown")
+    assert.strictEqual(checked(["fg-one", "fg-two"], 0), "several")
+  })
+
+  it("knows its keys by their hashes", () => {
+    const { id } = ring.check(["fg-two"], 0) as { readonly id: string }
+    assert.isTrue(ring.has(id))
+    assert.isFalse(ring.has(hash("sha256", "fg-three")))
   })
 })

@@ -95,6 +95,14 @@ describe("the ledger of a key", () => {
 })
 
 describe("a rule that is given a name", () => {
+  it("takes over what an earlier process has kept, which is then kept once", () => {
+    const { of, purses, spend } = world({ capPerKey: perDay })
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
+    const named = world({ name: "team", capPerKey: perDay }, purses.kept)
+    assert.strictEqual(named.spend(named.of("a", "sk-real"), 4), "refused")
+    assert.strictEqual(Object.keys(named.purses.kept).length, 1)
+  })
+
   it("keeps what a key has spent, also when the cap was idle for long after that, and over a restart", () => {
     const { of, purses, spend } = world({ capPerKey: perDay })
     assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")

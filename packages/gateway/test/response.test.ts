@@ -10,6 +10,8 @@ import { KeyUsers } from "../src/keyUsers.ts"
 import type { KeyHolder, Keyring } from "../src/keys.ts"
 import * as Response from "../src/response.ts"
 import { setAhead } from "../../../test/support/clock.ts"
+import { incoming, outgoing, readerOf } from "../src/headers.ts"
+import { makeMemory, RequestBody } from "../src/bodies.ts"
 
 describe("a client that reads", () => {
   it.effect("is not disconnected later, and one that reads nothing is", () =>
@@ -69,6 +71,34 @@ describe("a response that is kept alive", () => {
       assert.strictEqual(written, " ")
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(written, "  ")
+    })
+  )
+})
+
+describe("headers of one connection only", () => {
+  const connection = "Keep-Alive, X-Hop"
+
+  it("are those that `connection` names, whatever their case", () => {
+    const sent = outgoing(["Connection", connection, "X-Hop", "1", "x-hop", "2", "X-Other", "3"], connection, false)
+    assert.deepStrictEqual(sent, ["X-Other", "3"])
+    assert.deepStrictEqual(incoming({ connection, "x-hop": "1", "x-other": "3" }), { "x-other": "3" })
+    const read = readerOf({ connection, "x-hop": "1", "x-other": "3" })
+    assert.deepStrictEqual([read("x-hop"), read("x-other")], [undefined, "3"])
+  })
+})
+
+describe("the memory of bodies", () => {
+  it.effect("is free again when what was held for a request is released, once", () =>
+    Effect.gen(function* () {
+      const memory = yield* makeMemory
+      const [one, other] = [new RequestBody(memory, 100, 100), new RequestBody(memory, 100, 100)]
+      assert.isTrue(one.hold(60))
+      assert.isFalse(other.hold(41))
+      assert.isTrue(other.hold(40))
+      one.release()
+      one.release()
+      assert.strictEqual(memory.held, 40)
+      assert.isTrue(one.hold(60))
     })
   )
 })
