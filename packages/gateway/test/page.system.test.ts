@@ -180,6 +180,26 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
     })
   )
 
+  it.live("shows what callers name themselves as text, never as HTML", () =>
+    Effect.gen(function* () {
+      const { browser, url } = yield* world()
+      const name = "<img src=x onerror=\"document.title='taken'\">"
+      yield* Effect.promise(async () => {
+        const body = JSON.stringify({ model: name, messages: [] })
+        const headers = { "x-floodgate-agent": name }
+        const answer = await fetch(new URL("/v1/chat/completions", url), { method: "POST", headers, body })
+        await answer.text()
+        const { page, requests } = await opened(browser, url, sizes.desktop, "light")
+        await shows(page)
+        await page.locator("#agents td").getByText(name, { exact: true }).waitFor()
+        assert.strictEqual(await page.locator("main img").count(), 0)
+        assert.strictEqual(await page.title(), "Floodgate")
+        const paths = new Set(requests.map((request) => new URL(request.url()).pathname.replace("/floodgate/", "")))
+        assert.sameMembers([...paths], ["", "page.css", "page.js", "events"])
+      })
+    })
+  )
+
   it.live("is shown at an address with the token", () =>
     Effect.gen(function* () {
       const { browser, url } = yield* world(token)
