@@ -9,6 +9,9 @@ import { type OutputOptions, rolldown } from "rolldown"
 
 const gateway = join(import.meta.dirname, "../packages/gateway")
 
+/** A path as Windows may write it, too. */
+const slashed = (path: string): string => path.replaceAll("\\", "/")
+
 /** The clients of Redis, and a package that the first uses for a command which the store never sends. */
 type OptionalImport = "redis" | "ioredis" | "@node-rs/xxhash"
 
@@ -19,7 +22,7 @@ export const bundle = async (
   imported: ReadonlyArray<OptionalImport>,
   options: OutputOptions
 ): Promise<ReadonlyArray<string>> => {
-  const [versions, program] = ["version.ts", "bin.ts"].map((name) => join(gateway, "src/command", name))
+  const [versions, program] = ["version.ts", "bin.ts"].map((name) => slashed(join(gateway, "src/command", name)))
   const bundled = await rolldown({
     input: { "floodgate-gateway": join(gateway, "src/command/entry.ts") },
     platform: "node",
@@ -30,9 +33,9 @@ export const bundle = async (
     plugins: [
       {
         name: "command",
-        load: (id) => (id === versions ? `export const version = "${versionIn(gateway)}"` : null),
+        load: (id) => (slashed(id) === versions ? `export const version = "${versionIn(gateway)}"` : null),
         // It runs when it is loaded. package.json says that no module does.
-        transform: (_, id) => (id === program ? { moduleSideEffects: true } : null)
+        transform: (_, id) => (slashed(id) === program ? { moduleSideEffects: true } : null)
       }
     ],
     onLog: (_, { message }) => {
@@ -49,7 +52,7 @@ export const bundle = async (
   if (missing.length > 0) throw new Error(`the bundle needs more than itself: ${missing.join(", ")}`)
   const packages = chunks
     .flatMap(({ moduleIds }) => moduleIds)
-    .flatMap((id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(id.replaceAll("\\", "/"))?.[0] ?? [])
+    .flatMap((id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(slashed(id))?.[0] ?? [])
   return [...new Set(packages)].sort()
 }
 
