@@ -543,6 +543,38 @@ describe("Places", () => {
       )
     })
 
+    it.effect("foresees for all waiting calls of a pool together, once a second", () => {
+      const calls = 60
+      const [a, b] = [provider(), provider()]
+      let foreseen = 0
+      const counting = Layer.effect(
+        Budget.TokenBudget,
+        Effect.map(Budget.TokenBudget, (budget) => ({
+          ...budget,
+          foresee: (...asked: Parameters<typeof budget.foresee>) =>
+            Effect.suspend(() => {
+              foreseen++
+              return budget.foresee(...asked)
+            })
+        }))
+      ).pipe(Layer.provide(Budget.layer()))
+      const price = (dollars: number) => ({ price: { input: dollars, output: dollars }, limits: limited(1) })
+      const places = LlmClient.layerPlaces(
+        {
+          models: { [model]: [place("a", a.layer, price(1)), place("b", b.layer, price(2))] },
+          policy: "cheapest",
+          within: "10 minutes"
+        },
+        {}
+      ).pipe(Layer.provide(counting))
+      return Effect.gen(function* () {
+        yield* during(Effect.forEach(Array.from({ length: calls }), () => create(), { concurrency: "unbounded" }))
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [calls, 0])
+        // Once when a call comes, and once a second for all.
+        assert.isAtMost(foreseen, 2 * calls + 2 * calls)
+      }).pipe(Effect.provide(places))
+    })
+
     it.effect("does not go to a dearer place that cannot answer in time, although it would start there at once", () => {
       const [cheap, slow] = [provider(), provider(undefined, 20_000)]
       const places = [

@@ -12,7 +12,7 @@ import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
-import type { ConversationHome } from "../places/memory.ts"
+import { type ConversationHome, type Outlook, reviewMillis } from "../places/memory.ts"
 import type { PlacedBecause, Placement } from "../places/placement.ts"
 import { type CallError, pay, queueingOf, refusalFor } from "./admission.ts"
 import * as Counting from "./counting.ts"
@@ -26,9 +26,6 @@ import * as Usage from "./usage.ts"
 // The race
 // -----------------------------------------------------------------------------
 
-/** How often a call reconsiders where it waits, and for how long a prediction of a pool is good enough for that. */
-const reviewMillis = 1_000
-
 /** The places of one attempt while it waits. */
 class Race {
   readonly call: GovernedCall
@@ -40,6 +37,8 @@ class Race {
   private readonly home: Located | undefined
   candidates: ReadonlyArray<Candidate> = []
   private reviewedAt = -Infinity
+  /** Whether the last review foresaw for this very call. */
+  private isOwnReview = false
   /** When the call was expected to start, at the places where it waits. */
   private readonly starts = new Map<Located, number>()
   readonly refusals = new Map<Located, Budget.BudgetError>()
@@ -63,28 +62,49 @@ class Race {
     return this.clock.currentTimeMillisUnsafe()
   }
 
-  /** Foresees when the call would start at each place. */
-  readonly review: Effect.Effect<void> = Effect.suspend(() => {
-    const { call, now } = this
-    const { budget } = call.parts
-    this.reviewedAt = now
-    const foreseen = Effect.forEach(this.located, (at) => budget.foresee(at.estimate, queueingOf(call, at, call.now)))
-    return Effect.flatMap(foreseen, (all) => {
-      const waits = this.located.map((at, index) => Math.max(this.waitAt(at, all[index]!), this.earliest(at) - now))
-      return Effect.map(this.stay(waits), (stay) => {
-        this.candidates = this.located.map((at, index) => this.candidateOf(at, waits[index]!, stay))
-      })
+  /**
+   * Foresees when the call would start at each place. To foresee is to play the queue of a pool, so all calls that wait look once a
+   * second together. A call that comes, or is about to join another queue, looks itself. So it sees those who have just joined.
+   */
+  review(isOwn: boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { now } = this
+      this.reviewedAt = now
+      this.isOwnReview = isOwn
+      return Effect.flatMap(
+        Effect.forEach(this.located, (at) => this.outlook(at, isOwn)),
+        (all) => {
+          const waits = this.located.map((at, index) => Math.max(this.waitAt(at, all[index]!), this.earliest(at) - now))
+          return Effect.map(this.stay(waits), (stay) => {
+            this.candidates = this.located.map((at, index) => this.candidateOf(at, waits[index]!, stay))
+          })
+        }
+      )
     })
-  })
+  }
+
+  private outlook(at: Located, isOwn: boolean): Effect.Effect<Outlook> {
+    const { call, now } = this
+    const { budget, memory } = call.parts
+    const known = isOwn ? undefined : memory.outlook(at.pool.name, now)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(budget.foresee(at.estimate, queueingOf(call, at, now)), ({ binding, refusal, wait }) => {
+      const outlook = {
+        wait: refusal === undefined ? Duration.toMillis(wait) : Infinity,
+        isPaused: binding === "pause"
+      }
+      memory.foresaw(at.pool.name, outlook, now)
+      return outlook
+    })
+  }
 
   /**
    * How long the call still waits at a place. A prediction is for a call that comes now. The call itself may be far ahead of that,
    * so what was predicted when it came counts until that has proved wrong, or the pool pauses.
    */
-  private waitAt(at: Located, { binding, refusal, wait }: Budget.Foreseen): number {
+  private waitAt(at: Located, { isPaused, wait }: Outlook): number {
     const left = (this.starts.get(at) ?? -Infinity) - this.now
-    if (left >= 0 && binding !== "pause") return left
-    return refusal === undefined ? Duration.toMillis(wait) : Infinity
+    return left >= 0 && !isPaused ? left : wait
   }
 
   private candidateOf(at: Located, wait: number, stay: number): Candidate {
@@ -117,10 +137,20 @@ class Race {
     const best = Math.min(...waits)
     const soonest = located[waits.indexOf(best)]!
     if (waits[located.indexOf(home)]! - best <= minStay) return Effect.succeed(minStay)
-    return Effect.map(this.call.parts.budget.status, ({ pools }) => {
-      const dimensions = pools[soonest.pool.name]?.dimensions
+    return Effect.map(this.inputRate(soonest.pool.name), (rate) =>
+      rate > 0 ? Math.max(minStay, (home.cached / rate) * 1_000) : minStay
+    )
+  }
+
+  private inputRate(pool: string): Effect.Effect<number> {
+    const { budget, memory } = this.call.parts
+    const known = memory.inputRate(pool, this.now)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(budget.status, ({ pools }) => {
+      const dimensions = pools[pool]?.dimensions
       const rate = (dimensions?.inputTokens ?? dimensions?.tokens)?.perSecond ?? Infinity
-      return rate > 0 ? Math.max(minStay, (home.cached / rate) * 1_000) : minStay
+      memory.hasInputRate(pool, rate, this.now)
+      return rate
     })
   }
 
@@ -160,11 +190,14 @@ class Race {
       const late = this.tooLate(at)
       if (late !== undefined) return Effect.fail(late)
       const delay = this.delay(at)
+      if (delay === 0 && !this.isOwnReview) return Effect.andThen(this.review(true), this.joined(at))
       if (delay === 0) {
         this.starts.set(at, this.now + this.candidates[this.located.indexOf(at)]!.wait)
         return Effect.void
       }
-      const review = Effect.suspend(() => (this.now - this.reviewedAt >= reviewMillis ? this.review : Effect.void))
+      const review = Effect.suspend(() =>
+        this.now - this.reviewedAt >= reviewMillis ? this.review(false) : Effect.void
+      )
       return Effect.andThen(Effect.andThen(Effect.sleep(delay), review), this.joined(at))
     })
   }
@@ -231,7 +264,7 @@ const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Place
   const payer = dearest(located)
   yield* restore(Effect.withFiber(({ context }) => pay(call, payer, payer.estimate, context) ?? Effect.void))
   const race = new Race(call, placement, located, home)
-  yield* restore(race.review)
+  yield* restore(race.review(true))
   const racing = raced(race, restore)
   // Prompts are counted at the first place, unless the call must not go there.
   const counting = located[0]!.index === 0 ? Counting.whileWaiting(call, located, racing) : racing

@@ -16,6 +16,26 @@ const usualAnswer = 10_000
 const usualFailure = 1_000
 /** An answer takes longer than the mean and this many mean deviations once in about fifty times. */
 const deviations = 3
+
+/** For how long what was foreseen of a pool is good enough to reconsider where a call waits, in milliseconds. */
+export const reviewMillis = 1_000
+
+/** What a call that comes to a pool would meet. */
+export interface Outlook {
+  /** How long it would wait; infinite if it would be refused. */
+  readonly wait: number
+  readonly isPaused: boolean
+}
+
+/** Something that was found out about a pool, and when. */
+interface Recent<A> {
+  readonly at: number
+  readonly value: A
+}
+
+const fresh = <A>(recent: Recent<A> | undefined, now: number): A | undefined =>
+  recent !== undefined && now - recent.at < reviewMillis ? recent.value : undefined
+
 interface PoolTimes {
   /** Undefined until an answer has come. */
   answer: Estimating.Trend | undefined
@@ -24,6 +44,9 @@ interface PoolTimes {
   asideUntil: number
   /** Whether its provider has read a prompt from a cache, or written one. */
   caches: boolean
+  outlook: Recent<Outlook> | undefined
+  /** The tokens of input a second that its limit allows. */
+  inputRate: Recent<number> | undefined
 }
 
 /** Where the prompt of a conversation is cached, and how many tokens its last prompt had. */
@@ -102,6 +125,24 @@ export class PlaceMemory {
     if (this.asideUntil(pool) > 0) this.setAside(pool, now)
   }
 
+  /** What was foreseen for some call of a pool within the last second; undefined if nothing was. */
+  outlook(pool: string, now: number): Outlook | undefined {
+    return fresh(this.times.get(pool)?.outlook, now)
+  }
+
+  foresaw(pool: string, value: Outlook, now: number): void {
+    this.pool(pool).outlook = { at: now, value }
+  }
+
+  /** The tokens of input a second of a pool, if that was read within the last second. */
+  inputRate(pool: string, now: number): number | undefined {
+    return fresh(this.times.get(pool)?.inputRate, now)
+  }
+
+  hasInputRate(pool: string, value: number, now: number): void {
+    this.pool(pool).inputRate = { at: now, value }
+  }
+
   /** Whether the limits of a place, if it has any, are those of its pool. */
   hasLimits(pool: string, limits: object | undefined): boolean {
     return limits === undefined || this.limits.get(pool) === limits
@@ -119,7 +160,9 @@ export class PlaceMemory {
       answer: undefined,
       failure: usualFailure,
       asideUntil: 0,
-      caches: false
+      caches: false,
+      outlook: undefined,
+      inputRate: undefined
     }
     Lru.put(this.times, name, times, maxPools)
     return times
