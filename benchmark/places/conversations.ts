@@ -25,7 +25,7 @@ const place = (perSecond: number) => {
     latency: { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 },
     cachedShare: ({ messages, metadata }: Params) => {
       const name = metadata!.user_id!
-      const prompt = String(messages[0]!.content).length / 4
+      const prompt = messages.reduce((sum, { content }) => sum + content.length, 0) / 4
       const share = (cached.get(name) ?? 0) / prompt
       cached.set(name, prompt)
       return Math.min(1, share)
@@ -33,11 +33,21 @@ const place = (perSecond: number) => {
   })
 }
 
+/** A turn of the user: the conversation's own words, about as long as the prompt grows. */
+const said = (conversation: string, turn: number): string => {
+  const tokens = turn === 0 ? promptOf(0) : promptOf(turn) - promptOf(turn - 1)
+  return `${conversation}, turn ${turn}: `.padEnd(4 * tokens, "x")
+}
+
 const params = (conversation: string, turn: number): Params => ({
   model: "claude-sonnet-5",
   max_tokens: 200,
   metadata: { user_id: conversation },
-  messages: [{ role: "user", content: "x".repeat(4 * promptOf(turn)) }]
+  cache_control: { type: "ephemeral" },
+  messages: Array.from({ length: turn + 1 }, (_, n) => [
+    { role: "user" as const, content: said(conversation, n) },
+    ...(n < turn ? [{ role: "assistant" as const, content: "ok" }] : [])
+  ]).flat()
 })
 
 /** The share of the prompts that was read from caches. */

@@ -28,12 +28,12 @@ export interface Outlook {
 }
 
 /** Something that was found out about a pool, and when. */
-interface Recent<A> {
+interface ReadAt<A> {
   readonly at: number
   readonly value: A
 }
 
-const fresh = <A>(recent: Recent<A> | undefined, now: number): A | undefined =>
+const fresh = <A>(recent: ReadAt<A> | undefined, now: number): A | undefined =>
   recent !== undefined && now - recent.at < reviewMillis ? recent.value : undefined
 
 interface PoolTimes {
@@ -44,9 +44,9 @@ interface PoolTimes {
   asideUntil: number
   /** Whether its provider has read a prompt from a cache, or written one. */
   caches: boolean
-  outlook: Recent<Outlook> | undefined
+  outlook: ReadAt<Outlook> | undefined
   /** The tokens of input a second that its limit allows. */
-  inputRate: Recent<number> | undefined
+  inputRate: ReadAt<number> | undefined
 }
 
 /** Where the prompt of a conversation is cached, and how many tokens its last prompt had. */
