@@ -126,6 +126,8 @@ const parameters: ReadonlyArray<string> = [...filters, "limit"]
 const problemOf = (query: URLSearchParams): string | undefined => {
   const unknown = [...query.keys()].find((name) => !parameters.includes(name))
   if (unknown !== undefined) return `unknown parameter "${unknown.slice(0, longestName)}": ${hint(unknown, parameters)}`
+  const long = [...query].find(([, value]) => value.length > longestName)
+  if (long !== undefined) return `${long[0]}: expected at most ${longestName} characters`
   const limit = query.get("limit") ?? "1"
   if (!/^\d{1,4}$/.test(limit) || Number(limit) < 1 || Number(limit) > maxRequests)
     return `limit: expected an integer from 1 to ${maxRequests}`

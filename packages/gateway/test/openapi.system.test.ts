@@ -59,7 +59,7 @@ const closed = (schema: unknown): unknown => {
   if (Array.isArray(schema)) return schema.map(closed)
   if (typeof schema !== "object" || schema === null) return schema
   const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]))
-  return "properties" in inner ? { additionalProperties: false, ...inner } : inner
+  return "properties" in inner ? { ...inner, additionalProperties: false } : inner
 }
 
 const ajv = new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true })

@@ -336,6 +336,7 @@ describe("the last requests of a gateway", () => {
       for (const [query, error] of [
         ["?modell=gpt-6", /unknown parameter "modell": did you mean "model"/],
         ["?outcome=canceled", /outcome: expected one of answered, passed, refused, failed, hung up, broke off/],
+        [`?model=${"*".repeat(201)}`, /model: expected at most 200 characters/],
         ["?limit=0", /limit: expected an integer from 1 to 500/],
         ["?limit=1e2", /limit: expected an integer/]
       ] as const) {
