@@ -133,7 +133,7 @@ const learnLevel = (
   const level = shown - (meter.sum - sum) + Meter.rate(meter) * (now - admission.at)
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
   else if (shown > 0 || !hidesDebt(meter, level))
-    learnLevelAt(meter, admission.at, level, remaining > nearlyFull * meter.most)
+    learnLevelAt(meter, admission.at, level, shown, remaining > nearlyFull * meter.most)
   learnSlope(pacer, meter, { at: admission.at, remaining, sum }, roundedTo)
 }
 
@@ -147,8 +147,12 @@ const learnLateLevel = (meter: Meter.Meter, shown: number): void => {
   else raise(meter, shown - meter.held)
 }
 
-const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number, mayBeFull: boolean): void => {
-  if (level >= meter.level) return raise(meter, level)
+/**
+ * Learns the level that follows from what was left when the call was sent. Some providers say what is left when the answer ends, and
+ * nothing tells them apart. What has refilled until then would count twice, so a higher level is at most what was `shown`.
+ */
+const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number, shown: number, mayBeFull: boolean): void => {
+  if (level >= meter.level) return raise(meter, Math.min(level, shown))
   if (mayBeFull) Meter.narrow(meter, meter.level - level)
   meter.level = level
   meter.loweredAt = sentAt

@@ -204,6 +204,25 @@ describe("what headers say is left", () => {
     assert.closeTo(meterOf(pool).level, 110_000, 1e-6)
   })
 
+  it("raises the level no further than to that, because it may have been left only when the answer ended", () => {
+    // Regression: what had refilled until the answer ended was counted twice, and then a dozen calls were rejected together.
+    /** The level, taken to be 300,000, after an answer of 20 s, in which 200,000 refilled and others of ours took so much. */
+    const levelAfter = (remaining: number, taken: number): number => {
+      const pool = poolOf(Law, stated)
+      const admission = Law.take(pool, whole(1_000), 0)
+      Law.take(pool, whole(taken), 100)
+      const meter = meterOf(pool)
+      Law.decide(pool, { tokens: 1 }, 20_000)
+      meter.level = 300_000
+      Law.observe(pool, admission, readings(10, remaining), 20_000)
+      return Math.round(meter.level)
+    }
+    // A fifth of the way to what it is at least: what was left before the refill or after it, whichever is less now.
+    assert.strictEqual(levelAfter(350_000, 0), 310_000, "350,000, and not 550,000")
+    assert.strictEqual(levelAfter(650_000, 500_000), 310_000, "350,000, and not 650,000")
+    assert.strictEqual(levelAfter(250_000, 0), 300_000, "250,000 or 450,000")
+  })
+
   /** A rejection taught that the bucket, of which headers showed 30,000, holds 60,000. Its level is thought to be 50,000. */
   const widened = (limits?: Limits.Limits): Law.Pacer => {
     const pool = poolOf(Law, {})
