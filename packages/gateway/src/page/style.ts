@@ -40,7 +40,7 @@ form.line .wrong { flex-basis: 100%; min-height: 0; }
 .figures div { display: flex; flex-direction: column; }
 .figures b { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
 .figures span, .none, .soft { color: var(--soft); }
-.none { margin: 0; }
+.none { margin: 0; overflow-wrap: anywhere; }
 .pool + .pool { border-top: 1px solid var(--line); margin-top: .8rem; padding-top: .8rem; }
 .pool h3 { font-size: .9rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 .pool h3 .soft { font-weight: 400; }
