@@ -19,6 +19,8 @@ const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 6
 /** A series in a registry. */
 interface Series {
   readonly remove: () => void
+  /** Counts a value, if the series was added without `get`. */
+  readonly update: (value: number) => void
 }
 
 /**
@@ -27,7 +29,7 @@ interface Series {
  * Effect's `registerUnsafe` and `removeUnsafe` do the same, and are unstable. The registry and what is in it are stable, so the metric
  * adds itself to an empty one, which shows its key.
  */
-const addSeries = <State>(
+export const addSeries = <State>(
   metric: Metric.Metric<number, State>,
   context: Context.Context<never>,
   get?: () => State
@@ -38,7 +40,10 @@ const addSeries = <State>(
   const registry = Context.get(context, Metric.MetricRegistry)
   const series = get === undefined ? made : { ...made, hooks: { get, update: constVoid, modify: constVoid } }
   registry.set(key, series)
-  return { remove: () => void (registry.get(key) === series && registry.delete(key)) }
+  return {
+    remove: () => void (registry.get(key) === series && registry.delete(key)),
+    update: (value) => series.hooks.update(value, context)
+  }
 }
 
 /** The numbers of the pools of one name in one registry. */

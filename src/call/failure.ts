@@ -1,4 +1,5 @@
 /** What the governor reads from a failed attempt. */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -108,7 +109,7 @@ export const pauseOf = (exit: Exit.Failure<unknown, unknown>): PauseOptions | un
 }
 
 /** How a call that did not succeed is counted. */
-export const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
+const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
   if (Exit.hasInterrupts(exit)) return "interrupted"
   const error = Exit.findErrorOption(exit)
   return error._tag === "Some" && isRefusal(error.value) ? "refused" : "failure"
@@ -122,4 +123,20 @@ export const errorType = (error: unknown): string => {
   const cause = causeOf(error)
   const reason = Predicate.hasProperty(cause, "reason") ? cause.reason : undefined
   return tagOf(reason instanceof Denied ? reason.cause : reason) ?? tagOf(cause) ?? "_OTHER"
+}
+
+/** How a call has ended, and the name of its failure. */
+export const endOf = (exit: Exit.Exit<unknown, unknown>) => {
+  if (exit._tag === "Success") return { outcome: "success", failure: undefined }
+  const outcome = outcomeOf(exit)
+  return { outcome, failure: outcome === "interrupted" ? outcome : safeType(Cause.squash(exit.cause)) }
+}
+
+/** The name of a failure, also if the caller's error throws when it is read. */
+const safeType = (error: unknown): string => {
+  try {
+    return errorType(error)
+  } catch {
+    return "_OTHER"
+  }
 }

@@ -125,6 +125,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The reservation that a layer or one of several places has made for it, or that the call has handed out. */
   given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
+  /** The model that has answered. */
+  private answeredBy: string | undefined = undefined
   failed: JudgedFailure | undefined = undefined
 
   constructor(
@@ -322,6 +324,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { parts, pool, span } = this
     pool.hasAnswered = true
     pool.isDenied = false
+    this.answeredBy = response.model
     parts.windows.succeeded(this.call.account)
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
@@ -331,7 +334,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     this.turn.began(this, actual, this.sentAt)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
-    pool.counts.used(actual, input)
+    pool.used(this.call, response.model, actual, input)
     const { continuation, finishReason } = response
     if (continuation !== undefined) parts.conversations.remember(this.known, continuation, actual, this.now)
     const learning = Usage.learning(this.known, actual, finishReason)
@@ -469,10 +472,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   leave(exit: Exit.Exit<unknown, unknown>, isCounted = false): Effect.Effect<void> | undefined {
     const { hasBegun, parts, pool } = this
     if (this.phase === "waiting") this.entry?.leave(exit)
-    if (isCounted) {
-      const outcome = exit._tag === "Success" ? "success" : Failure.outcomeOf(exit)
-      pool.counts.ended(outcome, (this.now - this.startedAt) / 1_000)
-    }
+    if (isCounted) pool.over(this.call, this.answeredBy, (this.now - this.startedAt) / 1_000, Failure.endOf(exit))
     const settled = this.settleOpen()
     if (hasBegun) parts.pools.left(pool)
     return inOrder(settled, this.opened && Scope.closeUnsafe(this.opened, exit))

@@ -5,6 +5,7 @@ import { maxIdlePools, nameIn } from "../budget/options.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
+import { type GenAiCounts, genAiCountsOf } from "./genAi.ts"
 import type { Call } from "./models.ts"
 
 /** The same weight as the estimator's averages: about the last ten admissions count. */
@@ -23,6 +24,7 @@ export class PoolRecord {
   /** The account as the budget knows it: a tier with limits of its own counts as one. */
   readonly account: string | undefined
   readonly counts: CallCounts
+  private readonly genAi: GenAiCounts
   private open = 0
   /** The number of calls that have begun and not ended. They may wait in the queue, or between attempts. */
   users = 0
@@ -40,6 +42,29 @@ export class PoolRecord {
     this.kind = kind
     this.account = account
     this.counts = callCountsOf(name, context).join(this)
+    this.genAi = genAiCountsOf(context)
+  }
+
+  /** Counts the usage of an answered call. */
+  used(
+    call: Call,
+    answeredBy: string | undefined,
+    actual: Accounting.Actual,
+    input: Parameters<CallCounts["used"]>[1]
+  ): void {
+    this.counts.used(actual, input)
+    this.genAi.used(call, answeredBy, actual)
+  }
+
+  /** Counts a call that has ended. */
+  over(
+    call: Call,
+    answeredBy: string | undefined,
+    seconds: number,
+    end: { readonly outcome: string; readonly failure: string | undefined }
+  ): void {
+    this.counts.ended(end.outcome, seconds)
+    this.genAi.ended(call, answeredBy, seconds, end.failure)
   }
 
   began(): void {

@@ -151,6 +151,9 @@ describe("telemetry", () => {
       const ours = sink.metrics().filter(({ service }) => service === "floodgate-gateway")
       const calls = ours.find(({ name }) => name === "floodgate_calls")
       assert.deepInclude(calls!.points[0], { asDouble: 1 })
+      const [tokens] = ours.filter(({ name }) => name === "gen_ai.client.token.usage")
+      assert.deepStrictEqual([tokens!.unit, tokens!.points.map(({ sum }) => sum)], ["{token}", [9, 3]])
+      assert.strictEqual(ours.find(({ name }) => name === "gen_ai.client.operation.duration")!.unit, "s")
       const ofGateway = sink.logs().filter(({ service }) => service === "floodgate-gateway")
       assert.isTrue(ofGateway.some(({ body, severity }) => severity === "Debug" && String(body).includes("answered")))
 
