@@ -86,6 +86,28 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "No two flows have the same rank."
   },
   {
+    file: "fairQueue.ts",
+    code: "cursor.flowAt = -1",
+    changes: [["cursor.flowAt = -1", "nothing"]],
+    why: "A newcomer that replaces a head ends the order, so nobody asks what is below that head."
+  },
+  {
+    file: "fairQueue.ts",
+    code: "if (entry.cost > smallPart * cost ||",
+    changes: [[">", ">="]],
+    why: "A call that is exactly at the bound may count as either."
+  },
+  {
+    file: "fairQueue.ts",
+    code: "return start + stepOf(entry) * (1 + 1e-9) < end",
+    changes: [
+      ["+", "-"],
+      ["*", "/"],
+      ["<", "<="]
+    ],
+    why: "The factor is one, up to rounding."
+  },
+  {
     file: "window.ts",
     code: "if (now < dueAt) return",
     changes: [["dueAt === w.dueAt", "false"]],
@@ -219,15 +241,6 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "meter.level < 0 && level > meter.level",
     changes: [[">", ">="]],
     why: "Where both are equal, there is nothing to raise."
-  },
-  {
-    file: "headers.ts",
-    code: "return remaining !== undefined && remaining >= admission.charge",
-    changes: [
-      ["&&", "||"],
-      [">=", ">"]
-    ],
-    why: "Headers that show less than the charge and half a step are the verdict themselves, before anything asks this."
   },
   {
     file: "headers.ts",

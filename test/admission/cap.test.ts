@@ -587,6 +587,19 @@ describe("cap", () => {
       assert.strictEqual(Cap.left(cap, 5).fullAt, Infinity)
     })
 
+    it("has its slices again, the newest one apart", () => {
+      for (let count = 0; count <= 4; count++) {
+        const slices = Array.from({ length: count }, (_, index) => ({ index, amount: 10 ** index }))
+        const cells = Cells.fromList(slices)
+        assert.deepStrictEqual(cells.newest, slices[count - 1])
+        assert.deepStrictEqual(Cells.toList(cells), slices)
+        assert.strictEqual(
+          Cells.total(cells),
+          slices.reduce((sum, { amount }) => sum + amount, 0)
+        )
+      }
+    })
+
     it("has forgotten what was admitted before its window", () => {
       const cap = capOf({ perMinute: 6_000, window: "sliding" })
       Cap.take(cap, 4_000)

@@ -173,6 +173,15 @@ describe("fairQueue", () => {
       }
     })
 
+    it("stays where it is when a later call of its agent leaves", () => {
+      const queue = herd()
+      queue.push(call("warm", 0.04))
+      const later = call("warm", 2)
+      queue.push(later)
+      queue.remove(later)
+      assert.deepStrictEqual(drain(queue, 2), ["cold 1", "warm"])
+    })
+
     it("is foreseen", () => {
       const queue = herd()
       const how = { agent: "warm", priority: 0, first: false, weight: 1 }
@@ -747,6 +756,14 @@ describe("fairQueue", () => {
       Array.from({ length: 6 }, () => "other")
     )
     assert.strictEqual(before(0.5).filter((agent) => agent === "other").length, 2)
+  })
+
+  it("has no weight once nobody waits, whatever the weights were", () => {
+    const queue = new FairQueue<Call>()
+    for (const weight of [0.1, 0.2, 0.3]) queue.push(call(`${weight}`, 1, { weight }))
+    assert.closeTo(queue.weight, 0.6, 1e-9)
+    while (queue.size > 0) serve(queue)
+    assert.strictEqual(queue.weight, 0)
   })
 
   it("reads no more entries if more wait", () => {

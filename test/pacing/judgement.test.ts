@@ -271,6 +271,16 @@ describe("a resize", () => {
     assert.strictEqual(wait(Law, pool, 2_000, 31), Infinity)
   })
 
+  it("from a quota to a rate begins with a full bucket, and back with the whole quota", () => {
+    const pool = poolOf(Law, { tokens: { total: 100 } })
+    Law.take(pool, whole(90), 0)
+    resize(pool, { tokens: { perSecond: 1, burst: 50 } }, 0)
+    assert.strictEqual(pool.caps.tokens!.level, 50)
+    Law.take(pool, whole(50), 0)
+    resize(pool, { tokens: { total: 80 } }, 0)
+    assert.strictEqual(pool.caps.tokens!.level, 80)
+  })
+
   it("of one dimension keeps what headers taught about another one with a share", () => {
     const share = { requests: { share: 0.5 } }
     const pool = poolOf(Law, share)
