@@ -50,6 +50,7 @@ let failed = 0
 
 interface Manifest {
   readonly version: string
+  readonly bin?: Record<string, string>
   readonly exports: Record<string, unknown>
   readonly dependencies?: Record<string, string>
   readonly peerDependencies?: Record<string, string>
@@ -499,6 +500,20 @@ for (const [one, problem] of await imported(process.execPath, forbidden.map(spec
 // The commands
 // -----------------------------------------------------------------------------
 
+/** Starts an installed gateway, and asks whether it is alive. Returns what is wrong. */
+const started = async (runtime: string, bin: string, cwd: string): Promise<string | undefined> => {
+  const child = spawn(runtime, [bin, "--port", "0"], { cwd, stdio: ["ignore", "pipe", "pipe"] })
+  let said = ""
+  child.stderr.on("data", (data) => (said += String(data)))
+  const url = await new Promise<string | undefined>((resolve) => {
+    child.on("close", () => resolve(undefined))
+    child.stdout.on("data", (data) => resolve(/http:\/\/[\d.:]+/.exec(String(data))?.[0]))
+  })
+  const status = url && (await fetch(`${url}/healthz`)).status
+  child.kill()
+  return status === 200 ? undefined : `${url}/healthz: ${status}\n${said}`
+}
+
 /** Installs the gateway alone, and runs its command. */
 const checkGateway = async (): Promise<void> => {
   const gateway = extra["@floodgate/gateway"]!
@@ -514,13 +529,15 @@ const checkGateway = async (): Promise<void> => {
   } else {
     await link(folder, { "@floodgate/gateway": gateway }, brought)
   }
-  const bin = "node_modules/@floodgate/gateway/dist/program/floodgate-gateway.js"
+  const installed = join(folder, "node_modules/@floodgate/gateway")
+  const bin = join(installed, manifestIn(installed).bin!["floodgate-gateway"]!)
   for (const runtime of nodes) {
     const on = `on Node ${await versionAt(runtime)}`
     const version = await run(runtime, [bin, "--version"], folder)
     check(`floodgate-gateway starts ${on}`, version.out.includes(manifest.version) ? undefined : version.out)
     const help = await run(runtime, [bin, "--help"], folder)
     check(`it prints its help ${on}`, help.out.includes("--upstream <name=url>") ? undefined : help.out)
+    check(`it answers ${on}`, await started(runtime, bin, folder))
     const shared = await run(runtime, [bin, "--port", "0", "--redis", "redis://127.0.0.1:1"], folder)
     const line = /a budget in Redis needs a client, .* npm install redis/.test(shared.out.replaceAll("\n", " "))
     check(`it says what a shared budget needs ${on}`, line && !shared.ok ? undefined : shared.out)

@@ -166,7 +166,12 @@ export interface Floodgate {
   readonly status: () => Promise<Budget.BudgetStatus>
   /** The cost of all calls, and what is left of the `cap`, in dollars. */
   readonly spent: () => Promise<Spending.Status>
-  /** The metrics of this floodgate in Prometheus' text format. */
+  /**
+   * The metrics of this floodgate in Prometheus' text format. It loads `effect/observability/PrometheusMetrics`, which Effect marks
+   * unstable: it is made for `effect` `~4.1`.
+   *
+   * @stability unstable
+   */
   readonly metrics: () => Promise<string>
   /** The estimates learned so far, as plain data. Store them, and pass them to the next floodgate as `learned`. */
   readonly learned: () => Promise<Learned>
