@@ -1,23 +1,4 @@
-/**
- * Mutation of the rules of admission and pacing: changes one operator, condition or statement of `src/admission` or
- * `src/pacing` at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the fraction
- * of mutants that are noticed.
- *
- *     npm run mutate                            every mutant
- *     npm run mutate -- --every 5               every fifth
- *     npm run mutate -- --at cap.ts,outage.ts:20  those in these files or lines
- *     npm run mutate -- --again FILE            those that an earlier run printed, saved as FILE
- *     npm run mutate -- --tests 'test/proof/e*' run only these test files
- *     npm run mutate -- --within 300            run only tests that take at most 300 ms of processor time
- *     npm run mutate -- --by                    print which test found each
- *     npm run mutate -- --log FILE              record the results, and resume from FILE if it was stopped
- *     npm run mutate -- --log FILE --docs       write the score and the survivors into docs/guarantees.md
- *     npm run mutate -- --list                  print the mutants without running anything
- *
- * Constants are not mutated: they are tuned by measurement and not fixed by a rule. A mutant whose tests never end counts as
- * found: limits are in processor time, so a busy machine finds nothing. `mutation/survivors.ts` explains those that survive; the run fails if another one survives, or one of those is found.
- * A log is valid for one state of the code and the tests.
- */
+/** `npm run mutate`: mutation of the rules of admission and pacing. See {@link help}. */
 import { type ChildProcess, fork } from "node:child_process"
 import { appendFileSync, existsSync, readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
@@ -25,6 +6,26 @@ import { parseArgs } from "node:util"
 import type { Mutant } from "./mutation/mutants.ts"
 import * as Report from "./mutation/report.ts"
 import { type Message, mutantsOf, type Ready, work, type Work } from "./mutation/worker.ts"
+
+const help = `Mutation of the rules of admission and pacing: changes one operator, condition or statement of src/admission or
+src/pacing at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the fraction
+of mutants that are noticed.
+
+    npm run mutate                            every mutant
+    npm run mutate -- --every 5               every fifth
+    npm run mutate -- --at cap.ts,outage.ts:20  those in these files or lines
+    npm run mutate -- --again FILE            those that an earlier run printed, saved as FILE
+    npm run mutate -- --tests 'test/proof/e*' run only these test files
+    npm run mutate -- --within 300            run only tests that take at most 300 ms of processor time
+    npm run mutate -- --by                    print which test found each
+    npm run mutate -- --log FILE              record the results, and resume from FILE if it was stopped
+    npm run mutate -- --log FILE --docs       write the score and the survivors into docs/guarantees.md
+    npm run mutate -- --list                  print the mutants without running anything
+
+Constants are not mutated: they are tuned by measurement and not fixed by a rule. A mutant whose tests never end counts as
+found: limits are in processor time, so a busy machine finds nothing. mutation/survivors.ts explains those that survive; the run fails
+if another one survives, or one of those is found.
+A log is valid for one state of the code and the tests.`
 
 const { values: options } = parseArgs({
   options: {
@@ -41,9 +42,15 @@ const { values: options } = parseArgs({
     log: { type: "string" },
     docs: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
     worker: { type: "boolean", default: false }
   }
 })
+
+if (options.help) {
+  console.log(help)
+  process.exit(0)
+}
 
 const task: Work = {
   folders: ["src/admission", "src/pacing"],
