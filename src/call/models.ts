@@ -15,8 +15,10 @@ import type { Pushback } from "../domain/signal.ts"
 import type { Prefixes } from "../protocol/index.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
-import type { Policy } from "./retryPolicy.ts"
-import { type CallPlaces, callPlaces } from "../places/models.ts"
+// Public modules, so that the declarations of a program that infers these types name modules that it can import.
+import type * as Retry from "../Retry.ts"
+import type { CallPlaces } from "../Places.ts"
+import { callPlaces } from "../places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
@@ -177,7 +179,7 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    */
   readonly maxWait?: Duration.Input | undefined
   /** @default the governor's */
-  readonly retry?: Policy<LlmError> | undefined
+  readonly retry?: Retry.Policy<LlmError> | undefined
   /**
    * The longest time that an attempt may take after it is sent, up to the first content of a stream. Then it fails with
    * `TimedOut`. {@link Retry.withDeadline} limits the whole call.
@@ -267,7 +269,7 @@ export interface Options {
    *
    * @default {@link Retry.make} without options
    */
-  readonly retry?: Policy<LlmError> | undefined
+  readonly retry?: Retry.Policy<LlmError> | undefined
   /** How the provider counts usage. @default that of the estimator; {@link Accounting.anthropic} in `Governor.layer` */
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier governor learned about calls. Only `Governor.layer` uses it, for its estimator. @default nothing */

@@ -1,6 +1,8 @@
 /** The price of a model, and what a call costs by it. Pure. */
 import * as Input from "./input/checks.ts"
-import { type Actual, promptTokens } from "./amounts.ts"
+// A public module, so that the declarations of a program that infers this type name one that it can import.
+import type { Actual } from "../Accounting.ts"
+import { promptTokens } from "./amounts.ts"
 import { claudeOf } from "./modelClass.ts"
 
 // -----------------------------------------------------------------------------
