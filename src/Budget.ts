@@ -321,7 +321,7 @@ const invalidOption = (refusal: unknown): Config.ConfigError => {
  * const calls = Effect.andThen(Budget.consume(1_000), Budget.consume(500)).pipe(Effect.andThen(Effect.sleep("2 seconds")))
  * await Effect.runPromise(Simulation.run(calls.pipe(Effect.provide(live), Effect.provide(logger))))
  *
- * String(lines[0]) // => 'waiting 5 s for tokens of pool "default": 1 call, 0 of 1000 left'
+ * String(lines[0]) // => 'waiting 5 s for tokens of pool "default": 1 call, 0 of 1K left'
  * ```
  *
  * @stability stable

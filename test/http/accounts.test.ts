@@ -80,6 +80,8 @@ describe("the account of a credential", () => {
     Effect.gen(function* () {
       const here = yield* world((key) => (key === "Bearer real" ? {} : { status: 401 }))
       assert.strictEqual(yield* here.ask("Bearer real"), 200)
+      // The first refusal of a model has a metric of its own.
+      assert.strictEqual(yield* here.ask("Bearer invented"), 401)
       const before = { size: here.registry.size, learned: yield* here.governor.learned }
       for (let n = 0; n < 100; n++) assert.strictEqual(yield* here.ask(`Bearer invented-${n}`), 401)
       assert.strictEqual(Object.keys((yield* here.budget.status).pools).length, 1)

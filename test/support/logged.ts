@@ -3,7 +3,7 @@ import { vi } from "@effect/vitest"
 import * as Floodgate from "floodgate/promise"
 
 /** The line for that call. */
-export const waiting = 'floodgate: waiting n s for input tokens of pool "default": 1 call, n of 1000 left'
+export const waiting = 'floodgate: waiting n s for input tokens of pool "default": 1 call, n of 1K left'
 
 const figures = (line: unknown): string => String(line).replace(/\d+(?= s | of )/g, "n")
 
