@@ -10,6 +10,7 @@ import { Pool } from "undici"
 import type { Figure, Path, Question } from "../benchmark/judge/models.ts"
 import {
   compare,
+  type Compared,
   type Cost,
   recorded,
   type RecordedFigure,
@@ -47,8 +48,9 @@ instructions are not time: they know nothing of the processor's caches, of the k
 machine where nothing else runs.
 
 A figure is the median of the turns. Each turn is compared with the same turn of the other commit, and the quartiles of that are in
-parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show. Then this exits
-with 1. Run it again with --only to be sure, find the commit with --commit, and see where by comparing two profiles (node --cpu-prof).
+parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show, and again in new
+processes: two processes of one commit may have compiled a path differently for good. Then this exits with 1. Find the commit with
+--commit, and see where by comparing two profiles (node --cpu-prof).
 If the cost has a good reason, say it in the commit, and --record what paths take now. If turns differ so much that 5 % more would not be
 noticed, this cannot judge, says so, and exits with 2.`
 
@@ -222,7 +224,7 @@ class Side {
     const ended = once(this.child!, "exit")
     this.child!.disconnect()
     await ended
-    mkdirSync(this.counts)
+    mkdirSync(this.counts, { recursive: true })
     this.fork(countsInstructions ? this.counting() : { execArgv: flags })
     this.pool = new Pool(await this.received<string>(), { connections: 1 })
   }
@@ -316,40 +318,58 @@ const rounded = ({ high, low, median }: Spread): Spread => ({
 rmSync(folder, { recursive: true, force: true })
 await new Promise<void>((resolve) => provider.listen({ port: 0, host: "127.0.0.1", backlog: 1_024 }, resolve))
 const url = `http://127.0.0.1:${(provider.address() as AddressInfo).port}`
-const sides = [new Side(checkOut(commit, "ours"), url), new Side(checkOut(against, "base"), url)]
-process.once("exit", () => {
-  for (const side of sides) side.end()
-})
+const folders = { ours: checkOut(commit, "ours"), base: checkOut(against, "base") }
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
 
 const begun = performance.now()
 const progress = (text: string): void =>
   console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
-progress(`${ours} beside ${against}: starting${countsInstructions ? " under Valgrind" : ""}`)
-await Promise.all(sides.map((side) => side.begin()))
 
-const worse: Array<string> = []
-const unclear: Array<string> = []
-const rows: Array<ReadonlyArray<string>> = []
+/** What was found of a path. */
+interface Judged extends Readonly<Record<keyof Cost, Compared>> {
+  readonly path: Path
+  readonly said: ReturnType<typeof sentences>
+}
+
+/** Compares paths in two new processes. */
+const compared = async (paths: ReadonlyArray<Path>): Promise<ReadonlyArray<Judged>> => {
+  progress(`${ours} beside ${against}: starting${countsInstructions ? " under Valgrind" : ""}`)
+  const sides = [new Side(folders.ours, url), new Side(folders.base, url)]
+  const end = (): void => sides.forEach((side) => side.end())
+  process.once("exit", end)
+  await Promise.all(sides.map((side) => side.begin()))
+  const found: Array<Judged> = []
+  for (const [n, path] of paths.entries()) {
+    progress(`${path.name}, ${n + 1} of ${paths.length}`)
+    const [own = [], others = []] = await Promise.all(sides.map((side) => measure(side, path))).catch((error) =>
+      fail(`${path.name}: ${error.message}`)
+    )
+    const both = { instructions: compare(own, others, "instructions"), bytes: compare(own, others, "bytes") }
+    found.push({ path, ...both, said: sentences(path.name, against, both) })
+  }
+  end()
+  process.off("exit", end)
+  return found
+}
+
+const first = await compared(paths)
+const suspects = first.filter(({ said }) => said.worse.length > 0)
+if (suspects.length > 0) progress("worse, so once more in new processes")
+const again = suspects.length === 0 ? [] : await compared(suspects.map(({ path }) => path))
+const found = first.map((one) => again.find(({ path }) => path === one.path) ?? one)
+
+const worse = found.flatMap(({ said }) => said.worse)
+const unclear = found.flatMap(({ said }) => said.unclear)
+const rows = found.map(({ bytes, instructions, path, said }) => [
+  path.name,
+  countsInstructions ? (instructions.now / 1_000).toFixed(1) : "",
+  shown(instructions.ratio),
+  (bytes.now / 1_024).toFixed(1),
+  shown(bytes.ratio),
+  said.word
+])
 const figures: Record<string, RecordedFigure> = {}
-for (const [n, path] of paths.entries()) {
-  progress(`${path.name}, ${n + 1} of ${paths.length}`)
-  const [own = [], others = []] = await Promise.all(sides.map((side) => measure(side, path))).catch((error) =>
-    fail(`${path.name}: ${error.message}`)
-  )
-  const instructions = compare(own, others, "instructions")
-  const bytes = compare(own, others, "bytes")
-  const said = sentences(path.name, against, { instructions, bytes })
-  worse.push(...said.worse)
-  unclear.push(...said.unclear)
-  rows.push([
-    path.name,
-    countsInstructions ? (instructions.now / 1_000).toFixed(1) : "",
-    shown(instructions.ratio),
-    (bytes.now / 1_024).toFixed(1),
-    shown(bytes.ratio),
-    said.word
-  ])
+for (const { bytes, instructions, path } of found) {
   figures[path.name] = {
     instructions: Math.round(instructions.now),
     byInstructions: rounded(instructions.ratio),

@@ -256,7 +256,7 @@ export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
     ...(most === 0 ? [] : [`Of the others, ${listed(best)} did all of the work in ${most}.`]),
     ...quicker("Floodgate with limits and token counts", told),
     ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : []),
-    ...others.map((table) => `Over two places, Floodgate did ${againstOracle(table, told)}`)
+    ...others.map((table) => `In ${listed(table.map(({ name }) => name))}, Floodgate did ${againstOracle(table, told)}`)
   ]
   const shown = [asInstalled, told, "hand-written", "effect-limiter-tuned", "bottleneck-tuned", "sdk-2"]
   return {
