@@ -151,7 +151,13 @@ export class Conversations {
   // ---------------------------------------------------------------------------
 
   /** Remembers how long a stored conversation is after an answer. */
-  remember({ owner = "", pool, scope }: Lookup, continuation: string, actual: Accounting.Actual, now: number): void {
+  remember(
+    { owner = "", pool, scope }: Lookup,
+    continuation: string | undefined,
+    actual: Accounting.Actual,
+    now: number
+  ): void {
+    if (continuation === undefined) return
     const prompt = Amounts.promptTokens(actual)
     const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
     // A number that is no count would end every further call of the conversation, because nothing can be reserved for it.

@@ -7,7 +7,7 @@ import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied, type PauseOptions } from "../Budget.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
-import type { FailureReport } from "./models.ts"
+import type { CallEnd, FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
 /** A failed attempt of an adapter whose caller expects another error, or a response, instead of the `LlmError`. */
@@ -125,9 +125,10 @@ export const errorType = (error: unknown): string => {
   return tagOf(reason instanceof Denied ? reason.cause : reason) ?? tagOf(cause) ?? "_OTHER"
 }
 
-/** How a call has ended, and the name of its failure. */
-export const endOf = (exit: Exit.Exit<unknown, unknown>) => {
-  if (exit._tag === "Success") return { outcome: "success", failure: undefined }
+/** The end of a call that has succeeded. */
+export const none: CallEnd = { outcome: "success", failure: undefined }
+
+export const endOf = (exit: Exit.Failure<unknown, unknown>): CallEnd => {
   const outcome = outcomeOf(exit)
   return { outcome, failure: outcome === "interrupted" ? outcome : safeType(Cause.squash(exit.cause)) }
 }

@@ -9,12 +9,10 @@
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
-import type * as Accounting from "../Accounting.ts"
 import { addSeries } from "../budget/metrics.ts"
-import { promptTokens } from "../domain/amounts.ts"
 import type { Call } from "./models.ts"
 
-const tokenUsage = {
+export const tokenUsage = {
   id: "gen_ai.client.token.usage",
   unit: "{token}",
   description: "Number of input and output tokens used",
@@ -23,7 +21,7 @@ const tokenUsage = {
   boundaries: Array.from({ length: 14 }, (_, power) => 4 ** power)
 }
 
-const duration = {
+export const duration = {
   id: "gen_ai.client.operation.duration",
   unit: "s",
   description: "GenAI operation duration",
@@ -47,29 +45,19 @@ export class GenAiCounts {
     this.context = context
   }
 
-  /** Counts the tokens of a call, which the model that is named last has answered. */
-  used(call: Call, answeredBy: string | undefined, actual: Accounting.Actual): void {
-    const inputTokens = promptTokens(actual)
-    if (inputTokens > 0) this.of(tokenUsage, call, answeredBy, "input")(inputTokens)
-    if (actual.outputTokens > 0) this.of(tokenUsage, call, answeredBy, "output")(actual.outputTokens)
-  }
-
-  /** Counts a call that has ended, with the name of its failure. */
-  ended(call: Call, answeredBy: string | undefined, seconds: number, failure: string | undefined): void {
-    this.of(duration, call, answeredBy, failure)(seconds)
-  }
-
-  private of(
+  /** Counts a call: the value of its attribute (`by`) and the amount. The model that is named last has answered. */
+  count(
     metric: typeof tokenUsage,
     { model, operation = "chat", provider }: Pick<Call, "model" | "operation" | "provider">,
     answeredBy: string | undefined,
-    value: string | undefined
-  ): (value: number) => void {
+    value: string | undefined,
+    amount: number
+  ): void {
     const key = [metric.id, operation, provider, value, model, answeredBy].join("\n")
     const known = this.series.get(key)
-    if (known !== undefined) return known
+    if (known !== undefined) return known(amount)
     if (this.series.size >= maxCombinations && (model !== "" || answeredBy !== undefined)) {
-      return this.of(metric, { operation, provider, model: "" }, undefined, value)
+      return this.count(metric, { operation, provider, model: "" }, undefined, value, amount)
     }
     const { boundaries, by, description, id, unit } = metric
     const attributes = {
@@ -82,7 +70,7 @@ export class GenAiCounts {
     }
     const { update } = addSeries(Metric.histogram(id, { description, attributes, boundaries }), this.context)
     this.series.set(key, update)
-    return update
+    update(amount)
   }
 }
 

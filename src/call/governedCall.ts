@@ -325,7 +325,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     pool.hasAnswered = true
     pool.isDenied = false
     this.answeredBy = response.model
-    parts.windows.succeeded(this.call.account)
+    if (parts.windows.spendLimits.size > 0) parts.windows.succeeded(this.call.account)
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
@@ -336,7 +336,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.used(this.call, response.model, actual, input)
     const { continuation, finishReason } = response
-    if (continuation !== undefined) parts.conversations.remember(this.known, continuation, actual, this.now)
+    parts.conversations.remember(this.known, continuation, actual, this.now)
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
     parts.learns?.learn(learning, actual)
@@ -472,7 +472,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   leave(exit: Exit.Exit<unknown, unknown>, isCounted = false): Effect.Effect<void> | undefined {
     const { hasBegun, parts, pool } = this
     if (this.phase === "waiting") this.entry?.leave(exit)
-    if (isCounted) pool.over(this.call, this.answeredBy, (this.now - this.startedAt) / 1_000, Failure.endOf(exit))
+    if (isCounted) {
+      const end = exit._tag === "Success" ? Failure.none : Failure.endOf(exit)
+      pool.over(this.call, this.answeredBy, (this.now - this.startedAt) / 1_000, end)
+    }
     const settled = this.settleOpen()
     if (hasBegun) parts.pools.left(pool)
     return inOrder(settled, this.opened && Scope.closeUnsafe(this.opened, exit))

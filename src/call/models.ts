@@ -295,6 +295,12 @@ export interface Options {
   readonly windows?: Readonly<Record<string, { readonly share: number }>> | undefined
 }
 
+/** How a call has ended, and the name of its failure. */
+export interface CallEnd {
+  readonly outcome: "success" | "failure" | "refused" | "interrupted"
+  readonly failure: string | undefined
+}
+
 /** Whether calls in a context have spans. */
 export const isTraced = (context: Context.Context<never>): boolean =>
   (Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined

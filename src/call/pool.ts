@@ -2,11 +2,12 @@
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { maxIdlePools, nameIn } from "../budget/options.ts"
+import { promptTokens } from "../domain/amounts.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
-import { type GenAiCounts, genAiCountsOf } from "./genAi.ts"
-import type { Call } from "./models.ts"
+import { duration, type GenAiCounts, genAiCountsOf, tokenUsage } from "./genAi.ts"
+import type { Call, CallEnd } from "./models.ts"
 
 /** The same weight as the estimator's averages: about the last ten admissions count. */
 const weight = 1 / 8
@@ -53,18 +54,15 @@ export class PoolRecord {
     input: Parameters<CallCounts["used"]>[1]
   ): void {
     this.counts.used(actual, input)
-    this.genAi.used(call, answeredBy, actual)
+    const inputTokens = promptTokens(actual)
+    if (inputTokens > 0) this.genAi.count(tokenUsage, call, answeredBy, "input", inputTokens)
+    if (actual.outputTokens > 0) this.genAi.count(tokenUsage, call, answeredBy, "output", actual.outputTokens)
   }
 
   /** Counts a call that has ended. */
-  over(
-    call: Call,
-    answeredBy: string | undefined,
-    seconds: number,
-    end: { readonly outcome: string; readonly failure: string | undefined }
-  ): void {
-    this.counts.ended(end.outcome, seconds)
-    this.genAi.ended(call, answeredBy, seconds, end.failure)
+  over(call: Call, answeredBy: string | undefined, seconds: number, { failure, outcome }: CallEnd): void {
+    this.counts.ended(outcome, seconds)
+    this.genAi.count(duration, call, answeredBy, failure, seconds)
   }
 
   began(): void {

@@ -86,7 +86,7 @@ export class LongWindows {
   readonly isLimiting: boolean
   private readonly accounts = new Map<string, AccountWindows>()
   /** When the spend limit of an account is reset, if it has refused the account's last call. */
-  private readonly spendLimits = new Map<string | undefined, number>()
+  readonly spendLimits = new Map<string | undefined, number>()
 
   constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
     this.shares = shares
