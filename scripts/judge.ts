@@ -4,6 +4,7 @@ import { once } from "node:events"
 import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
+import { loadavg } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Pool } from "undici"
@@ -30,6 +31,9 @@ const all: ReadonlyArray<Path> = [
   { name: "gateway-400KB", count: 10, sentences: 15_360 }
 ]
 
+/** On a machine with more to do, a server takes other turns. */
+const maxLoad = 0.5
+
 const help = `Says whether a hot path executes or allocates more than at an earlier commit, whatever else the machine does.
 
   npm run judge                              the working tree beside the last commit of benchmark/figures.jsonl, or
@@ -43,9 +47,10 @@ const help = `Says whether a hot path executes or allocates more than at an earl
 Paths: ${all.map(({ name }) => name).join(", ")}.
 
 Both checkouts run at the same time, each in a process under Valgrind, which counts the instructions that it executes; some minutes if
-two processors are free. Without Valgrind only allocations are judged, which takes a minute. Bytes are what the heap grows by while nothing is collected. Neither depends on the load of the machine, but
-instructions are not time: they know nothing of the processor's caches, of the kernel and of waiting. For time see npm run bench, on a
-machine where nothing else runs.
+two processors are free. Without Valgrind only allocations are judged, which takes a minute. Bytes are what the heap grows by while
+nothing is collected. They do not depend on the load of the machine, nor do the instructions of the library. Those of the gateway do,
+because a busy machine delivers bodies in other pieces, so above a load of ${maxLoad} only its bytes are judged. Instructions are not time:
+they know nothing of the processor's caches, of the kernel and of waiting. For time see npm run bench, on a machine where nothing else runs.
 
 A figure is the median of the turns. Each turn is compared with the same turn of the other commit, and the quartiles of that are in
 parentheses. A path is worse if the median is above 1 by more than both the spread and what two equal commits show, and again in new
@@ -89,6 +94,13 @@ if (paths.length === 0) fail(`--only ${values.only}: no such path; known are ${a
 const countsInstructions = spawnSync("valgrind", ["--version"]).status === 0
 if (!countsInstructions) {
   console.log("judge: only allocations are judged: Valgrind counts instructions (apt-get install valgrind)")
+}
+
+const load = loadavg()[0]!
+const isBusy = load > maxLoad && paths.some(({ sentences }) => sentences !== undefined)
+if (isBusy && values.record) fail(`--record: the load is ${load.toFixed(1)}; wait until nothing else runs (${maxLoad})`)
+if (isBusy && countsInstructions) {
+  console.log(`judge: cannot judge the gateway's instructions at a load of ${load.toFixed(1)} (at most ${maxLoad})`)
 }
 
 // -----------------------------------------------------------------------------
@@ -269,7 +281,8 @@ class Side {
     if (sentences !== undefined) await this.ask({ count })
     if (sentences !== undefined) await this.request(name, bodyOf(sentences), count)
     const { bytes, mark } = await this.ask(sentences === undefined ? { path: name, count } : { count: 0 })
-    return { instructions: this.countOf(mark) / count, bytes: bytes / count }
+    const instructions = sentences !== undefined && isBusy ? Number.NaN : this.countOf(mark) / count
+    return { instructions, bytes: bytes / count }
   }
 
   private async request(name: string, body: string, count: number): Promise<void> {
@@ -362,7 +375,7 @@ const worse = found.flatMap(({ said }) => said.worse)
 const unclear = found.flatMap(({ said }) => said.unclear)
 const rows = found.map(({ bytes, instructions, path, said }) => [
   path.name,
-  countsInstructions ? (instructions.now / 1_000).toFixed(1) : "",
+  Number.isNaN(instructions.now) ? "" : (instructions.now / 1_000).toFixed(1),
   shown(instructions.ratio),
   (bytes.now / 1_024).toFixed(1),
   shown(bytes.ratio),
