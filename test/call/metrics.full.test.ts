@@ -84,7 +84,9 @@ describe("the metrics of governors in one registry", () => {
         Metric.snapshot,
         (all) =>
           new Set(
-            all.flatMap(({ attributes, id }) => (id.startsWith("floodgate_budget") ? [] : [attributes?.["pool"]]))
+            all.flatMap(({ attributes, id }) =>
+              !id.startsWith("floodgate_") || id.startsWith("floodgate_budget") ? [] : [attributes?.["pool"]]
+            )
           )
       )
       assert.strictEqual((yield* pools).size, 2 * most + 1)

@@ -16,7 +16,11 @@ const manifestOf = (name: string) =>
 
 /** Runs a command on a Node that reports this version and cannot load any package but our own. */
 const on = (version: string, name: keyof typeof commands, flag = "--help") => {
-  const file = manifestOf(name).bin[commands[name]]!.replace(/^dist\/(.*)\.js$/, "src/$1.ts")
+  // The gateway's command is a bundle, which begins with this file.
+  const file =
+    name === "gateway"
+      ? "src/command/entry.ts"
+      : manifestOf(name).bin[commands[name]]!.replace(/^dist\/(.*)\.js$/, "src/$1.ts")
   const pretend = `import { registerHooks } from "node:module"
     Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${version}" } })
     Object.defineProperty(process, "version", { value: "v${version}" })
