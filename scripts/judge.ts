@@ -98,7 +98,6 @@ if (!countsInstructions) {
 
 const load = loadavg()[0]!
 const isBusy = load > maxLoad && paths.some(({ sentences }) => sentences !== undefined)
-if (isBusy && values.record) fail(`--record: the load is ${load.toFixed(1)}; wait until nothing else runs (${maxLoad})`)
 if (isBusy && countsInstructions) {
   console.log(`judge: cannot judge the gateway's instructions at a load of ${load.toFixed(1)} (at most ${maxLoad})`)
 }
@@ -129,6 +128,7 @@ const isTree = commit === undefined && isChanged
 if (values.record && isTree)
   fail("--record: figures belong to a commit, and the working tree has changes: commit them first")
 if (values.record && !countsInstructions) fail("--record: needs Valgrind, which counts instructions")
+if (isBusy && values.record) fail(`--record: the load is ${load.toFixed(1)}; wait until nothing else runs (${maxLoad})`)
 
 const figuresFile = join(root, "benchmark/figures.jsonl")
 const isBefore = (earlier: string): boolean =>
