@@ -85,7 +85,10 @@ export class LongWindows {
   /** Whether calls have to ask. */
   readonly isLimiting: boolean
   private readonly accounts = new Map<string, AccountWindows>()
-  /** When the spend limit of an account is reset, if it has refused the account's last call. */
+  /**
+   * When the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks whether there is
+   * any, before it calls `succeeded`.
+   */
   readonly spendLimits = new Map<string | undefined, number>()
 
   constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {

@@ -49,7 +49,7 @@ export const figures = <A>(head: string, cell: (entry: A) => string | number): C
   }
 })
 
-/** A row for each entry, or what `empty` says if there is none. */
+/** Makes a row for each entry, or shows the text `empty` if the list has no entries. */
 export const table = <A>(entries: ReadonlyArray<A>, columns: ReadonlyArray<Column<A>>, empty = ""): HTMLElement => {
   if (entries.length === 0) return none(empty)
   const row = (tag: "th" | "td", textOf: (column: Column<A>) => string) =>

@@ -81,7 +81,7 @@ export const replaced = (headers: ReadonlyArray<string>, credential: CredentialH
   return credential === undefined ? sent : [...sent, ...credential]
 }
 
-/** Headers, names and values in turn, with which the upstream continues a trace; unchanged if there is none. */
+/** Adds a `traceparent`, if there is one, to headers that list names and values in turn. The upstream then continues the trace. */
 export const traced = (headers: ReadonlyArray<string>, traceparent: string | undefined): ReadonlyArray<string> => {
   if (traceparent === undefined) return headers
   const lost = replacedTrace(

@@ -46,7 +46,7 @@ const itemOf = (name: string, parameters: Readonly<Record<string, string | numbe
 export const fields = { policy: "ratelimit-policy", limits: "ratelimit" } as const
 
 /**
- * The fields for these caps; undefined if there are none. `r` is what no call has spent or reserved. `t` says when the first part of
+ * Makes the header fields for these caps, or returns undefined if the caller has no caps. `r` is what no call has spent or reserved. `t` says when the first part of
  * what was spent is free again. It is left out if nothing was spent, if nothing ever comes back, and if `retryAfter`, in seconds, is
  * earlier: a client must not take the earlier time for the end of this policy.
  */
