@@ -79,7 +79,7 @@ import {
   type ResizeOptions,
   type Verdict
 } from "./budget/models.ts"
-import * as AtOnce from "./domain/atOnce.ts"
+import * as SyncForm from "./domain/syncForm.ts"
 import { check } from "./domain/input/checks.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./domain/amounts.ts"
@@ -208,10 +208,10 @@ export class TokenBudget extends Context.Service<
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"], never, Scope.Scope> =>
-  made("Budget.make", options)
+  makeChecked("Budget.make", options)
 
-const made = (operation: string, options: Options) => {
-  check(operation, BudgetChecks.made, options)
+const makeChecked = (operation: string, options: Options) => {
+  check(operation, BudgetChecks.optionsCheck, options)
   return Effect.map(Internal.make(options), TokenBudget.of)
 }
 
@@ -241,7 +241,7 @@ const made = (operation: string, options: Options) => {
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
-  Layer.effect(TokenBudget, made("Budget.layer", options))
+  Layer.effect(TokenBudget, makeChecked("Budget.layer", options))
 
 /**
  * The shared budget with options from configuration. Fails with a `ConfigError` that names the missing variable, or the option
@@ -276,11 +276,11 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
 export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
 ): Layer.Layer<TokenBudget, Config.ConfigError> => {
-  check("Budget.layerConfig", BudgetChecks.configured, options)
+  check("Budget.layerConfig", BudgetChecks.optionNamesCheck, options)
   const budget = Layer.effect(
     TokenBudget,
     Effect.flatMap(Config.unwrap(options), (given) =>
-      Effect.flatten(Effect.try({ try: () => made("Budget.layerConfig", given), catch: invalidOption }))
+      Effect.flatten(Effect.try({ try: () => makeChecked("Budget.layerConfig", given), catch: invalidOption }))
     )
   )
   const log = Layer.unwrap(Effect.map(Log.isWanted, (isWanted) => (isWanted ? layerLog : Layer.empty)))
@@ -427,9 +427,9 @@ const reserving = <A, E, R>(
   options: ReserveOptions | undefined
 ): Effect.Effect<A, E | BudgetError, R | TokenBudget> =>
   Effect.withFiber(({ context }) => {
-    if (options !== undefined) check(operation, BudgetChecks.reserved, options)
+    if (options !== undefined) check(operation, BudgetChecks.reserveCheck, options)
     const { reserve } = Context.getUnsafe(context, TokenBudget)
-    const ask = AtOnce.of<Ask>(reserve)
+    const ask = SyncForm.of<Ask>(reserve)
     if (ask !== undefined && mayAsk(ask, context)) return using(ask, estimate, use, options)
     // The effect runs in the scope of its caller, and not in that of the reservation.
     const used = (held: Reservation) => Effect.provideContext(use(held), context as Context.Context<R>)

@@ -63,7 +63,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
-import * as AtOnce from "./domain/atOnce.ts"
+import * as SyncForm from "./domain/syncForm.ts"
 import * as Estimating from "./domain/estimating.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
@@ -330,7 +330,7 @@ export interface Options {
   readonly learned?: Learned | undefined
 }
 
-const made = optionsOf<Options>({ accounting, learned: anObject })
+const optionsCheck = optionsOf<Options>({ accounting, learned: anObject })
 
 // -----------------------------------------------------------------------------
 // Service
@@ -613,7 +613,7 @@ class KindMemories {
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> => {
-  check("Estimator.make", made, options)
+  check("Estimator.make", optionsCheck, options)
   return Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new KindMemories(learned?.profiles ?? [])
@@ -639,8 +639,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     }
     return Estimator.of({
       accounting,
-      estimate: AtOnce.attach((call: Call) => Effect.sync(() => estimate(call)), forms),
-      learn: AtOnce.attach(
+      estimate: SyncForm.attach((call: Call) => Effect.sync(() => estimate(call)), forms),
+      learn: SyncForm.attach(
         (call: Call, actual: Accounting.Actual) => Effect.sync(() => forms.learn(call, actual)),
         forms
       ),
@@ -675,6 +675,6 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<Estimator> => {
-  check("Estimator.layer", made, options)
+  check("Estimator.layer", optionsCheck, options)
   return Layer.effect(Estimator, make(options))
 }

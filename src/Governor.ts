@@ -6,9 +6,9 @@
  *
  * **Details**
  *
- * A call is composed from the inside to the outside: `timed`, `broken`, `settled`, `reserved`, `warmed`, `retried`. While a retry
- * waits, it holds neither a reservation nor a permit. Then it is queued before the other calls of its agent. The timeout does not
- * include the time in the queue.
+ * A call is composed from the inside to the outside: `withTimeout`, `withBreaker`, `withSettlement`, `withAdmission`, `withWarmup`,
+ * `withRetries`. While a retry waits, it holds neither a reservation nor a permit. Then it is queued before the other calls of its
+ * agent. The timeout does not include the time in the queue.
  *
  * Retries are taken from the retry budget ({@link Retry.balance}) of the caller's context, otherwise from that of the governor's
  * layer, otherwise from that of the process.
@@ -63,9 +63,20 @@ import * as Estimator from "./Estimator.ts"
 import type { Ask } from "./budget/asking.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
-import * as AtOnce from "./domain/atOnce.ts"
+import * as SyncForm from "./domain/syncForm.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
-import { admit, answered, begin, broken, opened, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
+import {
+  admit,
+  settleAnswered,
+  begin,
+  withBreaker,
+  leaveOpen,
+  withAdmission,
+  withRetries,
+  withSettlement,
+  withTimeout,
+  withWarmup
+} from "./call/steps.ts"
 import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
@@ -74,7 +85,15 @@ import * as CapLog from "./money/capLog.ts"
 import type { EstimatorForms, GovernorParts } from "./call/parts.ts"
 import { History } from "./call/history.ts"
 import { openPlaces } from "./call/located.ts"
-import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
+import {
+  Breaker,
+  type Call,
+  type CallOptions,
+  governorChecks,
+  type Options,
+  type Outcome,
+  type Ticket
+} from "./call/models.ts"
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/conversations.ts"
 import * as Warmup from "./call/warmup.ts"
@@ -139,13 +158,13 @@ export class Governor extends Context.Service<
 // Constructors
 // -----------------------------------------------------------------------------
 
-const checkMade = optionsOf(made)
+const optionsCheck = optionsOf(governorChecks)
 
 /** The steps of a call, from the inside to the outside. */
 const governed = <A, B, E, R>(
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) => pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)
+) => pipe(attempt, withTimeout, withBreaker, withSettlement(settle), withAdmission, withWarmup, withRetries)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -186,7 +205,7 @@ const governed = <A, B, E, R>(
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Governor["Service"], never, Budget.TokenBudget | Estimator.Estimator> {
-  check("Governor.make", checkMade, options)
+  check("Governor.make", optionsCheck, options)
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
@@ -198,14 +217,14 @@ export const make = Effect.fnUntraced(function* (
   const fork = Effect.runForkWith(context)
   const parts: GovernorParts = {
     accounting,
-    ask: AtOnce.of<Ask>(budget.reserve),
+    ask: SyncForm.of<Ask>(budget.reserve),
     breaker,
     budget,
     conversations: new Conversations(),
     counter: countPrompts ? new PromptCounter() : undefined,
     estimator,
-    estimates: AtOnce.of<EstimatorForms>(estimator.estimate),
-    learns: AtOnce.of<EstimatorForms>(estimator.learn),
+    estimates: SyncForm.of<EstimatorForms>(estimator.estimate),
+    learns: SyncForm.of<EstimatorForms>(estimator.learn),
     fork,
     history: Context.get(context, History),
     memory: new PlaceMemory(),
@@ -227,11 +246,11 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const open: Governor["Service"]["open"] = (call, attempt, how) =>
-    begin("Governor.open", parts, call, how, "scope", governed(attempt, opened))
+    begin("Governor.open", parts, call, how, "scope", governed(attempt, leaveOpen))
 
   return Governor.of({
-    run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, answered)),
-    open: AtOnce.attach(open, Direct.begin("Governor.open", parts)),
+    run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, settleAnswered)),
+    open: SyncForm.attach(open, Direct.begin("Governor.open", parts)),
     admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
@@ -276,7 +295,7 @@ const withWindows = (learned: Estimator.Learned, { learned: windows }: LongWindo
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<Governor, never, Budget.TokenBudget> => {
-  check("Governor.layer", checkMade, options)
+  check("Governor.layer", optionsCheck, options)
   return Layer.effect(Governor, make(options)).pipe(
     Layer.provide(Estimator.layer({ accounting: options.accounting, learned: options.learned }))
   )

@@ -428,7 +428,7 @@ export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmP
 export const layerProvider = (
   options: Governor.Options = {}
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> => {
-  check("LlmClient.layerProvider", checkLayerProvider, options)
+  check("LlmClient.layerProvider", providerOptionsCheck, options)
   const { retry: policy = Retry.make<LlmError>() } = options
   // The governor reserves each attempt from the TokenBudget of the context, and retries by the policy.
   const governor = Governor.layer({ ...options, retry: policy })
@@ -502,7 +502,7 @@ export const layerPlaces = <E = never, R = never>(
   places: PlacesOptions<ProviderPlace<E, R>>,
   options: Governor.Options = {}
 ): Layer.Layer<LlmClient, E, TokenBudget | R> => {
-  check("LlmClient.layerPlaces", checkLayerProvider, options)
+  check("LlmClient.layerPlaces", providerOptionsCheck, options)
   const { prices, retry: policy = Retry.make<LlmError>() } = options
   const table = { ...Prices.published, ...prices }
   const isPriced = (model: string): boolean => PriceTable.find(model, table) !== undefined
@@ -529,7 +529,7 @@ const checkPlace = Input.options<ProviderPlace>(
 )
 
 const configured: Input.Checks<Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options> = {
-  ...OptionChecks.made,
+  ...OptionChecks.governorChecks,
   timeout: span,
   idleTimeout: span
 }
@@ -538,9 +538,9 @@ const checkLayer = Input.options<Anthropic.Options & Governor.Options>(
   "apiKey"
 )
 const checkLayerConfig = Input.options(configured)
-const checkLayerProvider = Input.options(OptionChecks.made)
+const providerOptionsCheck = Input.options(OptionChecks.governorChecks)
 const checkCall = Input.options<CallOptions>({
-  ...OptionChecks.called,
+  ...OptionChecks.callOptionsChecks,
   kind: Input.text,
   inputTokens: Input.notNegative
 })

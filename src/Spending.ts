@@ -239,12 +239,12 @@ type Options = {
   readonly key?: string | undefined
 }
 
-const made = /* @__PURE__ */ optionsOf<Options>({ kept: anObject, changed: callback, key: text })
+const optionsCheck = /* @__PURE__ */ optionsOf<Options>({ kept: anObject, changed: callback, key: text })
 
 /** Checks what a purse is made with, and returns what its ledger needs of it. */
 const checked = (operation: string, name: string, cap: Cap | undefined, options: Options) => {
   if (cap !== undefined) check(operation, checkCap, cap)
-  check(operation, made, options)
+  check(operation, optionsCheck, options)
   const { changed, key = name } = options
   return { name, key, changed: changed && harmless(changed) }
 }

@@ -91,7 +91,7 @@ export interface Options {
   readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
 }
 
-const made = Input.options<Options>({
+const optionsCheck = Input.options<Options>({
   failures: Input.whole,
   openFor: (value) => (Schedule.isSchedule(value) ? undefined : Input.span(value)),
   tripPolicy: Input.anObject
@@ -171,7 +171,7 @@ const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
-  Input.check("Breaker.layerStore", made, options)
+  Input.check("Breaker.layerStore", optionsCheck, options)
   const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
   return layerOver().pipe(
     Layer.provide(
@@ -209,6 +209,6 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<never> => {
-  Input.check("Breaker.layer", made, options)
+  Input.check("Breaker.layer", optionsCheck, options)
   return layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
 }

@@ -11,7 +11,7 @@ import * as Forecast from "../Forecast.ts"
 import * as Advice from "./advice.ts"
 import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "../call/history.ts"
 import type { AdviseOptions, AgentWork, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
-import { meantBy, type MeantPool } from "./poolMeant.ts"
+import { resolvePools, type ResolvedPool } from "./resolvePool.ts"
 import * as Room from "./room.ts"
 import * as Spread from "./spread.ts"
 
@@ -149,7 +149,11 @@ const unlimited: Pick<Budget.PoolStatus, "allowed" | "dimensions" | "inFlight" |
 }
 
 /** The pools as they are now, and the agents that others were promised there. Without a history, no pool was used. */
-const statesOf = Effect.fnUntraced(function* (meant: ReadonlyArray<MeantPool>, asker: string | undefined, now: number) {
+const statesOf = Effect.fnUntraced(function* (
+  meant: ReadonlyArray<ResolvedPool>,
+  asker: string | undefined,
+  now: number
+) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
   // A prediction opens a pool and knows its name.
@@ -193,7 +197,7 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
 const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
   Math.max(0, own - begun - sumAll(states.map(({ inFlight, queued }) => inFlight + queued)))
 
-const costAt = ({ place }: MeantPool, each: AgentWork): number =>
+const costAt = ({ place }: ResolvedPool, each: AgentWork): number =>
   place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
 
 /** The pools to which calls go. With the policy "cheapest", these are only the pools of the cheapest place. */
@@ -211,7 +215,7 @@ const unseenPlaces = (model: string | undefined): string =>
 /** What is known of the pools and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
-  meant: ReadonlyArray<MeantPool>,
+  meant: ReadonlyArray<ResolvedPool>,
   { account, agents, asker, each, model, places: only, running: own = 0 }: AdviseOptions
 ) {
   const budget = yield* Budget.TokenBudget
@@ -275,7 +279,7 @@ const asked = Effect.fnUntraced(function* (
   options: AdviseOptions
 ): Effect.fn.Return<Situation, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
   Input.check(operation, checkAdvise, options)
-  const meant = yield* meantBy(options)
+  const meant = yield* resolvePools(options)
   return yield* situationOf(operation, meant, options)
 })
 

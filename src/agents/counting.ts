@@ -9,7 +9,7 @@ import { type Claim, claimed, type GovernedOptions } from "../budget/models.ts"
 import { Uncounted } from "../budget/options.ts"
 import * as Budget from "../Budget.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as AtOnce from "../domain/atOnce.ts"
+import * as SyncForm from "../domain/syncForm.ts"
 import type * as Limits from "../Limits.ts"
 import * as Counter from "./counter.ts"
 import { AgentHistory, History } from "../call/history.ts"
@@ -101,7 +101,7 @@ export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenB
 )
 
 const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): Budget.TokenBudget["Service"] => {
-  const ask = AtOnce.of<Ask>(inner.reserve)
+  const ask = SyncForm.of<Ask>(inner.reserve)
   const reserve: Budget.TokenBudget["Service"]["reserve"] = (estimate, options) =>
     Effect.withFiber(({ context }) => {
       const current = Context.get(context, CurrentAgent)
@@ -115,7 +115,7 @@ const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): 
     })
   return {
     ...inner,
-    reserve: ask === undefined ? reserve : AtOnce.attach(reserve, asking(ask, history)),
+    reserve: ask === undefined ? reserve : SyncForm.attach(reserve, asking(ask, history)),
     foresee: (estimate, options) =>
       Effect.flatMap(CurrentAgent, (current) => {
         if (current === undefined) return inner.foresee(estimate, options)

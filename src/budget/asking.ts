@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import * as AtOnce from "../domain/atOnce.ts"
+import * as SyncForm from "../domain/syncForm.ts"
 import type * as Limits from "../Limits.ts"
 import { Entry } from "./entry.ts"
 import { BudgetError } from "./errors.ts"
@@ -26,7 +26,7 @@ export interface Ask {
 
 /** Whether a caller may ask without Effect. */
 export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean =>
-  !Context.get(context, AtOnce.OnlyEffect) && (isFor === undefined || isFor(context))
+  !Context.get(context, SyncForm.OnlyEffect) && (isFor === undefined || isFor(context))
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {

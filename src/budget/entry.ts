@@ -3,7 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { Queued } from "../admission/fairQueue.ts"
 import type * as Law from "../pacing/law.ts"
-import type { Home } from "../sharing/port.ts"
+import type { ChargedPort } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
@@ -71,7 +71,7 @@ export class Entry extends Queued {
   waitedMillis = 0
   /** What it was admitted with, and the port that has charged it. */
   admission: Law.Admission | undefined = undefined
-  home: Home | undefined = undefined
+  home: ChargedPort | undefined = undefined
   /** What was charged since then, because its answer has used more. */
   owed: Amounts.Whole = Amounts.nothing
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */

@@ -5,7 +5,7 @@ import * as PubSub from "effect/PubSub"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { BudgetStore, opener } from "../sharing/port.ts"
-import * as AtOnce from "../domain/atOnce.ts"
+import * as SyncForm from "../domain/syncForm.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import * as Lru from "../domain/input/lru.ts"
@@ -270,7 +270,7 @@ export const make = (options: BudgetOptions) => {
       pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, statusOf(pool)]))
     }))
     return {
-      reserve: AtOnce.attach(reserve(pools), ask(pools)),
+      reserve: SyncForm.attach(reserve(pools), ask(pools)),
       foresee: foresee(pools),
       forecast: forecast(pools),
       observe: observe(pools),
@@ -293,7 +293,7 @@ export const make = (options: BudgetOptions) => {
 const ask =
   (pools: OpenPools): Ask =>
   (context, estimate, how) => {
-    if (how !== undefined) check("Budget.reserve", Options.reserved, how)
+    if (how !== undefined) check("Budget.reserve", Options.reserveCheck, how)
     Options.checkCounted(context)
     if (pools.isClosed) return Effect.interrupt
     const pool = pools.of(how)
@@ -327,7 +327,7 @@ const foresee =
   (pools: OpenPools) =>
   (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Foreseen> =>
     Effect.withFiber(({ context }) => {
-      if (how !== undefined) check("Budget.foresee", Options.reserved, how)
+      if (how !== undefined) check("Budget.foresee", Options.reserveCheck, how)
       Options.checkCounted(context)
       const pool = pools.isClosed ? undefined : pools.of(how, "foresee")
       if (pool === undefined) return Effect.interrupt
@@ -355,7 +355,7 @@ const observe =
   (pools: OpenPools) =>
   (signal: RateLimitSignal): Effect.Effect<void> =>
     Effect.suspend(() => {
-      check("Budget.observe", Options.observed, signal)
+      check("Budget.observe", Options.observeCheck, signal)
       const { pool, reservation, ...said } = signal
       if (reservation !== undefined) return reservation.observe(said)
       pools.existing(pool)?.observe(readingsOf(said))
@@ -366,7 +366,7 @@ const pause =
   (pools: OpenPools) =>
   (options: PauseOptions): Effect.Effect<void> =>
     Effect.sync(() => {
-      check("Budget.pause", Options.paused, options)
+      check("Budget.pause", Options.pauseCheck, options)
       const { duration, pool, reason = "rateLimit" } = options
       pools.existing(pool)?.pause(reason, pauseOf(duration))
     })
@@ -375,7 +375,7 @@ const cooldown =
   (pools: OpenPools) =>
   (cooldown: Cooldown): Effect.Effect<Verdict> =>
     Effect.suspend(() => {
-      check("Budget.cooldown", Options.cooled, cooldown)
+      check("Budget.cooldown", Options.cooldownCheck, cooldown)
       const { pool, reservation, ...failure } = cooldown
       if (reservation !== undefined) return reservation.fail(failure)
       const { reason, retryAfter = 0 } = failure

@@ -82,10 +82,10 @@ export const maxPools: Input.Check = Input.whole
 const checks: Input.Checks<Options> = { limits, concurrency, maxQueued, maxPools, learned: Input.anObject }
 
 /** The options of a budget. */
-export const made: Input.Check = Input.options<Options>(checks)
+export const optionsCheck: Input.Check = Input.options<Options>(checks)
 
 /** Checks only the names of the options, because the values come from the configuration. */
-export const configured: Input.Check = Input.options<Options>(Record.map(checks, () => Input.anything))
+export const optionNamesCheck: Input.Check = Input.options<Options>(Record.map(checks, () => Input.anything))
 
 export const weight: Input.Check = Input.number(
   `a number from ${minWeight} to ${1 / minWeight}`,
@@ -93,7 +93,7 @@ export const weight: Input.Check = Input.number(
 )
 export const priority: Input.Check = Input.finite
 
-export const reserved: Input.Check = Input.options<ReserveOptions>({
+export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
   agent: Input.text,
   weight,
   priority,
@@ -111,17 +111,17 @@ const failure: Input.Checks<FailOptions> = {
   signal: Input.anObject
 }
 
-export const failed: Input.Check = Input.options<FailOptions>(failure, "reason")
-export const cooled: Input.Check = Input.options<Cooldown>(
+export const failCheck: Input.Check = Input.options<FailOptions>(failure, "reason")
+export const cooldownCheck: Input.Check = Input.options<Cooldown>(
   { ...failure, reservation: Input.anObject, pool: Input.text },
   "reason"
 )
-export const paused: Input.Check = Input.options<PauseOptions>(
+export const pauseCheck: Input.Check = Input.options<PauseOptions>(
   { duration: Input.wait, reason, pool: Input.text },
   "duration"
 )
 
-export const observed: Input.Check = Input.options<RateLimitSignal>(
+export const observeCheck: Input.Check = Input.options<RateLimitSignal>(
   {
     dimensions: eachDimension(Input.anObject),
     windows: Input.anObject,

@@ -11,7 +11,7 @@ import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
-import type { After, Done, Home, Port, QueueDecision } from "../sharing/port.ts"
+import type { After, ChargedPort, Done, Port, QueueDecision } from "../sharing/port.ts"
 import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
@@ -230,7 +230,8 @@ export class Pool implements PoolOfCall {
     return settled > 0 && this.bid()
   }
 
-  private carryOut({ admission, charge, entry, estimate, refusal }: DecidedCall, by: Home, isLate: boolean): boolean {
+  private carryOut(decided: DecidedCall, by: ChargedPort, isLate: boolean): boolean {
+    const { admission, charge, entry, estimate, refusal } = decided
     const isWaiting = entry.phase === "waiting"
     if (admission === undefined) {
       if (isWaiting) this.refuse(entry, refusal!)
@@ -244,7 +245,7 @@ export class Pool implements PoolOfCall {
     return goes
   }
 
-  private grant(entry: Entry, admission: Law.Admission, by: Home): void {
+  private grant(entry: Entry, admission: Law.Admission, by: ChargedPort): void {
     const { counts } = this.options
     const { claim } = entry.how
     if (claim !== undefined) claim.isTaken = true
@@ -495,7 +496,7 @@ export class Pool implements PoolOfCall {
   /** What to remember until it is opened again; undefined if the store remembers it. */
   get rest(): Rested | undefined {
     if (this.port.outlives) return undefined
-    return { kind: this.options.kind, rest: Memory.rest(this.law, this.now()), counting: this.counting }
+    return { kind: this.options.kind, rest: Memory.snapshot(this.law, this.now()), counting: this.counting }
   }
 
   /** Tells the other processes that this one has left the pool. */

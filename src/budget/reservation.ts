@@ -9,7 +9,7 @@ import * as Amounts from "../domain/amounts.ts"
 import { chargeMore, excessOf, limited } from "./decision.ts"
 import type { Entry, SettledAs } from "./entry.ts"
 import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "./models.ts"
-import { failed } from "./options.ts"
+import { failCheck } from "./options.ts"
 
 /** All that is charged for a call. A dimension that the usage leaves out stays as it was charged. */
 const usedOf = ({ charge, estimate, owed }: Entry, usage: Limits.Usage): Amounts.Whole => {
@@ -46,7 +46,7 @@ export const settle = (
 
 /** Ends a call that was rejected or failed, and judges the failure. */
 export const fail = (entry: Entry, failure: FailOptions): Verdict => {
-  check("Reservation.fail", failed, failure)
+  check("Reservation.fail", failCheck, failure)
   const { reason, retryAfter, signal, usage = Amounts.nothing } = failure
   return entry.pool.fail(entry, {
     reason,

@@ -19,7 +19,7 @@ import type { GovernedCall } from "./governedCall.ts"
 import type { CapReporter } from "../money/ledger.ts"
 import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
-import { type Reserving, stay } from "./place.ts"
+import { type Reserving, admittedAtOnlyPlace } from "./place.ts"
 import type { CallPlace } from "../places/models.ts"
 import type * as Prices from "../Prices.ts"
 import * as Usage from "./usage.ts"
@@ -134,7 +134,7 @@ const reserve = (
 ): Effect.Effect<void, CallError> | undefined => {
   const asked = ask(call, estimate, queueingOf(call, call, call.now, revise), context)
   const admit = (held: Entry | Budget.Reservation): undefined => {
-    if (call.placement !== undefined) stay(call.placement, call)
+    if (call.placement !== undefined) admittedAtOnlyPlace(call.placement, call)
     call.admit(held)
   }
   if (asked instanceof Entry && asked.isOpen) return admit(asked)

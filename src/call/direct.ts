@@ -11,7 +11,17 @@ import { admitted, type CallError } from "./admission.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call, CallOptions, Ticket } from "./models.ts"
-import { broken, checked, isPlain, opened, reserved, retriedAfter, settled, timed, withAgent } from "./steps.ts"
+import {
+  withBreaker,
+  checkCall,
+  isPlain,
+  leaveOpen,
+  withAdmission,
+  runWithRetries,
+  withSettlement,
+  withTimeout,
+  withAgent
+} from "./steps.ts"
 
 /**
  * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither a choice
@@ -36,16 +46,16 @@ export type Begin = (context: Context.Context<never>, call: Call, how?: CallOpti
 export const begin =
   (operation: string, parts: GovernorParts): Begin =>
   (context, described, how = {}) => {
-    checked(operation, described, how)
+    checkCall(operation, described, how)
     const call = new GovernedCall(parts, described, how, context, undefined)
     if (!isDirect(call, context)) return undefined
     call.next(call.deadline, call.tokens)
     try {
-      call.rest = admitted(call, context)
+      call.remaining = admitted(call, context)
     } catch (thrown) {
-      call.rest = Effect.die(thrown)
+      call.remaining = Effect.die(thrown)
     }
-    if (call.rest === undefined) call.send()
+    if (call.remaining === undefined) call.send()
     return call
   }
 
@@ -58,12 +68,12 @@ export const resume = <A, E, R>(
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   rest?: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope> => {
-  const settling = settled<A, A>(opened)
-  const made = pipe(attempt, timed, broken, withAgent, settling)
+  const settling = withSettlement<A, A>(leaveOpen)
+  const attempting = pipe(attempt, withTimeout, withBreaker, withAgent, settling)
   const first = Effect.withFiber<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope>(({ context }) => {
     call.within = Context.getUnsafe(context, Scope.Scope)
     if (rest !== undefined) return settling(() => rest)(call)
-    return call.rest === undefined ? made(call) : Effect.flatMap(call.rest, () => made(call))
+    return call.remaining === undefined ? attempting(call) : Effect.flatMap(call.remaining, () => attempting(call))
   })
-  return retriedAfter(call, first, reserved(made))
+  return runWithRetries(call, first, withAdmission(attempting))
 }

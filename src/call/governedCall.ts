@@ -121,7 +121,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The call in the queue of its pool; undefined if it waits in several queues, or if another layer reserves for it. */
   entry: Entry | undefined = undefined
   /** What is left to do until it is admitted, if it was begun outside of Effect. */
-  rest: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
+  remaining: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
   /** The reservation that a layer or one of several places has made for it, or that the call has handed out. */
   given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
@@ -205,7 +205,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const call: GovernedCall = Object.assign(Object.create(GovernedCall.prototype), this)
     call.waited += this.now - this.failedAt
     call.phase = "waiting"
-    call.opened = call.entry = call.rest = call.given = undefined
+    call.opened = call.entry = call.remaining = call.given = undefined
     call.exhaustions = failed.verdict === "exhausted" ? this.exhaustions + 1 : 0
     // A rejected call is queued before the others of its agent. After an outage it is not: the call may have caused the failure.
     // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.
@@ -218,7 +218,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** Continues at a place. */
   moveTo({ accounting, call, known, pool, price }: Reserving): void {
     pool.users++
-    this.parts.pools.left(this.pool)
+    this.parts.pools.released(this.pool)
     this.call = call
     this.pool = pool
     this.accounting = accounting
@@ -458,11 +458,11 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const { pool, span } = this
     this.stopTrying()
-    const left = this.leave(exit, true)
+    const released = this.leave(exit, true)
     const traced = span && Trace.ended(span, this, exit)
     const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined
     const paused = pause && this.parts.budget.pause({ ...pause, pool: pool.name })
-    return inOrder(left, paused, traced)
+    return inOrder(released, paused, traced)
   }
 
   /**
@@ -477,7 +477,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
       pool.over(this.call, this.answeredBy, (this.now - this.startedAt) / 1_000, end)
     }
     const settled = this.settleOpen()
-    if (hasBegun) parts.pools.left(pool)
+    if (hasBegun) parts.pools.released(pool)
     return inOrder(settled, this.opened && Scope.closeUnsafe(this.opened, exit))
   }
 

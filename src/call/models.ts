@@ -319,7 +319,7 @@ const sharesOfWindows = Input.options<Record<"5h" | "7d", { readonly share: numb
 })
 
 /** The check of each option of a governor. */
-export const made: Input.Checks<Options> = {
+export const governorChecks: Input.Checks<Options> = {
   retry: Input.policy,
   accounting: Input.accounting,
   learned: Input.anObject,
@@ -329,7 +329,7 @@ export const made: Input.Checks<Options> = {
 }
 
 /** The check of each option of how a call is run. */
-export const called: Input.Checks<CallOptions> = {
+export const callOptionsChecks: Input.Checks<CallOptions> = {
   model: Input.text,
   agent: Input.text,
   weight,
@@ -345,7 +345,7 @@ export const called: Input.Checks<CallOptions> = {
 }
 
 /** Checks the options of how a call is run. */
-export const callOptions: Input.Check = Input.options(called)
+export const callOptionsCheck: Input.Check = Input.options(callOptionsChecks)
 
 /** Adapters pass on what a request says, and let the provider reject an invalid number. */
 const anyNumber = Input.that("a number", Predicate.isNumber)
@@ -359,7 +359,7 @@ const prefixes = Input.that("prefixes, as a protocol's describe gives them", (va
 })
 
 /** Checks a call. */
-export const call: Input.Check = Input.options<Call>(
+export const callCheck: Input.Check = Input.options<Call>(
   {
     model: Input.text,
     kind: Input.text,

@@ -43,7 +43,7 @@ export const callAt = (call: Call, place: CallPlace): Call => ({
 })
 
 /** Notes that a call was admitted at its only place. */
-export const stay = (
+export const admittedAtOnlyPlace = (
   placement: Placement,
   { pool, span }: { readonly pool: PoolRecord; readonly span: Tracer.Span | undefined }
 ): void => {

@@ -131,7 +131,7 @@ export class PoolRecords {
   }
 
   /** Notes the end of a call. The record of an account that was always denied is deleted: its credential may be invented. */
-  left(pool: PoolRecord): void {
+  released(pool: PoolRecord): void {
     pool.users--
     if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
     this.byName.delete(pool.name)

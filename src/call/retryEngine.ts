@@ -70,7 +70,7 @@ export const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
       if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
       last = until
       const wait = call.waits === undefined ? backoff : Duration.millis(call.waits(Duration.toMillis(backoff)))
-      const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, last)
+      const isInTime = yield* waited(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, last)
       if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
     }
     const exit = yield* Effect.exit(attempt(last))
@@ -84,7 +84,7 @@ const reasonOf = ({ stoppedBy, until }: Decision): StopReason | undefined =>
   stoppedBy ?? (until > 0 ? "schedule" : undefined)
 
 /** Waits for the next attempt, longer if the retry budget is spent. Returns false if the attempt would begin too late. */
-const rested = <E, F, R>(
+const waited = <E, F, R>(
   { clock, onRetry, tokens }: Retried<E, F, R>,
   retry: Retrying<E>,
   isOwn: boolean,

@@ -19,7 +19,7 @@ import type { CallError } from "./admission.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
-import { call as callCheck, callOptions, type Call, type CallOptions, type Outcome, type Ticket } from "./models.ts"
+import { callCheck, callOptionsCheck, type Call, type CallOptions, type Outcome, type Ticket } from "./models.ts"
 import * as Placed from "./placed.ts"
 import * as Trace from "./trace.ts"
 
@@ -27,9 +27,9 @@ import * as Trace from "./trace.ts"
 export type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
 /** Checks a call and its options. */
-export const checked = (operation: string, described: Call, how: CallOptions): void => {
+export const checkCall = (operation: string, described: Call, how: CallOptions): void => {
   check(operation, callCheck, described)
-  check(operation, callOptions, how)
+  check(operation, callOptionsCheck, how)
 }
 
 /** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
@@ -39,20 +39,20 @@ export const begin = <A, E, R>(
   described: Call,
   how: CallOptions = {},
   endsWith: "effect" | "scope",
-  made: CallAttempt<A, E, R>
+  attempt: CallAttempt<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    checked(operation, described, how)
+    checkCall(operation, described, how)
     const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
-    return withAgent(made)(new GovernedCall(parts, described, how, context, scope))
+    return withAgent(attempt)(new GovernedCall(parts, described, how, context, scope))
   })
 
 /** Attempts read the agent from their context. */
 export const withAgent =
-  <A, E, R>(made: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
   (call) => {
     const { agent } = call.how
-    return agent === undefined ? made(call) : Effect.provideService(made(call), Budget.Agent, agent)
+    return agent === undefined ? attempt(call) : Effect.provideService(attempt(call), Budget.Agent, agent)
   }
 
 // -----------------------------------------------------------------------------
@@ -60,7 +60,7 @@ export const withAgent =
 // -----------------------------------------------------------------------------
 
 /** Sends an attempt, and ends it after the timeout. The time in the queue does not count. */
-export const timed =
+export const withTimeout =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
   (call) => {
     const { timeout } = call.how
@@ -75,7 +75,7 @@ export const timed =
   }
 
 /** Refuses an attempt while the circuit breaker of its pool is open. */
-export const broken =
+export const withBreaker =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
   (call) => {
     const { parts, pool } = call
@@ -90,29 +90,32 @@ export const broken =
  * Makes an attempt in its scope, and settles its reservation if it succeeded or failed. The end of the call settles one that was
  * interrupted.
  */
-export const settled =
+export const withSettlement =
   <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
   <E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<B, E, Exclude<R, Scope.Scope>> =>
   (call) => {
-    const made = Scope.provide(attempt(call), call.scope)
+    const running = Scope.provide(attempt(call), call.scope)
     // Both continue in the step in which the attempt ends, so that an interruption comes before it or after it.
     const settling = {
       onSuccess: (value: A) => settle(call, value),
       onFailure: (cause: Cause.Cause<E>) => Effect.uninterruptible(call.failWith(cause))
     }
-    if (call.entry !== undefined && call.parts.learns !== undefined) return Effect.matchCauseEffect(made, settling)
+    if (call.entry !== undefined && call.parts.learns !== undefined) return Effect.matchCauseEffect(running, settling)
     // What another layer has replaced needs effects to settle a call, and nothing may interrupt them.
-    return Effect.uninterruptibleMask((restore) => Effect.matchCauseEffect(restore(made), settling))
+    return Effect.uninterruptibleMask((restore) => Effect.matchCauseEffect(restore(running), settling))
   }
 
 /** Settles a call that was answered. */
-export const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> => {
+export const settleAnswered = <A>(
+  call: GovernedCall,
+  { actual, response, signal, value }: Outcome<A>
+): Effect.Effect<A> => {
   const rest = call.settle(actual, response, signal)
   return rest === undefined ? Effect.succeed(value) : Effect.as(rest, value)
 }
 
 /** Leaves an opened call to its caller, who concludes the ticket. */
-export const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
+export const leaveOpen = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 // -----------------------------------------------------------------------------
 // Admission
@@ -125,7 +128,7 @@ export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
 }
 
 /** Makes an attempt as soon as it is admitted. */
-export const reserved =
+export const withAdmission =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, R> =>
   (call) =>
     Effect.withFiber(({ context }) => {
@@ -134,7 +137,7 @@ export const reserved =
     })
 
 /** Waits until another call has filled the provider's cache with the prefix that both share. */
-export const warmed =
+export const withWarmup =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
   (call) => {
     const { cacheKey } = call.how
@@ -147,17 +150,17 @@ export const warmed =
 // -----------------------------------------------------------------------------
 
 /** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
-export const retried =
+export const withRetries =
   <A, E, R>(attempt: CallAttempt<A, E | CallError, R>): CallAttempt<A, E | CallError, R> =>
   (call) =>
-    retriedAfter(
+    runWithRetries(
       call,
       Effect.suspend(() => attempt(call.next(call.deadline, call.tokens))),
       attempt
     )
 
 /** Makes the first attempt of a call, and others by the policy. */
-export const retriedAfter = <A, E, R>(
+export const runWithRetries = <A, E, R>(
   call: GovernedCall,
   first: Effect.Effect<A, E | CallError, R>,
   attempt: CallAttempt<A, E | CallError, R>
@@ -275,7 +278,7 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedB
 
 /** Admits one attempt, for code that makes its own. */
 export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
-  const admission = reserved(() => Effect.void)
+  const admission = withAdmission(() => Effect.void)
   const held = Effect.onExitPrimitive(
     Effect.suspend(() => admission(call.next(call.deadline))),
     (exit) =>

@@ -20,7 +20,7 @@ import { inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
 import * as Trace from "../call/trace.ts"
 import type { GovernedCall } from "../call/governedCall.ts"
-import * as AtOnce from "../domain/atOnce.ts"
+import * as SyncForm from "../domain/syncForm.ts"
 import * as Ceiling from "../domain/ceiling.ts"
 import * as Governor from "../Governor.ts"
 import { timerOf } from "../domain/input/silence.ts"
@@ -271,7 +271,7 @@ class EngineCall<R extends ProviderResponse> {
   private begin(terms: CallTerms, whose: CallAccount): void {
     const { context, driven, how, parts, planned } = this
     const { governor, run } = parts
-    const begin = AtOnce.of<Direct.Begin>(governor.open)
+    const begin = SyncForm.of<Direct.Begin>(governor.open)
     const call = begin?.(context, callOf(parts, planned, whose, terms.accounting), terms.callOptions)
     if (call === undefined) return this.goOn(this.open(terms, whose))
     const attempt = (ticket: Governor.Ticket) => this.attempt(ticket, whose)

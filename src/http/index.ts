@@ -199,7 +199,7 @@ const responseOf = ({ body, headers, status }: RefusalResponse): Response => new
 // Constructors
 // -----------------------------------------------------------------------------
 
-const made = optionsOf<Options>({ ...checks, fetch: callback, places: httpPlaces() })
+const optionsCheck = optionsOf<Options>({ ...checks, fetch: callback, places: httpPlaces() })
 
 /**
  * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail
@@ -216,7 +216,7 @@ const made = optionsOf<Options>({ ...checks, fetch: callback, places: httpPlaces
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
-  check("Fetch.make", made, options)
+  check("Fetch.make", optionsCheck, options)
   const engine = yield* Engine.make({ ...options, operation: "Fetch.make" })
   const call = yield* makeCaller(engine)
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)

@@ -108,7 +108,7 @@ export interface EngineOptions {
 
 /** The check of each option of the engine. */
 export const checks: Input.Checks<EngineOptions> = {
-  callOptions: Input.orFunction(Called.callOptions),
+  callOptions: Input.orFunction(Called.callOptionsCheck),
   protocols: Input.list(Input.anObject),
   accounting: Input.orFunction(Input.accounting),
   account: Input.callback,

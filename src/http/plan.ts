@@ -122,7 +122,7 @@ const termsOf = (
   hasPlaces: boolean
 ): CallTerms => {
   const callOptions = given(settings.callOptions, request)
-  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
+  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptionsCheck, callOptions)
   return {
     account: settings.account?.(request),
     accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),

@@ -12,7 +12,7 @@ import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger
 import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
-import type { Decided, Done, Home, Port, PortOptions, QueueDecision } from "../sharing/port.ts"
+import type { Decided, Done, ChargedPort, Port, PortOptions, QueueDecision } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
 import type { CapTurn } from "./capLog.ts"
@@ -42,7 +42,7 @@ export class LedgerEntry extends Queued {
   readonly asked: CostAsked
   /** What it has reserved, and the port that has charged it. */
   amount = 0
-  home: Home<LedgerState> | undefined = undefined
+  home: ChargedPort<LedgerState> | undefined = undefined
   outcome: Paid | undefined = undefined
   isOver = false
   /** When it arrived, by the clock of its caller. */
@@ -203,7 +203,7 @@ export class RunningLedger {
     this.drain()
   }
 
-  private grant(entry: LedgerEntry, amount: number, by: Home<LedgerState>): void {
+  private grant(entry: LedgerEntry, amount: number, by: ChargedPort<LedgerState>): void {
     entry.amount = amount
     entry.home = by
     if (entry === this.arriving) this.arriving = undefined

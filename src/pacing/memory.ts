@@ -114,7 +114,7 @@ export interface Rest {
 }
 
 /** What a pool without calls has learned and used. */
-export const rest = (pacer: Law.Pacer, now: number): Rest => {
+export const snapshot = (pacer: Law.Pacer, now: number): Rest => {
   const used: { [D in Dimension]?: Spent } = {}
   const levels: { [D in Dimension]?: Remembered } = {}
   let until = now

@@ -4,10 +4,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Kind, PartOf } from "./kind.ts"
+import type { StateSpec, PartOf } from "./stateSpec.ts"
 import { LocalPort } from "./local.ts"
 import type { StoreSettings } from "./models.ts"
-import type { After, Decided, Done, Home, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
+import type { After, Decided, Done, ChargedPort, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import * as Processes from "./processes.ts"
 import type { Shared } from "./state.ts"
 import * as Time from "./time.ts"
@@ -26,14 +26,14 @@ const maxRetryMillis = 60_000
  * happened meanwhile is reported to it as one observation; later events of these calls go to the shared state.
  */
 export class DegradedPort<S extends Shared> extends LocalPort<S> {
-  private readonly kind: Kind<S>
+  private readonly kind: StateSpec<S>
   private readonly began: S
   /** The shared port, once it has the calls of this one. */
-  private shared: Home<S> | undefined = undefined
+  private shared: ChargedPort<S> | undefined = undefined
   /** Whether the other processes no longer leave the part unused. */
   isOver = false
 
-  constructor(kind: Kind<S>, id: string, began: S, now: () => number, after: After) {
+  constructor(kind: StateSpec<S>, id: string, began: S, now: () => number, after: After) {
     super(kind.copy, id, began, now, after)
     this.kind = kind
     this.began = began
@@ -60,7 +60,7 @@ export class DegradedPort<S extends Shared> extends LocalPort<S> {
   }
 
   /** Hands over to the shared port. Returns the observation that reports what was used meanwhile. */
-  report(shared: Home<S>): StateStep<void, S> {
+  report(shared: ChargedPort<S>): StateStep<void, S> {
     this.stop()
     this.shared = shared
     const { began, id, kind, state: ended } = this
@@ -74,7 +74,7 @@ export class DegradedPort<S extends Shared> extends LocalPort<S> {
 
 /** The shared port, as degraded mode uses it. */
 export interface SharedView<S extends Shared> extends Pick<Port<S>, "id" | "transact" | "now"> {
-  readonly kind: Kind<S>
+  readonly kind: StateSpec<S>
   readonly options: Pick<PortOptions, "after" | "unreachable">
   readonly sharing: StoreSettings
   readonly time: Time.Time

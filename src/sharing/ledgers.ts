@@ -1,6 +1,6 @@
 /** The states of ledgers, as a port keeps them: their processes, what a store may lose, and degraded mode. */
 import * as Ledger from "../domain/spending/ledger.ts"
-import type { Kind } from "./kind.ts"
+import type { StateSpec } from "./stateSpec.ts"
 import * as State from "./ledger.ts"
 import type { LedgerState } from "./ledger.ts"
 import { configure } from "./state.ts"
@@ -24,7 +24,7 @@ const putAside = (state: LedgerState, change: (gone: Ledger.Account) => Ledger.A
   law.gone = { ...law.gone, [origin]: change(law.gone[origin] ?? Ledger.nothing) }
 }
 
-const revive: Kind<LedgerState>["revive"] = (state, found, { held }, now) => {
+const revive: StateSpec<LedgerState>["revive"] = (state, found, { held }, now) => {
   // What its calls hold was counted as spent when its lease ended.
   if (found !== undefined) return State.spendOf(state, found, -held, now)
   const { config } = state
@@ -36,7 +36,7 @@ const revive: Kind<LedgerState>["revive"] = (state, found, { held }, now) => {
 // -----------------------------------------------------------------------------
 
 /** An equal share of what is left, with one share for processes that start later. */
-const partOf: Kind<LedgerState>["partOf"] = (state, member, times) => {
+const partOf: StateSpec<LedgerState>["partOf"] = (state, member, times) => {
   const others = Object.values(state.members).filter(
     (each) => each !== member && each.part !== undefined && !each.hasLeft
   )
@@ -49,7 +49,7 @@ const partOf: Kind<LedgerState>["partOf"] = (state, member, times) => {
   return { ...times, of, amount }
 }
 
-const alone: Kind<LedgerState>["alone"] = (whole, id, part) => {
+const alone: StateSpec<LedgerState>["alone"] = (whole, id, part) => {
   const { config, law, members } = whole
   const own = members[id]!
   return {
@@ -65,7 +65,7 @@ const alone: Kind<LedgerState>["alone"] = (whole, id, part) => {
 // The kind
 // -----------------------------------------------------------------------------
 
-export const ledgers: Kind<LedgerState> = {
+export const ledgers: StateSpec<LedgerState> = {
   noun: "ledger",
   keyOf: LedgerText.keyOf,
   make: State.make,

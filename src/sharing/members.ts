@@ -11,7 +11,7 @@ import { meterOf } from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import type { Kind } from "./kind.ts"
+import type { StateSpec } from "./stateSpec.ts"
 import * as State from "./state.ts"
 import type { Config, PoolMember, MemberPart, PoolState } from "./state.ts"
 import * as Turns from "./turns.ts"
@@ -40,15 +40,15 @@ const writeOff = (law: Law.Pacer, { held, lost }: PoolMember, sign: number, at: 
   if (lost === "refund") charge(law, held, -sign, at)
 }
 
-export const giveUp: Kind<PoolState>["giveUp"] = ({ law }, member, now) => {
+export const giveUp: StateSpec<PoolState>["giveUp"] = ({ law }, member, now) => {
   const { at, part } = member
   writeOff(law, member, 1, at)
   if (part !== undefined && now > at + part.untilMillis) member.part = { ...part, of: 0, calls: 0 }
 }
 
-export const revive: Kind<PoolState>["revive"] = ({ law }, _, committed, now) => writeOff(law, committed, -1, now)
+export const revive: StateSpec<PoolState>["revive"] = ({ law }, _, committed, now) => writeOff(law, committed, -1, now)
 
-export const retracted: Kind<PoolState>["retracted"] = ({ law }, found, known) =>
+export const retracted: StateSpec<PoolState>["retracted"] = ({ law }, found, known) =>
   charge(law, Amounts.plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
 
 /** Takes an amount from a bucket, or gives it back if it is negative. What a full bucket cannot hold is lost. */
@@ -185,7 +185,7 @@ export const charges = { nothing: Amounts.nothing, plus: Amounts.plus }
  * The part of a process: an equal share, but at most what the parts of the others leave. One share stays free: otherwise, if
  * all processes died at once, the processes started after them would have nothing for minutes.
  */
-export const partOf: Kind<PoolState>["partOf"] = (state, member, { fromMillis, untilMillis }) => {
+export const partOf: StateSpec<PoolState>["partOf"] = (state, member, { fromMillis, untilMillis }) => {
   const others = Object.values(state.members).filter((each) => each !== member && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
   const calls = state.config.concurrency

@@ -2,7 +2,7 @@
 import * as Law from "../pacing/law.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
-import type { Kind } from "./kind.ts"
+import type { StateSpec } from "./stateSpec.ts"
 import * as Members from "./members.ts"
 import * as State from "./state.ts"
 import type { PoolState } from "./state.ts"
@@ -13,7 +13,7 @@ import * as Text from "./text.ts"
 const keepMillis = 3_600_000
 const keepQuotaMillis = 30 * 86_400_000
 
-export const pools: Kind<PoolState> = {
+export const pools: StateSpec<PoolState> = {
   noun: "pool",
   keyOf: State.keyOf,
   make: State.make,

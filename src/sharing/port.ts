@@ -36,10 +36,10 @@ export type QueueDecision<A extends Decided, S = PoolState> = (draft: S, now: nu
  * Called when a decision is stored, with its answer and the port that has charged the admitted calls. If `isLate`, these calls
  * would be sent later than other processes assume. Returns whether there is more to decide.
  */
-export type Done<A, S = PoolState> = (answer: A, by: Home<S>, isLate: boolean) => boolean
+export type Done<A, S = PoolState> = (answer: A, by: ChargedPort<S>, isLate: boolean) => boolean
 
 /** The port that has charged a call. Events of the call are reported to it. */
-export interface Home<S = PoolState> extends Pick<Port<S>, "id" | "transact"> {}
+export interface ChargedPort<S = PoolState> extends Pick<Port<S>, "id" | "transact"> {}
 
 export interface Port<S = PoolState> {
   /** The name of this process in the state. */

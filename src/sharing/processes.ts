@@ -2,7 +2,7 @@
  * How processes join and leave a shared state, and what becomes of the calls of a dead one. These are steps on a state: the
  * process that commits next applies them, whichever it is. What a pool or a ledger does differently is in its `Kind`.
  */
-import { type Kind, type MemberOf, membersOf } from "./kind.ts"
+import { type StateSpec, type MemberOf, membersOf } from "./stateSpec.ts"
 import { join, type Joining, type Member, type Shared } from "./state.ts"
 
 /** How long a dead process is remembered: it may only have lost its connection. */
@@ -35,7 +35,7 @@ export const hasForgotten = ({ forgotten, time }: Shared, member: Member): boole
  * Brings a state up to now: ends the calls of processes whose lease is over, and forgets those that have left or have been dead
  * for long. A process whose lease is over may still live: then it finds its last commit in the state.
  */
-export const absorb = <S extends Shared>(kind: Kind<S>, state: S, utc: number, now: number): void => {
+export const absorb = <S extends Shared>(kind: StateSpec<S>, state: S, utc: number, now: number): void => {
   kind.prepare(state, utc, now)
   const members = membersOf(state)
   for (const [id, member] of Object.entries(members)) {
@@ -54,7 +54,7 @@ export const absorb = <S extends Shared>(kind: Kind<S>, state: S, utc: number, n
  * Finds a process in the state, or adds it. If it was considered dead, its calls in flight as of its last commit are restored.
  */
 export const enter = <S extends Shared>(
-  kind: Kind<S>,
+  kind: StateSpec<S>,
   state: S,
   id: string,
   self: Joining,
@@ -77,13 +77,13 @@ export const enter = <S extends Shared>(
 }
 
 /** Ends the calls of a process that leaves: nothing will report their ends. */
-export const leave = <S extends Shared>(kind: Kind<S>, state: S, member: MemberOf<S>): void => {
+export const leave = <S extends Shared>(kind: StateSpec<S>, state: S, member: MemberOf<S>): void => {
   member.hasLeft = true
   member.part = undefined
   giveUp(kind, state, member, member.at)
 }
 
-const giveUp = <S extends Shared>(kind: Kind<S>, state: S, member: MemberOf<S>, now: number): void => {
+const giveUp = <S extends Shared>(kind: StateSpec<S>, state: S, member: MemberOf<S>, now: number): void => {
   kind.giveUp(state, member, now)
   member.inFlight = 0
   member.held = kind.sums.nothing
@@ -94,7 +94,7 @@ const giveUp = <S extends Shared>(kind: Kind<S>, state: S, member: MemberOf<S>, 
  * were not sent. `known` is the process as of its last commit that it knows of.
  */
 export const retract = <S extends Shared>(
-  kind: Kind<S>,
+  kind: StateSpec<S>,
   state: S,
   id: string,
   known: MemberOf<S> | undefined
@@ -109,7 +109,7 @@ export const retract = <S extends Shared>(
 }
 
 /** Adds what a process used in degraded mode, between two of its states. */
-export const comeBack = <S extends Shared>(kind: Kind<S>, state: S, id: string, began: S, ended: S): void => {
+export const comeBack = <S extends Shared>(kind: StateSpec<S>, state: S, id: string, began: S, ended: S): void => {
   const ours = membersOf(state)[id]
   const used = membersOf(ended)[id]!
   if (ours !== undefined) {

@@ -14,7 +14,7 @@ import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type { Blocked } from "../admission/blocked.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
-import { type Kind, type MemberOf, membersOf, type PartOf } from "./kind.ts"
+import { type StateSpec, type MemberOf, membersOf, type PartOf } from "./stateSpec.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
@@ -61,7 +61,7 @@ interface Draft<S> {
 export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   readonly id: string
   readonly batch = Infinity
-  readonly kind: Kind<S>
+  readonly kind: StateSpec<S>
   readonly options: PortOptions<S["config"]>
   readonly sharing: StoreSettings
   readonly time: Time.Time
@@ -98,7 +98,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(kind: Kind<S>, options: PortOptions<S["config"]>, sharing: StoreSettings) {
+  constructor(kind: StateSpec<S>, options: PortOptions<S["config"]>, sharing: StoreSettings) {
     this.kind = kind
     this.options = options
     this.sharing = sharing

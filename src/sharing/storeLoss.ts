@@ -3,7 +3,7 @@ import * as Cap from "../admission/cap.ts"
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
-import { type Kind, membersOf } from "./kind.ts"
+import { type StateSpec, membersOf } from "./stateSpec.ts"
 import * as Members from "./members.ts"
 import { hasForgotten } from "./processes.ts"
 import type { Member, PoolMember, PoolState, Shared } from "./state.ts"
@@ -28,7 +28,7 @@ export interface Aged<S> {
  * Merges two states, for when some processes have continued from an older state of the store, or started anew from an empty
  * one. The result is the later state, charged with what processes have spent according to the other one only.
  */
-export const merge = <S extends Shared>(kind: Kind<S>, one: Aged<S>, other: Aged<S>): Aged<S> => {
+export const merge = <S extends Shared>(kind: StateSpec<S>, one: Aged<S>, other: Aged<S>): Aged<S> => {
   const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
   const { state } = later
   const older = earlier.state
@@ -65,14 +65,14 @@ const translate = <M extends Member>(member: M, { virtual }: Shared, to: Shared,
 // -----------------------------------------------------------------------------
 
 /** Takes a process over from another state of a pool, and charges what it has spent according to that state only. */
-export const takeOver: Kind<PoolState>["takeOver"] = (state, id, member, ahead) => {
+export const takeOver: StateSpec<PoolState>["takeOver"] = (state, id, member, ahead) => {
   const found = state.members[id]
   spend(state.law, Amounts.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
   state.members[id] = withPart(state.law, found, member, ahead)
 }
 
 /** Takes over the pause of another state. */
-export const adopt: Kind<PoolState>["adopt"] = ({ law }, other, ahead) => {
+export const adopt: StateSpec<PoolState>["adopt"] = ({ law }, other, ahead) => {
   law.gate = { ...law.gate, until: Math.max(law.gate.until, other.law.gate.until + ahead) }
 }
 

@@ -29,7 +29,7 @@ export interface Options {
   readonly progress?: ((seconds: number) => Effect.Effect<void>) | undefined
 }
 
-const made = optionsOf<Options>({
+const optionsCheck = optionsOf<Options>({
   seed: that("a string or a finite number", (value) => typeof value === "string" || Number.isFinite(value)),
   progress: callback
 })
@@ -113,7 +113,7 @@ export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   options: Options = {}
 ): Effect.Effect<Simulated<A>, E, R> => {
-  check("Simulation.run", made, options)
+  check("Simulation.run", optionsCheck, options)
   const { progress, seed = 1 } = options
   return Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")

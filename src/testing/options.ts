@@ -130,7 +130,7 @@ export const simulated: Input.Checks<Options> = {
   reply: Input.callback
 }
 
-const made = Input.all(Input.options(simulated), (value) => {
+const optionsCheck = Input.all(Input.options(simulated), (value) => {
   const { cache, cachedShare } = value as Options
   return cache === undefined || cachedShare === undefined
     ? undefined
@@ -138,4 +138,4 @@ const made = Input.all(Input.options(simulated), (value) => {
 })
 
 /** Throws for invalid options. */
-export const checkMade = (given: Options): void => Input.check("ProviderSim.layer", made, given)
+export const checkOptions = (given: Options): void => Input.check("ProviderSim.layer", optionsCheck, given)

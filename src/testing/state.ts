@@ -11,7 +11,7 @@ import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
-import { checkMade } from "./options.ts"
+import { checkOptions } from "./options.ts"
 import * as PromptCache from "./promptCache.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
@@ -81,7 +81,7 @@ export interface ProviderState {
 
 /** A new provider at time 0. Throws a `RangeError` for invalid options. */
 export const make = (options: Options): ProviderState => {
-  checkMade(options)
+  checkOptions(options)
   const { limits = {}, rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
   const state: ProviderState = {

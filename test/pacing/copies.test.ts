@@ -46,7 +46,7 @@ describe("a copy of a pacer", () => {
     const limits = { tokens: { perMinute: 60_000, window: "sliding" } } as const
     const pool = Law.make(Rules.resolve(limits), Rules.shares(limits), 0)
     for (let i = 0; i < 5; i++) Law.settle(pool, Law.take(pool, whole(1_000), i * 2_000), whole(500), i * 2_000)
-    const rest = freeze(Memory.rest(freeze(pool), 10_000))
+    const rest = freeze(Memory.snapshot(freeze(pool), 10_000))
     const resumed = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 11_000))
     Memory.resume(resumed, { ...rest, memory: { dimensions: {}, window: 7 } }, 11_000)
     assert.strictEqual(resumed.window.size, 7)

@@ -194,7 +194,7 @@ describe("a pool that is closed and opened again", () => {
         const { exhausts, now, pool, random } = used(limits, seed)
         // A pool that probes is not closed.
         if (pool.gate.misses > 1) continue
-        const rest = Memory.rest(pool, now)
+        const rest = Memory.snapshot(pool, now)
         const later = now + 70_000 * random() ** 2
         const back = poolOf(Law, limits, later)
         Memory.resume(back, rest, later)
@@ -214,7 +214,7 @@ describe("a pool that is closed and opened again", () => {
     for (const [kind, limits] of kinds.entries()) {
       for (let seed = 1; seed <= 40; seed++) {
         const { now, pool } = used(limits, seed)
-        const { memory, until } = Memory.rest(pool, now)
+        const { memory, until } = Memory.snapshot(pool, now)
         const isQuota = limits.tokens?.total !== undefined
         assert.strictEqual(until === Infinity, isQuota, `limits ${kind}, seed ${seed}`)
         if (isQuota || memory !== undefined) continue
@@ -230,7 +230,7 @@ describe("a pool that is closed and opened again", () => {
 
   it("leaves nothing to remember if nothing was used and nothing was learned", () => {
     const nothing = { at: 1_000, until: 1_000, memory: undefined, levels: {}, used: {} }
-    for (const limits of kinds) assert.deepStrictEqual(Memory.rest(poolOf(Law, limits), 1_000), nothing)
+    for (const limits of kinds) assert.deepStrictEqual(Memory.snapshot(poolOf(Law, limits), 1_000), nothing)
   })
 
   it("waits for the provider's bucket if headers showed it empty, though the user's limit is full", () => {
@@ -238,7 +238,7 @@ describe("a pool that is closed and opened again", () => {
     const admission = send(Law, pool, 0, 100)
     Law.observe(pool, admission, readings(10, 2_000), 100)
     answer(Law, pool, admission, 100)
-    const rest = Memory.rest(pool, 100)
+    const rest = Memory.snapshot(pool, 100)
     assert.isUndefined(rest.memory, "the limit is the user's own")
     const back = poolOf(Law, stated, 200)
     Memory.resume(back, rest, 200)
@@ -249,7 +249,7 @@ describe("a pool that is closed and opened again", () => {
 
   it("counts the calls before as one, which ended long ago and is not of the opening", () => {
     const back = poolOf(Law, {}, 100)
-    Memory.resume(back, Memory.rest(poolOf(Law, {}), 0), 100)
+    Memory.resume(back, Memory.snapshot(poolOf(Law, {}), 0), 100)
     const { earlier, number } = send(Law, back, 100)
     assert.deepStrictEqual({ earlier, number }, { earlier: 1, number: 2 })
     const fresh = poolOf(Law, {}, 100)
@@ -258,7 +258,7 @@ describe("a pool that is closed and opened again", () => {
     assert.deepStrictEqual({ ...opening, since: since - 1 }, fresh.opening)
     assert.isUndefined(poolOf(Law, stated).opening)
     const known = poolOf(Law, stated, 100)
-    Memory.resume(known, Memory.rest(poolOf(Law, stated), 0), 100)
+    Memory.resume(known, Memory.snapshot(poolOf(Law, stated), 0), 100)
     assert.isUndefined(known.opening, "with known limits it has none")
   })
 
@@ -266,7 +266,7 @@ describe("a pool that is closed and opened again", () => {
     const pool = poolOf(Law, { tokens: { total: 400 } })
     answer(Law, pool, send(Law, pool, 0, 300), 100)
     const back = poolOf(Law, { tokens: { total: 1_000 } }, 200)
-    Memory.resume(back, Memory.rest(pool, 100), 200)
+    Memory.resume(back, Memory.snapshot(pool, 100), 200)
     assert.deepStrictEqual([waitOfCap(back, 700, 200), waitOfCap(back, 701, 200)], [0, Infinity])
   })
 
@@ -276,7 +276,7 @@ describe("a pool that is closed and opened again", () => {
     Law.accept(pool, admission)
     Law.settle(pool, admission, admission.charge, 0)
     const back = poolOf(Law, stated, 100)
-    Memory.resume(back, Memory.rest(pool, 0), 100)
+    Memory.resume(back, Memory.snapshot(pool, 0), 100)
     const more: Limits.Limits = { tokens: { perSecond: 20_000, burst: 20_000 } }
     Law.resize(back, Rules.resolve(more), {}, 100)
     assert.closeTo(waitOf(back, 10_000, 100), (10_000 - 1_000) / 20, 1)

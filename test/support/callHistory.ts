@@ -19,7 +19,7 @@ import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import * as Direct from "../../src/call/direct.ts"
-import * as AtOnce from "../../src/domain/atOnce.ts"
+import * as SyncForm from "../../src/domain/syncForm.ts"
 import { throughEffect } from "./drivers.ts"
 import { mulberry } from "./random.ts"
 import { interruptAt } from "./yieldAt.ts"
@@ -80,7 +80,7 @@ export const ways = {
     const attempt = attempted(answer)
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber(({ context }) => {
-        const begun = AtOnce.of<Direct.Begin>(governor.open)!(context, call, how)
+        const begun = SyncForm.of<Direct.Begin>(governor.open)!(context, call, how)
         if (begun === undefined) return restore(opened(governor, call, answer, how))
         if (!begun.isSent) return inFiber(Direct.resume(begun, attempt), context)
         const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))

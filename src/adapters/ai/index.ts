@@ -100,8 +100,8 @@ export interface Options extends Governor.CallOptions {
 // Constructors
 // -----------------------------------------------------------------------------
 
-const made = Input.options<Options>({
-  ...Called.called,
+const optionsCheck = Input.options<Options>({
+  ...Called.callOptionsChecks,
   kind: Input.text,
   maxTokens: Input.notNegative,
   thinking: Input.flag
@@ -214,7 +214,7 @@ const object = Effect.fnUntraced(function* (
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> {
-  Input.check("FloodgateAi.make", made, options)
+  Input.check("FloodgateAi.make", optionsCheck, options)
   const inner = yield* LanguageModel.LanguageModel
   const governor = yield* Governor.Governor
   const { kind, maxTokens, model: given, thinking, ...how } = options
@@ -284,6 +284,6 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> => {
-  Input.check("FloodgateAi.layer", made, options)
+  Input.check("FloodgateAi.layer", optionsCheck, options)
   return Layer.effect(LanguageModel.LanguageModel, make(options))
 }

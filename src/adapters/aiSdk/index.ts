@@ -110,7 +110,7 @@ export interface Options {
 // Models
 // -----------------------------------------------------------------------------
 
-const made = optionsOf<Options>({ callOptions: orFunction(Called.callOptions) })
+const optionsCheck = optionsOf<Options>({ callOptions: orFunction(Called.callOptionsCheck) })
 
 /** The names of a model and of its provider. */
 type ModelInfo = {
@@ -248,7 +248,7 @@ const opened = Effect.fnUntraced(function* <
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  check("FloodgateAiSdk.make", made, options)
+  check("FloodgateAiSdk.make", optionsCheck, options)
   const governor = yield* Governor.Governor
   const { closed, run } = yield* makeRunner
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -257,7 +257,7 @@ export const make = Effect.fnUntraced(function* (
     const { agent, call } = Describe.describe(params, model, stream)
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
-    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.callOptions, given)
+    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.callOptionsCheck, given)
     return { call, how: { agent, ...given } }
   }
 

@@ -180,7 +180,7 @@ const bodyOf = ({ options }: SdkContext): Readonly<Record<string, unknown>> | un
 }
 
 const { accounting, callOptions, idleTimeout } = checks
-const made = Input.options<Options>({
+const optionsCheck = Input.options<Options>({
   callOptions,
   accounting,
   account: Input.orFunction(Input.oneOf("origin")),
@@ -199,7 +199,7 @@ const made = Input.options<Options>({
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  Input.check("FloodgateAnthropic.make", made, options)
+  Input.check("FloodgateAnthropic.make", optionsCheck, options)
   const { account = () => "" } = options
   const engine = yield* Engine.make({
     ...options,

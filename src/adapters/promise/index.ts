@@ -71,7 +71,7 @@ import {
   call as isCall,
   fetchOf,
   governedBy,
-  made,
+  optionsCheck,
   type Options,
   retryOf
 } from "./options.ts"
@@ -366,7 +366,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
-  check("Floodgate.create", made, options)
+  check("Floodgate.create", optionsCheck, options)
   const { countPrompts, learned, log, onEvent, prices, windows } = options
   const logging = Log.layers(log)
   const forAll = callOptionsOf(options)

@@ -208,14 +208,14 @@ const ofFetch = { ...ofEngine, fetch: Input.callback }
 const seconds = Input.number("a number of seconds > 0", (value) => value > 0 && value < Infinity)
 
 const callChecks: Input.Checks<CallOptions> = {
-  agent: Called.called.agent,
-  weight: Called.called.weight,
-  priority: Called.called.priority,
+  agent: Called.callOptionsChecks.agent,
+  weight: Called.callOptionsChecks.weight,
+  priority: Called.callOptionsChecks.priority,
   maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
   timeoutSeconds: seconds,
   cacheKey: Input.text,
-  places: Called.called.places,
-  purses: Called.called.purses
+  places: Called.callOptionsChecks.places,
+  purses: Called.callOptionsChecks.purses
 }
 
 const callOptions = Input.options(callChecks)
@@ -268,14 +268,14 @@ const eachOption = Input.options<Options>({
   maxPools,
   onEvent: Input.callback,
   idleTimeoutSeconds: seconds,
-  prices: Called.made.prices,
+  prices: Called.governorChecks.prices,
   learned: Input.anObject,
   countPrompts: Input.flag,
-  windows: Called.made.windows
+  windows: Called.governorChecks.windows
 })
 
 /** The options of a floodgate. */
-export const made: Input.Check = Input.all(eachOption, single, (value) => {
+export const optionsCheck: Input.Check = Input.all(eachOption, single, (value) => {
   const { places, prices } = value as Options
   const found = places && httpPlaces(prices ?? {})(places)
   return found && { ...found, place: `.places${found.place}` }

@@ -51,7 +51,7 @@ export interface Setup {
   /** Calls in flight at once. */
   readonly concurrency: number
   /** Agents that run at once, with those that are present. */
-  readonly atOnce: number
+  readonly maxAgents: number
   /** The priority of the agents' calls. */
   readonly priority: number
   /** When it begins, on the clock of the law. */
@@ -126,14 +126,14 @@ interface Due extends Heap.Item {
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
 /** Events in one step, which takes milliseconds. */
-const atOnce = 1_000
+const chunk = 1_000
 
 /** Maps many items in steps. */
 export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Stepwise<ReadonlyArray<B>> {
   const all: Array<B> = []
   for (const item of items) {
     all.push(f(item))
-    if (all.length % atOnce === 0) yield
+    if (all.length % chunk === 0) yield
   }
   return all
 }
@@ -177,10 +177,10 @@ class FanOut {
     let now = this.setup.at
     let done = 0
     for (;;) {
-      while (this.happen(now)) if (++done % atOnce === 0) yield
+      while (this.happen(now)) if (++done % chunk === 0) yield
       let answer = this.admit(now)
       while (answer === "decided") {
-        if (++done % atOnce === 0) yield
+        if (++done % chunk === 0) yield
         answer = this.admit(now)
       }
       // As in the budget itself, the queue forgets its history when nobody waits.
@@ -200,8 +200,8 @@ class FanOut {
 
   /** Starts agents while more may run. */
   private fill(now: number): void {
-    const { at, atOnce, priority } = this.setup
-    while (this.active < atOnce) {
+    const { at, maxAgents, priority } = this.setup
+    while (this.active < maxAgents) {
       const own = this.unstarted.pop()
       if (own === undefined) return
       this.active++

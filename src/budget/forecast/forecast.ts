@@ -112,7 +112,7 @@ const agentsOf = (workload: Workload, millisOf: (call: Call) => number): Readonl
 export const prepare = (operation: string, given: Workload, options: Options): FanOut.Setup => {
   Input.check(`${operation}: workload`, workload, given)
   Input.check(operation, conditions, options)
-  const { atOnce = Infinity, concurrency = Infinity, latency, levels = {}, limits } = options
+  const { atOnce: maxAgents = Infinity, concurrency = Infinity, latency, levels = {}, limits } = options
   const rules = Rules.resolve(limits)
   const law = Law.make(rules, {}, 0)
   // The limits of the forecast are complete, so there is nothing to learn.
@@ -123,7 +123,7 @@ export const prepare = (operation: string, given: Workload, options: Options): F
   }
   const usual = complete(latency)
   const agents = agentsOf(given, (call) => millisOf(usual, call))
-  return { agents, law, rules, concurrency, atOnce, priority: 0, at: 0, present: [] }
+  return { agents, law, rules, concurrency, maxAgents, priority: 0, at: 0, present: [] }
 }
 
 const lived = Input.options<LiveOptions>({
@@ -153,7 +153,7 @@ const rounding = 1e-9
  */
 export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, priority: number): FanOut.Setup => {
   const { law, maxInFlight: concurrency, now: at, queue, rules } = view
-  const { atOnce = Infinity, latency, remaining = [], running = 0 } = options
+  const { atOnce: maxAgents = Infinity, latency, remaining = [], running = 0 } = options
   const hasMeasured = law.sent > law.inFlight
   const usual = complete(latency)
   const millis = (call: Call) => (latency === undefined && hasMeasured ? law.answerMillis : millisOf(usual, call))
@@ -174,7 +174,7 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   }
   while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
   const agents = agentsOf(given, millis)
-  return { agents, law: Preview.ofLong(law, at), rules, concurrency, atOnce, priority, at, present }
+  return { agents, law: Preview.ofLong(law, at), rules, concurrency, maxAgents, priority, at, present }
 }
 
 // -----------------------------------------------------------------------------

@@ -117,7 +117,7 @@ export interface Options extends ProviderSim.Options {
   readonly maxBodyBytes?: number | undefined
 }
 
-const made = Input.options<Options>({
+const optionsCheck = Input.options<Options>({
   ...simulated,
   host: Input.host,
   port: Input.port,
@@ -180,7 +180,7 @@ export class ProviderServer extends Context.Service<
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
-  Input.check("ProviderServer.make", made, options)
+  Input.check("ProviderServer.make", optionsCheck, options)
   const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
   const playing = play(simulated, timeScale, yield* Clock.Clock)
   const { now } = playing
@@ -223,6 +223,6 @@ export const make = Effect.fnUntraced(function* (
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<ProviderServer, HttpServerError.ServeError> => {
-  Input.check("ProviderServer.layer", made, options)
+  Input.check("ProviderServer.layer", optionsCheck, options)
   return Layer.effect(ProviderServer, make(options))
 }

@@ -62,7 +62,7 @@ export interface AgentScript {
   readonly turnsMeanwhile: number
 }
 
-const made = Input.options<ScriptOptions>({ scale: Input.positive, maxPause: Input.wait, model: Input.text })
+const optionsCheck = Input.options<ScriptOptions>({ scale: Input.positive, maxPause: Input.wait, model: Input.text })
 
 /** The options with their defaults. */
 interface CompleteScriptOptions {
@@ -249,7 +249,7 @@ const firstTurns = (session: Session): ReadonlyArray<SessionTurn> =>
  * @since 0.5.0
  */
 export const script = (session: Session, options: ScriptOptions = {}): AgentScript => {
-  Input.check("Sessions.script", made, options)
+  Input.check("Sessions.script", optionsCheck, options)
   const { maxPause = Infinity, model = "claude-sonnet-5", scale = 1 } = options
   const maxPauseMillis = Input.millisOf(maxPause)
   const smallest = firstTurns(session).reduce((least, { inputTokens }) => Math.min(least, inputTokens), Infinity)

@@ -6,9 +6,9 @@
  */
 import * as Context from "effect/Context"
 
-const way: unique symbol = Symbol("floodgate/atOnce")
+const syncForm: unique symbol = Symbol("floodgate/syncForm")
 
-interface Way<Now> {
+interface Attached<Now> {
   /** The function that it stands for: a proxy or a copy of its properties is another function. */
   readonly of: unknown
   readonly now: Now
@@ -16,13 +16,13 @@ interface Way<Now> {
 
 /** Attaches its synchronous form to a function. */
 export const attach = <F extends object, Now>(self: F, now: Now): F => {
-  const attached: Way<Now> = { of: self, now }
-  return Object.assign(self, { [way]: attached })
+  const attached: Attached<Now> = { of: self, now }
+  return Object.assign(self, { [syncForm]: attached })
 }
 
 /** The synchronous form of a function; undefined if it has none. The caller knows its type from the function. */
 export const of = <Now>(self: object): Now | undefined => {
-  const found = (self as { readonly [way]?: Way<Now> })[way]
+  const found = (self as { readonly [syncForm]?: Attached<Now> })[syncForm]
   return found !== undefined && found.of === self ? found.now : undefined
 }
 

@@ -8,7 +8,7 @@ export type PartOf<S extends Shared> = NonNullable<MemberOf<S>["part"]>
 export const membersOf = <S extends Shared>({ members }: S): Record<string, MemberOf<S>> =>
   members as Record<string, MemberOf<S>>
 
-export interface Kind<S extends Shared> {
+export interface StateSpec<S extends Shared> {
   /** What it is called in messages. */
   readonly noun: "pool" | "ledger"
   readonly keyOf: (name: string) => string

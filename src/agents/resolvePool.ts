@@ -10,7 +10,7 @@ import { type AdviseOptions, PoolUnclear } from "./models.ts"
 type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">
 
 /** A pool that a question is about. */
-export interface MeantPool {
+export interface ResolvedPool {
   readonly asked: PoolAsked
   /** The place whose calls go there; undefined if the model has no places. */
   readonly place: OpenPlace | undefined
@@ -54,7 +54,7 @@ const chosen = (known: KnownPools, kind: string | undefined, asked: string | und
 }
 
 /** The pool that is meant. Accounts have pools of their own, which a question about a model need not name. */
-const poolMeant = (
+const resolvePool = (
   { poolOf }: Pick<Budget.TokenBudget["Service"], "poolOf">,
   known: KnownPools,
   asked: PoolAsked
@@ -77,7 +77,7 @@ const areOf = ({ open }: OpenPlaces, pools: ReadonlyArray<string>): boolean => {
  * The model of a question that names no pool, with its places. If the question names no model either, it is the one whose places
  * have all pools in use.
  */
-const modelMeant = Effect.fnUntraced(function* (used: KnownPools, { account, model, places, pool }: AdviseOptions) {
+const resolveModel = Effect.fnUntraced(function* (used: KnownPools, { account, model, places, pool }: AdviseOptions) {
   if (account !== undefined || pool !== undefined) return undefined
   const models = (yield* History)?.models ?? []
   const inUse = usedOf(used, Object.keys(used.pools))
@@ -91,25 +91,25 @@ const modelMeant = Effect.fnUntraced(function* (used: KnownPools, { account, mod
 })
 
 /** The pools of the places that a question is about; undefined if it is about one pool. */
-const placesMeant = Effect.fnUntraced(function* (used: KnownPools, options: AdviseOptions) {
-  const meant = yield* modelMeant(used, options)
+const resolvePlaces = Effect.fnUntraced(function* (used: KnownPools, options: AdviseOptions) {
+  const meant = yield* resolveModel(used, options)
   if (meant === undefined) return undefined
   const { closed, model, open, policy } = meant
   if (open.length === 0) {
     const places = closed.map(({ place, why }) => ({ place, reason: new Budget.PlaceClosed({ place, why }) }))
     return yield* new Budget.BudgetError({ reason: new Budget.NoPlace({ model, places }) })
   }
-  return open.map((place): MeantPool => ({ asked: { account: place.account, pool: place.pool }, place, policy }))
+  return open.map((place): ResolvedPool => ({ asked: { account: place.account, pool: place.pool }, place, policy }))
 })
 
 /** The pools that a question is about. */
-export const meantBy = Effect.fnUntraced(function* (
+export const resolvePools = Effect.fnUntraced(function* (
   options: AdviseOptions
-): Effect.fn.Return<ReadonlyArray<MeantPool>, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
+): Effect.fn.Return<ReadonlyArray<ResolvedPool>, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
   const budget = yield* Budget.TokenBudget
   const known = { pools: (yield* budget.status).pools, used: (yield* History)?.pools ?? new Set() }
-  const places = yield* placesMeant(known, options)
+  const places = yield* resolvePlaces(known, options)
   if (places !== undefined) return places
-  const asked = poolMeant(budget, known, options)
+  const asked = resolvePool(budget, known, options)
   return asked instanceof PoolUnclear ? yield* asked : [{ asked, place: undefined, policy: undefined }]
 })
