@@ -245,13 +245,14 @@ export const make = Effect.fnUntraced(function* (
     parts.history?.placed(model, openPlaces(parts, { model, places }))
   }
 
-  const open: Governor["Service"]["open"] = (call, attempt, how) =>
-    begin("Governor.open", parts, call, how, "scope", governed(attempt, leaveOpen))
+  const open: Governor["Service"]["open"] = (call, attempt, callOptions) =>
+    begin("Governor.open", parts, call, callOptions, "scope", governed(attempt, leaveOpen))
 
   return Governor.of({
-    run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, settleAnswered)),
+    run: (call, attempt, callOptions) =>
+      begin("Governor.run", parts, call, callOptions, "effect", governed(attempt, settleAnswered)),
     open: SyncForm.attach(open, Direct.begin("Governor.open", parts)),
-    admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
+    admit: (call, callOptions) => begin("Governor.admit", parts, call, callOptions, "scope", admit),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
     windows: Effect.map(Clock.currentTimeMillis, (now) => windows.status(now))

@@ -234,21 +234,21 @@ const makeFor = (
   const openStream = (
     to: Destination,
     { stream: _, ...params }: LlmProvider.StreamParams,
-    { inputTokens, kind, ...how }: CallOptions
+    { inputTokens, kind, ...options }: CallOptions
   ) => {
     const call = { ...describeFor(to, params, inputTokens, kind), stream: true }
     const open = (ticket: Governor.Ticket) => {
       const { fields, provider } = providerFor(to, ticket)
       return openAttempt(provider, { ...params, ...fields }, ticket)
     }
-    return governor.open(call, open, how)
+    return governor.open(call, open, options)
   }
 
   return LlmClient.of({
     create: (params, options = {}) =>
       Effect.suspend(() => {
         check("LlmClient.create", checkCall, options)
-        const { inputTokens, kind, ...how } = options
+        const { inputTokens, kind, ...callOptions } = options
         const to = sentTo("create", params)
         if (to instanceof LlmError) return Effect.fail(to)
         const attempt = (ticket: Governor.Ticket) => {
@@ -261,7 +261,7 @@ const makeFor = (
             }
           )
         }
-        return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
+        return governor.run(describeFor(to, params, inputTokens, kind), attempt, callOptions)
       }),
     stream: (params, options = {}) =>
       Stream.unwrap(

@@ -18,7 +18,7 @@ export interface Ask {
   (
     context: Context.Context<never>,
     estimate: Limits.Estimate,
-    how: GovernedOptions | undefined
+    options: GovernedOptions | undefined
   ): Entry | Effect.Effect<never, BudgetError>
   /** Whether callers in this context may ask so. @default all may */
   readonly isFor?: (context: Context.Context<never>) => boolean
@@ -30,8 +30,8 @@ export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {
-  const { how, pool, resolution } = entry
-  const { maxWait } = how
+  const { queueing, pool, resolution } = entry
+  const { maxWait } = queueing
   if (resolution !== undefined) return resolution
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
   // It may have been admitted in the millisecond of the timeout.

@@ -100,8 +100,13 @@ export const excessOf = ({ charge, owed }: Entry, soFar: Amounts.Whole): Amounts
 }
 
 /** Charges a running call for what it has used beyond its charge. */
-export const chargeMore = (draft: PoolState, { admission, home }: Entry, excess: Amounts.Whole, now: number): void => {
-  Members.owe(draft, home!.id, excess)
+export const chargeMore = (
+  draft: PoolState,
+  { admission, chargedPort }: Entry,
+  excess: Amounts.Whole,
+  now: number
+): void => {
+  Members.owe(draft, chargedPort!.id, excess)
   Law.owe(draft.law, admission!, excess, now)
 }
 
@@ -112,19 +117,19 @@ export const chargeMore = (draft: PoolState, { admission, home }: Entry, excess:
  */
 export const conclude = <A>(
   draft: PoolState,
-  { admission, among, charge, home, owed, wasQueued }: Entry,
+  { admission, among, charge, chargedPort, owed, wasQueued }: Entry,
   used: Amounts.Charge,
   learn: (law: Law.Pacer, admission: Law.Admission, used: Amounts.Charge, now: number) => A,
   now: number,
   isCorrected?: (answer: A) => boolean
 ): readonly [answer: A, part: number] => {
   const rest = owed === Amounts.nothing ? used : Amounts.plus({ ...charge, ...used }, owed, -1)
-  Members.end(draft, home!.id, admission!, rest)
+  Members.end(draft, chargedPort!.id, admission!, rest)
   const answer = learn(draft.law, admission!, rest, now)
   if (!wasQueued || isCorrected?.(answer) === false) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
-  Members.correct(draft, home!.id, (cost - asked) / among)
+  Members.correct(draft, chargedPort!.id, (cost - asked) / among)
   return [answer, cost / asked]
 }
 

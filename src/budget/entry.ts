@@ -54,7 +54,7 @@ export interface PoolOfCall {
 
 export class Entry extends Queued {
   readonly pool: PoolOfCall
-  readonly how: Queueing
+  readonly queueing: Queueing
   /** What it is expected to use. */
   asked: Limits.Estimate
   /** That within the limits. All of these may change while it waits. */
@@ -71,7 +71,7 @@ export class Entry extends Queued {
   waitedMillis = 0
   /** What it was admitted with, and the port that has charged it. */
   admission: Law.Admission | undefined = undefined
-  home: ChargedPort | undefined = undefined
+  chargedPort: ChargedPort | undefined = undefined
   /** What was charged since then, because its answer has used more. */
   owed: Amounts.Whole = Amounts.nothing
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */
@@ -82,11 +82,11 @@ export class Entry extends Queued {
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
-  constructor(pool: PoolOfCall, how: Queueing, asked: Limits.Estimate, { charge, estimate }: Amounts.Fitted) {
-    super(how, 0)
+  constructor(pool: PoolOfCall, queueing: Queueing, asked: Limits.Estimate, { charge, estimate }: Amounts.Fitted) {
+    super(queueing, 0)
     this.asked = asked
     this.pool = pool
-    this.how = how
+    this.queueing = queueing
     this.estimate = estimate
     this.charge = charge
   }
@@ -96,9 +96,9 @@ export class Entry extends Queued {
    */
   revise(rules: Rules.Rules): boolean {
     try {
-      const asked = this.how.revise?.()
+      const asked = this.queueing.revise?.()
       if (asked === undefined) return false
-      const fits = Amounts.fitted(rules, asked, this.how.certain)
+      const fits = Amounts.fitted(rules, asked, this.queueing.certain)
       if (fits.misfit !== undefined) return false
       this.asked = asked
       this.estimate = fits.estimate
@@ -112,7 +112,7 @@ export class Entry extends Queued {
   /** Fits its charge into other limits. Returns the one that it certainly exceeds, if there is one. */
   fit(rules: Rules.Rules): Amounts.Misfit | undefined {
     try {
-      const { charge, estimate, misfit } = Amounts.fitted(rules, this.asked, this.how.certain)
+      const { charge, estimate, misfit } = Amounts.fitted(rules, this.asked, this.queueing.certain)
       this.estimate = estimate
       this.charge = charge
       return misfit
@@ -124,7 +124,7 @@ export class Entry extends Queued {
   /** What it is certainly charged; undefined if that is not known. */
   get certain(): Amounts.Whole | undefined {
     try {
-      const certain = this.how.certain?.(true)
+      const certain = this.queueing.certain?.(true)
       return certain && Amounts.whole(certain)
     } catch {
       // As above: what follows from a rejection must not depend on whether the accounting throws.

@@ -167,10 +167,10 @@ export interface PredictedWait {
   readonly isLowerBound: boolean
 }
 
-export const predict = (view: PoolView, charge: Amounts.Whole, how: Queueing): PredictedWait => {
+export const predict = (view: PoolView, charge: Amounts.Whole, queueing: Queueing): PredictedWait => {
   const { costOf, now, queue } = view
   const projection = new Projection(view)
-  const { agent, first, priority, weight } = how
+  const { agent, first, priority, weight } = queueing
   const newcomer = { agent, first, priority, weight, cost: costOf(charge) }
   let played = 0
   let group: Array<Entry> = []
@@ -262,15 +262,15 @@ export const refusal = (
 // -----------------------------------------------------------------------------
 
 /** When a call that came now would start, and why it would be refused. */
-export const foresee = (view: PoolView, estimate: Limits.Estimate, how: Queueing): Foreseen => {
+export const foresee = (view: PoolView, estimate: Limits.Estimate, queueing: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
-  const { charge, misfit } = Amounts.fitted(rules, estimate, how.certain, "Budget.foresee")
+  const { charge, misfit } = Amounts.fitted(rules, estimate, queueing.certain, "Budget.foresee")
   if (misfit !== undefined) return never(pool, new EstimateTooLarge({ pool, ...misfit }), misfit.dimension, !isWhole)
-  const prediction = predict(view, charge, how)
+  const prediction = predict(view, charge, queueing)
   const { exhausted, isLowerBound, millis, obstacle } = prediction
   const atItsTurn = exhausted && quotaExhausted(pool, exhausted, charge)
   const isAtOnce = millis === 0 && queue.size === 0 && isWhole
-  const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, how, prediction)
+  const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, queueing, prediction)
   if (atItsTurn !== undefined) return never(pool, refused ?? atItsTurn, atItsTurn.dimension, !isWhole)
   const wait = Duration.millis(millis)
   return { pool, wait, binding: obstacle, refusal: refused, isLowerBound: isLowerBound || !isWhole }

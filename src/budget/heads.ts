@@ -23,7 +23,7 @@ export class Heads {
     if (large !== undefined) return [large]
     let head = this.queue.peek()
     // Its call was admitted elsewhere, and leaves this queue in the next task.
-    for (; head?.how.claim?.isTaken === true; head = this.queue.peek()) {
+    for (; head?.queueing.claim?.isTaken === true; head = this.queue.peek()) {
       head.phase = "ended"
       this.queue.remove(head)
     }
@@ -35,7 +35,7 @@ export class Heads {
   private largeOf(law: Law.Pacer, now: number): Entry | undefined {
     const { large } = this
     if (large === undefined) return undefined
-    const waits = large.flow !== undefined && large.how.claim?.isTaken !== true
+    const waits = large.flow !== undefined && large.queueing.claim?.isTaken !== true
     if (!waits || !Law.isKeptFor(law, large.charge, now)) this.large = undefined
     return this.large
   }

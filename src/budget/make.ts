@@ -203,7 +203,7 @@ class OpenPools {
 
   /** Schedules another prediction of a wait. */
   review(entry: Entry, at: number | undefined): void {
-    if (at === undefined || entry.how.maxWait === Infinity) return
+    if (at === undefined || entry.queueing.maxWait === Infinity) return
     const left = at - this.shared.clock.currentTimeMillisUnsafe()
     const review = Effect.sync(() => entry.pool.review(entry))
     if (left > 0) this.shared.after(left, review)
@@ -292,13 +292,13 @@ export const make = (options: BudgetOptions) => {
 /** Asks for admission: the call is admitted at once, refused, or queued. */
 const ask =
   (pools: OpenPools): Ask =>
-  (context, estimate, how) => {
-    if (how !== undefined) check("Budget.reserve", Options.reserveCheck, how)
+  (context, estimate, options) => {
+    if (options !== undefined) check("Budget.reserve", Options.reserveCheck, options)
     Options.checkCounted(context)
     if (pools.isClosed) return Effect.interrupt
-    const pool = pools.of(how)
+    const pool = pools.of(options)
     if (pool instanceof BudgetError) return Effect.fail(pool)
-    const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.[counting])
+    const entry = pool.admit(estimate, Options.queueingOf(context, options), options?.[counting])
     if (entry.phase === "waiting") pools.review(entry, Context.get(context, ReviewAt))
     return entry
   }
@@ -306,10 +306,10 @@ const ask =
 /** A caller that is interrupted before it has its reservation holds nothing. */
 const reserve =
   (pools: OpenPools) =>
-  (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
+  (estimate: Limits.Estimate, options?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
-        const asked = ask(pools)(context, estimate, how)
+        const asked = ask(pools)(context, estimate, options)
         if (!(asked instanceof Entry)) return asked
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (asked.isOpen) return endingWith(scope, asked)
@@ -325,14 +325,14 @@ const reserve =
 
 const foresee =
   (pools: OpenPools) =>
-  (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Foreseen> =>
+  (estimate: Limits.Estimate, options?: GovernedOptions): Effect.Effect<Foreseen> =>
     Effect.withFiber(({ context }) => {
-      if (how !== undefined) check("Budget.foresee", Options.reserveCheck, how)
+      if (options !== undefined) check("Budget.foresee", Options.reserveCheck, options)
       Options.checkCounted(context)
-      const pool = pools.isClosed ? undefined : pools.of(how, "foresee")
+      const pool = pools.isClosed ? undefined : pools.of(options, "foresee")
       if (pool === undefined) return Effect.interrupt
       if (pool instanceof Pool) {
-        return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, how), how?.[counting]))
+        return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, options), options?.[counting]))
       }
       const refusal = pool.reason as TooManyPools
       return Effect.succeed(never(refusal.pool, refusal))

@@ -251,7 +251,7 @@ const hasVersionOf =
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
 /** How a call is queued. */
-export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
+export const queueingOf = (context: Context.Context<never>, options: GovernedOptions = {}): Queueing => {
   const {
     [first]: isFirst = false,
     maxWait,
@@ -259,9 +259,9 @@ export const queueingOf = (context: Context.Context<never>, how: GovernedOptions
     [certainly]: certain,
     [claimed]: claim,
     weight = 1
-  } = how
-  const agent = how.agent ?? Context.get(context, Agent)
-  const priority = how.priority ?? Context.get(context, Priority)
+  } = options
+  const agent = options.agent ?? Context.get(context, Agent)
+  const priority = options.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
   return {
     agent,

@@ -108,10 +108,10 @@ export class Pool implements PoolOfCall {
   // ---------------------------------------------------------------------------
 
   /** Admits a call at once, refuses it, or queues it. */
-  admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
+  admit(estimate: Limits.Estimate, queueing: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
-    const fits = Amounts.fitted(this.config.rules, estimate, how.certain)
-    const entry = new Entry(this, how, estimate, fits)
+    const fits = Amounts.fitted(this.config.rules, estimate, queueing.certain)
+    const entry = new Entry(this, queueing, estimate, fits)
     if (fits.misfit !== undefined) {
       // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
       this.port.transact(this.serve, this.served)
@@ -124,20 +124,20 @@ export class Pool implements PoolOfCall {
       this.drain()
       this.arriving = undefined
     }
-    if (entry.phase === "waiting") this.enqueue(entry, how)
+    if (entry.phase === "waiting") this.enqueue(entry, queueing)
     return entry
   }
 
-  private enqueue(entry: Entry, how: Queueing): void {
+  private enqueue(entry: Entry, queueing: Queueing): void {
     const { charge } = entry
     const { view } = this
-    const isForeseen = how.maxWait < Infinity || this.reports !== undefined
-    const foreseen = isForeseen ? Foresee.predict(view, charge, how) : undefined
-    const refused = Foresee.refusal(view, charge, how, foreseen)
+    const isForeseen = queueing.maxWait < Infinity || this.reports !== undefined
+    const foreseen = isForeseen ? Foresee.predict(view, charge, queueing) : undefined
+    const refused = Foresee.refusal(view, charge, queueing, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
     entry.since = this.clockNow()
     entry.cost = costOf(this.port.state, charge)
-    this.queue.push(entry, how.first)
+    this.queue.push(entry, queueing.first)
     this.first.queued(entry, this.law, this.now())
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
@@ -147,13 +147,13 @@ export class Pool implements PoolOfCall {
   }
 
   /** When a call would start, and why it would be refused. */
-  foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
+  foresee(estimate: Limits.Estimate, queueing: Queueing, counting = this.counting): Foreseen {
     const { view } = this
-    if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, estimate, how)
+    if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, estimate, queueing)
     const rules = Rules.resolve(this.limits, counting)
     const law = Law.copy(view.law)
     Law.resize(law, rules, Rules.shares(this.limits), view.now)
-    return Foresee.foresee({ ...view, law, rules }, estimate, how)
+    return Foresee.foresee({ ...view, law, rules }, estimate, queueing)
   }
 
   /** What is known of it now, to play ahead. */
@@ -170,10 +170,10 @@ export class Pool implements PoolOfCall {
   /** Refuses a waiting call if it is now expected to wait longer than it may. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
-    const left = entry.how.maxWait - this.waitedBy(entry)
+    const left = entry.queueing.maxWait - this.waitedBy(entry)
     const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(Infinity))
     if (millis <= left) return
-    this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.how.maxWait))
+    this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.queueing.maxWait))
     this.drain()
   }
 
@@ -237,7 +237,7 @@ export class Pool implements PoolOfCall {
       if (isWaiting) this.refuse(entry, refusal!)
       return isWaiting
     }
-    const goes = isWaiting && !isLate && entry.how.claim?.isTaken !== true
+    const goes = isWaiting && !isLate && entry.queueing.claim?.isTaken !== true
     entry.estimate = estimate
     entry.charge = charge
     if (goes) this.grant(entry, admission, by)
@@ -247,11 +247,11 @@ export class Pool implements PoolOfCall {
 
   private grant(entry: Entry, admission: Law.Admission, by: ChargedPort): void {
     const { counts } = this.options
-    const { claim } = entry.how
+    const { claim } = entry.queueing
     if (claim !== undefined) claim.isTaken = true
     entry.phase = "held"
     entry.admission = admission
-    entry.home = by
+    entry.chargedPort = by
     this.bids--
     this.running.add(entry)
     counts.reservations++
@@ -329,9 +329,9 @@ export class Pool implements PoolOfCall {
     learn: (law: Law.Pacer, admission: Law.Admission, rest: Amounts.Charge, now: number) => A,
     isCorrected?: (answer: A) => boolean
   ): A {
-    const { charge, home } = entry
+    const { charge, chargedPort } = entry
     this.options.counts.settled(charge, used)
-    const [answer, part] = home!.transact((draft, now) => conclude(draft, entry, used, learn, now, isCorrected))
+    const [answer, part] = chargedPort!.transact((draft, now) => conclude(draft, entry, used, learn, now, isCorrected))
     this.queue.correct(entry, part)
     return answer
   }
@@ -345,7 +345,7 @@ export class Pool implements PoolOfCall {
     this.isProven = true
     const isNews = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true
-    const port = entry?.home ?? this.port
+    const port = entry?.chargedPort ?? this.port
     port.transact(({ law }, now) => {
       if (isNews) Law.accept(law, entry!.admission!)
       Law.observe(law, entry?.admission, readings, now)

@@ -23,7 +23,7 @@ const owe = (entry: Entry, soFar: Amounts.Whole): void => {
   const excess = entry.isOpen ? excessOf(entry, soFar) : undefined
   if (excess === undefined) return
   entry.owed = Amounts.plus(entry.owed, excess)
-  entry.home!.transact((draft, now) => chargeMore(draft, entry, excess, now))
+  entry.chargedPort!.transact((draft, now) => chargeMore(draft, entry, excess, now))
 }
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
@@ -54,7 +54,7 @@ export const fail = (entry: Entry, failure: FailOptions): Verdict => {
     readings: signal === undefined ? undefined : readingsOf(signal),
     used: usedOf(entry, usage),
     certain: entry.certain,
-    canMove: entry.how.claim !== undefined
+    canMove: entry.queueing.claim !== undefined
   })
 }
 

@@ -37,8 +37,8 @@ export const admitted = (
   call: GovernedCall,
   context: Context.Context<never>
 ): Effect.Effect<unknown, CallError> | undefined => {
-  call.price = priceOf(call.call, call.placement?.only, call.parts.prices)
-  call.known = Usage.known(call, call.call, call.pool)
+  call.price = priceOf(call.request, call.placement?.only, call.parts.prices)
+  call.known = Usage.known(call, call.request, call.pool)
   const { estimates, estimator } = call.parts
   if (estimates !== undefined) return admittedFor(call, estimates.estimate(call.known), context)
   return Effect.flatMap(
@@ -94,14 +94,14 @@ export const pay = (
   estimate: Limits.Estimate,
   context: Context.Context<never>
 ): Effect.Effect<void, CallError> | undefined => {
-  const { how, parts, purses } = call
+  const { options, parts, purses } = call
   const { reportCap, wake, windows } = parts
-  if (purses.length === 0 && how.purses === undefined && !windows.isLimiting) return undefined
+  if (purses.length === 0 && options.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
   const { now, until } = call
   const maxWait = Math.max(0, until - now)
   const held = { accounting, estimate, known }
-  const { account } = at.call
+  const { account } = at.request
   const queueing = queueingOf(call, at, now)
   const report: CapReporter = (event) => reportCap({ type: "cap", pool: pool.name, ...event })
   const request = { purses, price, call: held, pool: pool.name, account, queueing, report, wake, windows, maxWait }
@@ -150,17 +150,17 @@ const reserve = (
 const ask = (
   call: GovernedCall,
   estimate: Limits.Estimate,
-  how: GovernedOptions,
+  options: GovernedOptions,
   context: Context.Context<never>
 ): Entry | Effect.Effect<Budget.Reservation, Budget.BudgetError> => {
   const { ask, budget } = call.parts
   if (ask !== undefined && mayAsk(ask, context)) {
-    const asked = ask(context, estimate, how)
+    const asked = ask(context, estimate, options)
     if (asked instanceof Entry) call.entry = asked
     return asked
   }
   // It is noted in the step in which the layer gives it, so that an interruption comes before it or after it.
-  const noted = Effect.onExitPrimitive(budget.reserve(estimate, how), (exit) => {
+  const noted = Effect.onExitPrimitive(budget.reserve(estimate, options), (exit) => {
     if (exit._tag === "Success") call.given = exit.value
     return undefined
   })
@@ -169,15 +169,15 @@ const ask = (
 
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
-  { agent, how, isFirst, until }: GovernedCall,
+  { agent, options, isFirst, until }: GovernedCall,
   { accounting, known, pool }: Reserving,
   since: number,
   revise?: Revise,
   claim?: GovernedOptions[typeof claimed]
 ): GovernedOptions => ({
   agent,
-  priority: how.priority,
-  weight: how.weight,
+  priority: options.priority,
+  weight: options.weight,
   maxWait: until === Infinity ? undefined : Math.max(0, until - since),
   pool: pool.kind,
   account: pool.account,

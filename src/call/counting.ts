@@ -33,7 +33,7 @@ interface CountedWait {
 
 /** A call at one of its attempts, as far as counting is concerned. */
 interface CountedCall {
-  readonly call: Call
+  readonly request: Call
   readonly now: number
   readonly parts: {
     readonly budget: TokenBudget["Service"]
@@ -52,8 +52,8 @@ export class PromptCounter {
   private pausedUntil = -Infinity
 
   /** Whether to count the prompt of a call. */
-  isWorth({ call, now, parts }: CountedCall, { known }: CountedWait): boolean {
-    if (known.inputTokens !== undefined || call.stored === true) return false
+  isWorth({ now, parts, request }: CountedCall, { known }: CountedWait): boolean {
+    if (known.inputTokens !== undefined || request.stored === true) return false
     if (this.running >= maxAtOnce || now < this.pausedUntil) return false
     // An estimator of the user's is trusted.
     return (parts.estimates?.uncertainty(known) ?? 0) >= minError
@@ -102,7 +102,7 @@ export const whileWaiting = <A, E, R>(
   waits: ReadonlyArray<CountedWait>,
   waiting: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const { countTokens } = call.call
+  const { countTokens } = call.request
   const { counter } = call.parts
   const [first] = waits
   if (countTokens === undefined || first!.known.bytes < minCountedBytes) return waiting

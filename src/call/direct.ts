@@ -30,7 +30,7 @@ import {
 const isDirect = (call: GovernedCall, context: Context.Context<never>): boolean => {
   const { ask, breaker, estimates, learns } = call.parts
   const isOwn = ask !== undefined && estimates !== undefined && learns !== undefined && mayAsk(ask, context)
-  const { cacheKey, timeout } = call.how
+  const { cacheKey, timeout } = call.options
   const isBare = cacheKey === undefined && timeout === undefined && breaker === undefined && !call.isTraced
   return isOwn && isBare && isPlain(call)
 }
@@ -41,13 +41,13 @@ const isDirect = (call: GovernedCall, context: Context.Context<never>): boolean 
  *
  * If the call `isSent`, it was admitted, and its request must be sent now. Otherwise, or if its attempt fails, {@link resume} goes on.
  */
-export type Begin = (context: Context.Context<never>, call: Call, how?: CallOptions) => GovernedCall | undefined
+export type Begin = (context: Context.Context<never>, call: Call, options?: CallOptions) => GovernedCall | undefined
 
 export const begin =
   (operation: string, parts: GovernorParts): Begin =>
-  (context, described, how = {}) => {
-    checkCall(operation, described, how)
-    const call = new GovernedCall(parts, described, how, context, undefined)
+  (context, described, options = {}) => {
+    checkCall(operation, described, options)
+    const call = new GovernedCall(parts, described, options, context, undefined)
     if (!isDirect(call, context)) return undefined
     call.next(call.deadline, call.tokens)
     try {

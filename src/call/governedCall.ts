@@ -58,8 +58,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The call as it was described. */
   original: Call
   /** The call as the place of its last attempt has it. */
-  call: Call
-  readonly how: CallOptions
+  request: Call
+  readonly options: CallOptions
   pool: PoolRecord
   readonly clock: Clock.Clock
   accounting: Accounting.Accounting
@@ -132,21 +132,21 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   constructor(
     parts: GovernorParts,
     call: Call,
-    how: CallOptions,
+    options: CallOptions,
     context: Context.Context<never>,
     within: Scope.Scope | undefined
   ) {
-    const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
+    const { agent = Context.get(context, Budget.Agent), maxWait, purses } = options
     const around = Context.get(context, Purses)
     this.parts = parts
     this.original = call
-    this.how = how
+    this.options = options
     this.clock = Context.get(context, Clock.Clock)
-    this.placement = call.places && placementOf(call.places, call, how, parts.memory)
+    this.placement = call.places && placementOf(call.places, call, options, parts.memory)
     const only = this.placement?.only
-    this.call = only === undefined ? call : callAt(call, only)
-    this.accounting = this.call.accounting ?? parts.accounting
-    this.pool = parts.pools.of(parts.budget, this.accounting, this.call)
+    this.request = only === undefined ? call : callAt(call, only)
+    this.accounting = this.request.accounting ?? parts.accounting
+    this.pool = parts.pools.of(parts.budget, this.accounting, this.request)
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
@@ -216,10 +216,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   /** Continues at a place. */
-  moveTo({ accounting, call, known, pool, price }: Reserving): void {
+  moveTo({ accounting, known, pool, price, request }: Reserving): void {
     pool.users++
     this.parts.pools.released(this.pool)
-    this.call = call
+    this.request = request
     this.pool = pool
     this.accounting = accounting
     this.known = known
@@ -244,7 +244,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     else this.given = held
     this.estimate = estimate
     // The effect that counts a prompt keeps it in memory, and reading the answer may take long.
-    if (this.call.countTokens !== undefined) this.call = { ...this.call, countTokens: undefined }
+    if (this.request.countTokens !== undefined) this.request = { ...this.request, countTokens: undefined }
     if (this.original.countTokens !== undefined) this.original = { ...this.original, countTokens: undefined }
     this.phase = "admitted"
     this.limit = undefined
@@ -310,7 +310,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
 
   private observeWindows(signal: Limits.Signal): void {
     if (signal.windows !== undefined)
-      this.parts.windows.observe(this.call.account, signal, this.now, this.payment?.window)
+      this.parts.windows.observe(this.request.account, signal, this.now, this.payment?.window)
   }
 
   /** Settles an attempt that was answered, and learns from it. */
@@ -325,7 +325,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     pool.hasAnswered = true
     pool.isDenied = false
     this.answeredBy = response.model
-    if (parts.windows.spendLimits.size > 0) parts.windows.succeeded(this.call.account)
+    if (parts.windows.spendLimits.size > 0) parts.windows.succeeded(this.request.account)
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
@@ -334,7 +334,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     this.turn.began(this, actual, this.sentAt)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
-    pool.used(this.call, response.model, actual, input)
+    pool.used(this.request, response.model, actual, input)
     const { continuation, finishReason } = response
     parts.conversations.remember(this.known, continuation, actual, this.now)
     const learning = Usage.learning(this.known, actual, finishReason)
@@ -360,7 +360,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const usage = Usage.afterFailure(this, facts.pushback, facts.usage)
     this.conclude(billed)
     const { retryAfter, signal } = facts
-    this.parts.windows.failed(this.call.account, Failure.resumesAt(error))
+    this.parts.windows.failed(this.request.account, Failure.resumesAt(error))
     const judged = (verdict: Budget.Verdict | undefined): undefined =>
       this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
     if (reason !== undefined) {
@@ -407,7 +407,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { agent, pool } = this.reservation
     const { attempts: attempt, limit: dimension, now: at } = this
     const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
-    const { model } = this.call
+    const { model } = this.request
     this.parts.observer?.({ type: "rejection", at, pool, agent, model, attempt, verdict, dimension, until })
   }
 
@@ -474,7 +474,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (this.phase === "waiting") this.entry?.leave(exit)
     if (isCounted) {
       const end = exit._tag === "Success" ? Failure.none : Failure.endOf(exit)
-      pool.over(this.call, this.answeredBy, (this.now - this.startedAt) / 1_000, end)
+      pool.over(this.request, this.answeredBy, (this.now - this.startedAt) / 1_000, end)
     }
     const settled = this.settleOpen()
     if (hasBegun) parts.pools.released(pool)
@@ -513,8 +513,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
 
   /** Reports what the attempt costs to the caller, whose code may throw. */
   private report(actual: Accounting.Actual, dollars: number | undefined): void {
-    const { onBilled } = this.how
-    if (onBilled !== undefined) harmless(onBilled)({ model: this.call.model, actual, dollars })
+    const { onBilled } = this.options
+    if (onBilled !== undefined) harmless(onBilled)({ model: this.request.model, actual, dollars })
   }
 
   // ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call } from "./models.ts"
 import { callAt, type Reserving } from "./place.ts"
-import type { ConversationHome } from "../places/memory.ts"
+import type { CachedConversation } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
 import { type OpenPlace, type OpenPlaces, Placement } from "../places/placement.ts"
 import type { PoolRecord } from "./pool.ts"
@@ -36,10 +36,10 @@ export interface Located extends Locating, Estimated {
 
 /** A call as a place has it, with the pool and the price there. */
 const addressed = (parts: GovernorParts, given: Call, place: CallPlace): Omit<Reserving, "known"> => {
-  const call = callAt(given, place)
-  const accounting = call.accounting ?? parts.accounting
-  const pool = parts.pools.of(parts.budget, accounting, call)
-  return { call, accounting, pool, price: priceOf(call, place, parts.prices) }
+  const request = callAt(given, place)
+  const accounting = request.accounting ?? parts.accounting
+  const pool = parts.pools.of(parts.budget, accounting, request)
+  return { request, accounting, pool, price: priceOf(request, place, parts.prices) }
 }
 
 /** The call at a place. */
@@ -47,20 +47,20 @@ export const locate = Effect.fnUntraced(function* (
   governed: GovernedCall,
   placement: Placement,
   index: number,
-  home: ConversationHome | undefined
+  conversation: CachedConversation | undefined
 ): Effect.fn.Return<Located> {
   const { parts } = governed
   const place = placement.places[index]!
-  const { accounting, call, pool, price } = addressed(parts, governed.original, place)
-  const known = Usage.known(governed, call, pool)
+  const { accounting, pool, price, request } = addressed(parts, governed.original, place)
+  const known = Usage.known(governed, request, pool)
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
   const learned = yield* parts.estimator.estimate(known)
-  const at: Locating = { index, place, call, accounting, pool, price, known }
-  const located = Object.assign(at, estimated(governed, at, learned, home))
+  const at: Locating = { index, place, request, accounting, pool, price, known }
+  const located = Object.assign(at, estimated(governed, at, learned, conversation))
   const again = revisionOf(governed, located, learned)
   const revise = (): Limits.Estimate | undefined => {
     const next = again?.()
-    return next && Object.assign(located, estimated(governed, located, next, home)).estimate
+    return next && Object.assign(located, estimated(governed, located, next, conversation)).estimate
   }
   return Object.assign(located, { revise: again && revise })
 })
@@ -70,13 +70,13 @@ const estimated = (
   governed: GovernedCall,
   { accounting, known, place, pool }: Locating,
   learned: Limits.Estimate,
-  home: ConversationHome | undefined
+  conversation: CachedConversation | undefined
 ): Estimated => {
   // What each place has in its cache is known by the content.
   if (known.prefix !== undefined) return { cached: known.prefix.cachedTokens, estimate: learned }
   const expected = Usage.expected({ accounting, known, estimate: learned })
-  const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
-  if (home === undefined || cached === expected.cacheReadTokens) return { cached, estimate: learned }
+  const cached = conversation?.place === place.name ? cachedTokens(governed, pool, expected, conversation) : 0
+  if (conversation === undefined || cached === expected.cacheReadTokens) return { cached, estimate: learned }
   const estimate = accounting.estimate({
     // What another place has cached counts in full here.
     inputTokens: Amounts.promptTokens(expected) - cached,
@@ -88,11 +88,11 @@ const estimated = (
 }
 
 /** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
-const cachedAt = (
+const cachedTokens = (
   { parts: { memory } }: GovernedCall,
   pool: PoolRecord,
   expected: Accounting.Actual,
-  { prompt }: ConversationHome
+  { prompt }: CachedConversation
 ): number => {
   const { cacheReadTokens = 0 } = expected
   const last = memory.caches(pool.name) ? prompt : 0

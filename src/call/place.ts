@@ -16,7 +16,7 @@ export interface Reserving {
   readonly pool: PoolRecord
   readonly accounting: Accounting.Accounting
   /** The call as its place has it. */
-  readonly call: Call
+  readonly request: Call
   readonly known: Usage.KnownCall
   readonly price: PriceTable.Price | undefined
 }
@@ -58,15 +58,15 @@ const defaultAgent = "default"
 /** A call at the place of its attempt. */
 interface PlacedCall {
   readonly agent: string
-  readonly how: CallOptions
+  readonly options: CallOptions
   readonly parts: { readonly memory: PlaceMemory }
   readonly place: string | undefined
   readonly pool: PoolRecord
 }
 
 /** The name of what a provider may have in its cache for a call; undefined if nothing tells its conversation from others. */
-export const conversationOf = ({ agent, how }: Pick<PlacedCall, "agent" | "how">): string | undefined =>
-  how.cacheKey ?? (agent === defaultAgent ? undefined : agent)
+export const conversationOf = ({ agent, options }: Pick<PlacedCall, "agent" | "options">): string | undefined =>
+  options.cacheKey ?? (agent === defaultAgent ? undefined : agent)
 
 /** Remembers where a conversation is, and how long its answer took. */
 export const remember = (

@@ -12,7 +12,7 @@ import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
-import { type ConversationHome, type Outlook, reviewMillis } from "../places/memory.ts"
+import { type CachedConversation, type Outlook, reviewMillis } from "../places/memory.ts"
 import type { PlacedBecause, Placement } from "../places/placement.ts"
 import { type CallError, pay, queueingOf, refusalFor } from "./admission.ts"
 import * as Counting from "./counting.ts"
@@ -34,7 +34,7 @@ class Race {
   readonly located: ReadonlyArray<Located>
   private readonly deadline: number
   /** The place where its prompt is cached. */
-  private readonly home: Located | undefined
+  private readonly cachedAt: Located | undefined
   candidates: ReadonlyArray<Candidate> = []
   private reviewedAt = -Infinity
   /** Whether the last review foresaw for this very call. */
@@ -47,7 +47,7 @@ class Race {
     call: GovernedCall,
     placement: Placement,
     located: ReadonlyArray<Located>,
-    home: ConversationHome | undefined
+    conversation: CachedConversation | undefined
   ) {
     const { within } = call.original.places!
     this.call = call
@@ -55,7 +55,9 @@ class Race {
     this.clock = call.clock
     this.located = located
     this.deadline = Math.min(call.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
-    this.home = located.find(({ place, pool }) => place.name === home?.place && call.parts.memory.caches(pool.name))
+    this.cachedAt = located.find(
+      ({ place, pool }) => place.name === conversation?.place && call.parts.memory.caches(pool.name)
+    )
   }
 
   private get now(): number {
@@ -108,12 +110,12 @@ class Race {
   }
 
   private candidateOf(at: Located, wait: number, stay: number): Candidate {
-    const { call, home } = this
+    const { call, cachedAt } = this
     return {
       wait,
       cost: this.costOf(at),
       ...call.parts.memory.timesOf(at.pool.name),
-      stay: at === home ? stay : 0,
+      stay: at === cachedAt ? stay : 0,
       hasFailed: this.placement.hasFailed(at.index)
     }
   }
@@ -121,9 +123,9 @@ class Race {
   /** Places are compared by one usage, because what was learned of each differs. */
   private costOf({ price, ...at }: Located): number {
     if (price === undefined) return Infinity
-    const { home, located } = this
-    const { cacheReadTokens = 0, inputTokens, outputTokens } = Usage.expected(home ?? located[0]!)
-    const isCached = home === undefined || at.index === home.index
+    const { cachedAt, located } = this
+    const { cacheReadTokens = 0, inputTokens, outputTokens } = Usage.expected(cachedAt ?? located[0]!)
+    const isCached = cachedAt === undefined || at.index === cachedAt.index
     const usage = isCached
       ? { inputTokens, cacheReadTokens, outputTokens }
       : { inputTokens: inputTokens + cacheReadTokens, outputTokens }
@@ -132,13 +134,13 @@ class Race {
 
   /** How much sooner another place must start the call: as long as that place's limit takes for the cached prompt. */
   private stay(waits: ReadonlyArray<number>): Effect.Effect<number> {
-    const { home, located } = this
-    if (home === undefined) return Effect.succeed(0)
+    const { cachedAt, located } = this
+    if (cachedAt === undefined) return Effect.succeed(0)
     const best = Math.min(...waits)
     const soonest = located[waits.indexOf(best)]!
-    if (waits[located.indexOf(home)]! - best <= minStay) return Effect.succeed(minStay)
+    if (waits[located.indexOf(cachedAt)]! - best <= minStay) return Effect.succeed(minStay)
     return Effect.map(this.inputRate(soonest.pool.name), (rate) =>
-      rate > 0 ? Math.max(minStay, (home.cached / rate) * 1_000) : minStay
+      rate > 0 ? Math.max(minStay, (cachedAt.cached / rate) * 1_000) : minStay
     )
   }
 
@@ -204,7 +206,7 @@ class Race {
 
   /** Where the call would go if no other place were sooner or cheaper, and how long it would wait there. */
   usual(): { readonly at: Located; readonly wait: number } {
-    const first = this.home ?? this.located[inOrder(this.candidates.map((each) => ({ ...each, wait: 0 })))[0]!]!
+    const first = this.cachedAt ?? this.located[inOrder(this.candidates.map((each) => ({ ...each, wait: 0 })))[0]!]!
     return { at: first, wait: this.candidates[this.located.indexOf(first)]!.wait }
   }
 
@@ -214,7 +216,7 @@ class Race {
     if (placement.isPinned) return "pinned"
     if (placement.current !== undefined && placement.current !== at.index) return "failed"
     if (this.located.length === 1) return "only"
-    if (at === this.home) return "cached"
+    if (at === this.cachedAt) return "cached"
     if (at === this.usual().at) return "first"
     return placement.policy === "cheapest" ? "cheaper" : "sooner"
   }
@@ -257,13 +259,13 @@ export const admitted = (call: GovernedCall, placement: Placement): Effect.Effec
 const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Placement, restore: Restore) {
   const { original, parts } = call
   parts.history?.placed(original.model, openPlaces(parts, { ...original, places: original.places! }))
-  const named = homeOf(call)
+  const named = conversationAt(call)
   const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, named)))
-  const home = warmest(located) ?? named
+  const conversation = warmest(located) ?? named
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
   const payer = dearest(located)
   yield* restore(Effect.withFiber(({ context }) => pay(call, payer, payer.estimate, context) ?? Effect.void))
-  const race = new Race(call, placement, located, home)
+  const race = new Race(call, placement, located, conversation)
   yield* restore(race.review(true))
   const racing = raced(race, restore)
   // Prompts are counted at the first place, unless the call must not go there.
@@ -283,19 +285,19 @@ const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Place
 })
 
 /** The place that has the most of the prompt in its cache, by what is known of its content. */
-const warmest = (located: ReadonlyArray<Located>): ConversationHome | undefined => {
-  let home: ConversationHome | undefined
+const warmest = (located: ReadonlyArray<Located>): CachedConversation | undefined => {
+  let warm: CachedConversation | undefined
   for (const { known, place } of located) {
     const prompt = known.prefix?.cachedTokens ?? 0
-    if (prompt > (home?.prompt ?? 0)) home = { place: place.name, prompt }
+    if (prompt > (warm?.prompt ?? 0)) warm = { place: place.name, prompt }
   }
-  return home
+  return warm
 }
 
 /** The place where the last call of the conversation went, by its name. */
-const homeOf = (call: GovernedCall): ConversationHome | undefined => {
+const conversationAt = (call: GovernedCall): CachedConversation | undefined => {
   const conversation = conversationOf(call)
-  return conversation === undefined ? undefined : call.parts.memory.homeOf(conversation)
+  return conversation === undefined ? undefined : call.parts.memory.cachedAt(conversation)
 }
 
 /** The place whose price is the highest, or unknown: the call must be able to pay there. */

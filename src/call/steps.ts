@@ -27,9 +27,9 @@ import * as Trace from "./trace.ts"
 export type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
 /** Checks a call and its options. */
-export const checkCall = (operation: string, described: Call, how: CallOptions): void => {
+export const checkCall = (operation: string, described: Call, options: CallOptions): void => {
   check(operation, callCheck, described)
-  check(operation, callOptionsCheck, how)
+  check(operation, callOptionsCheck, options)
 }
 
 /** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
@@ -37,21 +37,21 @@ export const begin = <A, E, R>(
   operation: string,
   parts: GovernorParts,
   described: Call,
-  how: CallOptions = {},
+  options: CallOptions = {},
   endsWith: "effect" | "scope",
   attempt: CallAttempt<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    checkCall(operation, described, how)
+    checkCall(operation, described, options)
     const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
-    return withAgent(attempt)(new GovernedCall(parts, described, how, context, scope))
+    return withAgent(attempt)(new GovernedCall(parts, described, options, context, scope))
   })
 
 /** Attempts read the agent from their context. */
 export const withAgent =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
   (call) => {
-    const { agent } = call.how
+    const { agent } = call.options
     return agent === undefined ? attempt(call) : Effect.provideService(attempt(call), Budget.Agent, agent)
   }
 
@@ -63,7 +63,7 @@ export const withAgent =
 export const withTimeout =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
   (call) => {
-    const { timeout } = call.how
+    const { timeout } = call.options
     const sent = Effect.suspend(() => {
       call.send()
       return attempt(call)
@@ -140,9 +140,9 @@ export const withAdmission =
 export const withWarmup =
   <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
   (call) => {
-    const { cacheKey } = call.how
+    const { cacheKey } = call.options
     if (cacheKey === undefined) return attempt(call)
-    return call.parts.warmup(JSON.stringify([call.call.model, cacheKey]), call.until, attempt(call))
+    return call.parts.warmup(JSON.stringify([call.request.model, cacheKey]), call.until, attempt(call))
   }
 
 // -----------------------------------------------------------------------------
@@ -169,7 +169,7 @@ export const runWithRetries = <A, E, R>(
   let current = call
   const again = (cause: Cause.Cause<E | CallError>) =>
     RetryEngine.again(
-      call.how.retry ?? call.parts.policy,
+      call.options.retry ?? call.parts.policy,
       retryingOf<E>(call, () => current),
       (last) => attempt((current = current.next(last, call.tokens))),
       cause
@@ -239,7 +239,7 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Re
   const delayed = Duration.toMillis(retrying.delayed)
   if (delayed > 0) call.pool.counts.retriesDelayed++
   const { agent, pool } = reservation
-  const retry = { at, pool, agent, model: call.call.model, attempt, until: at + Math.ceil(Duration.toMillis(wait)) }
+  const retry = { at, pool, agent, model: call.request.model, attempt, until: at + Math.ceil(Duration.toMillis(wait)) }
   parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
   if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }

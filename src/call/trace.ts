@@ -52,20 +52,20 @@ export const continuing = (
 
 /** Runs the attempts of a call in a span. */
 export const within = <A, E, R>(
-  governed: { readonly call: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
+  governed: { readonly request: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
   attempts: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const { call, pool } = governed
-  const operation = call.operation ?? "chat"
+  const { pool, request } = governed
+  const operation = request.operation ?? "chat"
   const attributes = {
     "gen_ai.operation.name": operation,
-    "gen_ai.request.model": call.model,
+    "gen_ai.request.model": request.model,
     "floodgate.pool": pool.name,
-    ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
-    ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
-    ...(call.stream === true && { "gen_ai.request.stream": true })
+    ...(request.provider !== undefined && { "gen_ai.provider.name": request.provider }),
+    ...(request.maxTokens !== undefined && { "gen_ai.request.max_tokens": request.maxTokens }),
+    ...(request.stream === true && { "gen_ai.request.stream": true })
   }
-  const begun = Effect.map(Effect.makeSpan(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
+  const begun = Effect.map(Effect.makeSpan(`${operation} ${request.model}`, { kind: "client", attributes }), (span) => {
     governed.span = span
     return span
   })

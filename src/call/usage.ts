@@ -45,19 +45,19 @@ interface AskingCall {
   readonly agent: string
   /** The tokens of its prompt, if they were counted. */
   readonly counted: number | undefined
-  readonly how: { readonly caller?: string | undefined }
+  readonly options: { readonly caller?: string | undefined }
   readonly now: number
   readonly parts: { readonly conversations: Conversations }
 }
 
 /** What is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
 export const known = (
-  { agent, counted, how, now, parts }: AskingCall,
+  { agent, counted, options, now, parts }: AskingCall,
   call: Call,
   { name: pool, usual: together }: PoolRecord
 ): KnownCall => {
   const { continues, inputTokens, kind = agent, maxTokens, model, prefixes } = call
-  const scope = JSON.stringify([pool, model, how.caller])
+  const scope = JSON.stringify([pool, model, options.caller])
   const known: KnownCall & Pick<Call, "countTokens"> = {
     ...call,
     // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
@@ -69,7 +69,7 @@ export const known = (
     kind,
     together,
     scope,
-    owner: how.caller ?? call.account,
+    owner: options.caller ?? call.account,
     prefix: parts.conversations.again(undefined, { scope, prefixes, continues }, now)
   }
   return known

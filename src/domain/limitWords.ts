@@ -30,7 +30,7 @@ export const limitsText = (limits: Limits): string =>
       const rate = seconds === 1 ? "/s" : "/min"
       const per = limit.total === undefined ? rate : " in all"
       const bucket = `bucket of ${thousands(limit.burst ?? amount)}`
-      const how = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
-      return [`${counted(amount, units[dimension])}${per} (${how})`]
+      const window = { bucket, sliding: "any 60 s", fixed: "fixed minutes" }[limit.window ?? "bucket"]
+      return [`${counted(amount, units[dimension])}${per} (${window})`]
     })
     .join("; ")

@@ -129,9 +129,9 @@ const search = (model: string, table: Table): Price | undefined => {
   let best = -1
   let found: Price | undefined
   for (const name of Object.keys(table)) {
-    const how = Math.max(fit(name, model, line), fit(name, bare, line))
-    if (how <= best) continue
-    best = how
+    const fits = Math.max(fit(name, model, line), fit(name, bare, line))
+    if (fits <= best) continue
+    best = fits
     found = table[name]
   }
   return found

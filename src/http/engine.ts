@@ -67,7 +67,7 @@ export interface Engine {
   /** What becomes of a request that is no call. */
   readonly judge: (request: OtherRequest) => Judgement
   /** Makes a planned call, whose answer goes to the outlet. Nothing is thrown: whatever fails is given to the outlet. */
-  readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall
+  readonly start: <R extends ProviderResponse>(planned: HttpCall, options: StartOptions<R>) => DrivenCall
 }
 
 /** How a call is made. */
@@ -130,7 +130,7 @@ export const make = Effect.fnUntraced(function* (
     route,
     judge: makeJudge(settings, known, context, route, parts.run),
     plan: (found, request) => planOf(found, request, settings, places),
-    start: (planned, how) => new EngineCall(parts, planned, how).start()
+    start: (planned, options) => new EngineCall(parts, planned, options).start()
   }
 })
 
@@ -238,18 +238,18 @@ class EngineCall<R extends ProviderResponse> {
   readonly driven = new Driven<R>()
   private readonly parts: EngineParts
   private readonly planned: HttpCall
-  private readonly how: StartOptions<R>
+  private readonly options: StartOptions<R>
   private readonly context: Context.Context<never>
 
-  constructor(parts: EngineParts, planned: HttpCall, how: StartOptions<R>) {
+  constructor(parts: EngineParts, planned: HttpCall, options: StartOptions<R>) {
     this.parts = parts
     this.planned = planned
-    this.how = how
-    this.context = how.around?.(parts.context) ?? parts.context
+    this.options = options
+    this.context = options.around?.(parts.context) ?? parts.context
   }
 
   start(): DrivenCall {
-    const { driven, how, parts, planned } = this
+    const { driven, options, parts, planned } = this
     const { terms } = planned
     try {
       if (EffectResult.isFailure(terms)) throw terms.failure
@@ -263,13 +263,13 @@ class EngineCall<R extends ProviderResponse> {
           )
         )
     } catch (thrown) {
-      how.outlet.failed(Cause.die(thrown))
+      options.outlet.failed(Cause.die(thrown))
     }
     return driven
   }
 
   private begin(terms: CallTerms, whose: CallAccount): void {
-    const { context, driven, how, parts, planned } = this
+    const { context, driven, options, parts, planned } = this
     const { governor, run } = parts
     const begin = SyncForm.of<Direct.Begin>(governor.open)
     const call = begin?.(context, callOf(parts, planned, whose, terms.accounting), terms.callOptions)
@@ -280,7 +280,7 @@ class EngineCall<R extends ProviderResponse> {
       answered: (answer, rest) => {
         run(rest)
         run(call.end(Exit.void))
-        give(how.outlet, answer)
+        give(options.outlet, answer)
       },
       failed: (failure) =>
         this.goOn(Direct.resume<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>(call, attempt, failure)),
@@ -303,7 +303,7 @@ class EngineCall<R extends ProviderResponse> {
 
   /** Makes the call, or the rest of it, in Effect. It ends with its answer, or with the stream of it. */
   private goOn(opening: Effect.Effect<AttemptAnswer<R>, AttemptFailure<R> | CallError, Scope.Scope>): void {
-    const { context, driven, how, parts } = this
+    const { context, driven, options, parts } = this
     const made = Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(inScope(opening, restore), ({ opened, scope }) => {
         const close = closeOf(scope)
@@ -318,8 +318,8 @@ class EngineCall<R extends ProviderResponse> {
     driven.endsBy(() => fiber.interruptUnsafe())
     fiber.addObserver((exit) => {
       if (driven.isLeft) return
-      if (Exit.isFailure(exit)) how.outlet.failed(exit.cause)
-      else if (exit.value !== undefined) give(how.outlet, exit.value)
+      if (Exit.isFailure(exit)) options.outlet.failed(exit.cause)
+      else if (exit.value !== undefined) give(options.outlet, exit.value)
     })
   }
 
@@ -350,7 +350,7 @@ class EngineCall<R extends ProviderResponse> {
     ends: AttemptEnds<R>,
     traceparent?: string
   ): HttpExchange<R> {
-    const { how, parts, planned } = this
+    const { options, parts, planned } = this
     const target = whose.targets.find(({ place }) => place.name === call.place)
     const { account, identity } = target ?? whose
     return new HttpExchange<R>({
@@ -358,13 +358,13 @@ class EngineCall<R extends ProviderResponse> {
       tools: parts,
       planned,
       call,
-      outlet: how.outlet,
+      outlet: options.outlet,
       learn: (response) => {
         const joined = identity && parts.accounts.learn(identity, account, response)
         if (joined !== undefined) parts.fork(oneOrganisation(account, joined))
       },
       dispatch: (change, intake) =>
-        how.dispatch(target === undefined ? change : changeAt(planned, target, change), target, intake, traceparent)
+        options.dispatch(target === undefined ? change : changeAt(planned, target, change), target, intake, traceparent)
     })
   }
 }

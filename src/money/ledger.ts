@@ -42,7 +42,7 @@ export class LedgerEntry extends Queued {
   readonly asked: CostAsked
   /** What it has reserved, and the port that has charged it. */
   amount = 0
-  home: ChargedPort<LedgerState> | undefined = undefined
+  chargedPort: ChargedPort<LedgerState> | undefined = undefined
   outcome: Paid | undefined = undefined
   isOver = false
   /** When it arrived, by the clock of its caller. */
@@ -193,10 +193,10 @@ export class RunningLedger {
   settle(entry: LedgerEntry, cost: number | undefined): void {
     if (entry.isOver) return
     entry.isOver = true
-    const { amount, home, outcome } = entry
+    const { amount, chargedPort, outcome } = entry
     if (outcome === undefined) this.queue.remove(entry)
     if (outcome === "reserved") {
-      home!.transact((draft, now) => Ledgers.settle(draft, home!.id, amount, cost ?? amount, now))
+      chargedPort!.transact((draft, now) => Ledgers.settle(draft, chargedPort!.id, amount, cost ?? amount, now))
       this.queue.correct(entry, amount === 0 ? 1 : (cost ?? amount) / amount)
       this.changed?.()
     }
@@ -205,7 +205,7 @@ export class RunningLedger {
 
   private grant(entry: LedgerEntry, amount: number, by: ChargedPort<LedgerState>): void {
     entry.amount = amount
-    entry.home = by
+    entry.chargedPort = by
     if (entry === this.arriving) this.arriving = undefined
     if (entry.flow !== undefined) this.queue.serve(entry)
     this.queue.forget()

@@ -30,8 +30,10 @@ export const chosen = (
 
 /** Waits everywhere. If its prompt is cached at one place, it waits there, and where it would start that much sooner. */
 const soonest = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<boolean> => {
-  const home = candidates.find(({ stay }) => stay > 0)
-  return candidates.map((each) => home === undefined || each === home || home.wait - each.wait > home.stay)
+  const cachedAt = candidates.find(({ stay }) => stay > 0)
+  return candidates.map(
+    (each) => cachedAt === undefined || each === cachedAt || cachedAt.wait - each.wait > cachedAt.stay
+  )
 }
 
 /** Waits at the cheapest place that answers in time, and at those that are cheaper, where it may be lucky. */

@@ -3,7 +3,7 @@ import * as Estimating from "../domain/estimating.ts"
 import * as Lru from "../domain/input/lru.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
-const maxHomes = 10_000
+const maxConversations = 10_000
 const maxPools = 1_000
 
 /** How long a place is set aside whose provider refuses the credential, the model or the bill. Then one call tries it. */
@@ -50,7 +50,7 @@ interface PoolTimes {
 }
 
 /** Where the prompt of a conversation is cached, and how many tokens its last prompt had. */
-export interface ConversationHome {
+export interface CachedConversation {
   readonly place: string
   readonly prompt: number
 }
@@ -64,14 +64,14 @@ export interface AttemptTimes {
 }
 
 export class PlaceMemory {
-  private readonly homes = new Map<string, ConversationHome>()
+  private readonly conversations = new Map<string, CachedConversation>()
   private readonly pinned = new Map<string, string>()
   private readonly limits = new Map<string, object>()
   private readonly times = new Map<string, PoolTimes>()
 
   /** The place where the prompt of a conversation is cached. */
-  homeOf(key: string): ConversationHome | undefined {
-    return this.homes.get(key)
+  cachedAt(key: string): CachedConversation | undefined {
+    return this.conversations.get(key)
   }
 
   /** The place that stores a conversation. */
@@ -79,8 +79,8 @@ export class PlaceMemory {
     return this.pinned.get(continuation)
   }
 
-  settled(key: string, home: ConversationHome): void {
-    Lru.put(this.homes, key, home, maxHomes)
+  settled(key: string, conversation: CachedConversation): void {
+    Lru.put(this.conversations, key, conversation, maxConversations)
   }
 
   /** Whether the provider of a pool is known to cache prompts. */
@@ -89,7 +89,7 @@ export class PlaceMemory {
   }
 
   stored(continuation: string, place: string): void {
-    Lru.put(this.pinned, continuation, place, maxHomes)
+    Lru.put(this.pinned, continuation, place, maxConversations)
   }
 
   timesOf(pool: string): AttemptTimes {

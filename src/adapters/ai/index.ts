@@ -217,13 +217,13 @@ export const make = Effect.fnUntraced(function* (
   Input.check("FloodgateAi.make", optionsCheck, options)
   const inner = yield* LanguageModel.LanguageModel
   const governor = yield* Governor.Governor
-  const { kind, maxTokens, model: given, thinking, ...how } = options
+  const { kind, maxTokens, model: given, thinking, ...callOptions } = options
   const model = given ?? Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   if (model === undefined) {
     return Input.invalid("FloodgateAi.make: model", "a name, as an option or as the context's ModelName", model)
   }
   const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
-  const trips: RoundTrip.Trips = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
+  const trips: RoundTrip.Trips = { governor, callOptions, call: { model, provider, kind, maxTokens, thinking } }
   const untyped: Untyped = inner
 
   /** Resolves tool calls itself, and has the adapted model as its provider. */

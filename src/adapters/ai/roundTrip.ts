@@ -29,7 +29,7 @@ const judged = <E>(error: E): Effect.Effect<never, FailedAttempt<never, E>> =>
 export interface Trips {
   readonly governor: Governor.Governor["Service"]
   readonly call: Omit<Governor.Call, "bytes">
-  readonly how: Governor.CallOptions
+  readonly callOptions: Governor.CallOptions
 }
 
 const callOf = ({ call }: Trips, request: Describe.Readable): Governor.Call => ({
@@ -51,7 +51,7 @@ export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>
     return { value, actual: usageOf(answer), signal: finish && Describe.signalOf(finish), response: answer }
   })
   return forCaller(
-    Effect.suspend(() => trips.governor.run(callOf(trips, request), () => attempt, trips.how)),
+    Effect.suspend(() => trips.governor.run(callOf(trips, request), () => attempt, trips.callOptions)),
     (error) => Failure.toAiError(method, error)
   )
 }
@@ -95,7 +95,7 @@ export const streamed = <E, R>(
     forCaller(
       Effect.suspend(() => {
         const call: Governor.Call = { ...callOf(trips, request), stream: true }
-        return trips.governor.open(call, (ticket) => open(ticket, trip), trips.how)
+        return trips.governor.open(call, (ticket) => open(ticket, trip), trips.callOptions)
       }),
       (error) => Failure.toAiError("streamText", error)
     )

@@ -258,7 +258,7 @@ export const make = Effect.fnUntraced(function* (
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
     if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.callOptionsCheck, given)
-    return { call, how: { agent, ...given } }
+    return { call, callOptions: { agent, ...given } }
   }
 
   /** The reservation's scope stays open until the stream ends, breaks or is cancelled. */
@@ -266,13 +266,13 @@ export const make = Effect.fnUntraced(function* (
     ask: (params: Params) => PromiseLike<Result>,
     params: Params,
     call: Governor.Call,
-    how: Governor.CallOptions
+    callOptions: Governor.CallOptions
   ) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const attempt = (ticket: Governor.Ticket) =>
           Effect.map(opened<Params, Part, Result>(ask, params, ticket), (opened) => ({ ...opened, ticket }))
-        const { opened: stream, scope } = yield* inScope(governor.open(call, attempt, how), restore)
+        const { opened: stream, scope } = yield* inScope(governor.open(call, attempt, callOptions), restore)
         const { result, ticket, watched } = stream
         const ended = (conclusion: Conclusion): void =>
           void runFork(Effect.ensuring(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
@@ -283,13 +283,13 @@ export const make = Effect.fnUntraced(function* (
   return {
     specificationVersion: "v3",
     wrapGenerate: ({ model, params }) => {
-      const { call, how } = described(params, model, false)
-      const governed = governor.run(call, () => whole((params) => model.doGenerate(params), params), how)
+      const { call, callOptions } = described(params, model, false)
+      const governed = governor.run(call, () => whole((params) => model.doGenerate(params), params), callOptions)
       return run(forCaller(governed), params.abortSignal)
     },
     wrapStream: ({ model, params }) => {
-      const { call, how } = described(params, model, true)
-      const governed = streamed((params) => model.doStream(params), params, call, how)
+      const { call, callOptions } = described(params, model, true)
+      const governed = streamed((params) => model.doStream(params), params, call, callOptions)
       return run(forCaller(governed), params.abortSignal)
     }
   }

@@ -259,9 +259,9 @@ const failureOf = (thrown: unknown, clock: Clock.Clock): LlmError =>
 
 /** A call and its options in the governor's form. Options of the call take precedence over those for all calls. */
 const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
-  const { account, bytes, caches, inputTokens, kind, maxTokens, model, signal: _, ...how } = { ...forAll, ...call }
+  const { account, bytes, caches, inputTokens, kind, maxTokens, model, signal: _, ...options } = { ...forAll, ...call }
   const size = bytes ?? Math.round((inputTokens ?? 0) * bytesPerToken)
-  return [{ account, bytes: size, caches, inputTokens, kind, maxTokens, model }, governedBy(how)]
+  return [{ account, bytes: size, caches, inputTokens, kind, maxTokens, model }, governedBy(options)]
 }
 
 const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
@@ -284,13 +284,13 @@ const forgotten = new FinalizationRegistry<() => void>((end) => end())
 /** Admits a call until its lease ends. */
 const leased = (
   { governor }: FloodgateParts["Service"],
-  [call, how]: readonly [Governor.Call, Governor.CallOptions]
+  [call, options]: readonly [Governor.Call, Governor.CallOptions]
 ): Effect.Effect<Lease, unknown> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const runFork = Effect.runForkWith(yield* Effect.context<never>())
       const clock = yield* Clock.Clock
-      const { opened: ticket, scope } = yield* inScope(governor.admit(call, how), restore)
+      const { opened: ticket, scope } = yield* inScope(governor.admit(call, options), restore)
       const end = (last: Effect.Effect<void>): void => {
         runFork(Effect.ensuring(last, Scope.close(scope, Exit.void)))
       }
@@ -401,8 +401,8 @@ export const create = (options: Options = {}): Floodgate => {
       check("Floodgate.run", isCall, call)
       check("Floodgate.run: attempt", callback, attempt)
       const { governor, run } = await opened
-      const [known, how] = described(call, forAll)
-      return run(forCaller(governor.run(known, () => attempted(attempt), how)), call.signal)
+      const [known, callOptions] = described(call, forAll)
+      return run(forCaller(governor.run(known, () => attempted(attempt), callOptions)), call.signal)
     },
     limiter: {
       acquire: async (call) => {

@@ -285,8 +285,8 @@ const millisOf = (seconds: number | undefined): number | undefined =>
   seconds === undefined ? undefined : seconds * 1_000
 
 /** Checked options of a call for the governor. */
-export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptions): Governor.CallOptions => ({
-  ...how,
+export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...options }: CallOptions): Governor.CallOptions => ({
+  ...options,
   maxWait: millisOf(maxWaitSeconds),
   timeout: millisOf(timeoutSeconds)
 })
@@ -323,9 +323,9 @@ export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
     callOptions:
       typeof given === "function"
         ? (request) => {
-            const how = given(request)
-            Input.check("Floodgate.create: callOptions", callOptions, how)
-            return governedBy(how)
+            const options = given(request)
+            Input.check("Floodgate.create: callOptions", callOptions, options)
+            return governedBy(options)
           }
         : governedBy(given)
   }

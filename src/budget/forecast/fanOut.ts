@@ -95,10 +95,10 @@ interface Player extends Pick<PresentAgent, "agent" | "priority" | "weight"> {
 }
 
 const playerOf = (
-  how: Pick<PresentAgent, "agent" | "priority" | "weight" | "calls">,
+  agent: Pick<PresentAgent, "agent" | "priority" | "weight" | "calls">,
   own?: ForecastAgent,
   parent?: Player
-): Player => ({ ...how, next: 0, own, parent, subAgents: new Map(), isWaiting: false })
+): Player => ({ ...agent, next: 0, own, parent, subAgents: new Map(), isWaiting: false })
 
 /** A call in the queue. */
 class AskedCall extends Queued {
@@ -164,9 +164,9 @@ class FanOut {
     this.law = law
     this.open = agents.length
     this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
-    for (const { busyUntil, ...how } of present) {
+    for (const { busyUntil, ...agent } of present) {
       this.active++
-      const player = playerOf(how)
+      const player = playerOf(agent)
       this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
     }
     this.fill(at)

@@ -159,14 +159,14 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const millis = (call: Call) => (latency === undefined && hasMeasured ? law.answerMillis : millisOf(usual, call))
   const then = callsOf(remaining, millis)
   const present: Array<FanOut.PresentAgent> = []
-  const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
-    present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...how })
+  const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, state: Partial<FanOut.PresentAgent> = {}) =>
+    present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...state })
   for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
   // A call that waits in several queues is served in only one of them.
   let due = 0
-  for (const { agent, charge, how, priority, weight } of queue.inOrder()) {
+  for (const { agent, charge, queueing, priority, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
-    due += 1 / (how.claim?.queues ?? 1)
+    due += 1 / (queueing.claim?.queues ?? 1)
     if (due < 1 - rounding) continue
     due--
     const current = { charge, used: charge, millis: law.answerMillis, pauseMillis: 0, subAgents: [] }
