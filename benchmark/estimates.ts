@@ -10,7 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
-import { Race, Scenario, Scenarios, Strategies } from "../packages/lab/src/index.ts"
+import { Race, Scenario, Scenarios, Strategies } from "../packages/lab/src/internal.ts"
 import * as Seeded from "../packages/lab/src/seeded.ts"
 
 const { values: options } = parseArgs({

@@ -6,7 +6,7 @@
  *     --seeds N    (3)
  */
 import * as Effect from "effect/Effect"
-import { Race, Scenarios, Strategies } from "@floodgate/lab"
+import { Race, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { parseArgs } from "node:util"
 import { cacheReadShare } from "./places/conversations.ts"
 import { flex } from "./places/flex.ts"

@@ -1,5 +1,5 @@
 /** Scenarios of which the end is foreseen: those of the lab with three times their agents, and random weathers. */
-import { Scenario, Scenarios } from "@floodgate/lab"
+import { Scenario, Scenarios } from "@floodgate/lab/internal"
 import { mulberry } from "../../test/support/random.ts"
 
 /** A job, a limit and a provider of random sizes: a neighbour, random rejections, overloads, and latencies that vary. */

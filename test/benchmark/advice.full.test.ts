@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Scenario, Scenarios } from "@floodgate/lab"
+import { Scenario, Scenarios } from "@floodgate/lab/internal"
 import { fanOut } from "../../benchmark/advice/fanOut.ts"
 import { randomWeather } from "../../benchmark/advice/weathers.ts"
 

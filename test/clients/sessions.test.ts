@@ -6,7 +6,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Race, Recorded, Scenarios, Strategies } from "@floodgate/lab"
+import { Race, Recorded, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { drained } from "floodgate/internal"
 import { ProviderServer } from "floodgate/testing/server"
 import { spawn } from "node:child_process"

@@ -129,7 +129,7 @@ export const own = Provider.fromClient({
   }
 })
 export const redis = Redis.layerStoreUrl({ url: "redis://localhost" })
-export const shared = Redis.status({ url: "redis://localhost" })
+export const shared = Redis.layerStoreConfig()
 export const simulated = ProviderSim.layer()
 export const outage = ProviderSim.outage(0, 1)
 export const sizes = ProviderSim.lognormal(1, 1)

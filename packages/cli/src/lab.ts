@@ -4,4 +4,4 @@
  * @deprecated use `@floodgate/lab`; this subpath goes with version 0.6
  * @since 0.1.0
  */
-export * from "@floodgate/lab"
+export * from "@floodgate/lab/internal"

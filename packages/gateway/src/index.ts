@@ -88,12 +88,8 @@ import { RecentRequests } from "./requests.ts"
 import * as Server from "./server.ts"
 import { guarded, serving } from "./serving.ts"
 
-export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
 export type { Options } from "./options.ts"
-export type { GatewayPlace } from "./places.ts"
-export type { Rule } from "./settings/values.ts"
-export { providers } from "./settings/index.ts"
 export { CannotListen } from "./server.ts"
 
 // -----------------------------------------------------------------------------

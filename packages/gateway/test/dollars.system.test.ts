@@ -291,7 +291,7 @@ describe("dollars at the gateway", () => {
 
   it.live("refuses two rules of one name, and a name that cannot be shown", () =>
     Effect.gen(function* () {
-      const refused = (...rules: ReadonlyArray<Gateway.Rule>) =>
+      const refused = (...rules: NonNullable<Gateway.Options["rules"]>) =>
         Effect.map(Effect.exit(world(gives(1), { upstreams: undefined, rules })), String)
       const twice = yield* refused({ name: "search" }, { agent: "a" }, { name: "search", agent: "b" })
       assert.include(twice, 'rules[2].name: expected a name that no other rule has, got "search"')

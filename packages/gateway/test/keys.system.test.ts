@@ -18,7 +18,7 @@ const chat = "/v1/chat/completions"
 const messages = "/v1/messages"
 const gemini = "/v1beta/models/m:generateContent"
 
-const entry = (name: string, key: string, expires?: string): Gateway.Key => ({
+const entry = (name: string, key: string, expires?: string): NonNullable<Gateway.Options["keys"]>[number] => ({
   name,
   sha256: createHash("sha256").update(key).digest("hex"),
   expires

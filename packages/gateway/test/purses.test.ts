@@ -9,7 +9,7 @@ import { mulberry } from "../../../test/support/random.ts"
 import { sized } from "../../../test/support/size.ts"
 import { CallerPurses } from "../src/purses.ts"
 import { PayingCall } from "../../../test/support/paying.ts"
-import type { Rule } from "@floodgate/gateway"
+import type { Rule } from "../src/settings/values.ts"
 import type * as Spending from "floodgate/Spending"
 import { clockAt } from "../../../test/support/clock.ts"
 

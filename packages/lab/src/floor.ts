@@ -10,14 +10,8 @@ import type { Sessions } from "floodgate/testing"
 import { smallest } from "./extremes.ts"
 import * as Scenario from "./scenario.ts"
 
-/**
- * A lower bound on the makespan in seconds, and what it comes from.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface Floor {
+/** A lower bound on the makespan in seconds, and what it comes from. */
+type Floor = {
   readonly seconds: number
   /** The limited dimension that binds, `"agent"` for the longest agent, or `"concurrency"`. */
   readonly binding: Limits.Dimension | "agent" | "concurrency"

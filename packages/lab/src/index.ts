@@ -8,92 +8,50 @@
  */
 
 /**
- * The page of the documentation about sessions.
- *
- * @since 0.5.0
- */
-export * as AgentsAtWork from "./sessions/document.ts"
-
-/**
- * The AWS backoff study of the jitter variants that `Retry` offers.
- *
- * @since 0.1.0
- */
-export * as AwsStudy from "./awsStudy.ts"
-
-/**
- * The page of the documentation.
- *
- * @since 0.1.0
- */
-export * as Document from "./document.ts"
-
-/**
  * The lower bound on the time of a scenario.
  *
  * @since 0.1.0
  */
-export * as Floor from "./floor.ts"
-
-/**
- * Scenarios and strategies on one screen.
- *
- * @since 0.2.0
- */
-export * as Matrix from "./matrix.ts"
+export * as Floor from "./public/floor.ts"
 
 /**
  * Runs the same work under each strategy, in simulated time.
  *
  * @since 0.1.0
  */
-export * as Race from "./race.ts"
+export * as Race from "./public/race.ts"
 
 /**
- * Sessions that a gateway has recorded.
- *
- * @since 0.5.0
- */
-export * as Recorded from "./recorded.ts"
-
-/**
- * Reports: one HTML file that opens offline, and charts as SVG.
+ * Reports of races: a page with charts, and a table.
  *
  * @since 0.1.0
  */
-export * as Report from "./report/index.ts"
+export * as Report from "./public/report.ts"
 
 /**
  * Scenarios: the calls of agents, and the model of the provider.
  *
  * @since 0.1.0
  */
-export * as Scenario from "./scenario.ts"
+export * as Scenario from "./public/scenario.ts"
 
 /**
- * The scenarios by name, and workloads from traces.
+ * The scenarios of the lab by name.
  *
  * @since 0.1.0
  */
-export * as Scenarios from "./scenarios.ts"
+export * as Scenarios from "./public/scenarios.ts"
 
 /**
- * The strategies by name.
+ * The strategies of the lab.
  *
  * @since 0.1.0
  */
-export * as Strategies from "./strategies/index.ts"
+export * as Strategies from "./public/strategies.ts"
 
 /**
  * What a strategy is.
  *
  * @since 0.1.0
  */
-export * as Strategy from "./strategy.ts"
-
-/**
- * Results as tables.
- *
- * @since 0.1.0
- */
-export * as Table from "./table.ts"
+export * as Strategy from "./public/strategy.ts"

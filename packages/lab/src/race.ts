@@ -16,90 +16,23 @@ import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { largest, smallest } from "./extremes.ts"
 import { floor } from "./floor.ts"
 import * as Record from "./record.ts"
+import type { AgentRecord, RaceResult, RaceRun } from "./runs.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
 import type { RunningPlace, StrategyClient, Strategy } from "./strategy.ts"
 
-// -----------------------------------------------------------------------------
-// Models
-// -----------------------------------------------------------------------------
+export type { RaceResult, RaceRun } from "./runs.ts"
 
-export type { AgentRecord, CallRecord, SimulatedAttempt } from "./record.ts"
-
-/**
- * The result of a strategy. Times are in simulated seconds.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface RaceResult {
-  readonly strategy: string
-  /** The time until the last agent ended, successfully or not, or the bound of the race. */
-  readonly makespanSeconds: number
-  /** The lower bound, see `floor`. */
-  readonly floorSeconds: number
-  readonly ratio: number
-  /** 429s, including injected ones. */
-  readonly rejections: number
-  /** Requests beyond the first of each call. */
-  readonly retries: number
-  /** Calls that did not succeed: failed, never made because an earlier one failed, or not finished. */
-  readonly failedCalls: number
-  readonly failedAgents: number
-  /** Latency of the calls that succeeded, including waits; null if none did. */
-  readonly p50Seconds: number | null
-  readonly p99Seconds: number | null
-  /** The time of the last agent to end divided by that of the first; null if some agent did not do all of its work. */
-  readonly fairness: number | null
-  /** The mean of the agents' ends, at which they were done or had failed. In scenarios of sessions these are the ends of the sessions. Null if it is not known. */
-  readonly meanEndSeconds: number | null
-  /** Tokens of admitted calls, input and output. */
-  readonly tokensUsed: number
-  /** Whether all agents ended within the bound of the race. */
-  readonly finished: boolean
-}
-
-/**
- * A result with everything that was recorded, for charts.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface RaceRun {
-  readonly result: RaceResult
-  readonly calls: ReadonlyArray<Record.CallRecord>
-  readonly agents: ReadonlyArray<Record.AgentRecord>
-  /** The levels of the strategy's own budget at each request; empty without a budget. */
-  readonly levels: Record.RaceRecorder["levels"]
-  /** Every request as the provider saw it, or those of all places. */
-  readonly log: ReadonlyArray<ProviderSim.Entry>
-}
-
-/**
- * The progress of a race.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface RaceProgress {
-  readonly strategy: string
-  readonly seconds: number
-  readonly completed: number
-  readonly calls: number
-}
-
-/**
- * The options of a race.
- *
- * @stability experimental
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  readonly progress?: ((progress: RaceProgress) => Effect.Effect<void>) | undefined
+type Options = {
+  /** Called as the race goes on. */
+  readonly progress?:
+    | ((progress: {
+        readonly strategy: string
+        readonly seconds: number
+        readonly completed: number
+        readonly calls: number
+      }) => Effect.Effect<void>)
+    | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -209,7 +142,7 @@ export const quantile = (values: ReadonlyArray<number>, share: number): number |
 const seconds = (millis: number | undefined): number | null =>
   millis === undefined ? null : Words.round(millis / 1_000)
 
-const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null => {
+const fairnessOf = (agents: ReadonlyArray<AgentRecord>): number | null => {
   // Measured from the agent's own start, because agents may start later than others.
   const spans = agents.map((agent) => agent.endedAt! - agent.startsAtMillis)
   const shortest = smallest(spans)

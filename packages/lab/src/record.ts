@@ -4,55 +4,24 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LlmProvider } from "floodgate/LlmProvider"
 import type { ScenarioCall, Scenario } from "./scenario.ts"
+import type { AgentRecord, CallRecord, SimulatedAttempt } from "./runs.ts"
 import type { Believed } from "./strategy.ts"
 import * as Scenarios from "./scenario.ts"
 
-/**
- * One request to the provider. Times are in simulated milliseconds.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface SimulatedAttempt {
-  readonly startedAt: number
-  endedAt: number | undefined
-  outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
-}
+type Unfinished<A> = { -readonly [K in keyof A]: A[K] }
 
-/**
- * One call of an agent, from before its waits to its end.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface CallRecord {
-  readonly call: ScenarioCall
-  readonly askedAt: number
-  endedAt: number | undefined
-  outcome: "open" | "ok" | "failed"
-  readonly attempts: Array<SimulatedAttempt>
-}
+/** A request that may be running. */
+export type RunningAttempt = Unfinished<SimulatedAttempt>
 
-/**
- * One agent: when it ended, and whether all of its calls succeeded.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface AgentRecord {
-  readonly name: string
-  readonly startsAtMillis: number
-  endedAt: number | undefined
-  failed: boolean
+/** A call that may be running. */
+export interface RunningCall extends Unfinished<Omit<CallRecord, "attempts">> {
+  readonly attempts: Array<RunningAttempt>
 }
 
 /** The record of a race. It is mutable. */
 export interface RaceRecorder {
-  readonly calls: Map<string, CallRecord>
-  readonly agents: Map<string, AgentRecord>
+  readonly calls: Map<string, RunningCall>
+  readonly agents: Map<string, Unfinished<AgentRecord>>
   /** The levels of the strategy's own budget at each request. */
   readonly levels: Array<Believed & { readonly at: number }>
   completed: number
@@ -78,7 +47,7 @@ export const call =
   (recorder: RaceRecorder, of: ScenarioCall) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.currentTimeMillis, (askedAt) => {
-      const record: CallRecord = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }
+      const record: RunningCall = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }
       recorder.calls.set(Scenarios.nameOf(of), record)
       return Effect.onExit(self, (exit) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
@@ -103,7 +72,7 @@ export const provider = (
     const startedAt = yield* Clock.currentTimeMillis
     const believed = believes()
     if (believed !== undefined) recorder.levels.push({ at: startedAt, ...(yield* believed) })
-    const attempt: SimulatedAttempt = { startedAt, endedAt: undefined, outcome: "open" }
+    const attempt: RunningAttempt = { startedAt, endedAt: undefined, outcome: "open" }
     recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
     const end = (outcome: SimulatedAttempt["outcome"]) =>
       Effect.map(Clock.currentTimeMillis, (now) => {

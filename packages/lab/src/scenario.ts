@@ -38,59 +38,14 @@ export interface ScenarioCall {
   /** `max_tokens` of the request. */
   readonly maxTokens: number
   /** What its prompt is: a text of its own, or a request of a conversation. */
-  readonly prompt: ScenarioPrompt | Params
-}
-
-/**
- * A prompt that {@link paramsOf} writes.
- *
- * @stability experimental
- * @category models
- * @since 0.5.0
- */
-export interface ScenarioPrompt {
-  /** What it is made of. */
-  readonly text: Texts.TextKind
-  /** How many of its characters make a token, which only the provider knows in advance. */
-  readonly charactersPerToken: number
-}
-
-/**
- * One agent: it starts at its time and makes its calls one after the other, or as its script says.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface ScenarioAgent {
-  readonly name: string
-  readonly startsAtMillis: number
-  /** Its calls, and those of its sub-agents. */
-  readonly calls: ReadonlyArray<ScenarioCall>
-  /** The pauses and sub-agents of a session. */
-  readonly script?: Sessions.AgentScript | undefined
-}
-
-/**
- * The limits that the provider enforces, each in the dimension's unit.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "inputTokens" | "seed">
-
-/**
- * A place of the scenario's model: a provider with limits of its own.
- *
- * @stability experimental
- * @category models
- * @since 0.4.0
- */
-export interface ScenarioPlace {
-  readonly name: string
-  readonly limits: Limits.Limits
-  readonly provider: ProviderOptions
+  readonly prompt:
+    | {
+        /** What it is made of. */
+        readonly text: Texts.TextKind
+        /** How many of its characters make a token, which only the provider knows in advance. */
+        readonly charactersPerToken: number
+      }
+    | Params
 }
 
 /**
@@ -106,12 +61,27 @@ export interface Scenario {
   readonly summary: string
   /** Its settings, as they are printed with the results. */
   readonly settings: Readonly<Record<string, string | number | null>>
-  readonly agents: ReadonlyArray<ScenarioAgent>
+  /** Each starts at its time and makes its calls one after the other, or as its script says. */
+  readonly agents: ReadonlyArray<{
+    readonly name: string
+    readonly startsAtMillis: number
+    /** Its calls, and those of its sub-agents. */
+    readonly calls: ReadonlyArray<ScenarioCall>
+    /** The pauses and sub-agents of a session. */
+    readonly script?: Sessions.AgentScript | undefined
+  }>
   /** The limits that the provider enforces and shows in its console; the sum if there are several places. */
   readonly limits: Limits.Limits
-  readonly provider: ProviderOptions
-  /** The places of the model, if there are several. */
-  readonly places?: ReadonlyArray<ScenarioPlace> | undefined
+  /** What else the provider does. */
+  readonly provider: Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "inputTokens" | "seed">
+  /** The places of the model, if there are several: providers with limits of their own. */
+  readonly places?:
+    | ReadonlyArray<{
+        readonly name: string
+        readonly limits: Limits.Limits
+        readonly provider: Scenario["provider"]
+      }>
+    | undefined
   /** Whether clients know the provider's limit on concurrency. */
   readonly isConcurrencyDeclared: boolean
   /** Whether calls may fail for other reasons than rate limits. */
@@ -120,6 +90,18 @@ export interface Scenario {
   readonly maxSeconds: number
   readonly seed: number
 }
+
+/** A prompt that {@link paramsOf} writes. */
+export type ScenarioPrompt = Exclude<ScenarioCall["prompt"], Params>
+
+/** One agent. */
+export type ScenarioAgent = Scenario["agents"][number]
+
+/** What else a provider does than to limit. */
+export type ProviderOptions = Scenario["provider"]
+
+/** A place of a model. */
+export type ScenarioPlace = NonNullable<Scenario["places"]>[number]
 
 /**
  * The options of a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of 150,000 tokens and four

@@ -12,20 +12,7 @@ import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider, Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
-import type { ScenarioAgent, ScenarioCall, ScenarioPlace, Scenario } from "./scenario.ts"
-
-/**
- * The levels and rates of a strategy's own budget.
- *
- * @stability experimental
- * @category models
- * @since 0.2.0
- */
-export interface Believed {
-  readonly left: Limits.Usage
-  /** The rates that it uses, per second. */
-  readonly perSecond: Limits.Usage
-}
+import type { ScenarioCall, Scenario } from "./scenario.ts"
 
 /**
  * Makes calls with the retries and waits of the strategy.
@@ -37,24 +24,19 @@ export interface Believed {
 export interface StrategyClient {
   (params: Params, call: ScenarioCall): Effect.Effect<Message, LlmError | BudgetError>
   /** The levels of the strategy's own budget, if it has one. */
-  readonly believes?: Effect.Effect<Believed>
+  readonly believes?: Effect.Effect<{
+    readonly left: Limits.Usage
+    /** The rates that it uses, per second. */
+    readonly perSecond: Limits.Usage
+  }>
   /** Runs the agents. @default all at once */
   readonly run?: (
-    agents: ReadonlyArray<{ readonly agent: ScenarioAgent; readonly effect: Effect.Effect<void> }>
+    agents: ReadonlyArray<{ readonly agent: Scenario["agents"][number]; readonly effect: Effect.Effect<void> }>
   ) => Effect.Effect<unknown>
 }
 
-/**
- * A place while a race runs.
- *
- * @stability experimental
- * @category models
- * @since 0.4.0
- */
-export interface RunningPlace extends Omit<ScenarioPlace, "provider"> {
-  readonly provider: LlmProvider["Service"]
-  readonly sim: ProviderSim.ProviderSim["Service"]
-}
+/** The levels and rates of a strategy's own budget. */
+export type Believed = Effect.Success<NonNullable<StrategyClient["believes"]>>
 
 /**
  * A strategy with its name. `client` is run once per race, and all agents share the result. Its context has the first of the places.
@@ -73,6 +55,14 @@ export interface Strategy {
   readonly why?: string | undefined
   readonly client: (
     scenario: Scenario,
-    places: ReadonlyArray<RunningPlace>
+    places: ReadonlyArray<{
+      readonly name: string
+      readonly limits: Limits.Limits
+      readonly provider: LlmProvider["Service"]
+      readonly sim: ProviderSim.ProviderSim["Service"]
+    }>
   ) => Effect.Effect<StrategyClient, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
 }
+
+/** A place while a race runs. */
+export type RunningPlace = Parameters<Strategy["client"]>[1][number]

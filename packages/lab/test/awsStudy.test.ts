@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { AwsStudy } from "@floodgate/lab"
+import { AwsStudy } from "@floodgate/lab/internal"
 
 describe("the AWS study", () => {
   const measured = AwsStudy.study({ clients: [20, 100], runs: 20 })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"
-import { Race, Scenario, Scenarios, Strategies } from "@floodgate/lab"
+import { Race, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { isFull } from "../../../test/support/size.ts"
 
 const floodgate = Strategies.all.find(({ name }) => name === "floodgate")!

@@ -7,7 +7,7 @@ import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { Floor, Race, Recorded, Report, Scenarios, Strategies } from "../src/index.ts"
+import { Floor, Race, Recorded, Report, Scenarios, Strategies } from "../src/internal.ts"
 import { type Bar, lanesOf } from "../src/report/bars.ts"
 
 const strategy = (wanted: string) => Strategies.all.find(({ name }) => name === wanted)!

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { drained } from "floodgate/internal"
 import type { Sessions } from "floodgate/testing"
 import { sized } from "../../../test/support/size.ts"
-import { Recorded } from "../src/index.ts"
+import { Recorded } from "../src/internal.ts"
 
 const head =
   "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds,Session,Parent,CachedTokens,CacheWrittenTokens,PauseSeconds,AnswerSeconds"

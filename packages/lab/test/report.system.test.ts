@@ -4,7 +4,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"
-import { Race, Report, Scenario, Scenarios, Strategies } from "@floodgate/lab"
+import { Race, Report, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

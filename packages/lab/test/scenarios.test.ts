@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Floor, Matrix, type Race, Scenario, Scenarios, Strategies } from "@floodgate/lab"
+import { Floor, Matrix, type Race, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { isFull, some } from "../../../test/support/size.ts"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Simulation, Texts } from "floodgate/testing"

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
-import { Floor, Race, Scenario, Scenarios, Strategies } from "@floodgate/lab"
+import { Floor, Race, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { sized } from "../../../test/support/size.ts"

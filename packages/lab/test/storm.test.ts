@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Floor, Race, Scenario, Strategies, Table } from "@floodgate/lab"
+import { Floor, Race, Scenario, Strategies, Table } from "@floodgate/lab/internal"
 import { resultOf, strategy } from "./support/race.ts"
 
 const charged = Scenario.make({ rejections: "charged" })

@@ -48,15 +48,6 @@ import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
 export { check } from "./check.ts"
-export {
-  caps,
-  type DimensionStatus,
-  type KnownFigure,
-  type ProcessStatus,
-  type SharedCapStatus,
-  type SharedPoolStatus,
-  status
-} from "./status.ts"
 
 /**
  * Which processes share a budget, and how.

@@ -5,8 +5,6 @@ import { ledgerOf, sharedCapOf, type SharedCapStatus, type SharedPoolStatus, sha
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
-export type { DimensionStatus, KnownFigure, ProcessStatus, SharedCapStatus, SharedPoolStatus } from "floodgate/internal"
-
 /**
  * The Redis server, and the prefix of the pools.
  *
@@ -48,7 +46,7 @@ const look = Effect.fnUntraced(function* <A>(
  *
  * ```ts
  * import * as Effect from "effect/Effect"
- * import * as FloodgateRedis from "@floodgate/redis"
+ * import * as FloodgateRedis from "@floodgate/redis/internal"
  *
  * const program = Effect.gen(function* () {
  *   const pools = yield* FloodgateRedis.status({ url: "redis://127.0.0.1:6379" })
@@ -76,7 +74,7 @@ const usedOf = ({ held, limit = Infinity, spent }: SharedCapStatus): number => (
  *
  * ```ts
  * import * as Effect from "effect/Effect"
- * import * as FloodgateRedis from "@floodgate/redis"
+ * import * as FloodgateRedis from "@floodgate/redis/internal"
  *
  * const program = Effect.gen(function* () {
  *   const { caps } = yield* FloodgateRedis.caps({ url: "redis://127.0.0.1:6379" })

@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import type * as BudgetStore from "floodgate/BudgetStore"
-import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import * as Clients from "./clients.ts"
 import * as Redis from "./server.ts"
 import { some } from "../../../test/support/size.ts"
@@ -56,7 +56,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
           return yield* Effect.provideContext(Budget.make(options), context)
         })
       const statusOf = (prefix: string, at: Redis.Server = server) =>
-        Effect.map(FloodgateRedis.status({ url: at.url, prefix: `${prefix} by ${client}` }), ([pool]) => pool!)
+        Effect.map(SharedState.status({ url: at.url, prefix: `${prefix} by ${client}` }), ([pool]) => pool!)
 
       it.live("admits a caller soon after another process has refunded what it waits for", () =>
         Effect.gen(function* () {
@@ -88,7 +88,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
           assert.deepInclude(second, { name: "other", inFlight: 0 })
           assert.strictEqual(second!.waiting!.tokens, 500)
           // A prefix that nobody uses stays unused.
-          assert.deepStrictEqual(yield* FloodgateRedis.status({ url: server.url, prefix: "nobody's" }), [])
+          assert.deepStrictEqual(yield* SharedState.status({ url: server.url, prefix: "nobody's" }), [])
           const keys = yield* Effect.promise(() => server.command("KEYS", "nobody*"))
           assert.deepStrictEqual(keys, [])
         }).pipe(Effect.scoped)

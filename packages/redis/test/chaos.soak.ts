@@ -1,7 +1,7 @@
 /** Faults that take longer to play: run them with `npm run redis:test`. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import { once } from "node:events"
 import { type AddressInfo, connect, createServer } from "node:net"
 import * as Fleet from "./fleet.ts"
@@ -59,7 +59,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     workers[0]!.child.kill("SIGCONT")
     await finish(workers, 24)
     assert.isAtMost(excess(), 0)
-    const [pool] = await Effect.runPromise(FloodgateRedis.status({ url: scene.server.url, prefix: "chaos" }))
+    const [pool] = await Effect.runPromise(SharedState.status({ url: scene.server.url, prefix: "chaos" }))
     assert.strictEqual(pool!.inFlight, 0)
   })
 

@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import { isFull, sized } from "../../../test/support/size.ts"
 import * as Fleet from "./fleet.ts"
 import * as Redis from "./server.ts"
@@ -16,7 +16,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
   const scene = trouble()
   const { excess, finish, job } = scene
   const status = async () => {
-    const [pool] = await Effect.runPromise(FloodgateRedis.status({ url: scene.server.url, prefix: "chaos" }))
+    const [pool] = await Effect.runPromise(SharedState.status({ url: scene.server.url, prefix: "chaos" }))
     return pool!
   }
 

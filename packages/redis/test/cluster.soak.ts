@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Budget from "floodgate/Budget"
 import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import { StoreContract } from "floodgate/testing"
 import * as State from "../../../src/sharing/state.ts"
 import { keyOf } from "../src/store.ts"
@@ -67,7 +68,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in a cluster of Redis", {
             assert.strictEqual(error.reason._tag, "WaitTooLong")
           }
           for (const node of cluster.masters) {
-            const seen = yield* FloodgateRedis.status({ url: node.url, prefix })
+            const seen = yield* SharedState.status({ url: node.url, prefix })
             for (const [i, pool] of pools.entries()) {
               const held = seen.find((each) => each.pool === pool)!.processes.map((each) => each.held.tokens)
               assert.include(held, 500 + 100 * i)

@@ -11,6 +11,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import * as Signals from "floodgate/Signals"
 import { versions } from "node:process"
 import { Words } from "floodgate/internal"
@@ -192,7 +193,7 @@ const sdks = Effect.gen(function* () {
 
 /** What a run needs of Redis, and what is there if the user may see it, which a run does not need. */
 const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Finding> => {
-  const pools = Effect.catchIf(FloodgateRedis.status(at), Redis.isForbidden, () => Effect.undefined)
+  const pools = Effect.catchIf(SharedState.status(at), Redis.isForbidden, () => Effect.undefined)
   return Effect.match(Effect.andThen(FloodgateRedis.check(at), pools), {
     onFailure: (error) => {
       const { exitCode, message } = Redis.explained(at.url)(error)

@@ -3,7 +3,16 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { AgentsAtWork, AwsStudy, Document, Matrix, Report, Scenario, Scenarios, Strategies } from "@floodgate/lab"
+import {
+  AgentsAtWork,
+  AwsStudy,
+  Document,
+  Matrix,
+  Report,
+  Scenario,
+  Scenarios,
+  Strategies
+} from "@floodgate/lab/internal"
 import { yielding } from "floodgate/internal"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Threads from "./lab/threads.ts"

@@ -1,6 +1,6 @@
 /** Explains the strategies below a table. */
 import * as Effect from "effect/Effect"
-import { Strategies } from "@floodgate/lab"
+import { Strategies } from "@floodgate/lab/internal"
 import * as Print from "@floodgate/gateway/internal/print"
 import { hung } from "@floodgate/gateway/internal/text"
 

@@ -1,7 +1,7 @@
 /** The colours of tables. */
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
-import type { Matrix } from "@floodgate/lab"
+import type { Matrix } from "@floodgate/lab/internal"
 
 const styles: Readonly<Record<Matrix.Tone, number>> = { lost: 31, quiet: 2, ours: 1 }
 

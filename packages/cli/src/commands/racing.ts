@@ -1,6 +1,6 @@
 /** Runs races and shows their progress, for several commands. */
 import * as Effect from "effect/Effect"
-import { Race, type Scenario, type Strategy } from "@floodgate/lab"
+import { Race, type Scenario, type Strategy } from "@floodgate/lab/internal"
 import { Words } from "floodgate/internal"
 import { statusLine } from "./painter.ts"
 
@@ -14,11 +14,13 @@ export const race = Effect.fnUntraced(function* (
   for (const strategy of strategies) {
     const at = `${scenario.name}, ${strategy.name} (${runs.length + 1} of ${strategies.length})`
     yield* status(at)
-    const progress = ({ calls, completed, seconds }: Race.RaceProgress) =>
-      status(
-        `${at}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
-      )
-    runs.push(yield* Race.run(scenario, strategy, { progress }))
+    const run = Race.run(scenario, strategy, {
+      progress: ({ calls, completed, seconds }) =>
+        status(
+          `${at}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
+        )
+    })
+    runs.push(yield* run)
   }
   return runs as ReadonlyArray<Race.RaceRun>
 }, Effect.scoped)

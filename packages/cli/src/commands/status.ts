@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import { Words } from "floodgate/internal"
+import { type SharedCapStatus, type SharedPoolStatus, Words } from "floodgate/internal"
 import type { StoreError } from "floodgate/BudgetStore"
 import * as Limits from "floodgate/Limits"
-import * as FloodgateRedis from "@floodgate/redis"
+import * as SharedState from "@floodgate/redis/internal"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Painter from "./painter.ts"
 import * as Print from "@floodgate/gateway/internal/print"
@@ -30,8 +30,8 @@ const flags = {
 // Figures and lines
 // -----------------------------------------------------------------------------
 
-type SharedPools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
-type SharedCaps = ReadonlyArray<FloodgateRedis.SharedCapStatus>
+type SharedPools = ReadonlyArray<SharedPoolStatus>
+type SharedCaps = ReadonlyArray<SharedCapStatus>
 
 /** What processes share in Redis. */
 interface RedisState {
@@ -65,7 +65,7 @@ const charge = (amounts: Limits.Usage): string => {
 
 const heads = ["process", "in flight", "holds", "next call needs", "silent for"]
 
-const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): ReadonlyArray<string> => {
+const table = (processes: SharedPoolStatus["processes"]): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
   const rows = processes.map(({ held, inFlight, leaseMillis, name, silentMillis, waiting }) => [
     oneLine(name),
@@ -143,7 +143,7 @@ export const statusCommand = Command.make(
     }
     const explained = Redis.explained(url)
     const look: Effect.Effect<RedisState, StoreError> = Effect.map(
-      Effect.all([FloodgateRedis.status({ url, prefix }), FloodgateRedis.caps({ url, prefix })]),
+      Effect.all([SharedState.status({ url, prefix }), SharedState.caps({ url, prefix })]),
       ([pools, { caps, more }]) => ({ pools, caps, moreCaps: more })
     )
     if (!watch) {

@@ -1,6 +1,6 @@
 /** Reads traces of recorded traffic. */
 import * as Effect from "effect/Effect"
-import { Scenarios } from "@floodgate/lab"
+import { Scenarios } from "@floodgate/lab/internal"
 import { text, unreadable } from "@floodgate/gateway/internal/files"
 import { yielding } from "floodgate/internal"
 

@@ -2,7 +2,7 @@
  * `floodgate run --report` on a real run, in a real browser.
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
-import type { Report } from "@floodgate/lab"
+import type { Report } from "@floodgate/lab/internal"
 import * as Packed from "../../../lab/src/report/packed.ts"
 import { spawn } from "node:child_process"
 import { once } from "node:events"

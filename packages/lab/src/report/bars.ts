@@ -1,6 +1,6 @@
 /** The bars of the chart of agents: what each did when. Pure. */
 import { Words } from "floodgate/internal"
-import type { CallRecord, SimulatedAttempt } from "../record.ts"
+import type { CallRecord, SimulatedAttempt } from "../runs.ts"
 
 /**
  * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. A session also pauses for its tools. For a

@@ -37,7 +37,7 @@ export interface AnswerTokens {
  * @category models
  * @since 0.1.0
  */
-export interface RunAttempt extends Record.SimulatedAttempt {
+export interface RunAttempt extends Record.RunningAttempt {
   /** The reservation, if it is known. */
   readonly charge: Limits.Usage | undefined
   /** The usage, if it succeeded. */
@@ -51,7 +51,7 @@ export interface RunAttempt extends Record.SimulatedAttempt {
  * @category models
  * @since 0.1.0
  */
-export interface RunCall extends Omit<Record.CallRecord, "call" | "attempts"> {
+export interface RunCall extends Omit<Record.RunningCall, "call" | "attempts"> {
   readonly call: { readonly agent: string }
   readonly attempts: Array<RunAttempt>
 }

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { Race, type Scenario, Strategies } from "@floodgate/lab"
+import { Race, type Scenario, Strategies } from "@floodgate/lab/internal"
 
 export const strategy = (name: string) => Strategies.all.find((one) => one.name === name)!
 

@@ -2,7 +2,7 @@
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import type { Report } from "@floodgate/lab"
+import type { Report } from "@floodgate/lab/internal"
 import { Words, dimensionNames, limitsText } from "floodgate/internal"
 import { aligned } from "@floodgate/gateway/internal/text"
 

@@ -1,6 +1,6 @@
 /** The report of `floodgate forecast`. */
 import * as Duration from "effect/Duration"
-import { Report } from "@floodgate/lab"
+import { Report } from "@floodgate/lab/internal"
 import { Words } from "floodgate/internal"
 import * as Printed from "./printed.ts"
 

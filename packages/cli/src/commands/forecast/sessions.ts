@@ -2,7 +2,7 @@
 import type * as Accounting from "floodgate/Accounting"
 import type * as Forecast from "floodgate/Forecast"
 import type { Sessions } from "floodgate/testing"
-import { Recorded } from "@floodgate/lab"
+import { Recorded } from "@floodgate/lab/internal"
 
 /** A turn, and the part of its prompt that a provider's cache still has. */
 const cachedOf = ({ cachedTokens, pauseMillis }: Sessions.SessionTurn): number =>

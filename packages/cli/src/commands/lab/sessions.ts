@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Words, limitsText } from "floodgate/internal"
-import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "@floodgate/lab"
+import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "@floodgate/lab/internal"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Legend from "../legend.ts"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"

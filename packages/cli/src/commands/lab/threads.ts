@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
-import type { Report, Scenarios } from "@floodgate/lab"
+import type { Report, Scenarios } from "@floodgate/lab/internal"
 import { statusLine } from "../painter.ts"
 
 /** A race: a scenario and a strategy by name. */

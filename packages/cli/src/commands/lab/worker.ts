@@ -1,7 +1,7 @@
 /** A thread of the lab: runs each race that it receives. */
 import * as Effect from "effect/Effect"
 import { parentPort, workerData } from "node:worker_threads"
-import { Race, Report, Scenarios, Strategies } from "@floodgate/lab"
+import { Race, Report, Scenarios, Strategies } from "@floodgate/lab/internal"
 import type { RaceJob } from "./threads.ts"
 
 // A race may create a hundred thousand errors that nobody prints, and their stacks took a fifth of its time.

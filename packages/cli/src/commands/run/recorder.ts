@@ -11,7 +11,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider } from "floodgate/LlmProvider"
-import type { Report } from "@floodgate/lab"
+import type { Report } from "@floodgate/lab/internal"
 import type { RunEvent } from "./pipeline.ts"
 import * as Results from "./results.ts"
 

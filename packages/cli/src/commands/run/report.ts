@@ -1,6 +1,6 @@
 /** The report of `floodgate run`. */
 import * as Effect from "effect/Effect"
-import { Report } from "@floodgate/lab"
+import { Report } from "@floodgate/lab/internal"
 import * as Output from "@floodgate/gateway/internal/output"
 import { Words, limitsText } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"

@@ -10,7 +10,7 @@ import * as Floodgate from "floodgate/promise"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
 import type * as Exit from "@floodgate/gateway/internal/exit"
-import { Scenario } from "@floodgate/lab"
+import { Scenario } from "@floodgate/lab/internal"
 import * as Provider from "../provider.ts"
 
 /** The progress of an agent. */

@@ -1,7 +1,7 @@
 /** The view of the duel: both sides beside each other, under one clock. Pure. */
 import { Words } from "floodgate/internal"
 import type { ProviderSim } from "floodgate/testing"
-import { type Matrix, Report } from "@floodgate/lab"
+import { type Matrix, Report } from "@floodgate/lab/internal"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "@floodgate/gateway/internal/text"
 import type { DuelAgent, Side } from "./duel.ts"
