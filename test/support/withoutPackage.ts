@@ -7,7 +7,8 @@ const hide = (name: string) => `import { registerHooks } from "node:module"
 registerHooks({
   resolve(specifier, context, next) {
     if (!specifier.startsWith("${name}")) return next(specifier, context)
-    throw Object.assign(new Error("Cannot find package '" + specifier + "'"), { code: "ERR_MODULE_NOT_FOUND" })
+    const [name] = /^(?:@[^/]+\\/)?[^/]+/.exec(specifier)
+    throw Object.assign(new Error("Cannot find package '" + name + "'"), { code: "ERR_MODULE_NOT_FOUND" })
   }
 })`
 
