@@ -70,10 +70,10 @@ const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, each, running }: Question) {
-  const most = Math.max(2, Math.min(lastJob, Math.floor(maxSearched / each.calls)))
-  for (let job = Math.min(most, agents ?? firstJob); ; job = Math.min(most, 2 * job)) {
+  const max = Math.max(2, Math.min(lastJob, Math.floor(maxSearched / each.calls)))
+  for (let job = Math.min(max, agents ?? firstJob); ; job = Math.min(max, 2 * job)) {
     const atOnce = yield* helping(foretell, running, job)
-    const isLarge = atOnce <= running + job / 4 || job >= most
+    const isLarge = atOnce <= running + job / 4 || job >= max
     if (isLarge || agents !== undefined) return { atOnce, searched: job }
   }
 })
@@ -101,7 +101,7 @@ const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Dura
   const ends = isGuess ? job.calls : job.agents
   const next =
     helps > 0 ? ends.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
-  const millis = next.reduce((least, each) => Math.min(least, Duration.toMillis(each)), longest)
+  const millis = next.reduce((min, each) => Math.min(min, Duration.toMillis(each)), longest)
   return Duration.millis(Math.max(shortest, Math.ceil(millis)))
 }
 

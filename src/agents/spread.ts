@@ -31,7 +31,7 @@ type EndOf<E> = (agents: number) => Effect.Effect<number, E>
 const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace<E>): EndOf<E> => {
   const known = new Map([[0, 0]])
   const tries = isKnown ? Infinity : Advice.triableNumber(running, isWaiting)
-  const max = windows.reduce((least, { agents }) => Math.min(least, agents), tries)
+  const max = windows.reduce((min, { agents }) => Math.min(min, agents), tries)
   return Effect.fnUntraced(function* (agents) {
     const before = known.get(agents)
     if (before !== undefined) return before
@@ -69,12 +69,12 @@ const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, a
 })
 
 /** How many agents go to each place if each takes at most a given number. */
-const dividedWithin = <E>(most: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<E>>, agents: number) =>
+const dividedWithin = <E>(max: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<E>>, agents: number) =>
   divided(
     ends.map(
       (end, index): EndOf<E> =>
         (count) =>
-          count > most[index]! ? Effect.succeed(Infinity) : end(count)
+          count > max[index]! ? Effect.succeed(Infinity) : end(count)
     ),
     agents
   )
@@ -158,7 +158,7 @@ export const helpful = Effect.fnUntraced(function* <E>(
     isGuess: question.error === undefined || some.some(({ searched }) => searched === undefined),
     last: parts.reduce((last, part, index) => ((part?.end ?? -1) > (parts[last]?.end ?? -1) ? index : last), 0),
     expiresAfter: Duration.millis(
-      some.reduce((least, each) => Math.min(least, Duration.toMillis(each.expiresAfter)), Advice.longest)
+      some.reduce((min, each) => Math.min(min, Duration.toMillis(each.expiresAfter)), Advice.longest)
     )
   }
 })
@@ -211,7 +211,7 @@ export const found = Effect.fnUntraced(function* <E>(
   const inAll = known.job - unplaced
   const room = unplaced === 0 ? [] : [{ name: "places", agents: inAll, text: roomText(inAll) }]
   const caps = [...question.caps, ...room]
-  const agents = caps.reduce((least, cap) => Math.min(least, cap.agents), helps)
+  const agents = caps.reduce((min, cap) => Math.min(min, cap.agents), helps)
   const shares = agents < helps ? yield* dividedWithin(helping, ends, agents) : helping
   const together = Effect.fnUntraced(function* (count: number) {
     const shares = yield* divided(ends, count)

@@ -291,7 +291,7 @@ export class Reviews {
   /** The wait of callers that were not played: at least as long as the last one that was. */
   private beyond = 0
 
-  left(entry: Entry, now: number, waiting: () => ReadonlyArray<ExpectedWait>): number {
+  remainingWait(entry: Entry, now: number, waiting: () => ReadonlyArray<ExpectedWait>): number {
     if (now - this.at >= reviewMillis) {
       const found = waiting()
       this.at = now

@@ -40,11 +40,11 @@ import { type Ask, awaited } from "./asking.ts"
 import { Entry } from "./entry.ts"
 import { never } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
-import { Resting } from "./rested.ts"
+import { ClosedPools } from "./closedPools.ts"
 import { statusOf } from "./status.ts"
 import * as Waker from "./waker.ts"
 
-type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
+type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "earlier" | "counts" | "denied" | "idled">
 
 /** The maximum number of names that are warned about. */
 const maxWarned = 100
@@ -64,7 +64,7 @@ class OpenPools {
   /** The pools that the limits do not name, the least recently used first. */
   private readonly unnamed = new Map<string, Pool>()
   private readonly shedder: Lru.Shedder<string, Pool>
-  private readonly resting = new Resting()
+  private readonly closedPools = new ClosedPools()
   /** How many pools were opened. A pool that is opened again has another number, and is another process in its store. */
   private opened = 0
   readonly sets: ReturnType<typeof Options.parse>
@@ -89,12 +89,12 @@ class OpenPools {
     this.shared = shared
     this.now = monotonic(shared.clock)
     this.context = context
-    this.shedder = new Lru.Shedder(this.unnamed, this.mayRest, this.rest)
+    this.shedder = new Lru.Shedder(this.unnamed, this.mayClose, this.closePool)
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
     const at = this.now() - age
     for (const entry of learned?.pools ?? []) {
-      const rest = { at, until: at, memory: Learned.memoryOf(entry), levels: {}, used: {} }
-      this.resting.put(entry.pool, { kind: undefined, rest, counting: undefined }, this.now())
+      const snapshot = { at, until: at, memory: Learned.memoryOf(entry), levels: {}, used: {} }
+      this.closedPools.put(entry.pool, { kind: undefined, snapshot, counting: undefined }, this.now())
     }
     for (const name of sets.known) this.open(name)
   }
@@ -107,10 +107,10 @@ class OpenPools {
     const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
-    const rested = this.resting.take(name)
+    const earlier = this.closedPools.take(name)
     const { idled } = this
     const denied = () => this.denied(pool)
-    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied, idled })
+    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, earlier, counts, denied, idled })
     this.byName.set(name, pool)
     if (!isGiven) this.unnamed.set(name, pool)
     return pool
@@ -153,31 +153,33 @@ class OpenPools {
   }
 
   /** A pool that was resized by its own name stays, because a new one of its kind would get other limits. */
-  private readonly mayRest = (pool: Pool): boolean =>
-    pool.isIdle && !this.changed.has(pool.name) && this.resting.hasRoom(this.now())
+  private readonly mayClose = (pool: Pool): boolean =>
+    pool.isIdle && !this.changed.has(pool.name) && this.closedPools.hasRoom(this.now())
 
   /** Closes a pool and remembers what it learned and used. */
-  private readonly rest = (pool: Pool): void => {
-    const rested = pool.rest
-    if (rested !== undefined) this.resting.put(pool.name, rested, this.now())
+  private readonly closePool = (pool: Pool): void => {
+    const closed = pool.closedPool
+    if (closed !== undefined) this.closedPools.put(pool.name, closed, this.now())
     this.byName.delete(pool.name)
     pool.shutDown()
     pool.options.counts.forget()
-    if (rested === undefined) this.shared.after(0, pool.leave)
+    if (closed === undefined) this.shared.after(0, pool.leave)
   }
 
   /** Closes the pool of an account whose calls were all denied: its credential may be invented. */
   private denied(pool: Pool): void {
     const isOfAccount = pool.name !== pool.options.kind && this.unnamed.has(pool.name)
-    if (!isOfAccount || this.isClosed || !this.mayRest(pool)) return
+    if (!isOfAccount || this.isClosed || !this.mayClose(pool)) return
     this.unnamed.delete(pool.name)
-    this.rest(pool)
+    this.closePool(pool)
   }
 
   /** What is known about limits, and for pools that were not used again, what an earlier budget had learned. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
-    const earlier = Array.from(this.resting.learned, ([name, { rest }]) => Learned.entryOf(name, rest.memory!))
+    const earlier = Array.from(this.closedPools.learned, ([name, { snapshot }]) =>
+      Learned.entryOf(name, snapshot.memory!)
+    )
     return {
       at: this.shared.clock.currentTimeMillisUnsafe(),
       pools: [...known.flat(), ...earlier].slice(0, Learned.maxPools)
@@ -213,7 +215,7 @@ class OpenPools {
   existing(name = defaultPool): Pool | undefined {
     const found = this.byName.get(name)
     if (found !== undefined || this.isClosed) return found
-    const kind = this.resting.kindOf(name)
+    const kind = this.closedPools.kindOf(name)
     if (kind !== undefined || this.sets.isPool(name)) return this.open(name, kind)
     const meant = this.sets.meantBy(name)
     if (meant !== undefined)

@@ -9,7 +9,7 @@ import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Rules from "../domain/rules.ts"
 import type { PoolCounts } from "./metrics.ts"
-import type { Rested } from "./rested.ts"
+import type { ClosedPool } from "./closedPools.ts"
 import type { Wake } from "./waker.ts"
 
 export interface PoolOptions {
@@ -34,7 +34,7 @@ export interface PoolOptions {
   /** Gets each event. */
   readonly observer: ((event: Event) => void) | undefined
   /** What is remembered of an earlier pool of its name. A store knows more than that. */
-  readonly rested?: Rested | undefined
+  readonly earlier?: ClosedPool | undefined
   /** Called when a call ends and the provider has refused the credential of every call so far. */
   readonly denied?: (() => void) | undefined
   /** Called when no call runs or waits any longer. */
@@ -43,14 +43,14 @@ export interface PoolOptions {
 
 /** The port of a pool: to the store that processes share, or to a state of its own. */
 export const portOf = (
-  { after, clock, concurrency, id, limits, name, rested, sharing }: PoolOptions,
+  { after, clock, concurrency, id, limits, name, earlier, sharing }: PoolOptions,
   called: Pick<PortOptions, "configured" | "unreachable">
 ): Port => {
-  const rules = Rules.resolve(limits, rested?.counting)
+  const rules = Rules.resolve(limits, earlier?.counting)
   const config = { rules, shares: Rules.shares(limits), concurrency }
   if (sharing !== undefined) return sharing.openPool({ name, id, config, clock, after, ...called })
   const now = monotonic(clock)
   const state = State.make(config, now(), id)
-  if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
+  if (earlier !== undefined) Memory.resume(state.law, earlier.snapshot, now())
   return new LocalPort(State.copy, id, state, now, after)
 }

@@ -28,7 +28,7 @@ import { reportsOf } from "./observer.ts"
 import { type PoolOptions, portOf } from "./opening.ts"
 import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
-import type { Rested } from "./rested.ts"
+import type { ClosedPool } from "./closedPools.ts"
 
 export class Pool implements PoolOfCall {
   readonly name: string
@@ -62,7 +62,7 @@ export class Pool implements PoolOfCall {
     this.name = options.name
     this.clockNow = monotonic(options.clock)
     this.limits = options.limits
-    this.counting = options.rested?.counting
+    this.counting = options.earlier?.counting
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
     // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
@@ -171,7 +171,7 @@ export class Pool implements PoolOfCall {
   review(entry: Entry): void {
     if (entry.flow === undefined) return
     const left = entry.queueing.maxWait - this.waitedBy(entry)
-    const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(Infinity))
+    const millis = this.reviews.remainingWait(entry, this.clockNow(), () => this.waiting(Infinity))
     if (millis <= left) return
     this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.queueing.maxWait))
     this.drain()
@@ -478,7 +478,7 @@ export class Pool implements PoolOfCall {
 
   /**
    * Whether the pool can be closed: no call runs or waits, and it does not pause. What it learned and used is remembered by
-   * {@link rest}, or by the store.
+   * {@link closedPool}, or by the store.
    */
   get isIdle(): boolean {
     if (this.running.size > 0 || this.queue.size > 0) return false
@@ -494,9 +494,9 @@ export class Pool implements PoolOfCall {
   }
 
   /** What to remember until it is opened again; undefined if the store remembers it. */
-  get rest(): Rested | undefined {
+  get closedPool(): ClosedPool | undefined {
     if (this.port.outlives) return undefined
-    return { kind: this.options.kind, rest: Memory.snapshot(this.law, this.now()), counting: this.counting }
+    return { kind: this.options.kind, snapshot: Memory.snapshot(this.law, this.now()), counting: this.counting }
   }
 
   /** Tells the other processes that this one has left the pool. */

@@ -32,7 +32,7 @@ const sizeOfStored = 2
 const maxPools = 1_000
 
 /** A prefix, as the provider has counted it. */
-interface Entry {
+interface CountedPrefix {
   readonly fingerprint: number
   tokens: number
   /** Whether the provider has counted it; otherwise its tokens are those of its share of the bytes. */
@@ -47,19 +47,19 @@ interface Entry {
   endOf: KnownConversation | undefined
 }
 
-type Scope = Map<number, Entry>
+type Scope = Map<number, CountedPrefix>
 
 interface KnownConversation extends SharedThing {
   readonly name: string
   readonly scope: Scope
   /** The last is its last prompt. */
-  entries: ReadonlyArray<Entry>
+  entries: ReadonlyArray<CountedPrefix>
 }
 
 /** A conversation that the provider stores. */
 interface StoredConversation extends SharedThing {
   readonly key: string
-  entry: Entry
+  entry: CountedPrefix
 }
 
 /** A prefix that a call has in common with earlier ones, as it is now. */
@@ -206,7 +206,7 @@ export class Conversations {
   }
 
   /** Continues a conversation whose last prompt this one begins with, or begins another. */
-  private hold(conversation: KnownConversation, entries: ReadonlyArray<Entry>, now: number): void {
+  private hold(conversation: KnownConversation, entries: ReadonlyArray<CountedPrefix>, now: number): void {
     for (const entry of entries) entry.holders++
     release(conversation)
     conversation.entries = entries
@@ -221,7 +221,7 @@ export class Conversations {
   private learnedBy(
     pool: string | undefined,
     automatic: number,
-    before: Entry | undefined,
+    before: CountedPrefix | undefined,
     { cacheReadTokens = 0 }: Accounting.Actual,
     sentAt: number
   ): Lifetimes.Lifetime {
@@ -240,7 +240,7 @@ export class Conversations {
   }
 
   private scopeOf(name: string): Scope {
-    const scope = this.scopes.get(name) ?? new Map<number, Entry>()
+    const scope = this.scopes.get(name) ?? new Map<number, CountedPrefix>()
     this.scopes.set(name, scope)
     return scope
   }
@@ -278,13 +278,13 @@ const isSame = (one: KnownPrefix, other: KnownPrefix): boolean =>
   one.cachedTokens === other.cachedTokens &&
   one.until === other.until
 
-const isLive = ({ life, usedAt }: Entry, now: number): boolean => now - usedAt < life.millis
+const isLive = ({ life, usedAt }: CountedPrefix, now: number): boolean => now - usedAt < life.millis
 
 type Cached = Pick<KnownPrefix, "cachedTokens" | "unusedFor" | "until">
 
 const notCached: Cached = { cachedTokens: 0, unusedFor: undefined, until: Infinity }
 
-const cachedBy = (entry: Entry, now: number): Cached => {
+const cachedBy = (entry: CountedPrefix, now: number): Cached => {
   if (!isLive(entry, now)) return notCached
   // A clock may be set back.
   const unusedFor = Math.max(0, now - entry.usedAt)
@@ -325,12 +325,12 @@ const countsOf = ({
   cacheReadTokens: read = 0
 }: Accounting.Actual): Pick<BegunAnswer, "read" | "cached"> => ({ read, cached: cacheCreationTokens + read })
 
-const turnOf = (prompt: number, before: Entry | undefined): Turn => ({
+const turnOf = (prompt: number, before: CountedPrefix | undefined): Turn => ({
   prompt,
   before: before?.endOf === undefined ? undefined : before.tokens
 })
 
-const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Entry => ({
+const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): CountedPrefix => ({
   fingerprint,
   tokens,
   isCounted,
@@ -340,7 +340,7 @@ const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Entry
   endOf: undefined
 })
 
-const count = (entry: Entry, tokens: number, isCounted: boolean): void => {
+const count = (entry: CountedPrefix, tokens: number, isCounted: boolean): void => {
   entry.tokens = tokens
   entry.isCounted = isCounted
 }
@@ -349,7 +349,7 @@ const count = (entry: Entry, tokens: number, isCounted: boolean): void => {
  * Anthropic's count of what was read is that of the prefix, if the known beginning was read: exact for a system prompt of which only the
  * share of the bytes was known.
  */
-const recount = (entry: Entry, index: number, { prefixes, read, sentAt }: BegunAnswer): void => {
+const recount = (entry: CountedPrefix, index: number, { prefixes, read, sentAt }: BegunAnswer): void => {
   const { automatic, marks } = prefixes
   const isAsked = automatic === undefined && index <= (marks.at(-1)?.index ?? -1)
   if (entry.isCounted || !isAsked || !isLive(entry, sentAt)) return
@@ -396,11 +396,11 @@ const note = (
   answer: BegunAnswer,
   known: number,
   tokensAt: (index: number) => number
-): ReadonlyArray<Entry> => {
+): ReadonlyArray<CountedPrefix> => {
   const { fingerprints, marks, shared } = answer.prefixes
   const end = fingerprints.length - 1
   const first = Math.max(0, end + 1 - lastParts)
-  const kept: Array<Entry> = []
+  const kept: Array<CountedPrefix> = []
   let mark = 0
   for (let index = 0; index <= end; index++) {
     if (index >= shared && index < first && index !== known) continue
@@ -423,7 +423,7 @@ const lifeOf = (millis: number): Lifetimes.Lifetime => Lifetimes.stated.get(mill
  * read or written, the prefix at the last mark was.
  */
 const used = (
-  entry: Entry,
+  entry: CountedPrefix,
   asked: Lifetimes.Lifetime | undefined,
   isLast: boolean,
   { cached, lifetime, now, prefixes: { automatic }, prompt, read, sentAt }: BegunAnswer

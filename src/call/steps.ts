@@ -185,7 +185,7 @@ const retryingOf = <E>({ clock, deadline, placement, tokens }: GovernedCall, cur
   tokens,
   judge: (error: E | CallError) => judged(current(), error),
   moves: placement && ((error: E | CallError) => moves(current(), error)),
-  waits: placement && ((millis: number) => Math.max(0, placement.rest(current().now + millis) - current().now)),
+  waits: placement && ((millis: number) => Math.max(0, placement.avoidUntil(current().now + millis) - current().now)),
   onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(current(), retry)),
   finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
 })

@@ -96,8 +96,8 @@ const learnLimit = (
   // What is left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
   // was left of it when somebody looked, which is next to nothing after a rejection.
   const share = pacer.shares[dimension]
-  const least = limit * Meter.burstMillis
-  const held = remaining >= least || share !== undefined || isStated(pacer, dimension) ? remaining : least
+  const minBurst = limit * Meter.burstMillis
+  const held = remaining >= minBurst || share !== undefined || isStated(pacer, dimension) ? remaining : minBurst
   meter.burst = Math.max(meter.burst ?? 0, Math.min(held, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   if (share !== undefined) limitTo(pacer, dimension, shareOf(meter, share), now)

@@ -49,7 +49,7 @@ export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined
 }
 
 /** The deficit of a bucket is remembered for at most this long, because its rate may be close to 0. */
-const maxRest = 600_000
+const maxDebtMillis = 600_000
 
 /**
  * Gives a pool that has sent nothing what another one had learned `elapsed` ago. The user's own limits stay. Headers and
@@ -88,7 +88,7 @@ export const restore = (
 }
 
 // -----------------------------------------------------------------------------
-// Pools that rest
+// Closed pools
 // -----------------------------------------------------------------------------
 
 /** The used part of the user's limit of one dimension. */
@@ -101,7 +101,7 @@ interface Spent {
 }
 
 /** The state of an unused pool that keeps the next pool of its name from admitting more than this one would have. */
-export interface Rest {
+export interface PoolSnapshot {
   /** When it was written down. */
   readonly at: number
   /** When a new pool would admit no more than this one; `Infinity` if a quota was used. */
@@ -114,7 +114,7 @@ export interface Rest {
 }
 
 /** What a pool without calls has learned and used. */
-export const snapshot = (pacer: Law.Pacer, now: number): Rest => {
+export const snapshot = (pacer: Law.Pacer, now: number): PoolSnapshot => {
   const used: { [D in Dimension]?: Spent } = {}
   const levels: { [D in Dimension]?: Remembered } = {}
   let until = now
@@ -130,14 +130,14 @@ export const snapshot = (pacer: Law.Pacer, now: number): Rest => {
   for (const meter of pacer.meters) {
     const missing = Meter.missing(meter, now)
     if (!(missing > 0)) continue
-    until = Math.max(until, now + Math.min(maxRest, missing / Meter.rateAt(meter, now)))
+    until = Math.max(until, now + Math.min(maxDebtMillis, missing / Meter.rateAt(meter, now)))
     levels[meter.dimension] = { level: Meter.burst(meter, now) - missing, mean: meter.mean }
   }
   return { at: now, until, memory: recall(pacer, now), levels, used }
 }
 
 /** Lets a new pool continue from where another one of its name was left. */
-export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: Rest, now: number): void => {
+export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: PoolSnapshot, now: number): void => {
   const elapsed = Math.max(0, now - at)
   for (const dimension of dimensions) {
     const cap = pacer.caps[dimension]

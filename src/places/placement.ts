@@ -96,7 +96,7 @@ export class Placement {
   }
 
   /** Keeps the call away from where it failed until `until`. Returns when it may be sent to any place. */
-  rest(until: number): number {
+  avoidUntil(until: number): number {
     this.notBefore[this.current!] = until
     return Math.min(...this.open.map((index) => this.notBefore[index]!))
   }

@@ -26,16 +26,16 @@ const maxRetryMillis = 60_000
  * happened meanwhile is reported to it as one observation; later events of these calls go to the shared state.
  */
 export class DegradedPort<S extends Shared> extends LocalPort<S> {
-  private readonly kind: StateSpec<S>
+  private readonly spec: StateSpec<S>
   private readonly began: S
   /** The shared port, once it has the calls of this one. */
   private shared: ChargedPort<S> | undefined = undefined
   /** Whether the other processes no longer leave the part unused. */
   isOver = false
 
-  constructor(kind: StateSpec<S>, id: string, began: S, now: () => number, after: After) {
-    super(kind.copy, id, began, now, after)
-    this.kind = kind
+  constructor(spec: StateSpec<S>, id: string, began: S, now: () => number, after: After) {
+    super(spec.copy, id, began, now, after)
+    this.spec = spec
     this.began = began
   }
 
@@ -56,15 +56,15 @@ export class DegradedPort<S extends Shared> extends LocalPort<S> {
 
   /** Calls that were admitted before degraded mode have ended. */
   ended(calls: number): void {
-    if (calls > 0) this.transact((draft) => this.kind.ended(draft, calls))
+    if (calls > 0) this.transact((draft) => this.spec.ended(draft, calls))
   }
 
   /** Hands over to the shared port. Returns the observation that reports what was used meanwhile. */
   report(shared: ChargedPort<S>): StateStep<void, S> {
     this.stop()
     this.shared = shared
-    const { began, id, kind, state: ended } = this
-    return (state) => Processes.comeBack(kind, state, id, began, ended)
+    const { began, id, spec, state: ended } = this
+    return (state) => Processes.comeBack(spec, state, id, began, ended)
   }
 }
 
@@ -74,7 +74,7 @@ export class DegradedPort<S extends Shared> extends LocalPort<S> {
 
 /** The shared port, as degraded mode uses it. */
 export interface SharedView<S extends Shared> extends Pick<Port<S>, "id" | "transact" | "now"> {
-  readonly kind: StateSpec<S>
+  readonly spec: StateSpec<S>
   readonly options: Pick<PortOptions, "after" | "unreachable">
   readonly sharing: StoreSettings
   readonly time: Time.Time
@@ -162,12 +162,12 @@ export class DegradedMode<S extends Shared> {
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
   private part(): PartOf<S> | undefined {
     const { last } = this
-    const { kind, parts } = this.shared
+    const { spec, parts } = this.shared
     if (!parts.every((part) => part !== undefined)) return undefined
-    const min = parts.reduce(kind.smaller)
-    if (kind.isEmpty(min)) return undefined
+    const min = parts.reduce(spec.smaller)
+    if (spec.isEmpty(min)) return undefined
     // The others do not know yet how much of it is used.
-    return last !== undefined && this.shared.isPending(last.report) ? kind.leftOf(min, last.state) : min
+    return last !== undefined && this.shared.isPending(last.report) ? spec.leftOf(min, last.state) : min
   }
 
   /** When the others leave the part unused, whichever commit was stored. */
@@ -179,8 +179,8 @@ export class DegradedMode<S extends Shared> {
     const part = this.part()
     const isTime = this.since !== undefined && this.shared.time.own >= this.startAt()
     if (!isTime || this.degraded !== undefined || part === undefined) return
-    const { id, kind, known, now, options } = this.shared
-    this.degraded = new DegradedPort(kind, id, kind.alone(known, id, part, now()), now, options.after)
+    const { id, spec, known, now, options } = this.shared
+    this.degraded = new DegradedPort(spec, id, spec.alone(known, id, part, now()), now, options.after)
     this.shared.askAgain()
   }
 

@@ -81,7 +81,7 @@ export const ledgers: StateSpec<LedgerState> = {
   answerMillis: () => 4_000,
   frees: () => true,
   isUrgent: () => false,
-  mayRest: () => true,
+  mayStopCommitting: () => true,
 
   sums: State.sums,
   prepare: ({ joined, law, time }, utc, now) => {
@@ -103,7 +103,7 @@ export const ledgers: StateSpec<LedgerState> = {
   lost: ({ law, time }) => void (law.lostAt = time),
   adopt: ({ law }, other) => {
     for (const origin in other.law.gone) {
-      law.gone = { ...law.gone, [origin]: Ledger.atLeast(law.gone[origin] ?? Ledger.nothing, other.law.gone[origin]!) }
+      law.gone = { ...law.gone, [origin]: Ledger.max(law.gone[origin] ?? Ledger.nothing, other.law.gone[origin]!) }
     }
   },
 

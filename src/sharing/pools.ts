@@ -26,7 +26,7 @@ export const pools: StateSpec<PoolState> = {
   frees: ({ config, law }) => Math.min(config.concurrency, law.window.size) < Infinity,
   isUrgent: ({ law: { gate } }, now) => gate.misses > 0 || gate.until > now,
   // A process that joins takes its time from the state, so commits continue until a pause is over.
-  mayRest: ({ law: { gate } }, now) => gate.until <= now,
+  mayStopCommitting: ({ law: { gate } }, now) => gate.until <= now,
 
   sums: Members.charges,
   prepare: (state, _, now) => Members.keepParts(state, now),

@@ -35,18 +35,18 @@ export const hasForgotten = ({ forgotten, time }: Shared, member: Member): boole
  * Brings a state up to now: ends the calls of processes whose lease is over, and forgets those that have left or have been dead
  * for long. A process whose lease is over may still live: then it finds its last commit in the state.
  */
-export const absorb = <S extends Shared>(kind: StateSpec<S>, state: S, utc: number, now: number): void => {
-  kind.prepare(state, utc, now)
+export const absorb = <S extends Shared>(spec: StateSpec<S>, state: S, utc: number, now: number): void => {
+  spec.prepare(state, utc, now)
   const members = membersOf(state)
   for (const [id, member] of Object.entries(members)) {
     if (!isLate(member, now)) continue
-    giveUp(kind, state, member, now)
+    giveUp(spec, state, member, now)
     member.head = undefined
     member.lag = 0
     if (!isOver(member, now)) continue
     state.forgotten = Math.max(state.forgotten, member.at)
     delete members[id]
-    kind.forget(state, member)
+    spec.forget(state, member)
   }
 }
 
@@ -54,7 +54,7 @@ export const absorb = <S extends Shared>(kind: StateSpec<S>, state: S, utc: numb
  * Finds a process in the state, or adds it. If it was considered dead, its calls in flight as of its last commit are restored.
  */
 export const enter = <S extends Shared>(
-  kind: StateSpec<S>,
+  spec: StateSpec<S>,
   state: S,
   id: string,
   self: Joining,
@@ -63,30 +63,30 @@ export const enter = <S extends Shared>(
 ): MemberOf<S> => {
   const members = membersOf(state)
   const found = members[id]
-  const member = found ?? kind.join(join(self, state.joined++, state.virtual, now, kind.sums.nothing), committed)
+  const member = found ?? spec.join(join(self, state.joined++, state.virtual, now, spec.sums.nothing), committed)
   members[id] = member
-  kind.takeBack(state, member)
+  spec.takeBack(state, member)
   const isGivenUp = found === undefined || (found.inFlight === 0 && isLate(found, now))
   if (committed !== undefined && committed.inFlight > 0 && isGivenUp) {
-    kind.revive(state, found, committed, now)
+    spec.revive(state, found, committed, now)
     member.inFlight = committed.inFlight
     member.held = committed.held
   }
-  kind.complete(state)
+  spec.complete(state)
   return member
 }
 
 /** Ends the calls of a process that leaves: nothing will report their ends. */
-export const leave = <S extends Shared>(kind: StateSpec<S>, state: S, member: MemberOf<S>): void => {
+export const leave = <S extends Shared>(spec: StateSpec<S>, state: S, member: MemberOf<S>): void => {
   member.hasLeft = true
   member.part = undefined
-  giveUp(kind, state, member, member.at)
+  giveUp(spec, state, member, member.at)
 }
 
-const giveUp = <S extends Shared>(kind: StateSpec<S>, state: S, member: MemberOf<S>, now: number): void => {
-  kind.giveUp(state, member, now)
+const giveUp = <S extends Shared>(spec: StateSpec<S>, state: S, member: MemberOf<S>, now: number): void => {
+  spec.giveUp(state, member, now)
   member.inFlight = 0
-  member.held = kind.sums.nothing
+  member.held = spec.sums.nothing
 }
 
 /**
@@ -94,7 +94,7 @@ const giveUp = <S extends Shared>(kind: StateSpec<S>, state: S, member: MemberOf
  * were not sent. `known` is the process as of its last commit that it knows of.
  */
 export const retract = <S extends Shared>(
-  kind: StateSpec<S>,
+  spec: StateSpec<S>,
   state: S,
   id: string,
   known: MemberOf<S> | undefined
@@ -104,17 +104,17 @@ export const retract = <S extends Shared>(
   if (found === undefined || found.seq <= (known?.seq ?? 0)) return
   if (known === undefined) delete members[id]
   else members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
-  kind.retracted(state, found, known)
-  kind.complete(state)
+  spec.retracted(state, found, known)
+  spec.complete(state)
 }
 
 /** Adds what a process used in degraded mode, between two of its states. */
-export const comeBack = <S extends Shared>(kind: StateSpec<S>, state: S, id: string, began: S, ended: S): void => {
+export const comeBack = <S extends Shared>(spec: StateSpec<S>, state: S, id: string, began: S, ended: S): void => {
   const ours = membersOf(state)[id]
   const used = membersOf(ended)[id]!
   if (ours !== undefined) {
     ours.inFlight += used.inFlight
-    ours.held = kind.sums.plus(ours.held, used.held)
+    ours.held = spec.sums.plus(ours.held, used.held)
   }
-  kind.comeBack(state, ours, used, began, ended)
+  spec.comeBack(state, ours, used, began, ended)
 }

@@ -61,7 +61,7 @@ interface Draft<S> {
 export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   readonly id: string
   readonly batch = Infinity
-  readonly kind: StateSpec<S>
+  readonly spec: StateSpec<S>
   readonly options: PortOptions<S["config"]>
   readonly sharing: StoreSettings
   readonly time: Time.Time
@@ -98,13 +98,13 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(kind: StateSpec<S>, options: PortOptions<S["config"]>, sharing: StoreSettings) {
-    this.kind = kind
+  constructor(spec: StateSpec<S>, options: PortOptions<S["config"]>, sharing: StoreSettings) {
+    this.spec = spec
     this.options = options
     this.sharing = sharing
     this.id = options.id
     this.time = new Time.Time(options.clock)
-    const state = kind.make(options.config, this.time.now, this.id)
+    const state = spec.make(options.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
   }
@@ -121,10 +121,10 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** What this is called in messages. */
   private get called(): string {
-    return `${this.kind.noun} "${this.options.name}"`
+    return `${this.spec.noun} "${this.options.name}"`
   }
   private get key(): string {
-    return this.kind.keyOf(this.options.name)
+    return this.spec.keyOf(this.options.name)
   }
   get known(): S {
     return Ref.getUnsafe(this.view)
@@ -170,7 +170,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private playOnView<A>(step: StateStep<A, S>): A {
-    const draft = this.kind.copy(this.known)
+    const draft = this.spec.copy(this.known)
     const answer = step(draft, this.time.now)
     MutableRef.set(this.view.ref, draft)
     return answer
@@ -179,14 +179,14 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** Takes effect here at once, and for the other processes with the next commit. */
   private observe<A>(step: StateStep<A, S>): A {
     // After this process has left, its calls are no longer counted.
-    if (this.hasLeft) return step(this.kind.copy(this.known), this.time.now)
+    if (this.hasLeft) return step(this.spec.copy(this.known), this.time.now)
     this.record(step)
     const { changes } = this.known
     const before = this.inFlight
     const answer = this.playOnView(step)
     this.degraded.port?.ended(before - this.inFlight)
-    const isUrgent = this.known.changes !== changes || this.kind.isUrgent(this.known, this.time.now)
-    this.soon(isUrgent ? 0 : Time.flushIn(Turns.isContended(this.known, this.id), this.kind.frees(this.known)))
+    const isUrgent = this.known.changes !== changes || this.spec.isUrgent(this.known, this.time.now)
+    this.soon(isUrgent ? 0 : Time.flushIn(Turns.isContended(this.known, this.id), this.spec.frees(this.known)))
     return answer
   }
 
@@ -209,7 +209,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     this.activeAt = this.time.own
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
-    const { blocked = { by: "pause", millis: 0 } } = asked.decision(this.kind.copy(this.known), this.time.now, 1)
+    const { blocked = { by: "pause", millis: 0 } } = asked.decision(this.spec.copy(this.known), this.time.now, 1)
     this.commitFor(blocked)
   }
 
@@ -233,7 +233,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     // Its last commit says when it counts as silent: it commits four times as often.
     if (this.sharing.whenAway === "degrade") return (this.member?.part?.fromMillis ?? 0) / 4
     if (this.isWaiting) return Time.waitingBeat
-    const rests = this.isIdle() && this.kind.mayRest(this.known, this.time.now)
+    const rests = this.isIdle() && this.spec.mayStopCommitting(this.known, this.time.now)
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
@@ -243,7 +243,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private commitFor(blocked: Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(Time.readIn(this.known, blocked, this.kind.answerMillis(this.known)))
+    if (blocked !== undefined) this.soon(Time.readIn(this.known, blocked, this.spec.answerMillis(this.known)))
   }
 
   private wake(millis: number): void {
@@ -265,7 +265,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
       this.lock.withPermit(
         Effect.andThen(
           Effect.catchCause(exchanged, (cause) =>
-            Effect.andThen(StoreMetrics.failed(this.kind.noun, this.options.name), this.failed(cause))
+            Effect.andThen(StoreMetrics.failed(this.spec.noun, this.options.name), this.failed(cause))
           ),
           this.reportDamage
         )
@@ -320,7 +320,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const from = draft.sentAt
     this.sentAt = from
     this.doubted = [...this.doubted.slice(1 - maxDoubted), draft]
-    const swap = sharing.swap(this.key, this.base.version, draft.next, this.kind.keepFor(draft.state))
+    const swap = sharing.swap(this.key, this.base.version, draft.next, this.spec.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = time.own - from
       // A reply that comes after its timeout means that this process was suspended, so its duration says nothing about the
@@ -356,7 +356,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     if (this.hasLeft) return undefined
     const { asked, id, time } = this
     const sentAt = time.own
-    const state = this.kind.copy(this.base.state)
+    const state = this.spec.copy(this.base.state)
     const now = Math.max(time.now, state.time)
     const member = this.enter(state, now)
     const wasWaiting = member.head !== undefined
@@ -367,7 +367,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     if (!isNews && !this.isDue) return undefined
     member.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
     this.sign(state, member, now)
-    const next = { version: `${id}.${member.seq}`, value: this.kind.encode(state) }
+    const next = { version: `${id}.${member.seq}`, value: this.spec.encode(state) }
     return { state, next, seq: member.seq, steps: this.pending.length, decided, sentAt }
   }
 
@@ -379,14 +379,14 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** Brings a state up to now, with this process and its events in it. */
   private enter(state: S, now: number): MemberOf<S> {
-    const { committed, id, kind, options, sharing, time } = this
-    Processes.absorb(kind, state, time.utc, now)
+    const { committed, id, spec, options, sharing, time } = this
+    Processes.absorb(spec, state, time.utc, now)
     // If processes start with different configurations, that of the last one holds.
     if (committed === undefined && JSON.stringify(state.started) !== JSON.stringify(options.config)) {
       state.started = options.config
-      kind.configure(state, options.config, now)
+      spec.configure(state, options.config, now)
     }
-    const member = Processes.enter(kind, state, id, sharing, committed, now)
+    const member = Processes.enter(spec, state, id, sharing, committed, now)
     state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     this.catchUp(state)
     return member
@@ -394,15 +394,15 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** Updates this process's entry in the state that it commits. */
   private sign(state: S, member: MemberOf<S>, now: number): void {
-    const { kind, sharing, time } = this
+    const { spec, sharing, time } = this
     member.seq = ++this.seq
     member.at = now
     member.lag = time.lag
     if (sharing.whenAway === "degrade") {
-      member.part = kind.partOf(state, member, { fromMillis: this.silentAfter(), untilMillis: sharing.degradeMillis })
+      member.part = spec.partOf(state, member, { fromMillis: this.silentAfter(), untilMillis: sharing.degradeMillis })
     }
-    if (this.isClosed) Processes.leave(kind, state, member)
-    kind.complete(state)
+    if (this.isClosed) Processes.leave(spec, state, member)
+    spec.complete(state)
     state.time = now
   }
 
@@ -416,7 +416,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const since = this.time.replied(stored?.utc)
     if (isSame) return
     const done = this.take(stored, found, sent, since)
-    const view = this.kind.copy(this.base.state)
+    const view = this.spec.copy(this.base.state)
     this.catchUp(view)
     MutableRef.set(this.view.ref, view)
     if (done !== undefined) this.carryOut(done)
@@ -458,7 +458,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const ageMillis = found === done ? undefined : stored?.ageMillis
     const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
-    if (done === undefined) Processes.retract(this.kind, state, this.id, known && membersOf(known)[this.id])
+    if (done === undefined) Processes.retract(this.spec, state, this.id, known && membersOf(known)[this.id])
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -467,9 +467,9 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** Merges what the store has with what it has lost. */
   private merge(known: S, found: S | undefined, millis: number | undefined): StoreLoss.Aged<S> {
-    const ours = { state: this.kind.copy(known), millis: this.time.now - known.time }
-    if (found !== undefined) return StoreLoss.merge(this.kind, ours, { state: found, millis })
-    this.kind.lost(ours.state)
+    const ours = { state: this.spec.copy(known), millis: this.time.now - known.time }
+    if (found !== undefined) return StoreLoss.merge(this.spec, ours, { state: found, millis })
+    this.spec.lost(ours.state)
     return ours
   }
 
@@ -488,7 +488,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** A process that knows the state treats a damaged one as missing, and replaces it. */
   private decode(stored: Stored | undefined): S | undefined {
     try {
-      return stored && this.kind.decode(stored.value)
+      return stored && this.spec.decode(stored.value)
     } catch (error) {
       if (error instanceof TooNew) throw error
       if (error instanceof Damaged) error.key = this.key
@@ -503,7 +503,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const { damage, hasState } = this
     if (damage === undefined) return Effect.void
     this.damage = undefined
-    const count = StoreMetrics.damaged(this.kind.noun, this.options.name)
+    const count = StoreMetrics.damaged(this.spec.noun, this.options.name)
     const what = `The state of ${this.called} in the store was damaged. This process replaces it with what it knows`
     return hasState ? Effect.andThen(count, Effect.logWarning(what, damage)) : count
   })

@@ -30,7 +30,7 @@ export interface StateSpec<S extends Shared> {
   /** Whether the other processes must know of a change at once. */
   readonly isUrgent: (state: S, now: number) => boolean
   /** Whether an idle process may stop committing. */
-  readonly mayRest: (state: S, now: number) => boolean
+  readonly mayStopCommitting: (state: S, now: number) => boolean
 
   // The processes
 

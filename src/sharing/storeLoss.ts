@@ -28,7 +28,7 @@ export interface Aged<S> {
  * Merges two states, for when some processes have continued from an older state of the store, or started anew from an empty
  * one. The result is the later state, charged with what processes have spent according to the other one only.
  */
-export const merge = <S extends Shared>(kind: StateSpec<S>, one: Aged<S>, other: Aged<S>): Aged<S> => {
+export const merge = <S extends Shared>(spec: StateSpec<S>, one: Aged<S>, other: Aged<S>): Aged<S> => {
   const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
   const { state } = later
   const older = earlier.state
@@ -41,13 +41,13 @@ export const merge = <S extends Shared>(kind: StateSpec<S>, one: Aged<S>, other:
     const found = state.members[id]
     // Only a state of the same origin can have forgotten the process.
     if (found === undefined ? isSame && hasForgotten(state, member) : found.seq >= member.seq) continue
-    kind.takeOver(state, id, isSame ? member : translate(member, older, state, ahead), ahead)
+    spec.takeOver(state, id, isSame ? member : translate(member, older, state, ahead), ahead)
   }
-  kind.complete(state)
+  spec.complete(state)
   state.joined = Math.max(state.joined, older.joined)
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
-  kind.adopt(state, older, ahead)
-  kind.lost(state)
+  spec.adopt(state, older, ahead)
+  spec.lost(state)
   return later
 }
 

@@ -235,9 +235,9 @@ const bodies: Readonly<Record<string, CheckBody>> = {
     const store = yield* connect
     const isRight = Effect.fnUntraced(function* (from: number, to: number, seen: Stored | undefined) {
       const now = yield* Clock.currentTimeMillis
-      const [least, most] = [now - to - ageTolerance, now - from + ageTolerance]
+      const [min, max] = [now - to - ageTolerance, now - from + ageTolerance]
       const age = seen?.ageMillis
-      yield* expect(age === undefined || (age >= least && age <= most), `an age of ${least} to ${most} ms`, age)
+      yield* expect(age === undefined || (age >= min && age <= max), `an age of ${min} to ${max} ms`, age)
     })
     for (let n = 0, before: Stored | undefined; n < 2; n++) {
       const from = yield* Clock.currentTimeMillis

@@ -132,13 +132,13 @@ export const longWindows = (
   if (first === undefined || mode === "none" || mode === "openai") return {}
   const endOf = ({ leftMillis }: WindowFigure): string =>
     `${Math.round((wall.epochMillis + leftMillis / wall.scale) / second)}`
-  const most = figures.reduce((most, figure) => (figure.used > most.used ? figure : most), first)
-  const headers: Record<string, string> = { [`${unified}-reset`]: endOf(most) }
-  if (most.isPaid) return { ...headers, [`${unified}-overage-reset`]: endOf(most) }
+  const fullest = figures.reduce((fullest, figure) => (figure.used > fullest.used ? figure : fullest), first)
+  const headers: Record<string, string> = { [`${unified}-reset`]: endOf(fullest) }
+  if (fullest.isPaid) return { ...headers, [`${unified}-overage-reset`]: endOf(fullest) }
   const usedOf = ({ used }: WindowFigure): number => (mode === "wrong" ? 0 : Math.min(1, used))
-  const warns = usedOf(most) < warnsAt ? "allowed" : "allowed_warning"
-  headers[`${unified}-status`] = usedOf(most) < 1 ? warns : "rejected"
-  headers[`${unified}-representative-claim`] = claims[most.name]
+  const warns = usedOf(fullest) < warnsAt ? "allowed" : "allowed_warning"
+  headers[`${unified}-status`] = usedOf(fullest) < 1 ? warns : "rejected"
+  headers[`${unified}-representative-claim`] = claims[fullest.name]
   for (const figure of figures) {
     const used = usedOf(figure)
     const told = mode === "exact" ? used : Math.floor(used * 100 + 1e-9) / 100

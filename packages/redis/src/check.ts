@@ -43,7 +43,7 @@ const named = (prefix: string, error: StoreError): StoreError => {
 }
 
 /** How long all of it may take: as much as five requests of a store, which may take 2 s each. */
-const most = "10 seconds"
+const timeout = "10 seconds"
 
 /**
  * Checks that Redis answers at an address, that it takes writes, and that the user of the address may do all that a process
@@ -86,7 +86,7 @@ export const check = Effect.fnUntraced(
   Effect.scoped,
   (self): Effect.Effect<void, StoreError> =>
     Effect.timeoutOrElse(self, {
-      duration: most,
-      orElse: () => Effect.fail(new StoreError({ cause: new Error(`no answer within ${most}`) }))
+      duration: timeout,
+      orElse: () => Effect.fail(new StoreError({ cause: new Error(`no answer within ${timeout}`) }))
     })
 )

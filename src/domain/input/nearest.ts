@@ -38,12 +38,12 @@ export const nearest = (name: string, known: Iterable<string>, max = maxEdits): 
   if (name.length > maxLength) return undefined
   const given = name.toLowerCase()
   let best: string | undefined
-  let fewest = max + 1
+  let min = max + 1
   for (const each of known) {
     const edits = editsOf(given, each.toLowerCase())
-    if (edits < fewest) {
+    if (edits < min) {
       best = each
-      fewest = edits
+      min = edits
     }
   }
   return best

@@ -121,7 +121,7 @@ export const plus = (one: Account, other: Account): Account => ({
 })
 
 /** Two versions of one account, of which each may lack something. */
-export const atLeast = (one: Account, other: Account): Account => ({
+export const max = (one: Account, other: Account): Account => ({
   total: Math.max(one.total, other.total),
   cells: combined(one.cells, other.cells, Math.max)
 })

@@ -252,7 +252,7 @@ export const script = (session: Session, options: ScriptOptions = {}): AgentScri
   Input.check("Sessions.script", optionsCheck, options)
   const { maxPause = Infinity, model = "claude-sonnet-5", scale = 1 } = options
   const maxPauseMillis = Input.millisOf(maxPause)
-  const smallest = firstTurns(session).reduce((least, { inputTokens }) => Math.min(least, inputTokens), Infinity)
+  const smallest = firstTurns(session).reduce((min, { inputTokens }) => Math.min(min, inputTokens), Infinity)
   const head = headOf(session.name, "0", Math.min(shared.max, smallest * shared.share) / scale)
   return agentScript(session, session.lead, { maxPauseMillis, model, scale }, head)
 }

@@ -183,7 +183,7 @@ describe("ledger", () => {
       assert.strictEqual(Account.spent(Account.plus(a, b), now), Account.spent(a, now) + Account.spent(b, now))
       assert.deepStrictEqual(Account.plus(a, b), Account.plus(b, a))
       const earlier = play(period, given.one.slice(0, given.one.length / 2)).ledger.kept
-      const merged = Account.atLeast(earlier, a)
+      const merged = Account.max(earlier, a)
       assert.strictEqual(Account.spent(merged, now), Account.spent(a, now))
       assert.strictEqual(merged.total, a.total)
     }

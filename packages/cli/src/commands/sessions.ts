@@ -72,15 +72,15 @@ const callsIn = (sessions: ReadonlyArray<Sessions.Session>): number =>
 export const chosen = Effect.fnUntraced(function* (
   { sessions }: Recorded.RecordedSessions,
   agents: Option.Option<number>,
-  most: { readonly command: string; readonly calls: number; readonly otherwise?: string }
+  max: { readonly command: string; readonly calls: number; readonly otherwise?: string }
 ) {
   const count = Option.getOrElse(agents, () => sessions.length)
   const rest = count % sessions.length
   const calls = ((count - rest) / sessions.length) * callsIn(sessions) + callsIn(sessions.slice(0, rest))
-  if (calls > most.calls) {
-    const expected = `at most ${Words.thousands(most.calls)} calls of all sessions${most.otherwise ?? ""}`
+  if (calls > max.calls) {
+    const expected = `at most ${Words.thousands(max.calls)} calls of all sessions${max.otherwise ?? ""}`
     const option = Option.isSome(agents) ? "agents" : "sessions"
-    return yield* invalidFlag(most.command)(option, expected, `${Words.thousands(calls)} calls`)
+    return yield* invalidFlag(max.command)(option, expected, `${Words.thousands(calls)} calls`)
   }
   return Array.from({ length: count }, (_, index): Sessions.Session => {
     const session = sessions[index % sessions.length]!

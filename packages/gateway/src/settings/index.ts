@@ -37,8 +37,8 @@ const time = Values.duration(
 )
 
 /** A body is decoded to a string, whose length Node limits. Of everything else, more than any machine has. */
-const most = { body: constants.MAX_STRING_LENGTH, bytes: 2 ** 44, count: 1_000_000 }
-const count = Values.whole(1, most.count)
+const max = { body: constants.MAX_STRING_LENGTH, bytes: 2 ** 44, count: 1_000_000 }
+const count = Values.whole(1, max.count)
 
 /** The first segments of the gateway's own paths. */
 const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
@@ -153,13 +153,13 @@ const ofGateway = {
   /**
    * The largest body of a call, in bytes; the default is Anthropic's limit. A larger body is answered with 413. @default 32 MiB
    */
-  maxBodyBytes: setting(Values.whole(1, most.body), { default: bounds.body.max, flag: "none", change: "reload" }),
+  maxBodyBytes: setting(Values.whole(1, max.body), { default: bounds.body.max, flag: "none", change: "reload" }),
   /**
    * The most memory for the bodies of all waiting and running calls, and for their answers that are read whole, in bytes.
    * Beyond it, calls are answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call
    * keeps its estimate. @default 256 MiB
    */
-  maxHeldBytes: setting(Values.whole(1, most.bytes), { default: bounds.bodies.max, flag: "none", change: "reload" }),
+  maxHeldBytes: setting(Values.whole(1, max.bytes), { default: bounds.bodies.max, flag: "none", change: "reload" }),
   /**
    * The most open connections; further ones are closed. Each has one request at a time, and takes up to two descriptors.
    * @default 10,000
@@ -189,7 +189,7 @@ const ofCommand = {
    * The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its
    * callers would be refused anyway. @default 10,000
    */
-  maxQueued: setting(Values.whole(0, most.count), { default: 10_000, flag: "none", change: "restart" }),
+  maxQueued: setting(Values.whole(0, max.count), { default: 10_000, flag: "none", change: "restart" }),
   /**
    * The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default
    * 10,000

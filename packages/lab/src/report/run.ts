@@ -151,13 +151,13 @@ const beforeOf = (earlier: ReadonlyArray<Earlier>): TimeAxis => {
 
 /** The dimension with the lowest level, tokens rather than requests; without samples, a limited one. */
 const tightest = ({ levels }: RunRecord, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
-  let least = Infinity
+  let min = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
     for (const dimension of Limits.Dimension.literals) {
       const status = dimensions[dimension]
-      if (status === undefined || status.level / status.capacity > least) continue
-      least = status.level / status.capacity
+      if (status === undefined || status.level / status.capacity > min) continue
+      min = status.level / status.capacity
       found = dimension
     }
   }

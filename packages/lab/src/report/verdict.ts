@@ -240,8 +240,8 @@ export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
   const hasInstalled = strategies.includes(asInstalled)
   const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
   const secondsOf = (name: string): number => races.reduce((sum, race) => sum + resultOf(race, name).makespanSeconds, 0)
-  const most = Math.max(0, ...rivals.map(doneBy))
-  const best = rivals.filter((name) => doneBy(name) === most).toSorted((a, b) => secondsOf(a) - secondsOf(b))
+  const max = Math.max(0, ...rivals.map(doneBy))
+  const best = rivals.filter((name) => doneBy(name) === max).toSorted((a, b) => secondsOf(a) - secondsOf(b))
   const quicker = (subject: string, name: string): ReadonlyArray<string> => {
     const some = quickerThan(races, rivals, name)
     return some.length === 0 ? [] : [`Quicker than ${subject}: ${listed(some)}.`]
@@ -253,7 +253,7 @@ export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
           `With the limits and the token counts, it did ${againstOracle(races, told)}`
         ]
       : [`Floodgate did ${againstOracle(races, told)}`]),
-    ...(most === 0 ? [] : [`Of the others, ${listed(best)} did all of the work in ${most}.`]),
+    ...(max === 0 ? [] : [`Of the others, ${listed(best)} did all of the work in ${max}.`]),
     ...quicker("Floodgate with limits and token counts", told),
     ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : []),
     ...others.map((table) => `In ${listed(table.map(({ name }) => name))}, Floodgate did ${againstOracle(table, told)}`)

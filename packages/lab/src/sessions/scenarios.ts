@@ -145,7 +145,7 @@ const make = (
   }))
   // A few sessions must not be under a limit that one of their calls exceeds.
   const largest = played.reduce(
-    (most, { calls }) => calls.reduce((most, call) => Math.max(most, Scenario.countedInput({ provider }, call)), most),
+    (max, { calls }) => calls.reduce((max, call) => Math.max(max, Scenario.countedInput({ provider }, call)), max),
     0
   )
   const scaled = Math.max(largest, Math.round((perMinute * part) / scale))

@@ -62,8 +62,8 @@ export const usageBased: Strategy = {
     Effect.sync(() => {
       const states = places.map((place) => {
         const { perMinute, perSecond } = place.limits.tokens ?? place.limits.inputTokens ?? {}
-        const most = perMinute ?? (perSecond === undefined ? Infinity : 60 * perSecond)
-        return { provider: place.provider, most, used: 0, closedUntil: 0 }
+        const max = perMinute ?? (perSecond === undefined ? Infinity : 60 * perSecond)
+        return { provider: place.provider, max, used: 0, closedUntil: 0 }
       })
       let minute = 0
       const chosen = (now: number, tokens: number) => {
@@ -71,7 +71,7 @@ export const usageBased: Strategy = {
           minute = Math.floor(now / 60_000)
           for (const state of states) state.used = 0
         }
-        const fit = states.filter(({ closedUntil, most, used }) => closedUntil <= now && used + tokens <= most)
+        const fit = states.filter(({ closedUntil, max, used }) => closedUntil <= now && used + tokens <= max)
         return (fit.length > 0 ? fit : states).reduce((one, other) => (other.used < one.used ? other : one))
       }
       return (params, { inputTokens, maxTokens }) =>

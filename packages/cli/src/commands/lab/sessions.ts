@@ -61,8 +61,8 @@ export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
     return yield* invalid("docs", "nothing: the documentation has no sessions of yours", docs.value)
   const limits = yield* LimitFlags.checked("lab", flags)
   const recorded = yield* SessionFile.read(flags.sessions.value)
-  const most = { command: "lab", calls: maxCalls, otherwise: "; floodgate forecast takes more" }
-  const sessions = yield* SessionFile.chosen(recorded, agents, most)
+  const max = { command: "lab", calls: maxCalls, otherwise: "; floodgate forecast takes more" }
+  const sessions = yield* SessionFile.chosen(recorded, agents, max)
   const [tier] = Tiers.anthropic
   const options: Scenarios.SessionsOptions = {
     sessions,

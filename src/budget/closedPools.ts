@@ -4,14 +4,14 @@
  * A pool that opens again must not start with a full bucket. So a pool with a debt is remembered until the debt is refilled. If
  * there is no room for that, no pool is closed, and new names are refused.
  */
-import type { Rest } from "../pacing/memory.ts"
+import type { PoolSnapshot } from "../pacing/memory.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Rules from "../domain/rules.ts"
 
-export interface Rested {
+export interface ClosedPool {
   /** Its name without an account; undefined if an earlier budget did not say it. */
   readonly kind: string | undefined
-  readonly rest: Rest
+  readonly snapshot: PoolSnapshot
   /** How the provider counts limits without a window, if a client has said so. */
   readonly counting: Rules.Counting | undefined
 }
@@ -25,18 +25,18 @@ const maxLearned = 10_000
  * How many pools with a debt are remembered: enough for every account of a large program during the minute in which its limits
  * refill.
  */
-const maxRested = 100_000
+const maxOwing = 100_000
 
-export class Resting {
-  private readonly learning = new Map<string, Rested>()
-  private readonly owing = new Map<string, Rested>()
+export class ClosedPools {
+  private readonly learning = new Map<string, ClosedPool>()
+  private readonly owing = new Map<string, ClosedPool>()
   private now = -Infinity
   private readonly shedders = [this.learning, this.owing].map(
-    (map) => new Lru.Shedder(map, ({ rest }) => rest.until <= this.now)
+    (map) => new Lru.Shedder(map, ({ snapshot }) => snapshot.until <= this.now)
   )
 
   /** The pools of which something was learned, by name. */
-  get learned(): ReadonlyMap<string, Rested> {
+  get learned(): ReadonlyMap<string, ClosedPool> {
     return this.learning
   }
 
@@ -46,7 +46,7 @@ export class Resting {
   }
 
   /** Returns and forgets what is remembered of a pool that opens. */
-  take(name: string): Rested | undefined {
+  take(name: string): ClosedPool | undefined {
     const found = this.learning.get(name) ?? this.owing.get(name)
     this.learning.delete(name)
     this.owing.delete(name)
@@ -55,15 +55,15 @@ export class Resting {
 
   /** Whether there is room for another pool. */
   hasRoom(now: number): boolean {
-    if (this.learning.size + this.owing.size < maxRested) return true
-    this.shed(now, maxRested)
-    return this.learning.size + this.owing.size < maxRested
+    if (this.learning.size + this.owing.size < maxOwing) return true
+    this.shed(now, maxOwing)
+    return this.learning.size + this.owing.size < maxOwing
   }
 
-  put(name: string, rested: Rested, now: number): void {
+  put(name: string, closed: ClosedPool, now: number): void {
     this.shed(now)
-    if (rested.rest.memory !== undefined) this.learning.set(name, rested)
-    else if (rested.rest.until > now) this.owing.set(name, rested)
+    if (closed.snapshot.memory !== undefined) this.learning.set(name, closed)
+    else if (closed.snapshot.until > now) this.owing.set(name, closed)
   }
 
   private shed(now: number, upTo?: number): void {
