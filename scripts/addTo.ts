@@ -207,7 +207,7 @@ const run = (command: ReadonlyArray<string>, cwd: string, signal: AbortSignal): 
     })
   })
 
-/** What an installation changed. */
+/** The changes of an installation. */
 export interface Added {
   readonly files: ReadonlyArray<string>
   readonly undo: string

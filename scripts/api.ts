@@ -23,7 +23,7 @@ export interface ApiExport {
   readonly namespace: string | undefined
 }
 
-/** What a user imports: a module, or a namespace of one. */
+/** A module, or a namespace of one, that a user imports. */
 export interface ApiModule {
   readonly name: string
   /** The module that has this namespace; undefined for a module. */
@@ -38,7 +38,7 @@ export interface ApiModule {
 export const tagOf = (doc: string, tag: string): string | undefined =>
   new RegExp(`^@${tag} (.+(?:\\n(?!@).+)*)`, "m").exec(textOfDoc(doc))?.[1]?.trim()
 
-/** What `@stability` may say, in the words of Effect; see docs/compatibility.md. */
+/** The values of `@stability`, in the words of Effect; see docs/compatibility.md. */
 export const stabilities = ["stable", "unstable", "experimental"]
 
 /** Every category, in the order in which readers need them: models and constructors, then operations, then errors. */

@@ -9,7 +9,7 @@ import { callIn } from "../src/protocol/protocol.ts"
 import { costOf } from "../src/protocol/uncounted.ts"
 import { root } from "../test/support/modules.ts"
 
-/** What becomes of a request; see the text before the table. */
+/** The handling of a request; see the text before the table. */
 export type Handling = "counted" | "paced" | "free" | "refused" | "passed"
 
 /**
@@ -220,7 +220,7 @@ export const known: Readonly<Record<string, ReadonlyArray<string>>> = {
 const isMistrals = (provider: string, name: string): boolean =>
   (name === "mistral-conversations") === (provider === "Mistral")
 
-/** What becomes of a request with a body, as the code decides. */
+/** Returns the handling of a request with a body, as the code decides. */
 export const handlingOf = (provider: string, path: string): Handling => {
   const sample = path
     .replaceAll("{id}", "id_1")

@@ -15,7 +15,7 @@ const generated = `${settings}/docs.ts`
 const page = "docs/gateway.md"
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
-/** What the texts link to on the page. */
+/** The links of the texts on the page. */
 const links: Readonly<Record<string, string>> = {
   "raise and reset caps": "#raise-or-reset-a-cap",
   "list of the last 500 requests": "#the-last-requests",

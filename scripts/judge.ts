@@ -252,7 +252,7 @@ class Side {
     this.child = fork(this.worker, [this.url], { ...options, env, cwd: this.checkout })
   }
 
-  /** What the process says next. It may take minutes on a busy machine, but a process that waits uses no processor time. */
+  /** Receives the next message of the process. It may take minutes on a busy machine, but a process that waits uses no processor time. */
   private received<A>(): Promise<A> {
     const child = this.child!
     return new Promise((resolve, reject) => {
@@ -293,7 +293,7 @@ class Side {
     }
   }
 
-  /** What Valgrind has written at a mark. */
+  /** Reads the count that Valgrind has written at a mark. */
   private countOf(mark: number): number {
     if (!countsInstructions) return Number.NaN
     const found = /^totals: (\d+)/m.exec(readFileSync(join(this.counts, `out.${mark}`), "utf8"))
@@ -338,7 +338,7 @@ const begun = performance.now()
 const progress = (text: string): void =>
   console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
 
-/** What was found of a path. */
+/** The measurements of a path. */
 interface Judged extends Readonly<Record<keyof Cost, Compared>> {
   readonly path: Path
   readonly said: ReturnType<typeof sentences>

@@ -64,7 +64,7 @@ interface Reply {
   readonly ready?: Ready
 }
 
-/** What each test takes and reaches, which the first worker finds out. */
+/** The time and the reach of each test, which the first worker measures. */
 let measured: Promise<Ready["measured"]> | undefined
 
 /** A worker process, which ends if a mutant never ends. Another one then replaces it. */

@@ -160,11 +160,11 @@ const gatewayTo = Effect.fnUntraced(function* (upstreams: Record<string, string>
 interface Suite {
   readonly name: "openai" | "anthropic"
   readonly folder: string
-  /** What its tests import: the name of the package. */
+  /** The name of the package, as its tests import it. */
   readonly imports: string
   readonly setup: ReadonlyArray<string>
   readonly server: Effect.Effect<string, never, Scope.Scope>
-  /** What base URLs end with. */
+  /** The end of base URLs. */
   readonly version: string
 }
 

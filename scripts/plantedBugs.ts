@@ -141,7 +141,7 @@ interface Outcome {
   readonly failed: { readonly file: string; readonly by: string } | undefined
 }
 
-/** What vitest's reporter writes, as far as it is read here. */
+/** The part of the output of vitest's reporter that is read here. */
 interface Written {
   readonly success: boolean
   readonly testResults: ReadonlyArray<{

@@ -61,10 +61,10 @@ export interface Accounting {
   readonly counting?: { readonly [D in Limits.Dimension]?: NonNullable<Limits.Limit["window"]> } | undefined
   /** The name of a model's pool. Models of one pool share their limits. @default each model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
-  /** What the provider takes from its limits when it admits a call. */
+  /** Computes what the provider takes from its limits when it admits a call. */
   readonly estimate: (expected: Expected) => Limits.Estimate
   /**
-   * What the provider has taken from its limits when the call is over. `maxTokens` is the most output that the request allowed. A
+   * Computes what the provider has taken from its limits when the call is over. `maxTokens` is the most output that the request allowed. A
    * dimension that is absent keeps its estimate.
    */
   readonly usage: (actual: Actual, maxTokens?: number) => Limits.Usage

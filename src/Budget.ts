@@ -143,7 +143,7 @@ export class TokenBudget extends Context.Service<
     /** When a call with this estimate would start, or why it would be refused. Opens its pool, but reserves nothing. */
     readonly foresee: (estimate: Limits.Estimate, options?: ReserveOptions) => Effect.Effect<Foreseen>
     /**
-     * What a workload would take that starts now, behind the calls that run and wait; see `Forecast`. Opens its pool, but
+     * Forecasts a workload that starts now, behind the calls that run and wait; see `Forecast`. Opens its pool, but
      * reserves nothing.
      */
     readonly forecast: (
@@ -170,7 +170,7 @@ export class TokenBudget extends Context.Service<
     readonly status: Effect.Effect<BudgetStatus>
     /** The status now and after every change. A slow reader only gets the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
-    /** What was learned about limits so far. Pass it to the next budget as `learned`. */
+    /** The limits learned so far. Pass them to the next budget as `learned`. */
     readonly learned: Effect.Effect<Learning.Learned>
   }
 >()("floodgate/Budget/TokenBudget") {}

@@ -147,7 +147,7 @@ const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
 
 /**
- * What was learned about one kind of call.
+ * The learned profile of one kind of call.
  *
  * @category schemas
  * @since 0.1.0
@@ -161,7 +161,7 @@ const Profile = Schema.Struct({
   cachedShare: Schema.optional(Trend),
   /** The output tokens of the last calls, the oldest first. */
   outputs: Schema.Array(Amount),
-  /** What was appended to known prefixes: its tokens, and its bytes. */
+  /** The tokens and bytes that were appended to known prefixes. */
   appended: Schema.optional(Schema.Struct({ counted: Amount, measured: Amount })),
   /** The part that was read of each of the last prefixes that should have been in the cache, the oldest first. */
   hits: Schema.optional(Schema.Array(Amount)),
@@ -246,7 +246,7 @@ export interface TextRatio {
   readonly answers: number
   readonly counted: number
   /**
-   * What the pool's calls had in common with earlier ones. Undefined for a kind, and until an answer has told.
+   * The overlap of the pool's calls with earlier ones. Undefined for a kind, and until an answer has told.
    *
    * @since 0.5.0
    */
@@ -326,7 +326,7 @@ export interface Options {
    * @default Accounting.anthropic
    */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier estimator has learned. @default nothing */
+  /** The `learned` of an earlier estimator. @default nothing */
   readonly learned?: Learned | undefined
 }
 
@@ -348,7 +348,9 @@ export class Estimator extends Context.Service<
   {
     /** How the provider counts. A reservation must be settled with the accounting that estimated it. */
     readonly accounting: Accounting.Accounting
-    /** What to reserve for a call. It may ask a provider. It is interrupted with its caller, and its time counts as the call's. */
+    /**
+     * Estimates what to reserve for a call. It may ask a provider. It is interrupted with its caller, and its time counts as the call's.
+     */
     readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
     /**
      * Learns from the usage of a complete call. Negative amounts and those above 10^12 are ignored. It must be quick, because the
@@ -379,7 +381,7 @@ interface KindMemory {
   readonly key: string
   readonly pool: string
   readonly kind: string | undefined
-  /** What was learned from all calls of the pool, for kinds that have too few. */
+  /** The memory of all calls of the pool, for kinds that have too few. */
   ofPool: KindMemory | undefined
   tokensPerByte: Estimating.Trend | undefined
   cachedShare: Estimating.Trend | undefined
@@ -542,7 +544,7 @@ const learnContent = (
 const keyOf = (pool: string, kind: string | undefined): string =>
   kind === undefined ? `pool ${pool}` : `${pool.length} ${pool} ${kind}`
 
-/** What was learned of each kind, and of each pool as a whole. */
+/** The memory of each kind, and of each pool as a whole. */
 class KindMemories {
   private readonly byKey = new Map<string, KindMemory>()
 

@@ -149,7 +149,7 @@ export class Governor extends Context.Service<
     readonly learned: Effect.Effect<Estimator.Learned>
     /** The prices by which calls are paid for: the published ones, and those of the options. */
     readonly prices: Prices.Table
-    /** What is known of the long windows of subscriptions: how much is spent, and when they end. */
+    /** The state of the long windows of subscriptions: how much is spent, and when they end. */
     readonly windows: Effect.Effect<ReadonlyArray<WindowStatus>>
   }
 >()("floodgate/Governor/Governor") {}

@@ -90,7 +90,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
   }
 }
 
-/** What a client knows about its retries. */
+/** Facts about a call's retries, which only its client knows. */
 type Annotations = {
   /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
   readonly attempts?: number | undefined
@@ -160,13 +160,13 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.retryAfter
   }
 
-  /** What the call used of its reservation; a dimension that is left out keeps its estimate. */
+  /** The part of its reservation that the call used; a dimension that is left out keeps its estimate. */
   get usage(): Limits.Usage {
     return usageOf(this.reason)
   }
 
   /**
-   * What the failure may mean for other calls, which the budget judges.
+   * The pushback that the failure may be, which the budget judges.
    *
    * - `"rateLimit"`: a limit was exceeded
    * - `"ramp"`: usage grows too fast
@@ -176,7 +176,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return pushbackOf(this.reason)
   }
 
-  /** What the response's headers said about the limits. */
+  /** The limits in the response's headers. */
   get signal(): Limits.Signal | undefined {
     return this.reason.signal
   }

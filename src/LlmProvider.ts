@@ -72,7 +72,7 @@ export type Message = SdkOr<Sdk.Message, Messages.MessageResponse>
 export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.MessageEvent>
 
 /**
- * What a provider answered: the value, and what the response says about limits.
+ * The answer of a provider: the value, and what the response says about limits.
  *
  * @stability stable
  * @category models
@@ -80,7 +80,7 @@ export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.MessageEvent
  */
 export interface Reply<A> {
   readonly value: A
-  /** What the response's headers say about the limits, if anything. */
+  /** The limits in the response's headers, if any. */
   readonly signal: Limits.Signal | undefined
   /** The provider's name for the request, for support. */
   readonly requestId: string | undefined

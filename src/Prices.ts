@@ -1,5 +1,5 @@
 /**
- * What models cost: dollars per million tokens, each with the date and the source of the price.
+ * Prices of models: dollars per million tokens, each with its date and source.
  *
  * **Details**
  *
@@ -269,7 +269,7 @@ export const published: Table = {
 // -----------------------------------------------------------------------------
 
 /**
- * What a model costs; undefined if the table has no price for it.
+ * Finds the price of a model; undefined if the table has none.
  *
  * **Example** (A snapshot, and an unknown model)
  *

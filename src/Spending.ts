@@ -86,11 +86,11 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     purse: Schema.String,
     /** The amount to reserve: with `reserve: "most"` the most that the call can cost. In dollars, as the next ones. */
     asked: Schema.Finite,
-    /** What the call is expected to cost (since 0.5.0). */
+    /** The expected cost of the call (since 0.5.0). */
     expected: Schema.optional(Schema.Finite),
-    /** What was spent in the period of the cap (since 0.5.0). */
+    /** The amount spent in the period of the cap (since 0.5.0). */
     spent: Schema.optional(Schema.Finite),
-    /** What running calls have reserved (since 0.5.0). */
+    /** The amount that running calls have reserved (since 0.5.0). */
     reserved: Schema.optional(Schema.Finite),
     /** The limit without what was spent. */
     left: Schema.Finite,
@@ -231,7 +231,7 @@ export class WindowShareUsed extends Schema.TaggedError<WindowShareUsed>("floodg
 // -----------------------------------------------------------------------------
 
 type Options = {
-  /** What an earlier purse has spent: its `kept`. @default nothing */
+  /** The `kept` of an earlier purse. @default nothing */
   readonly kept?: Kept | undefined
   /** Called after each change by this process. Its errors are ignored. */
   readonly changed?: (() => void) | undefined

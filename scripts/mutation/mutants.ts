@@ -19,7 +19,7 @@ export interface Mutant {
   readonly to: string
 }
 
-/** What is changed. An argument is one of a call, or a property of an object that is passed or returned. */
+/** The kinds of changes. An argument is one of a call, or a property of an object that is passed or returned. */
 export const kinds = ["statement", "branch", "condition", "operator", "argument", "return"] as const
 export type Kind = (typeof kinds)[number]
 

@@ -171,7 +171,7 @@ const withTypeErrors = (copy: string): ReadonlySet<string> => {
   return new Set(stdout.split("\n").map((line) => line.split("(")[0]!))
 }
 
-/** What earlier runs learned about what compiles. A bug is known by its id and the text of its file. */
+/** The file in which runs keep what they learned about what compiles. A bug is known by its id and the text of its file. */
 const cache = join(root, "node_modules/.cache/floodgate-bugs.json")
 
 export interface Sample {

@@ -24,7 +24,7 @@ interface Alive {
 export interface Tried {
   readonly by: string | null
 }
-/** What a test takes without a mutant, in milliseconds of processor time, and the mutants that it reaches. */
+/** The time of a test without a mutant, in milliseconds of processor time, and the mutants that it reaches. */
 interface Measured {
   readonly millis: number
   readonly reached: Uint8Array

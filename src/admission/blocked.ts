@@ -3,7 +3,7 @@
  */
 import type { Dimension } from "../domain/amounts.ts"
 
-/** What a call waits for: a limit, the end of another call, or the end of a pause. */
+/** The obstacle that a call waits for: a limit, the end of another call, or the end of a pause. */
 export type Obstacle = Dimension | "concurrency" | "pause"
 
 /** How long a call waits, and for what. `millis` is `Infinity` if another event has to come first, or a quota is used up. */

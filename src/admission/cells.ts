@@ -1,5 +1,5 @@
 /**
- * What was admitted within a sliding window, by slices of time.
+ * The amounts admitted within a sliding window, by slices of time.
  *
  * Cells are a value, which copies of a cap share. An admission replaces only the newest slice, and the sum of the others is
  * stored, so neither an admission nor a decision adds up all of them.
@@ -8,7 +8,7 @@
 /** Slices of a window. An amount counts for up to a sixtieth of the window too long, and never too short. */
 const slicesPerWindow = 60
 
-/** What was admitted in a slice of time. */
+/** The amount admitted in a slice of time. */
 export interface Slice {
   readonly index: number
   readonly amount: number

@@ -21,7 +21,7 @@ export class Queued {
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
   readonly weight: number
-  /** What serving it costs, above 0 while it waits, in the same unit for all entries. */
+  /** The cost of serving it, above 0 while it waits, in the same unit for all entries. */
   cost: number
   /** Where it stands; undefined if it does not wait. */
   flow: Flow<this> | undefined = undefined
@@ -49,7 +49,7 @@ export class Flow<E> implements Heap.Item {
   head: E | undefined = undefined
   tail: E | undefined = undefined
   size = 0
-  /** What it adds to its level's weight: the weight of the entry that was pushed when it was empty. */
+  /** Its part of its level's weight: the weight of the entry that was pushed when it was empty. */
   weight = 0
   /** The start tag of its head, or of the next entry if it is empty. */
   start: number
@@ -130,7 +130,7 @@ const firstSweep = 1024
  * before the first calls of others (150,000), which then end the job: 42 s instead of 38.
  */
 const smallPart = 1 / 25
-/** What all small entries cost that go behind the same one, as a part of it. */
+/** The cost of all small entries that go behind the same one, as a part of it. */
 const smallShare = 1 / 10
 /** Levels without entries are kept up to this number of levels. */
 const idleLevels = 64
@@ -176,7 +176,7 @@ export class FairQueue<E extends Queued> {
   /** The fraction of agents that push another entry after their last one was served, while others wait. */
   returning = 0
   private ranks = 0
-  /** What was served at a lower rank is forgotten. */
+  /** Services at a lower rank are forgotten. */
   private since = 0
   private readonly levels = new Map<number, Level<E>>()
   /** The levels with entries, highest priority first. */

@@ -36,7 +36,7 @@ export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
   return yield* smallest(max, (count) => Effect.map(millisWith(count), (millis) => millis <= within))
 })
 
-/** What is known before the search. */
+/** The facts that are known before the search. */
 export interface Question {
   readonly pool: string
   readonly each: AgentWork
@@ -44,7 +44,7 @@ export interface Question {
   /** How many agents there are to start, if that was said. */
   readonly agents: number | undefined
   readonly assumptions: ReadonlyArray<string>
-  /** What the agents may spend. */
+  /** The caps on what the agents may spend. */
   readonly caps: ReadonlyArray<CapRoom>
   /** The relative error; undefined if too little is known. */
   readonly error: number | undefined
@@ -336,7 +336,7 @@ const sureOf = (error: number | undefined): string =>
 
 const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
-/** What is advised, before it is in words. */
+/** The advice before it is put into words. */
 type Found = Omit<Advice, "places" | "text"> & Partial<Pick<Advice, "places">>
 
 /** Applies the caps that bind, and adds the words. */
@@ -350,7 +350,7 @@ export const said = (found: Found): Advice => {
   return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${sentences(advice.assumptions)} ${again}` }
 }
 
-/** What an agent does if nothing is known of it: a short conversation. */
+/** The work of an agent of which nothing is known: a short conversation. */
 export const usualWork: AgentWork = { calls: 5, first: { inputTokens: 10_000, outputTokens: 500 } }
 
 /**

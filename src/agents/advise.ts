@@ -36,7 +36,7 @@ const work = Input.options<AgentWork>(
   "first"
 )
 
-/** What is wrong with a job of too many calls. */
+/** The problem with a job of too many calls; undefined if there is none. */
 const manyCalls = (agents = 1, { calls }: AgentWork): string | undefined =>
   agents * calls <= maxCalls ? undefined : `expected at most ${maxCalls} calls of all agents, got ${agents * calls}`
 
@@ -106,7 +106,7 @@ const grownBy = (work: AgentWork, seen: ConversationGrowth | undefined, isOfPool
   return { ...work, first: { ...work.first, inputTokens }, later, growth, cachedShare }
 }
 
-/** What each agent does, and what was assumed for it. */
+/** The work of each agent, and what was assumed for it. */
 const workOf = (
   history: AgentHistory | undefined,
   pools: ReadonlyArray<string>,
@@ -212,7 +212,7 @@ const unseenPlaces = (model: string | undefined): string =>
     ? "The places are not counted, because their model is unknown: state the model"
     : `The places of ${model} are known from its first call on, so they are not counted yet`
 
-/** What is known of the pools and of the agents in question. */
+/** Gathers what is known of the pools and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
   meant: ReadonlyArray<ResolvedPool>,

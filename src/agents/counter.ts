@@ -4,7 +4,7 @@
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 
-/** What one call, or all calls so far, use. An open call counts as estimated, a closed one as used. */
+/** The usage of one call, or of all calls so far. An open call counts as estimated, a closed one as used. */
 export interface Counter {
   readonly tokens: number
   readonly calls: number

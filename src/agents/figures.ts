@@ -45,7 +45,7 @@ export const numbers = [
 /** The figures that say what an agent does. */
 const sizes = numbers.filter((name) => name !== "agents" && name !== "running")
 
-/** What each agent does. What is left out is as usual. */
+/** The work of each agent. Figures that are left out are the usual ones. */
 export const workOf = (figures: AdviceFigures): AgentWork => {
   const usual = usualWork.first
   const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures

@@ -54,7 +54,7 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
 type JobAgentState = Progress["agents"][number]["state"]
 type JobAgentUsage = Progress["used"]
 
-/** What the agents of a job share. */
+/** The state that the agents of a job share. */
 interface SharedByJob {
   readonly tracker: Tracker
   readonly purse: Spending.Purse

@@ -1,4 +1,4 @@
-/** What a job of agents takes and returns, and how it fails. */
+/** The options, outcomes and errors of a job of agents. */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -25,7 +25,7 @@ export interface Cap {
   readonly tokens?: number | undefined
   /** Calls that reached the provider, including retries. Rejected calls count only if the provider charges them. */
   readonly calls?: number | undefined
-  /** What governed calls may cost, in US dollars; see `Spending.Cap`. */
+  /** The limit on the cost of governed calls, in US dollars; see `Spending.Cap`. */
   readonly dollars?: number | undefined
   /** From the start of the agent or the job, including time in the queue. */
   readonly time?: Duration.Input | undefined
@@ -55,11 +55,11 @@ export interface Agent<A, E, R> {
   readonly work?: number | undefined
 }
 
-/** What was used so far; open calls count as estimated. */
+/** The usage so far; open calls count as estimated. */
 type AgentUsage = {
   readonly tokens: number
   readonly calls: number
-  /** What ended governed calls cost, in US dollars, without calls of models that have no price. */
+  /** The cost of governed calls that have ended, in US dollars, without calls of models that have no price. */
   readonly dollars: number
 }
 
@@ -135,14 +135,14 @@ export interface Options {
    */
   readonly concurrency?: number | "unbounded" | "advised" | undefined
   /**
-   * What the advice is based on, with the concurrency `"advised"`: the pool that the agents use, and what each of them does.
+   * The basis of the advice, with the concurrency `"advised"`: the pool that the agents use, and what each of them does.
    *
    * @default the pool that is in use, and what earlier agents did; without any, the agents start in rounds that double
    */
   readonly advice?: Pick<AdviseOptions, "account" | "each" | "model" | "places" | "pool"> | undefined
-  /** What all agents together may use. @default no bound */
+  /** The cap on all agents together. @default no bound */
   readonly cap?: Cap | undefined
-  /** What each agent may use. @default no bound */
+  /** The cap on each agent. @default no bound */
   readonly capPerAgent?: Cap | undefined
 }
 
@@ -151,7 +151,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * What one agent does: its number of calls, and their sizes.
+ * The work of one agent: its number of calls, and their sizes.
  *
  * @stability unstable
  * @category models
@@ -168,7 +168,7 @@ export type AgentWork = Forecast.Work
  */
 export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "pool" | "account"> {
   /**
-   * What each agent does, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
+   * The work of each agent, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
    * {@link layer} counts what agents do. Once three conversations of the pool were seen, their prompts grow by the median of what was
    * appended, and for `"*"` begin with the median first prompt. Stated work grows only by its `growth`.
    *
@@ -209,7 +209,7 @@ export interface CapRoom {
   readonly name: string
   /** How many more agents it has room for, after what is left to do for those that run. */
   readonly agents: number
-  /** What is left, in words. */
+  /** The room that is left, in words. */
   readonly text: string
 }
 
@@ -238,7 +238,7 @@ export interface Advice {
   /** When all end if this many agents start now, at once. */
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly end: Duration.Duration }>
   /**
-   * What limits the number: `"spending"` if a cap in dollars or a long window does, `"agents"` if nothing does, and `"unknown"` while
+   * The limit on the number: `"spending"` if a cap in dollars or a long window does, `"agents"` if nothing does, and `"unknown"` while
    * no limit of the pool is known.
    */
   readonly binding: Forecast.Forecast["binding"] | "spending" | "unknown"
@@ -251,9 +251,9 @@ export interface Advice {
    * undefined if too little is known to say.
    */
   readonly error: number | undefined
-  /** What each agent was taken to do. */
+  /** The work that each agent was assumed to do. */
   readonly each: AgentWork
-  /** What was assumed, because it is not known. */
+  /** The assumptions about what is not known. */
   readonly assumptions: ReadonlyArray<string>
   /** How long the advice holds. Then ask again. */
   readonly expiresAfter: Duration.Duration

@@ -9,7 +9,7 @@ import type * as Forecast from "../Forecast.ts"
 import { Governor, type WindowStatus } from "../Governor.ts"
 import type { AgentWork, CapRoom } from "./models.ts"
 
-/** What the agents in question do, and those that run already. */
+/** The work of the agents in question, and of those that run already. */
 export interface SpendingQuestion {
   readonly model: string | undefined
   readonly account: string | undefined
@@ -40,7 +40,7 @@ const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): n
   }, 0)
 }
 
-/** What all calls of an agent cost. */
+/** The cost of all calls of an agent. */
 export const costOfAgent = (price: PriceTable.Price, work: AgentWork): number => costOf(price, callsOf(work))
 
 const untilText = (until: number | undefined): string =>
@@ -58,13 +58,13 @@ const modelOf = ({ model, pool }: SpendingQuestion): string => model ?? pool.sli
 /** For how many agents an amount is enough, after running agents have spent what they still need. */
 type Enough = (left: number) => number
 
-/** What is left of a cap. */
+/** The room left in a cap. */
 interface CapLeft extends Pick<Purse, "name"> {
   readonly left: number
   readonly until: number | undefined
 }
 
-/** What is left of the caps of purses. A purse need not have one. */
+/** The room left in the caps of purses. A purse need not have one. */
 const capsLeft = Effect.fnUntraced(function* (purses: ReadonlyArray<Purse>) {
   const all = yield* Effect.forEach(purses, ({ name, status }) =>
     Effect.map(status, ({ left, until }): ReadonlyArray<CapLeft> => (left === undefined ? [] : [{ name, left, until }]))
@@ -92,7 +92,7 @@ const inWindow = (
   return [roomOf(`window of ${name}`, text, agents)]
 }
 
-/** What is left now. */
+/** The room that is left now. */
 interface Left {
   readonly caps: ReadonlyArray<CapLeft>
   /** Those of all accounts. */

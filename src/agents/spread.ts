@@ -21,7 +21,7 @@ export interface AskedPlace<E> {
   readonly isWaiting: boolean
   /** How long it takes no calls. */
   readonly restsFor: number
-  /** What the long windows of its account have room for. */
+  /** The room in the long windows of its account. */
   readonly windows: ReadonlyArray<CapRoom>
 }
 
@@ -79,7 +79,7 @@ const dividedWithin = <E>(max: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<
     agents
   )
 
-/** What is advised for one place. */
+/** The advice for one place. */
 interface AdvisedPart {
   readonly atOnce: number
   readonly helps: number
@@ -167,7 +167,7 @@ export const helpful = Effect.fnUntraced(function* <E>(
 const misfitOf = <E>({ foretell }: AskedPlace<E>): Effect.Effect<Amounts.Misfit | undefined, E> =>
   Effect.map(foretell(1, Infinity), ({ refused }) => refused[0])
 
-/** What the advice assumes about a place, and why the place may get no agents. */
+/** Notes what the advice assumes about a place, and why the place may get no agents. */
 const notesOn = Effect.fnUntraced(function* <E>(place: AskedPlace<E>, end: EndOf<E>) {
   const { isKnown, name, restsFor, windows } = place
   const notes: Array<string> = []

@@ -30,7 +30,7 @@ export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] 
 export const Dimension = Schema.Literals(dimensions)
 
 /**
- * What is limited.
+ * A quantity that providers limit.
  *
  * @stability stable
  * @category models
@@ -39,7 +39,7 @@ export const Dimension = Schema.Literals(dimensions)
 export type Dimension = (typeof dimensions)[number]
 
 /**
- * What a call is expected to use. `requests` is 1 unless given, `tokens` is input plus output unless given. If `tokens` and
+ * The expected usage of a call. `requests` is 1 unless given, `tokens` is input plus output unless given. If `tokens` and
  * one part are given, the other part is the rest; `tokens` alone count as input, which is the cautious reading.
  *
  * @stability stable
@@ -54,7 +54,7 @@ export interface Estimate {
 }
 
 /**
- * What a call really used. A dimension that is left out keeps its estimate.
+ * The actual usage of a call. A dimension that is left out keeps its estimate.
  *
  * @stability stable
  * @category models
@@ -63,7 +63,7 @@ export interface Estimate {
 export interface Usage extends Estimate {}
 
 /**
- * What a call used, in tokens, by the names of Anthropic's `usage`.
+ * The tokens that a call used, by the names of Anthropic's `usage`.
  *
  * @stability stable
  * @category models
@@ -310,7 +310,8 @@ export interface Fitted {
 }
 
 /**
- * What a call is charged even if its estimate is wrong. `mayBeCached` says whether a prompt counts as read from the cache, if it may be.
+ * Computes what a call is charged even if its estimate is wrong. `mayBeCached` says whether a prompt counts as read from the cache, if it
+ * may be.
  */
 export type Certain = (mayBeCached: boolean) => Estimate
 

@@ -1,5 +1,5 @@
 /**
- * What is bounded of what comes from outside: bodies, headers, names and times. The code takes its limits from this table, and a test
+ * Bounds on what comes from outside: bodies, headers, names and times. The code takes its limits from this table, and a test
  * compares the tables of `SECURITY.md` and `docs/guarantees.md` with it.
  */
 

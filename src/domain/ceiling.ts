@@ -25,7 +25,7 @@ export interface UsageCeiling {
   readonly output: number
 }
 
-/** What the ceiling of a call depends on. */
+/** The properties of a call that decide its ceiling. */
 interface BoundedCall {
   readonly bytes: number
   readonly inputTokens?: number | undefined

@@ -94,7 +94,7 @@ export const median = (recent: Recent): number => quantile(recent, 1 / 2)
 /** The mean; 0 without values. */
 export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 0 : sum / values.length)
 
-/** What was counted of what was measured, such as tokens of bytes. What was learned last counts most. */
+/** The learned ratio of counted to measured amounts, such as tokens to bytes. What was learned last counts most. */
 export interface Ratio {
   readonly counted: number
   readonly measured: number
@@ -113,7 +113,7 @@ export const add = (ratio: Ratio | undefined, counted: number, measured: number)
 // At once
 // -----------------------------------------------------------------------------
 
-/** What an estimator does without an effect. One of the user's cannot, because it may ask a provider. */
+/** The synchronous form of an estimator. One of the user's has none, because it may ask a provider. */
 export interface Immediate<Call, Actual, Estimate> {
   /** Estimates a call, again if it has an estimate. */
   readonly estimate: (call: Call, before?: Estimate) => Estimate

@@ -24,7 +24,7 @@ type Rates = {
 }
 
 /**
- * What a model costs.
+ * The price of a model.
  *
  * @stability stable
  * @category models
@@ -191,7 +191,7 @@ export const charged = (price: Price, { fast = false, flex = false, priceFactor 
 }
 
 /**
- * What a call cost, in dollars.
+ * Computes the cost of a call, in dollars.
  *
  * **Example** (A prompt that was read from the cache)
  *
@@ -228,7 +228,7 @@ export const cost = (price: Price, actual: Actual): number => {
   )
 }
 
-/** What a provider may add to a prompt for tools and formats. */
+/** The tokens that a provider may add to a prompt for tools and formats. */
 const unseenTokens = 1_000
 /** The guess for a picture may be a seventh too low. */
 const guessedTooLow = 1.2

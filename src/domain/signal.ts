@@ -1,10 +1,10 @@
 /**
- * What a response says about the limits.
+ * The signals of a response about the limits.
  */
 import type { Dimension } from "./amounts.ts"
 
 /**
- * What a response says about one dimension.
+ * The part of a signal about one dimension.
  *
  * @stability stable
  * @category models
@@ -13,14 +13,14 @@ import type { Dimension } from "./amounts.ts"
 export interface DimensionSignal {
   /** The limit per minute. */
   readonly limit?: number | undefined
-  /** What is left of it, as the provider counts. */
+  /** The amount left of it, as the provider counts. */
   readonly remaining?: number | undefined
   /** The step that `remaining` is rounded to; 1 if it is exact. Anthropic rounds tokens to the nearest thousand. */
   readonly roundedTo?: number | undefined
 }
 
 /**
- * What a response says about the limits. Providers' adapters make it from headers.
+ * A response's information about the limits. Providers' adapters make it from headers.
  *
  * @stability stable
  * @category models
@@ -46,11 +46,11 @@ export interface Signal {
     | undefined
 }
 
-/** What a response says about a long window. */
+/** The part of a signal about a long window. */
 export type WindowSignal = NonNullable<Signal["windows"]>[string]
 
 /**
- * What a failure may mean for other calls. The budget judges whether it does.
+ * A failure that may concern other calls. The budget judges whether it does.
  *
  * - `"rateLimit"`: a limit was exceeded
  * - `"ramp"`: usage grows too fast

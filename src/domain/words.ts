@@ -51,7 +51,7 @@ export const round = (value: number, digits = 3): number => {
 export const counted = (count: number, one: string, more?: string): string =>
   `${thousands(count)} ${plural(count, one, more)}`
 
-/** What a call waits for: units of a dimension, or a place among the calls in flight. */
+/** Names what a call waits for: units of a dimension, or a place among the calls in flight. */
 export const awaited = (dimension: Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`
 

@@ -39,7 +39,7 @@ const locationsOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArr
 // Addresses
 // -----------------------------------------------------------------------------
 
-/** What a URL says about the account of a request. */
+/** The parts of a URL that tell the account of a request. */
 interface Address {
   readonly host: string
   /** The project that stands for the credentials; undefined if the request has its own. */

@@ -64,7 +64,7 @@ export interface Engine {
   readonly route: (method: string, path: string) => Match | undefined
   /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
   readonly plan: (found: Match, request: IncomingRequest) => HttpCall | undefined
-  /** What becomes of a request that is no call. */
+  /** Judges a request that is no call. */
   readonly judge: (request: OtherRequest) => Judgement
   /** Makes a planned call, whose answer goes to the outlet. Nothing is thrown: whatever fails is given to the outlet. */
   readonly start: <R extends ProviderResponse>(planned: HttpCall, options: StartOptions<R>) => DrivenCall

@@ -33,7 +33,7 @@ export interface AttemptEnds<R extends ProviderResponse> {
   readonly streams: () => void
 }
 
-/** What all exchanges of an engine share. */
+/** The tools that all exchanges of an engine share. */
 export interface ExchangeTools {
   readonly usageRequests: UsageRequests
   readonly patienceOf: (planned: HttpCall) => Patience
@@ -46,7 +46,7 @@ export interface ExchangeTools {
   readonly seed: () => number
 }
 
-/** What an exchange needs. */
+/** The parts of an exchange. */
 export interface ExchangeParts<R extends ProviderResponse> {
   readonly tools: ExchangeTools
   readonly ends: AttemptEnds<R>

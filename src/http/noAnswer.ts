@@ -1,4 +1,4 @@
-/** What a body with status 200 is that is no answer of a provider. */
+/** Explains a body with status 200 that is no answer of a provider. */
 import { MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"

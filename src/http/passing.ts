@@ -28,7 +28,7 @@ export class FlowSilence extends SilentStream {
 const none: ReadonlyArray<Uint8Array> = []
 const empty = new Uint8Array(0)
 
-/** What a stream needs. It lasts as long as the stream, so it must not refer to the request. */
+/** The parts of a stream. They last as long as the stream, so they must not refer to the request. */
 export interface StreamParts<R extends ProviderResponse> {
   readonly call: SettledCall
   readonly outlet: Outlet<R>
@@ -54,7 +54,7 @@ const maxTail = 16
 /** A stream that goes to its outlet, so that its attempt cannot fail any more. It is mutable. */
 export class PassedStream<R extends ProviderResponse> implements ChunkFlow, DrivenCall {
   private readonly parts: StreamParts<R>
-  /** What was read. The outlet has taken those before `next`. */
+  /** The chunks that were read. The outlet has taken those before `next`. */
   private held: Array<Uint8Array> = []
   private next = 0
   private isOver = false

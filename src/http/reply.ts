@@ -1,4 +1,4 @@
-/** What a response to an attempt means: how its body is read, what it used, and why it failed. */
+/** Interprets a response to an attempt: how its body is read, what it used, and why it failed. */
 import { bounds } from "../domain/bounds.ts"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -95,7 +95,7 @@ export const parserOf = <R extends ProviderResponse>({ planned, response }: Atte
 // Whole answers
 // -----------------------------------------------------------------------------
 
-/** What a whole answer used and says about itself, or why it failed. `"events"` if the body is a stream of events. */
+/** The usage of a whole answer and its facts, or why it failed. `"events"` if the body is a stream of events. */
 export type WholeAnswer =
   | { readonly actual: Accounting.Actual | undefined; readonly info: Answer }
   | { readonly failure: LlmErrorReason; readonly actual?: Accounting.Actual | undefined }

@@ -139,7 +139,7 @@ export class EventBody {
     progress.observe(options.protocol.observe(progress.answer, event), this.failureOf)
   }
 
-  /** What an error event means. */
+  /** Reads the failure in an error event. */
   private readonly failureOf = (body: unknown): LlmErrorReason => {
     const { options, progress } = this
     const read = options.protocol.failure({ status: 200, header: options.header, body }, options)

@@ -21,11 +21,11 @@ export interface OtherRequest {
   readonly hasBody: boolean
   /** Its body, each byte as a character; undefined while it has not been read. */
   readonly body: string | undefined
-  /** Who sends it, for the log. @default nobody in particular */
+  /** The sender, for the log. @default nobody in particular */
   readonly caller?: string | undefined
 }
 
-/** What becomes of a request that is no call. `"unread"`: that depends on its body, which was not read. */
+/** The judgement of a request that is no call. `"unread"`: it depends on the body, which was not read. */
 export type Judgement = "passes" | "unread" | RefusalResponse
 
 /** Stands for every model in the rules of a gateway: nobody can tell which model the request is for. */

@@ -16,9 +16,9 @@ export interface FailedCall {
   readonly reason: Pushback
   readonly retryAfter: number | undefined
   readonly readings: Readings | undefined
-  /** What the provider charges for the call. */
+  /** The provider's charge for the call. */
   readonly used: Charge
-  /** What the call is certainly charged. @default its charge, less the error of an estimate */
+  /** The certain part of its charge. @default its charge, less the error of an estimate */
   readonly certain?: Charge | undefined
   /** Whether the call can move to another place. */
   readonly canMove?: boolean

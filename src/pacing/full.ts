@@ -6,7 +6,7 @@ import { isUnknown, type Admission, type Pacer } from "./pacer.ts"
 import { alarmScore, pendingCalls, verdictMillis } from "./rates.ts"
 import * as Window from "./window.ts"
 
-/** What else may explain a rejection or a failure. */
+/** Other explanations of a rejection or a failure. */
 interface Otherwise {
   /** Whether no bucket was empty. */
   readonly hasRoom: boolean
@@ -57,7 +57,7 @@ export const explains = (pacer: Pacer, score: number, slack = 0): boolean =>
     ? score >= openingScore && Window.explains(pacer.window, { times: openingTimes, slack })
     : score >= alarmScore(pacer) && Window.explains(pacer.window, { slack })
 
-/** What a limit of calls in flight needs beyond the usual score to explain failures: odds of 20 to 1. */
+/** The evidence that a limit of calls in flight needs beyond the usual score to explain failures: odds of 20 to 1. */
 const failureScore = 3
 
 /**

@@ -9,7 +9,7 @@ import { bound, givenAt } from "./rates.ts"
 import { isStated, meterOf, type Pacer, type Admission } from "./pacer.ts"
 
 /**
- * What a response says about one dimension: the limit per millisecond, the amount left, and the step to which that is rounded.
+ * A response's figures for one dimension: the limit per millisecond, the amount left, and the step to which that is rounded.
  */
 export interface Reading {
   readonly limit: number | undefined
@@ -44,7 +44,7 @@ export const observe = (
 /** A call is larger than the limit if its estimate exceeds it by this factor; estimates err by less. */
 const certainly = 1.6
 
-/** What a call certainly uses. Only the estimate of its prompt may be many times too high, because the prompt may be cached. */
+/** The certain usage of a call. Only the estimate of its prompt may be many times too high, because the prompt may be cached. */
 const leastOf = ({ charge }: Admission, dimension: Dimension, certain: Charge | undefined): number =>
   certain === undefined || dimension === "outputTokens" || dimension === "requests"
     ? charge[dimension] / certainly

@@ -1,5 +1,5 @@
 /**
- * What a pool has learned of the provider's limits, in a form that can be kept and given to another pool later: the limits that
+ * The limits that a pool has learned, in a form that can be kept and given to another pool later: the limits that
  * headers named, and the shares that were measured. Nothing about calls in flight is part of it.
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
@@ -8,11 +8,11 @@ import * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
 import { isStated } from "./pacer.ts"
 
-/** What was learned of one dimension. Rates are per millisecond. */
+/** The learned figures of one dimension. Rates are per millisecond. */
 export interface Remembered {
   /** The provider's limit; undefined if no header named it. */
   readonly limit?: number | undefined
-  /** What headers have shown of the full bucket, if they have. */
+  /** The size of the full bucket as headers have shown it, if they have. */
   readonly burst?: number | undefined
   /** The rate in use; undefined if nothing was measured. */
   readonly rate?: number | undefined
@@ -29,7 +29,7 @@ export interface LearnedLimits {
 
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
-/** What a pool has learned; undefined if it has learned nothing. */
+/** Returns what a pool has learned; undefined if it has learned nothing. */
 export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
   const window = finite(pacer.window.size)
@@ -95,7 +95,7 @@ export const restore = (
 interface Spent {
   /** The level of the bucket. For a quota: what was used of it, because that stays if the quota changes. */
   readonly amount: number
-  /** What counts in the window, and when all of that has left it; 0 without a window. */
+  /** The amount that counts in the window, and when all of that has left it; 0 without a window. */
   readonly recent: number
   readonly leaves: number
 }
@@ -106,14 +106,14 @@ export interface PoolSnapshot {
   readonly at: number
   /** When a new pool would admit no more than this one; `Infinity` if a quota was used. */
   readonly until: number
-  /** What was learned; undefined if that is nothing. */
+  /** The learned limits; undefined if there are none. */
   readonly memory: LearnedLimits | undefined
   /** The levels of the provider's buckets that are not full, also of limits that were not learned. */
   readonly levels: PerDimension<Remembered>
   readonly used: PerDimension<Spent>
 }
 
-/** What a pool without calls has learned and used. */
+/** Takes a snapshot of what a pool without calls has learned and used. */
 export const snapshot = (pacer: Law.Pacer, now: number): PoolSnapshot => {
   const used: { [D in Dimension]?: Spent } = {}
   const levels: { [D in Dimension]?: Remembered } = {}

@@ -9,13 +9,13 @@
  */
 import type { Dimension } from "../Limits.ts"
 
-/** What had been delivered by a time: all that was sent and not rejected. */
+/** The amount delivered by a time: all that was sent and not rejected. */
 export interface Mark {
   readonly at: number
   readonly given: number
 }
 
-/** What a header said, and the sum of all charges sent by then. */
+/** The value of a header, and the sum of all charges sent by then. */
 export interface Reference {
   readonly at: number
   readonly remaining: number
@@ -41,9 +41,9 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   dimension,
   /** The provider's limit; `Infinity` while it is unknown. */
   limit,
-  /** What the full bucket holds, if that is known. */
+  /** The size of the full bucket, if that is known. */
   burst,
-  /** What headers had shown of the burst when a rejection taught that it is larger; undefined if none did. */
+  /** The burst that headers had shown when a rejection taught that it is larger; undefined if none did. */
   shown: undefined as number | undefined,
   /** The largest burst that headers may teach. Stored states of earlier versions have it by this name. */
   mostBurst: Infinity,
@@ -59,7 +59,7 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   best: 0,
   /** The share that headers measured on average over about the last minute; undefined until they measured one. */
   lasting: undefined as number | undefined,
-  /** What was delivered in about the last minute, as a sum that decays. */
+  /** The amount delivered in about the last minute, as a sum that decays. */
   recent: 0,
   since: now,
   /** The bound on the rate that the last ramp error set, and when that was. */
@@ -73,14 +73,14 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   /** The mean charge, and the largest one, which decays slowly. */
   mean: 0,
   largest: 0,
-  /** What each admission leaves in the bucket, because our count never agrees exactly with the provider's. */
+  /** The amount that each admission leaves in the bucket, because our count never agrees exactly with the provider's. */
   reserve: 0,
   /** The exhaustion from which the share is measured. */
   mark: undefined as Mark | undefined,
-  /** What had been delivered by the last exhaustion, and when that set the level to what was left. */
+  /** The amount delivered by the last exhaustion, and when that set the level to what was left. */
   emptied: -Infinity,
   fence: -Infinity,
-  /** What had been delivered by the last rejection that was judged. */
+  /** The amount delivered by the last rejection that was judged. */
   tested: 0,
   /** The last header that was used for measuring. */
   header: undefined as Reference | undefined,
@@ -162,7 +162,7 @@ const area = (m: Meter, phase: number): number =>
 /** The phase at which the curve reaches the limit. */
 const phaseOfLimit = (m: Meter): number => Math.cbrt((m.limit - m.peak) / (growth * unit(m)))
 
-/** What is refilled in the next `millis`, if the phase does not pass `maxPhase`. */
+/** The amount refilled in the next `millis`, if the phase does not pass `maxPhase`. */
 const refill = (m: Meter, millis: number, maxPhase: number): number => {
   const to = m.phase + millis / m.period
   if (isFlat(m) && m.ramp === Infinity) return m.period * (m.limit * (to - m.phase))
@@ -176,7 +176,7 @@ const refill = (m: Meter, millis: number, maxPhase: number): number => {
 const rampBurstMillis = 100
 
 /**
- * What the full bucket holds. If that is not known, it is at least the largest charge taken. While the provider bounds growth,
+ * The size of the full bucket. If that is not known, it is at least the largest charge taken. While the provider bounds growth,
  * refill is hardly saved up.
  */
 export const burst = (m: Meter, now = m.at): number => {
@@ -202,7 +202,7 @@ const needed = (m: Meter, charge: number, lag: number): number => {
   return Math.min(charge + Math.max(m.reserve, rate(m) * lag) + kept, burst(m))
 }
 
-/** What headers have shown of the full bucket. It holds more if a rejection taught that. */
+/** The size of the full bucket as headers have shown it. It is larger if a rejection taught that. */
 export const shownBurst = (m: Meter): number | undefined =>
   m.burst === undefined || m.shown === undefined ? m.burst : Math.min(m.burst, Math.max(m.shown, m.most ?? 0))
 
@@ -268,7 +268,7 @@ export const at = (m: Meter, now: number): Meter => {
   return later
 }
 
-/** What the bucket lacks to be full at a time. */
+/** The amount that the bucket lacks to be full at a time. */
 export const missing = (m: Meter, now: number): number => (m.peak === Infinity ? 0 : burst(m, now) - at(m, now).level)
 
 /** Sums of fractions are not exact, so differences below a billionth of a charge are ignored. */

@@ -73,7 +73,7 @@ export const empty = (now: number) => ({
 export type Pacer = ReturnType<typeof empty>
 
 /**
- * What is known of a call from its admission to its end. Properties that change when another pacer takes the call over are not
+ * A call from its admission to its end. Properties that change when another pacer takes the call over are not
  * readonly.
  */
 export interface Admission {

@@ -91,7 +91,7 @@ export const isBelowShare = (pacer: Pacer): boolean => {
   return meter.phase > safePhase && meter.phase <= 0
 }
 
-/** What had been delivered when a call was sent: all charges but the rejected ones. Undefined if the meter was added later. */
+/** The amount delivered when a call was sent: all charges but the rejected ones. Undefined if the meter was added later. */
 export const givenAt = (pacer: Pacer, meter: Meter.Meter, admission: Admission): number | undefined => {
   const i = 2 * pacer.meters.indexOf(meter)
   const sum = admission.sums[i]

@@ -123,7 +123,7 @@ const worthActing = 0.3
 /** The lowest rate of random rejections while nothing is known. */
 const openingRandom = 0.02
 
-/** What headers that show room count against an empty bucket: odds of 20 to 1. */
+/** The weight of headers that show room against an empty bucket: odds of 20 to 1. */
 const roomScore = 3
 
 /** The score of the sequential test for an empty bucket. */

@@ -17,7 +17,7 @@ import { meterOf } from "./pacer.ts"
  * @since 0.1.0
  */
 export interface DimensionStatus {
-  /** What can be taken now; a negative level is debt. */
+  /** The amount that can be taken now; a negative level is debt. */
   readonly level: number
   readonly capacity: number
   /** The rate in use, per second; 0 for a quota. It is below the limit while other programs spend the same limit. */
@@ -39,13 +39,13 @@ export interface KnownFigure {
   /** The dimension of a limit or a share. */
   readonly dimension: Limits.Dimension | undefined
   readonly value: number
-  /** What it comes from: the options, headers, or the rejections of calls. */
+  /** Its source: the options, headers, or the rejections of calls. */
   readonly from: "stated" | "headers" | "rejections"
   /** The time since it was last measured; undefined if that is not known, as for what is stated or was learned by another budget. */
   readonly ageMillis: number | undefined
 }
 
-/** What is known of the limits of a pool. */
+/** Lists what is known of the limits of a pool. */
 export const knownOf = (law: Law.Pacer, now: number): ReadonlyArray<KnownFigure> => {
   const { burst, size } = law.window
   const known = Amounts.dimensions.flatMap((dimension): ReadonlyArray<KnownFigure> => {

@@ -15,7 +15,7 @@ export const minRandom = 0.001
 export const minOverload = 0.01
 
 /**
- * What a failure says about the limits. All but `"isolated"` and `"impossible"` concern all callers, and do not count as
+ * The meaning of a failure for the limits. All but `"isolated"` and `"impossible"` concern all callers, and do not count as
  * failures of the call.
  *
  * - `"isolated"`: nothing; only its own call is concerned

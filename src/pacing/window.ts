@@ -208,7 +208,7 @@ export const attempted = (w: Window, now: number, verdictMillis: number): Window
 
 /** The score at which a known window shrinks, at odds of 50 to 1. */
 const shrinkScore = 4
-/** What the first suspicion needs beyond the usual score: odds of 20 to 1. */
+/** The evidence that the first suspicion needs beyond the usual score: odds of 20 to 1. */
 const firstScore = 3
 /** A rejection in a full window subtracts this many calls from the count. */
 const rejectionCost = 4

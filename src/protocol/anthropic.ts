@@ -112,7 +112,7 @@ const promptOf = (body: Readonly<Record<string, unknown>>, betas: unknown): Pref
   return prompt
 }
 
-/** What a request asks for; see {@link Protocol.describe}. */
+/** Describes what a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route, header) => {
   if (!isRecord(body)) return undefined
   // Bedrock serves models with other bodies at the same paths.
@@ -229,7 +229,7 @@ export class PartialAnswer {
     return this.answer !== emptyAnswer
   }
 
-  /** What has arrived, for an error. */
+  /** The part that has arrived, for an error. */
   get soFar(): ReturnType<typeof receivedOf> {
     return receivedOf(this.answer, this.text)
   }

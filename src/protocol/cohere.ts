@@ -89,7 +89,7 @@ const describe: Protocol["describe"] = (body, route) => {
 // Answers
 // -----------------------------------------------------------------------------
 
-/** What is billed, or else what was read. Searches take the place of tokens. Others than Cohere report one total. */
+/** Adds what is billed, or else what was read. Searches take the place of tokens. Others than Cohere report one total. */
 const withUsage = (answer: Answer, usage: unknown): Answer => {
   const billed = at(usage, "billed_units")
   const count = (name: string): number | undefined => amountOf(at(billed, name)) ?? amountOf(at(usage, "tokens", name))

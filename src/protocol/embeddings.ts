@@ -1,4 +1,4 @@
-/** What the embeddings of all providers have in common: they have input and no output, and are never streamed. */
+/** Common parts of the embeddings of all providers: they have input and no output, and are never streamed. */
 import { amountOf, nameOf } from "./json.ts"
 import { outcomeOf } from "./openai.ts"
 import { type Answer, type Description, emptyAnswer, type Protocol, withCounts } from "./protocol.ts"

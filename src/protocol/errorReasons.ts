@@ -14,7 +14,7 @@ import { amount, Received, Signal } from "./signalSchemas.ts"
 // Reasons
 // -----------------------------------------------------------------------------
 
-/** What every reason may carry. */
+/** The fields that every reason may carry. */
 const fields = {
   /** The HTTP status of the response, if there was one. */
   status: amount,
@@ -28,9 +28,9 @@ const fields = {
   retryAfter: Schema.optional(Schema.Duration),
   /** False if the provider's header `x-should-retry` says that a retry does not help. */
   shouldRetry: Schema.optional(Schema.Boolean),
-  /** What the response's headers said about the limits. */
+  /** The limits in the response's headers. */
   signal: Schema.optional(Signal),
-  /** What had arrived when the response failed half-way. */
+  /** The part that had arrived when the response failed half-way. */
   received: Schema.optional(Received)
 }
 
@@ -220,7 +220,7 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
   }
 }
 
-/** What the status of a refused request means, and what helps. */
+/** The meaning of the status of a refused request, and what helps. */
 const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>> = {
   404: ["not found", "check the model's name and the base URL"],
   413: ["the request is too large", "send less at once"]

@@ -1,5 +1,5 @@
 /**
- * What a failed response means: maps the error object of any of the protocols to one of our reasons.
+ * Reads a failed response: maps the error object of any of the protocols to one of our reasons.
  *
  * The status, the error type and the error code decide, and never the text of the message, because its wording may change.
  * Sources of the codes and types:
@@ -41,7 +41,7 @@ type FailureReason =
   | "MalformedResponse"
 
 /**
- * What a failed response means.
+ * The meaning of a failed response.
  *
  * @stability unstable
  * @category models
@@ -68,7 +68,7 @@ export interface Failure {
 }
 
 /**
- * What is needed to read a failure, in addition to the response.
+ * The context of a failure that is not in the response.
  *
  * @stability unstable
  * @category models

@@ -24,7 +24,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-/** What was said before is stored by the provider, or belongs to an agent. */
+/** Fields of a conversation that the provider stores, or that belongs to an agent. */
 const storedParts = ["cached_content", "continuation_token", "agent", "environment"]
 
 const describe: Protocol["describe"] = (body, route) => {

@@ -40,7 +40,7 @@ const kindOf = (value: unknown): string => {
   return typeof value === "object" ? "an object" : `a ${typeof value}`
 }
 
-/** What is wrong with the first field that cannot be read; undefined if all can be read. The provider judges the rest. */
+/** The problem with the first field that cannot be read; undefined if all can be read. The provider judges the rest. */
 export const problemOf = (params: unknown, { counts }: { readonly counts: boolean }): string | undefined => {
   if (!isRecord(params)) return `expected an object, got ${kindOf(params)}`
   const part = (counts ? countFields : [...countFields, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))

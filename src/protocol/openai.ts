@@ -1,5 +1,5 @@
 /**
- * What OpenAI's protocols have in common: deployments, agents, inputs, counts and errors.
+ * Common parts of OpenAI's protocols: deployments, agents, inputs, counts and errors.
  *
  * Sources:
  *
@@ -101,7 +101,7 @@ export const outcomeOf = (body: unknown): Pick<Answer, "started" | "complete" | 
 }
 
 /**
- * What a service tier costs: the fast mode, which was called priority processing before, and the ultrafast one, which costs six
+ * The cost of a service tier: the fast mode, which was called priority processing before, and the ultrafast one, which costs six
  * times as much as the standard. Source: https://developers.openai.com/api/docs/guides/ultrafast-mode
  */
 export const tierOf = (tier: unknown): Pick<Description, "fast" | "flex" | "priceFactor"> => {

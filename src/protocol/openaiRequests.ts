@@ -65,7 +65,7 @@ const askedOfCompletion = (body: JsonBody): Asked => {
   }
 }
 
-/** What a request asks of each endpoint. Nothing limits the output of images and speech. */
+/** Reads what a request asks of each endpoint. Nothing limits the output of images and speech. */
 const askedOf = (endpoint: string | undefined, body: JsonBody): Asked => {
   const needsUsageRequest = false
   switch (endpoint) {

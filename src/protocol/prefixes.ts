@@ -158,7 +158,7 @@ const lifetimeOf = (mark: unknown): number | undefined => {
   return mark["ttl"] === "1h" ? anHour : fiveMinutes
 }
 
-/** What asks for caching in the options that a model of an SDK has for its provider. */
+/** The mark that asks for caching in the options that a model of an SDK has for its provider. */
 export const markIn = (options: unknown): unknown => {
   if (!isRecord(options)) return undefined
   for (const own of Object.values(options)) {
@@ -200,7 +200,7 @@ export class PrefixReader {
   /** Whether all messages so far were instructions. */
   private isInstructing = true
 
-  /** What changes the hidden prompt, without being counted: the choice of a tool, thinking. */
+  /** Adds what changes the hidden prompt, without being counted: the choice of a tool, thinking. */
   setting(value: unknown): void {
     if (value !== undefined) this.hash = mixValue(mix(this.hash, 3), value)
   }

@@ -1,5 +1,5 @@
 /**
- * What Floodgate needs of a provider's protocol: which requests it has, what they ask for, what their answers used, what a
+ * A provider's protocol, as far as Floodgate needs it: which requests it has, what they ask for, what their answers used, what a
  * failure means, and how a refusal is written so that clients understand it.
  *
  * Everything here is a plain value or a pure function. For a service with a known protocol under other paths, copy the protocol
@@ -27,7 +27,7 @@ import { bytesPerToken, type Size } from "./requestSize.ts"
  */
 export interface Route {
   /**
-   * What the request does.
+   * The operation of the request.
    *
    * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
    * - `"stream"`: the model answers with a stream of server-sent events.
@@ -43,7 +43,7 @@ export interface Route {
 }
 
 /**
- * What a request asks for. Token counts are in tokens, sizes in bytes of UTF-8.
+ * The description of a request. Token counts are in tokens, sizes in bytes of UTF-8.
  *
  * @stability unstable
  * @category models
@@ -211,7 +211,7 @@ export interface Answer {
   readonly model: string | undefined
   /** Why the model stopped, in the provider's words. */
   readonly finishReason: string | undefined
-  /** What a later request names to continue this answer: the {@link Description.continues} of that request. */
+  /** The name by which a later request continues this answer: the {@link Description.continues} of that request. */
   readonly continuation: string | undefined
   readonly counts: Counts
   /** Characters of output since the provider last counted it. */
@@ -287,7 +287,7 @@ export const usageOf = ({ complete, counts, started, uncounted }: Answer): Accou
 }
 
 /**
- * What had arrived of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do not.
+ * The received part of a stream that failed. Usage follows Anthropic's rules: cache writes count as input, cache reads do not.
  * Input that was never reported is left out, so that its estimate is kept.
  */
 export const receivedOf = (answer: Answer, text: string) => {
@@ -376,7 +376,7 @@ export interface Protocol {
   readonly observe: (answer: Answer, event: { readonly name: string | undefined; readonly data: string }) => Answer
   /** The limits in a response, from its headers or the body of an error. */
   readonly limits: (response: ResponseParts) => Limits.Signal | undefined
-  /** What an error status means; with status 200, what {@link Answer.error} means. */
+  /** Explains an error status; with status 200, {@link Answer.error}. */
   readonly failure: (response: ResponseParts, context: FailureContext) => Failure
   /**
    * A refusal of our own as a whole response in the provider's form. Names of headers are in lower case: `content-type`, and

@@ -96,7 +96,7 @@ export interface Sum {
   files: number
   /** Whether the request refers to content that the provider stores, so that the prompt is larger than its bytes. */
   stored?: boolean
-  /** What asks the provider to cache the content up to there, as it was last met. */
+  /** The mark that asks the provider to cache the content up to there, as it was last met. */
   mark?: unknown
 }
 

@@ -120,7 +120,7 @@ const unreadable =
   /^HPE_(?!INVALID_EOF_STATE$)\w+$|^UND_ERR_(?:HEADERS_OVERFLOW|RES_CONTENT_LENGTH_MISMATCH)$|HTTP\/1\.1 protocol \(|^bad (?:response|upgrade)$/
 
 /**
- * What answered if it cannot be read: `executed` if it was a response of HTTP, so that the provider has probably executed the call.
+ * Detects an answer that cannot be read: `executed` if it was a response of HTTP, so that the provider has probably executed the call.
  * Undefined for any other error.
  */
 const unreadableOf = (chain: ReadonlyArray<unknown>): { readonly executed: boolean } | undefined => {

@@ -31,7 +31,7 @@ export const Signal = Schema.Struct({
 })
 
 /**
- * What had arrived of a response when it failed half-way: usage in tokens, the partial text, and whether any content was
+ * The received part of a response that failed half-way: usage in tokens, the partial text, and whether any content was
  * handed on.
  */
 export const Received = Schema.Struct({

@@ -1,5 +1,5 @@
 /**
- * What requests cost that are no calls: nothing, something that nobody counts, or it depends on whether their body names a model.
+ * The cost of requests that are no calls: nothing, something that nobody counts, or by whether their body names a model.
  *
  * Providers add paths faster than this file. So it lists what is known, and everything else is told by the name of a model, which all
  * requests for one have: in the path, the query, a form or the body.
@@ -66,7 +66,7 @@ const inQuery = new RegExp(`[?&;](?:${modelName}|deployment)=[^&]`, "i")
 const withoutBody: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "DELETE"])
 
 /**
- * What a request that is no call may cost.
+ * The possible cost of a request that is no call.
  *
  * - `"nothing"`: it is known to be free, or asks for nothing new.
  * - `"something"`: a model answers, now or later, and the usage is not read.
@@ -74,7 +74,7 @@ const withoutBody: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "DEL
  */
 export type UncountedCost = "nothing" | "something" | "by its body"
 
-/** What a request that is no call may cost, by its method and its URL, which may be relative. */
+/** The possible cost of a request that is no call, by its method and its URL, which may be relative. */
 export const costOf = (method: string, url: string, hasBody: boolean): UncountedCost => {
   if (withoutBody.has(method) && !hasBody) return "nothing"
   const path = pathOf(url)

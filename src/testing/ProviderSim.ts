@@ -174,7 +174,7 @@ export class ProviderSim extends Context.Service<
     readonly peakInFlight: Effect.Effect<number>
     /** The tokens of a request that would be read from the cache if it came now: 0 without the option `cache`. */
     readonly cached: (params: Params) => Effect.Effect<number>
-    /** What is left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
+    /** The amount left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
     readonly left: (model: string) => Effect.Effect<Limits.Usage>
   }
 >()("floodgate/testing/ProviderSim/ProviderSim") {}
@@ -376,7 +376,7 @@ interface Services {
   readonly sim: ProviderSim["Service"]
 }
 
-/** What a simulated provider has seen. */
+/** The service that reports what a simulated provider has seen. */
 const seen = ({ now, self }: RunningSimulator): ProviderSim["Service"] => {
   const { engine } = self
   const stats = Effect.map(now, (now) => Engine.stats(engine, now))

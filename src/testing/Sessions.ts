@@ -1,5 +1,5 @@
 /**
- * What coding agents do, as a workload: conversations that grow, pauses for tools, and sub-agents.
+ * The workload of coding agents: conversations that grow, pauses for tools, and sub-agents.
  *
  * **When to use**
  *

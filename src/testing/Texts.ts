@@ -41,7 +41,7 @@ import * as Seeded from "./seeded.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What a text is made of.
+ * The kind of content of a text.
  *
  * @stability stable
  * @category models

@@ -33,7 +33,7 @@ export interface SimulatedRequest {
   /** Input without what is read from a cache. */
   readonly inputTokens: number
   readonly cachedTokens?: number | undefined
-  /** What the provider's own cache reads and writes, `cachedTokens` among it. */
+  /** The use of the provider's own cache, `cachedTokens` among it. */
   readonly cache?: PromptCache.CacheUse | undefined
   /** Output tokens of the answer. */
   readonly outputTokens: number

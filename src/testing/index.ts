@@ -13,7 +13,7 @@
 export * as ProviderSim from "./ProviderSim.ts"
 
 /**
- * What coding agents do, as a workload: conversations that grow, pauses for tools, and sub-agents.
+ * The workload of coding agents: conversations that grow, pauses for tools, and sub-agents.
  *
  * @since 0.5.0
  */

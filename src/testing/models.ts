@@ -104,7 +104,7 @@ type Neighbour = {
  * @since 0.4.0
  */
 type WindowSize = {
-  /** What the calls of a window may cost, at {@link Prices.published}. Calls to models without a price cost nothing. */
+  /** The limit on the cost of the window's calls, at {@link Prices.published}. Calls to models without a price cost nothing. */
   readonly dollars: number
   /**
    * The fraction of the first window that is already spent when the provider starts.
@@ -141,7 +141,7 @@ export const faultKinds: ReadonlyArray<FaultKind> = [
  */
 export interface Fault {
   /**
-   * What goes wrong.
+   * The kind of fault.
    *
    * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused
    * - `"429"`: rejected although the limits have room
@@ -262,7 +262,7 @@ export interface Options {
    */
   readonly pools?: Readonly<Record<string, Limits.Limits>> | undefined
   /**
-   * What a limit on `tokens` counts when a call is admitted: `"usage"` its input and output, `"openai"` the larger of
+   * The tokens that a limit on `tokens` counts when a call is admitted: `"usage"` its input and output, `"openai"` the larger of
    * its input and its `max_tokens`, `"azure"` the sum of both.
    *
    * @default "usage"

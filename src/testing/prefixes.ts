@@ -26,7 +26,7 @@ const ttlOf = (value: unknown): Ttl => {
   return Predicate.hasProperty(control, "ttl") && control.ttl === "1h" ? "1h" : "5m"
 }
 
-/** What a value says besides its long text and its breakpoint. */
+/** The rest of a value, besides its long text and its breakpoint. */
 const restOf = (value: object, long?: string): string =>
   JSON.stringify(value, (name, part: unknown) => (name === "cache_control" || name === long ? undefined : part))
 

@@ -25,7 +25,7 @@ export interface PromptCache {
   readonly prefixes: Map<number, LivePrefix>
 }
 
-/** What a call reads from the cache and writes to it. */
+/** The tokens that a call reads from the cache and writes to it. */
 export interface CacheUse {
   readonly readTokens: number
   readonly writtenTokens: number
@@ -96,7 +96,7 @@ const cachedParts = (cache: PromptCache, { keys, ttls }: Prefixes.RequestPrefixe
   return 0
 }
 
-/** What an automatic cache reads and writes of a prompt of `tokens`: the parts that it knows, and some of the next. */
+/** The use of an automatic cache by a prompt of `tokens`: the parts that it knows, and some of the next. */
 const automaticUse = (
   cache: PromptCache,
   prefixes: Prefixes.RequestPrefixes,
@@ -126,7 +126,7 @@ const automaticUse = (
   }
 }
 
-/** What a cache with breakpoints reads and writes. */
+/** The use of a cache with breakpoints. */
 const breakpointUse = (
   cache: PromptCache,
   prefixes: Prefixes.RequestPrefixes,
@@ -157,7 +157,7 @@ const breakpointUse = (
   }
 }
 
-/** What a request would read and write at `now`. `count` counts the tokens of its first parts, `tokens` are those of all. */
+/** The use of the cache by a request at `now`. `count` counts the tokens of its first parts, `tokens` are those of all. */
 export const look = (
   cache: PromptCache,
   now: number,

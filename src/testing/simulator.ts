@@ -108,7 +108,7 @@ export const countTokens = (
   return Math.max(1, Math.round(finite("inputTokens", inputTokens(params))))
 }
 
-/** What the cache reads and writes for a request at `now`; undefined without a cache. */
+/** The use of the cache by a request at `now`; undefined without a cache. */
 const cacheUse = (self: Simulator, now: number, params: Params, tokens: number): PromptCache.CacheUse | undefined => {
   const { cache } = self.engine
   if (cache === undefined) return undefined

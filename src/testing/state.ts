@@ -32,7 +32,7 @@ export interface ProviderPool {
   producing: number
 }
 
-/** What decides how long an admitted call takes, besides the tokens of its entry. */
+/** The properties that decide how long an admitted call takes, besides the tokens of its entry. */
 interface SimulatedWork {
   /** The part of the prompt that was read from a cache. */
   readonly cachedTokens: number

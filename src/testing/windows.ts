@@ -21,7 +21,7 @@ const epsilon = 1e-9
 export interface ProviderWindow {
   readonly name: WindowName
   readonly millis: number
-  /** What it holds, in dollars. */
+  /** The amount that it holds, in dollars. */
   readonly dollars: number
   /** The fraction that is spent; more than 1 if running calls have exceeded it. */
   used: number

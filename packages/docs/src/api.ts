@@ -5,7 +5,7 @@ import { packageFiles, parse, textOfDoc } from "../../../test/support/modules.ts
 
 /** A page of the API. */
 export interface ApiPage {
-  /** What a user imports. */
+  /** The name that a user imports. */
   readonly module: string
   readonly page: string
   readonly text: string

@@ -29,7 +29,7 @@ const none = (text: string): HTMLElement => make("p", { class: "none" }, text)
 // Tables
 // -----------------------------------------------------------------------------
 
-/** What a column shows of an entry, below its head. */
+/** A column, with the text that it shows of each entry below its head. */
 interface Column<A> {
   readonly head: string
   readonly kind: "name" | "number"
@@ -74,7 +74,7 @@ const within = (part: number): number => Math.max(0, Math.min(1, part))
 
 interface Bar {
   readonly name: string
-  /** What the bar is of, for screen readers. */
+  /** Names the bar for screen readers. */
   readonly label: string
   /** The filled part, from 0 to 1. */
   readonly part: number

@@ -47,7 +47,7 @@ const rowsOf = (requests: ReadonlyArray<RequestRecord>, isEverything: boolean): 
     isEverything ? "No request has ended yet." : "None of the last 500 requests is like this."
   )
 
-/** What is visible: a note why there is no list, the field for the token, or the list. */
+/** Shows a note why there is no list, the field for the token, or the list. */
 const show = (state: "off" | "closed" | "open"): void => {
   at("opening").hidden = state !== "closed"
   at("filter").hidden = state !== "open"

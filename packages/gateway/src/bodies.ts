@@ -71,7 +71,7 @@ export class RequestBody {
   private readonly maxHeld: number
   private readonly max: number
   private held = 0
-  /** What has arrived. It is a field, because listeners live as long as the call and would keep it in memory. */
+  /** The chunks that have arrived. It is a field, because listeners live as long as the call and would keep it in memory. */
   private chunks: Array<Buffer> = []
   private give: ((body: Buffer | Unread) => void) | undefined
   private request: IncomingMessage | undefined

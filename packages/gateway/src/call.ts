@@ -57,7 +57,7 @@ export interface ProxiedRequest {
   /** The caller's key and the credential that is sent instead, if the gateway has keys of its own. */
   readonly exchange: Exchange | undefined
   readonly whose: Whose
-  /** What is remembered of it; undefined if nothing is. */
+  /** Its record; undefined if it has none. */
   readonly record: OpenRequest | undefined
   /** Its span; undefined if the gateway does not trace. */
   readonly span: RequestSpan | undefined

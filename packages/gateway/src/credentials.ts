@@ -34,7 +34,7 @@ const split = (target: string): { readonly target: string; readonly keys: Readon
   return { target: target.slice(0, start) + (query === "" ? "" : `?${query}`), keys }
 }
 
-/** What a caller has sent as its credentials, each value once, and the target without them. */
+/** The credentials that a caller has sent, each value once, and the target without them. */
 export interface Presented {
   readonly keys: ReadonlyArray<string>
   readonly target: string

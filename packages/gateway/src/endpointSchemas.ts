@@ -8,7 +8,7 @@ import { optional } from "./settings/values.ts"
 const number = Schema.Finite
 const text = Schema.String
 const flag = Schema.Boolean
-/** What is null where something is unknown, or unbounded. */
+/** A value that is null where it is unknown, or unbounded. */
 const orNull = Schema.NullOr
 const list = Schema.Array
 const object = Schema.Struct

@@ -47,7 +47,7 @@ const requests = ({ parts }: Generation, query: string, response: ServerResponse
     : Response.json(response, 200, { at: parts.now(), requests: found } satisfies typeof Schemas.requests.Type)
 }
 
-/** What can be asked of advice and forecasts; see `Agents.advise`. */
+/** The parameters of questions about advice and forecasts; see `Agents.advise`. */
 const figures = {
   ...Record.fromIterableWith(AdviceFigures.texts, (name) => [name, Schema.String]),
   ...Record.fromIterableWith(AdviceFigures.numbers, (name) => [name, Schema.Finite])

@@ -1,4 +1,4 @@
-/** What HTTP/1.1 demands of a server before it looks at what a request wants. */
+/** Checks what HTTP/1.1 demands of a request before a server looks at what it wants. */
 import type { IncomingMessage } from "node:http"
 import type { Refusal } from "floodgate/protocol"
 import { bounds } from "floodgate/internal"

@@ -113,7 +113,7 @@ export class Gateway extends Context.Service<
      * not change. Throws a `RangeError` for invalid options, and keeps the old ones.
      */
     readonly reload: (options: Options) => Effect.Effect<void>
-    /** What was spent of the caps, as plain JSON without keys. Store it, and pass it to the next gateway as `spent`. */
+    /** The amounts spent of the caps, as plain JSON without keys. Store it, and pass it to the next gateway as `spent`. */
     readonly spent: Effect.Effect<Readonly<Record<string, Effect.Success<Spending.Purse["kept"]>>>>
   }
 >()("@floodgate/gateway/Gateway") {}

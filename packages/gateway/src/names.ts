@@ -37,14 +37,14 @@ export const labelOf = (rule: Rule, hasKeys: boolean): string => {
   return secrets === undefined ? callers : `${callers} (${secrets.slice(0, shortDigest)})`
 }
 
-/** What identifies the amounts of an unnamed rule in a stored state. */
+/** Identifies the amounts of an unnamed rule in a stored state. */
 export const conditionsOf = (rule: Rule): string => {
   const secrets = secretsOf(rule)
   const callers = callersOf(rule)
   return secrets === undefined ? callers : `${callers} ${secrets}`
 }
 
-/** What identifies the amounts of a rule in a stored state. A rule with a name keeps them when its conditions change. */
+/** Identifies the amounts of a rule in a stored state. A rule with a name keeps them when its conditions change. */
 export const idOf = (rule: Rule): string => (rule.name === undefined ? conditionsOf(rule) : `rule ${rule.name}`)
 
 /** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */

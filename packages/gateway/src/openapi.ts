@@ -3,7 +3,8 @@ import * as Schema from "effect/Schema"
 import { failure } from "./endpointSchemas.ts"
 
 /**
- * Who may use an endpoint. Supervisors have no token, so everybody may ask for the health. `"page"` is open without the token, because
+ * The callers who may use an endpoint. Supervisors have no token, so everybody may ask for the health. `"page"` is open without the
+ * token, because
  * it has no data, and the page itself asks for it. The list of requests has a token of its own, so that who may read it need not be
  * able to call. Who changes a cap needs the admin token besides.
  */
@@ -12,13 +13,13 @@ export type Access = "everybody" | "page" | "token" | "requests" | "admin"
 /** A body by its media type; a body without a schema is text. */
 type EndpointContent = Readonly<Record<string, Schema.Top | undefined>>
 
-/** What the document says of an answer. */
+/** An answer, as the document describes it. */
 interface DocumentedAnswer {
   readonly description: string
   readonly content?: EndpointContent | undefined
 }
 
-/** What the document says of an endpoint. */
+/** An endpoint, as the document describes it. */
 export interface DocumentedEndpoint {
   readonly id: string
   readonly method: "GET" | "POST"
@@ -69,7 +70,7 @@ const schemes = {
   }
 } as const
 
-/** What a request must have, one of the alternatives. Without a token, the gateway asks for none. */
+/** The alternatives of credentials, of which a request needs one. Without a token, the gateway asks for none. */
 const securityOf = (access: Access, hasToken: boolean): ReadonlyArray<Partial<Record<keyof typeof schemes, []>>> => {
   if (access === "requests") return [{ requests: [] }]
   const own = access === "admin" ? { admin: [] as [] } : {}

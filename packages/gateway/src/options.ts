@@ -86,7 +86,7 @@ const isSubscription = (secret: string, address: string): boolean =>
   secret.startsWith("sk-ant-o") ||
   (secret.startsWith("eyJ") && /(?:^|\.)(?:openai|chatgpt)\.com$/.test(URL.parse(address)?.hostname ?? ""))
 
-/** What a copied key often has, and no header can. */
+/** Characters that a copied key often has, and no header can. */
 const unsendable: Readonly<Record<string, string>> = { "\r": "a line break", "\n": "a line break", " ": "a space" }
 
 /** Why an upstream cannot have a credential, or needs one. */

@@ -26,7 +26,7 @@ export interface PageParts {
   readonly governor: Governor.Governor["Service"]
   /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
   readonly configured: ReadonlySet<string>
-  /** What depends on the options. */
+  /** Returns what depends on the options. */
   readonly current: () => Pick<Generation, "checked" | "keyring" | "parts">
   readonly journal: Journal | undefined
   readonly purses: CallerPurses

@@ -1,6 +1,6 @@
 /** The kinds of requests that are passed on without being paced, for their metric. Pure. */
 
-/** What the providers limit or bill apart from calls, by a part of the path. The first that matches applies. */
+/** The requests that providers limit or bill apart from calls, by a part of the path. The first that matches applies. */
 const kinds: ReadonlyArray<readonly [kind: string, path: RegExp]> = [
   ["count tokens", /\/(?:count_tokens|input_tokens)$|:countTokens$/],
   ["batches", /\/batches(?:\/|$)|:(?:async)?[bB]atch[A-Za-z]+$/],

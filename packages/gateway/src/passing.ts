@@ -17,7 +17,7 @@ import * as Response from "./response.ts"
 export const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
 
-/** What becomes of a request, with its body or before it was read. */
+/** Decides on a request, with its body or before it was read. */
 const judge = ({ exchange, parts, request, routed }: ProxiedRequest, body: string | undefined): Engine.Judgement =>
   parts.engine.judge({
     method: request.method ?? "GET",

@@ -39,7 +39,7 @@ const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: 
   const header = Headers.readerOf(request.headers, exchange)
   // Passing on a call that cannot be read would evade all caps and limits.
   if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refuseBody(proxied, found, Refusals.encoded)
-  /** What to do with a call. It does not refer to the parsed body, which takes several times as much memory. */
+  /** Decides what to do with a call. It does not refer to the parsed body, which takes several times as much memory. */
   const parsed = (body: unknown): (() => void) => {
     const isObject = isRecord(body)
     if (!isObject && bytes.length > 0) return () => refuseBody(proxied, found, Refusals.notJson)

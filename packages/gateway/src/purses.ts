@@ -49,7 +49,7 @@ const isGeneral = ({ agent, headers, key, model }: Rule): boolean =>
 
 interface Capped {
   readonly id: string
-  /** What its policy is called in the header fields of answers. It names no agent and no key. */
+  /** The name of its policy in the header fields of answers. It names no agent and no key. */
   readonly policy: string
   readonly purse: Spending.Purse
   readonly close: () => void

@@ -7,7 +7,7 @@ import type * as Spending from "floodgate/Spending"
 
 /** A cap that applies to a caller, and what is left of it. */
 export interface CapPolicy extends Pick<Spending.Status, "held" | "limit" | "spent" | "until"> {
-  /** What the policy is called. */
+  /** The name of the policy. */
   readonly name: string
   readonly per: Spending.Cap["per"]
   /** Tells the parts of a policy apart that several agents or keys have; undefined if all callers of a rule share it. */

@@ -87,7 +87,7 @@ export const agentOf = ({ request, terms }: Engine.HttpCall): string =>
 /** More agents than are active at once. One that is evicted has no pause before its next call. */
 const maxAgents = 10_000
 
-/** What recorders remember of calls; it outlives a reload. */
+/** The recorders' memory of calls, which outlives a reload. */
 export interface Sessions {
   readonly hashed: ReturnType<typeof makeLineageHasher>
   /** When the last answer of an agent ended. */

@@ -1,4 +1,4 @@
-/** What the gateway answers instead of a provider, and why. */
+/** Answers of the gateway in place of a provider, and their reasons. */
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { ServerResponse } from "node:http"

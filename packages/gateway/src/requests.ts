@@ -118,11 +118,11 @@ export class OpenRequest {
   }
 }
 
-/** What a query can ask for. In a text, `*` stands for any characters. */
+/** The filters of a query. In a text, `*` stands for any characters. */
 const filters = ["caller", "agent", "model", "outcome"] as const
 const parameters: ReadonlyArray<string> = [...filters, "limit"]
 
-/** What is wrong with the parameters of a query; undefined if nothing is. */
+/** The problem with the parameters of a query; undefined if there is none. */
 const problemOf = (query: URLSearchParams): string | undefined => {
   const unknown = [...query.keys()].find((name) => !parameters.includes(name))
   if (unknown !== undefined) return `unknown parameter "${unknown.slice(0, longestName)}": ${hint(unknown, parameters)}`

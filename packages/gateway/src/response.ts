@@ -139,7 +139,7 @@ export const endAtOnce = (
   return true
 }
 
-/** What a response states of the caps of its caller, in header fields, once that is known. */
+/** The header fields in which a response states the caps of its caller, once they are known. */
 const stated = new WeakMap<ServerResponse, (retryAfter: number | undefined) => OutgoingHttpHeaders | undefined>()
 
 /**

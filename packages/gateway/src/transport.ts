@@ -33,7 +33,7 @@ export interface PassedResponse extends ByteSource {
   readonly headers: ResponseHeaders
 }
 
-/** What is sent to an upstream. */
+/** A request to an upstream. */
 export interface UpstreamRequest {
   readonly method: string
   readonly path: string

@@ -50,7 +50,7 @@ export * as Scenarios from "./public/scenarios.ts"
 export * as Strategies from "./public/strategies.ts"
 
 /**
- * What a strategy is.
+ * Strategies: ways to make the calls of a race.
  *
  * @since 0.1.0
  */

@@ -279,7 +279,7 @@ const headOf = (text: string): ReadonlyArray<string> =>
 const tracesHave = ["TIMESTAMP", "Timestamp"]
 
 /**
- * What a text is by its first line: a recording with sessions, a trace of calls without them, such as 0.4 recorded, or something else.
+ * The kind of a text by its first line: a recording with sessions, a trace of calls without them, such as 0.4 recorded, or something else.
  *
  * @stability experimental
  * @category sessions

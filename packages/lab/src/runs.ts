@@ -1,4 +1,4 @@
-/** What a race recorded, and its result. */
+/** The records of a race, and its result. */
 import type * as Effect from "effect/Effect"
 import type { ProviderSim } from "floodgate/testing"
 import type { ScenarioCall } from "./scenario.ts"

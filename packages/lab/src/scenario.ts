@@ -37,10 +37,10 @@ export interface ScenarioCall {
   readonly outputTokens: number
   /** `max_tokens` of the request. */
   readonly maxTokens: number
-  /** What its prompt is: a text of its own, or a request of a conversation. */
+  /** Its prompt: a text of its own, or a request of a conversation. */
   readonly prompt:
     | {
-        /** What it is made of. */
+        /** The kind of text that it is made of. */
         readonly text: Texts.TextKind
         /** How many of its characters make a token, which only the provider knows in advance. */
         readonly charactersPerToken: number
@@ -72,7 +72,7 @@ export interface Scenario {
   }>
   /** The limits that the provider enforces and shows in its console; the sum if there are several places. */
   readonly limits: Limits.Limits
-  /** What else the provider does. */
+  /** Everything else that the provider does. */
   readonly provider: Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "inputTokens" | "seed">
   /** The places of the model, if there are several: providers with limits of their own. */
   readonly places?:
@@ -97,7 +97,7 @@ export type ScenarioPrompt = Exclude<ScenarioCall["prompt"], Params>
 /** One agent. */
 export type ScenarioAgent = Scenario["agents"][number]
 
-/** What else a provider does than to limit. */
+/** The options of a provider, apart from its limits. */
 export type ProviderOptions = Scenario["provider"]
 
 /** A place of a model. */

@@ -7,7 +7,7 @@ const connectMillis = 2_000
 /** Sends a command to one server. */
 export type SendTo = (words: ReadonlyArray<string>) => Promise<unknown>
 
-/** What all clients can do. */
+/** The operations of every client. */
 export interface OpenedClient {
   /** Sends a command to the node that serves a key. */
   readonly send: (key: string, words: ReadonlyArray<string>) => Promise<unknown>

@@ -1,5 +1,5 @@
 /**
- * What the command `floodgate` reads of a store. It is not part of the public API and changes without notice, so the command requires the
+ * Reads a store for the command `floodgate`. It is not part of the public API and changes without notice, so the command requires the
  * exact version of this package that it was built with.
  *
  * @since 0.5.0

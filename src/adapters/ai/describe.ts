@@ -115,6 +115,6 @@ export const describe = (
 // Responses
 // -----------------------------------------------------------------------------
 
-/** What the headers of a response say about the limits. Adapters of providers pass them on with the finish part. */
+/** Reads the limits in the headers of a response. Adapters of providers pass the headers on with the finish part. */
 export const signalOf = (finish: Response.FinishPart): Limits.Signal | undefined =>
   finish.response === undefined ? undefined : signalOfHeaders(headerReader(finish.response.headers))

@@ -63,7 +63,7 @@ const fromReason = (error: AiError.AiError, now: number): FailureReport => {
 }
 
 /**
- * What a failed round trip means. An answer that cannot be decoded has been paid for, so it is not requested again although its
+ * Classifies a failed round trip. An answer that cannot be decoded has been paid for, so it is not requested again although its
  * error is retryable.
  */
 export const failureOf = (error: unknown, now: number): FailureReport => {

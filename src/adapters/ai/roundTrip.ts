@@ -25,7 +25,7 @@ const judged = <E>(error: E): Effect.Effect<never, FailedAttempt<never, E>> =>
     Effect.fail(new FailedAttempt(Failure.failureOf(error, now), Effect.fail(error)))
   )
 
-/** What the round trips of a model have in common. */
+/** The parts that the round trips of a model share. */
 export interface Trips {
   readonly governor: Governor.Governor["Service"]
   readonly call: Omit<Governor.Call, "bytes">

@@ -50,7 +50,7 @@ export interface CallOptions {
 }
 
 /**
- * What is known of a call before your own code makes it.
+ * A call that your own code makes, as far as it is known before.
  *
  * @stability stable
  * @category models
@@ -174,7 +174,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly callOptions?: CallOptions | ((request: Fetch.CallRequest) => CallOptions) | undefined
   /** The longest silence within a stream. @default 60 if the provider sends pings (Anthropic), otherwise 300 */
   readonly idleTimeoutSeconds?: number | undefined
-  /** What all calls may cost, in dollars. A call that does not fit is refused with the reason `"used"`. @default no bound */
+  /** The cap in dollars on all calls. A call that does not fit is refused with the reason `"used"`. @default no bound */
   readonly cap?: Spending.Cap | undefined
   /** Prices of models in addition to `Prices.published`, for caps in dollars. @default none */
   readonly prices?: Prices.Table | undefined

@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import { RedisMissingError } from "./errors.ts"
 import type { Options, RedisOptions } from "./options.ts"
 
-/** What is used of `@floodgate/redis`. */
+/** The used part of `@floodgate/redis`. */
 interface RedisPackage {
   readonly layerStoreUrl: (options: RedisOptions) => Layer.Layer<never>
 }

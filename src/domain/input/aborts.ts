@@ -3,7 +3,7 @@
  * or remove one, so that with 20,000 of them this blocked the event loop for seconds.
  */
 
-/** Who waits for a signal, and the one listener that calls them. */
+/** The callbacks that wait for a signal, and the one listener that calls them. */
 interface Waiting {
   readonly callbacks: Set<() => void>
   readonly listener: () => void

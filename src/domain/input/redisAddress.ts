@@ -8,11 +8,11 @@
  */
 import * as Input from "./checks.ts"
 
-/** What is expected, for errors. */
+/** The expected form, for errors. */
 export const expected =
   "an address such as redis://127.0.0.1:6379, redis://host:6379,host:6379 (nodes of a cluster) or redis+sentinel://host:26379,host:26379/master-name"
 
-/** What an address says. A server is a URL as the clients of Redis take it, with user and password. */
+/** A parsed address. A server is a URL as the clients of Redis take it, with user and password. */
 export interface Parsed {
   /** The servers that are named: one, several nodes of a cluster, or the Sentinels. */
   readonly named: ReadonlyArray<string>

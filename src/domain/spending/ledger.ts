@@ -1,5 +1,5 @@
 /**
- * What was spent under a cap in dollars, as immutable values. Amounts are whole billionths of a dollar, so that sums are exact;
+ * Spending under a cap in dollars, as immutable values. Amounts are whole billionths of a dollar, so that sums are exact;
  * times are milliseconds since the epoch.
  */
 
@@ -22,7 +22,7 @@ export interface CapInUnits {
   readonly reserve: "most" | "expected"
 }
 
-/** What is counted without a cap. */
+/** The terms by which spending is counted without a cap. */
 export const uncapped: CapInUnits = { limit: Infinity, period: { _tag: "Ever" }, reserve: "expected" }
 
 /**
@@ -41,7 +41,7 @@ export interface Kept {
 /** The total that was ever spent, and the parts that may still count, ordered by their end. */
 export type Account = Kept
 
-/** What was spent in one part of the period. */
+/** The amount spent in one part of the period. */
 type SpentCell = Kept["cells"][number]
 
 export const nothing: Account = { total: 0, cells: [] }

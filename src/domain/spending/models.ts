@@ -27,7 +27,7 @@ export interface Cap {
    */
   readonly per?: "day" | Duration.Input | undefined
   /**
-   * What is reserved for a running call. With `"most"`, the most that it can cost, the cap is never exceeded. With `"expected"`,
+   * The amount reserved for a running call. With `"most"`, the most that it can cost, the cap is never exceeded. With `"expected"`,
    * what it is expected to cost, running calls can exceed the cap by what they cost beyond that. Choose `"expected"` for clients
    * that set a `max_tokens` they never use: Claude Code's 128,000 cost dollars a call.
    *
@@ -79,15 +79,15 @@ export const inUnits = (cap: Cap | undefined): CapInUnits =>
  * @since 0.2.0
  */
 export interface Status {
-  /** What was spent in the period of the cap. */
+  /** The amount spent in the period of the cap. */
   readonly spent: number
-  /** What was spent in all. */
+  /** The amount spent in all. */
   readonly total: number
-  /** What is reserved for running calls. */
+  /** The amount reserved for running calls. */
   readonly held: number
   /** The cap in force; undefined without one. */
   readonly limit: number | undefined
-  /** What is left of the cap, `held` included; undefined without a cap. */
+  /** The amount left of the cap, `held` included; undefined without a cap. */
   readonly left: number | undefined
   /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */
   readonly until: number | undefined
@@ -98,7 +98,7 @@ export interface Status {
   /** The first of them in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<{
     readonly agent: string
-    /** What it asks for, in dollars. */
+    /** The amount that it asks for, in dollars. */
     readonly dollars: number
     readonly waitedMillis: number
   }>

@@ -16,7 +16,7 @@ export interface LongWindow {
   readonly resetsAt: number
   /** Whether the provider rejects calls until then. */
   readonly isRejected: boolean
-  /** What a whole window costs; undefined until the fraction has moved. */
+  /** The cost of a whole window; undefined until the fraction has moved. */
   readonly size: number | undefined
   /** Where the measurement of the size began. */
   readonly from: { readonly used: number; readonly spent: number }
@@ -42,7 +42,7 @@ export const begun = (signal: WindowSignal, spent: number, size: number | undefi
   from: { used: signal.used, spent }
 })
 
-/** What a window is at a time: after its end it is unused. */
+/** The state of a window at a time: after its end it is unused. */
 export const at = (window: LongWindow, spent: number, now: number): LongWindow =>
   now < window.resetsAt ? window : begun({ used: 0, resetsAt: Infinity }, spent, window.size)
 

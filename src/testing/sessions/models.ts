@@ -1,5 +1,5 @@
 /**
- * What agents do, in numbers: sessions, their agents, and the turns of each.
+ * The work of agents, in numbers: sessions, their agents, and the turns of each.
  *
  * @stability unstable
  * @since 0.5.0

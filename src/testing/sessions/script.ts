@@ -41,7 +41,10 @@ export interface ScriptedCall {
   readonly index: number
   readonly params: Params
   readonly inputTokens: number
-  /** What a cache reads that forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of its session. */
+  /**
+   * The tokens that a cache reads if it forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of
+   * its session.
+   */
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly pauseMillis: number
@@ -71,7 +74,7 @@ interface CompleteScriptOptions {
   readonly model: string
 }
 
-/** What Claude Code asks for at most. */
+/** The maximum output that Claude Code asks for. */
 const maxOutput = 32_000
 
 /** Most of a first prompt is tools and system prompt; 20,000 tokens are about what Claude Code sends. */
@@ -122,7 +125,7 @@ const saidOf = (role: Said["role"], name: string, tokens: number): Said => {
 /** Cached prefixes are recorded in blocks of 64 tokens, rounded down. */
 const cacheBlock = 64
 
-/** What an agent has said and heard so far. */
+/** The conversation of an agent so far. */
 interface Talk {
   readonly head: SharedPrompt
   readonly messages: ReadonlyArray<Said>

@@ -11,7 +11,7 @@ import type { Session, SessionAgent, SessionTurn } from "./models.ts"
 export interface UnreadableTurn {
   /** Its number in the file, counted from 1. */
   readonly line: number
-  /** What was expected, and what it is. */
+  /** The problem: what was expected, and what was found. */
   readonly problem: string
 }
 

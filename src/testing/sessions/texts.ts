@@ -7,7 +7,7 @@ import type { CountParams, Params } from "../../LlmProvider.ts"
 import * as Seeded from "../seeded.ts"
 import * as Texts from "../Texts.ts"
 
-/** What coding agents read and write. Not measured. */
+/** The kinds of text that coding agents read and write. Not measured. */
 const kinds: ReadonlyArray<readonly [kind: Texts.TextKind, upTo: number]> = [
   ["code", 0.5],
   ["prose", 0.8],

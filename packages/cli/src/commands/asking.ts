@@ -30,7 +30,7 @@ import * as Exit from "@floodgate/gateway/internal/exit"
 import { optional } from "@floodgate/gateway/internal/flags"
 import * as Redis from "@floodgate/gateway/internal/redis"
 
-/** What can be asked. */
+/** The topic of a question. */
 export type Topic = "advice" | "forecast" | "status"
 
 /** Answers questions about agents. */
@@ -111,7 +111,7 @@ const refused = (address: string, status: number, body: string): Exit.CommandErr
 export const exchange = (
   { token, url }: GatewayAddress,
   request: HttpClientRequest.HttpClientRequest,
-  /** What to do if no gateway answers. */
+  /** A hint for when no gateway answers. */
   otherwise: string
 ): Effect.Effect<Readonly<Record<string, unknown>>, Exit.CommandError> => {
   const address = Redis.shown(url)

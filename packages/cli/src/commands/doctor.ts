@@ -191,7 +191,7 @@ const sdks = Effect.gen(function* () {
   return checks
 })
 
-/** What a run needs of Redis, and what is there if the user may see it, which a run does not need. */
+/** Checks what a run needs of Redis, and reads the pools there if the user may see them, which a run does not need. */
 const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Finding> => {
   const pools = Effect.catchIf(SharedState.status(at), Redis.isForbidden, () => Effect.undefined)
   return Effect.match(Effect.andThen(FloodgateRedis.check(at), pools), {

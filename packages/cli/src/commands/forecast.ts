@@ -95,7 +95,7 @@ interface WorkloadFlags extends Selection.SelectionFlags {
 interface GivenWorkload {
   readonly agents: Forecast.Workload
   readonly uses: ReadonlyArray<Accounting.Actual>
-  /** What sessions are, beside their sizes; undefined for any other workload. */
+  /** Facts about sessions, beside their sizes; undefined for any other workload. */
   readonly sessions: Printed.SessionFacts | undefined
 }
 

@@ -31,7 +31,7 @@ const flags = {
 const number = (description: string) => Schema.optional(Schema.NullOr(Schema.Finite)).annotate({ description })
 const text = (description: string) => Schema.optional(Schema.NullOr(Schema.String)).annotate({ description })
 
-/** What a model may say of its agents. Everything is optional. */
+/** A model's question about its agents. Everything is optional. */
 const Question = Schema.Struct({
   agents: number("How many agents there are to start in all. Leave it out to learn how many would help."),
   running: number("How many agents of yours run already."),
@@ -95,7 +95,7 @@ const Tools = Toolkit.make(
 
 interface Sources {
   readonly gateway: Asking.AdviceSource
-  /** What answers while no gateway does. */
+  /** The source of answers while no gateway responds. */
   readonly stated: Asking.AdviceSource
   /** The name of this server at the gateway, which promises the same room to no other asker. */
   readonly asker: string

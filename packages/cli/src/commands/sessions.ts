@@ -18,7 +18,7 @@ const how = "record some with floodgate gateway --record FILE"
 /** More skipped lines than this are counted. */
 const maxNamed = 5
 
-/** What the lines of a file say. */
+/** Parses the lines of a file. */
 const parsed = Effect.fnUntraced(function* (path: string) {
   const content = yield* text(path, maxBytes)
   const kind = Recorded.kindOf(content)

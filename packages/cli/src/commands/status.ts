@@ -33,7 +33,7 @@ const flags = {
 type SharedPools = ReadonlyArray<SharedPoolStatus>
 type SharedCaps = ReadonlyArray<SharedCapStatus>
 
-/** What processes share in Redis. */
+/** The state that processes share in Redis. */
 interface RedisState {
   readonly pools: SharedPools
   readonly caps: SharedCaps

@@ -6,7 +6,7 @@ import * as Presets from "floodgate/Presets"
 export interface Tier {
   readonly name: string
   readonly limits: Limits.Limits
-  /** What an organisation may spend in a month, in dollars. @default unknown */
+  /** The limit on an organisation's spending in a month, in dollars. @default unknown */
   readonly monthly?: number | undefined
 }
 

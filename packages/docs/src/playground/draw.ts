@@ -1,7 +1,7 @@
 /** Draws a run up to a time: one row for each agent, and one colour for each kind of bar. */
 import type { Timeline } from "./timeline.ts"
 
-/** What is used of a canvas, so that drawing needs no types of the DOM. */
+/** The used part of a canvas, so that drawing needs no types of the DOM. */
 export interface Surface {
   width: number
   height: number

@@ -23,7 +23,7 @@ const strategies: Readonly<Record<Settings["rival"] | Settings["told"], Strategy
   floodgate
 }
 
-/** What the page shows of the two runs. */
+/** The two runs, as the page shows them. */
 export interface Runs {
   readonly rival: Timeline
   readonly floodgate: Timeline

@@ -21,7 +21,7 @@ export const ranges = {
   burst: { label: "Burst", min: 200_000, max: 1_000_000, step: 50_000, unit: "tokens" }
 } as const satisfies Record<string, Range>
 
-/** What the provider does, as the lab names it. */
+/** The conditions of the provider, as the lab names them. */
 export const weathers = {
   incident: "working normally",
   outage: "down from 10 to 40 s",
@@ -43,7 +43,7 @@ export const rivals = {
   "hand-written": "a hand-written bucket, with limits"
 } as const
 
-/** What Floodgate knows in advance. */
+/** Floodgate's knowledge in advance. */
 export const told = {
   "floodgate-as-installed": "nothing in advance",
   "floodgate-unknown": "the tokens of each call",

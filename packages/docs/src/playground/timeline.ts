@@ -1,7 +1,7 @@
-/** What happened in a run, in the form that the page draws: bars of each agent, and counts at any time. Pure. */
+/** A run in the form that the page draws: bars of each agent, and counts at any time. Pure. */
 import type { RaceResult, RaceRun } from "../../../lab/src/race.ts"
 
-/** What an agent did in a span of time, in simulated milliseconds. */
+/** An activity of an agent in a span of time, in simulated milliseconds. */
 export interface Bar {
   readonly from: number
   readonly to: number

@@ -18,7 +18,7 @@ import { parseJson } from "./json.ts"
 /** All settings, with the credentials that the configuration names. */
 export interface GivenSettings extends Omit<Settings, "credentials">, Pick<Gateway.Options, "credentials"> {}
 
-/** What a run of the command was given. */
+/** The flags that a run of the command was given. */
 interface GivenFlags extends LimitFlags.LimitFlagValues {
   readonly config: Option.Option<string>
   readonly settings: Readonly<Record<string, Option.Option<unknown>>>

@@ -8,7 +8,7 @@ import type * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
 import type * as Spending from "floodgate/Spending"
 
-/** What the calls of one key have used and cost since the gateway started. */
+/** The usage and cost of one key's calls since the gateway started. */
 export interface KeyActivity {
   readonly calls: number
   readonly inputTokens: number
@@ -20,7 +20,7 @@ export interface KeyActivity {
   readonly lastAt: number
 }
 
-/** What the calls of one agent have used and cost, and how many failed. */
+/** The usage, cost and failures of one agent's calls. */
 export interface AgentActivity extends KeyActivity {
   readonly refused: number
   readonly failed: number
@@ -76,7 +76,7 @@ export interface Snapshot {
 /** Fields that may be infinite, which JSON sends as null. */
 type Unbounded = "allowed" | "expectedMillis" | keyof Budget.DimensionStatus
 
-/** What JSON makes of a value. */
+/** A value, as JSON represents it. */
 type AsJson<A> = { readonly [K in keyof A]: K extends Unbounded ? A[K] | null : AsJson<A[K]> }
 
 /** The state of a gateway, read from the JSON of `/floodgate/status` or of the stream of events. */
@@ -88,7 +88,7 @@ export type GatewayStatus = AsJson<Snapshot>
  */
 export type RequestOutcome = "answered" | "passed" | "refused" | "failed" | "hung up" | "broke off"
 
-/** What is remembered of a request that has ended. */
+/** The record of a request that has ended. */
 export interface RequestRecord {
   /** When it arrived, in milliseconds since the epoch. */
   readonly at: number

@@ -1,4 +1,4 @@
-/** What the schema of a setting carries beside its type: a check, whether it is secret, and the rules for flags, reloads and docs. */
+/** The annotations of a setting's schema: a check, whether it is secret, and the rules for flags, reloads and docs. */
 import * as Schema from "effect/Schema"
 import type { Input } from "floodgate/internal"
 
@@ -6,13 +6,16 @@ import type { Input } from "floodgate/internal"
 export interface FlagRule {
   /** The flag without its dashes. @default the setting in kebab case */
   readonly name?: string | undefined
-  /** What it takes. A flag for `names` or `addresses` may be repeated; an address stands behind its name, as in `groq=https://...`. */
+  /**
+   * The kind of its value. A flag for `names` or `addresses` may be repeated; an address stands behind its name, as in
+   * `groq=https://...`.
+   */
   readonly takes: "number" | "seconds" | "text" | "names" | "addresses"
 }
 
-/** What is known of a setting, apart from its type, its check, and its comment. */
+/** The rules of a setting, apart from its type, its check, and its comment. */
 export interface SettingRules<A = unknown> {
-  /** What applies without it. */
+  /** The value that applies without it. */
   readonly default?: A | undefined
   /** The flag that sets it: its own, the flags for limits that other commands have too, or none, so that only a file can. */
   readonly flag: FlagRule | "limits" | "none"

@@ -1,4 +1,4 @@
-/** What each setting is, in words: its comment in `index.ts`, for the help and for editors of a configuration. */
+/** The description of each setting: its comment in `index.ts`, for the help and for editors of a configuration. */
 
 /** The text of a setting, and what applies without it. */
 export const docOf = (setting: string): { readonly text: string; readonly standard: string } => {

@@ -214,7 +214,7 @@ const rulesOf = (schema: Schema.Top, name: string): SettingRules =>
   (Schema.resolveAnnotations(schema)?.[key.setting] as SettingRules | undefined) ??
   Input.wrong(name, "define it with setting(...), which wants its rules")
 
-/** What is known of each setting, apart from its type and its check. */
+/** The rules of each setting, apart from its type and its check. */
 export const everyRule = Record.map(settings as Readonly<Record<string, Schema.Top>>, rulesOf)
 export const rules = everyRule as { readonly [K in keyof typeof settings]: SettingRules<(typeof settings)[K]["Type"]> }
 
@@ -222,7 +222,7 @@ const { account, accounting, protocols } = Engine.checks
 const credential: Input.Check = (value) => (value === null ? undefined : Input.apiKey(value))
 const own = { spent: Input.record(Input.anObject), record: Input.callback, account, accounting, protocols }
 
-/** What only a program can give. */
+/** The settings that only a program can give. */
 const ofProgram = {
   ...Record.map(own, (check) => Values.optional(checked(Schema.Unknown, check))),
   credentials: Values.optional(secret(checked(Schema.Unknown, Input.record(credential))))

@@ -1,4 +1,4 @@
-/** What is wrong with settings, in words. Pure. */
+/** Describes problems with settings. Pure. */
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
@@ -30,7 +30,7 @@ const problem = (kind: SettingProblem["kind"], path: SettingPath, text: string, 
   return { kind, path, text, place: placeOf(path) + place }
 }
 
-/** What lists and objects are called. Everything else has a check. */
+/** The names of lists and objects. Everything else has a check. */
 const kindOf = (issue: SchemaIssue.Issue): string =>
   "ast" in issue && issue.ast._tag === "Arrays" ? "a list" : "an object"
 

@@ -101,7 +101,7 @@ const isTime = (value: unknown): boolean =>
   !Number.isNaN(Date.parse(value))
 
 export const Key = Schema.Struct({
-  /** Who holds the key. Rules select callers by it, and the page, metrics and logs show it. */
+  /** The holder of the key. Rules select callers by this name, and the page, metrics and logs show it. */
   name: text(Input.shownName),
   /** The SHA-256 of the key in hexadecimal digits, as `floodgate gateway key new` prints it. */
   sha256: secretText(
@@ -135,11 +135,11 @@ export const Rule = Schema.Struct({
   weight: optional(checked(Schema.Finite, weight)),
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
   priority: optional(checked(Schema.Finite, priority)),
-  /** What all matching callers together may cost. The caps of all matching rules apply. @default no bound */
+  /** The cap of all matching callers together. The caps of all matching rules apply. @default no bound */
   cap: optional(cap),
-  /** What each agent may cost. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
+  /** The cap of each agent. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
   capPerAgent: optional(cap),
-  /** What each key may cost. @default no bound */
+  /** The cap of each key. @default no bound */
   capPerKey: optional(cap)
 })
 

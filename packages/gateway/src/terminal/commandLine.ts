@@ -1,4 +1,4 @@
-/** What every command line of Floodgate does with its outcome: it prints help and errors, and ends with an exit code. */
+/** Ends every command line of Floodgate: prints help and errors, and exits with a code. */
 import * as Cause from "effect/Cause"
 import type * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"

@@ -5,7 +5,7 @@ import * as Exit from "./exit.ts"
 
 /** A package that is loaded when something needs it. */
 export interface OptionalPackage {
-  /** What needs it, as the user names it: `--redis`. */
+  /** The feature that needs it, as the user names it: `--redis`. */
   readonly use: string
   readonly name: string
   /** The arguments of `npm install`. */

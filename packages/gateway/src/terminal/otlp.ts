@@ -34,7 +34,7 @@ const maxRequests = 8
 // The client
 // -----------------------------------------------------------------------------
 
-/** What a collector has refused. */
+/** Describes the refusal of a collector; undefined if it has accepted. */
 const refusalOf = ({ status }: HttpClientResponse.HttpClientResponse): string | undefined => {
   if (status < 300) return undefined
   if (status === 401 || status === 403) return `it answers ${status}: check OTEL_EXPORTER_OTLP_HEADERS`

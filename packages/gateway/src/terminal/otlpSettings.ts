@@ -16,7 +16,7 @@ export interface Service {
   readonly span?: string | undefined
 }
 
-/** What is sent, each to its own address. */
+/** The signals that are sent, each to its own address. */
 const signals = ["traces", "metrics", "logs"] as const
 type OtlpSignal = (typeof signals)[number]
 
@@ -30,7 +30,7 @@ export interface SignalSettings {
   readonly timeoutMillis: number
 }
 
-/** What the variables say. */
+/** The settings in the variables. */
 export interface OtlpSettings extends Readonly<Partial<Record<OtlpSignal, SignalSettings>>> {
   readonly serviceName: string | undefined
   /** The attributes of `OTEL_RESOURCE_ATTRIBUTES`. */
@@ -38,7 +38,7 @@ export interface OtlpSettings extends Readonly<Partial<Record<OtlpSignal, Signal
   /** How often metrics are sent, in milliseconds. */
   readonly metricMillis: number
   readonly temporality: "cumulative" | "delta"
-  /** What is asked for, and is not done. */
+  /** Features that are asked for and not supported. */
   readonly ignored: ReadonlyArray<string>
 }
 

@@ -39,7 +39,7 @@ export const shown = (address: string): string => {
   return `${protocol}//${host}${pathname === "/" ? "" : pathname}`
 }
 
-/** What a server has said begins with a code. */
+/** Matches an answer of a server, which begins with a code. */
 const isAnswer = /^[A-Z]{2,} /
 const isLogin = /^(WRONGPASS|NOAUTH) /
 const isPermission = /^NOPERM /
@@ -48,7 +48,7 @@ const isPermission = /^NOPERM /
 export const isForbidden = ({ cause }: StoreError): boolean =>
   cause instanceof Error && isPermission.test(cause.message)
 
-/** What is wrong with the Redis at an address, and what to do. */
+/** The problem with the Redis at an address, and what to do. */
 const problemOf = (at: string, cause: unknown): string => {
   const { message } = cause instanceof Error ? cause : new Error("")
   if (isLogin.test(message)) {

@@ -66,7 +66,7 @@ export const barsOf = (
 // Sessions
 // -----------------------------------------------------------------------------
 
-/** What a lane shows where several bars overlap: the first of these. */
+/** The order of precedence where several bars of a lane overlap. */
 const order: ReadonlyArray<Bar["what"]> = ["failed", "runs", "waits"]
 
 /** Where a bar begins or ends. */

@@ -139,7 +139,7 @@ const levelsOf = (run: RaceRun, dimension: Limits.Dimension): ReadonlyArray<Leve
 }
 
 /**
- * What was admitted per second, in slices of equal length.
+ * The amounts admitted per second, in slices of equal length.
  *
  * @stability experimental
  * @category constructors

@@ -24,7 +24,7 @@ export interface Packed extends Omit<ScenarioFigures, "runs"> {
   readonly runs: ReadonlyArray<PackedRun>
 }
 
-/** What the script of a page reads. */
+/** The data that the script of a page reads. */
 export interface PageData {
   readonly figures: ReadonlyArray<Packed>
   /** The results of each scenario, as its table has them. */

@@ -416,7 +416,7 @@ export const section = (options: {
   readonly agents: ReadonlyArray<string>
   /** The planned calls of the job. @default those that were made or answered */
   readonly planned?: number | undefined
-  /** What this run cost. @default unknown */
+  /** The cost of this run. @default unknown */
   readonly cost?: Verdict.Tile | undefined
 }): ReportSection => {
   const { agents, limits, provider, recorded, summary } = options

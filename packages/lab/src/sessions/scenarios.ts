@@ -111,7 +111,7 @@ export const callsOf = function* ({ calls }: Sessions.AgentScript): Generator<Sc
 /** The limits are for as many sessions as this, and are scaled to the number that is played. */
 const perSessions = 60
 
-/** What a scenario of sessions is made of. */
+/** The parts of a scenario of sessions. */
 interface SessionScenario {
   readonly source: SessionSource
   /** Input tokens a minute, for 60 recorded sessions or for the invented one. */

@@ -14,7 +14,7 @@ export const tokensOf = ({ limits }: Scenario) => {
 /** Whether that limit includes output. */
 export const countsOutput = ({ limits }: Scenario): boolean => limits.tokens !== undefined
 
-/** What an answer counts against that limit, as its usage says. */
+/** Computes what an answer counts against that limit, by its usage. */
 export const usedOf = (scenario: Scenario): ((message: Message) => number) => {
   const countsAll = countsOutput(scenario)
   const countsReads = countsAll || scenario.provider.cache === "automatic"

@@ -57,7 +57,7 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
   }
 }
 
-/** What the oracle knows of a place. */
+/** A place, as the oracle knows it. */
 class KnownPlace {
   readonly running: RunningPlace
   private readonly place: ScenarioPlace

@@ -18,9 +18,9 @@ export interface ModelCost {
   readonly asOf: string | undefined
 }
 
-/** What sessions are, beside the sizes of their calls. */
+/** Facts about sessions, beside the sizes of their calls. */
 export interface SessionFacts {
-  /** What the cache reads, if nothing was waited for in a pause. */
+  /** The tokens read from the cache, if nothing was waited for in a pause. */
   readonly cachedTokens: number
   /** Whether that counts against the limits. */
   readonly countsCached: boolean
@@ -143,7 +143,7 @@ export const summaryOf = ({ agents, answers, sessions }: Printed): string => {
   return `${counted}; ${countsCached ? "of them" : "beside them"} ${Words.thousands(cachedTokens)} read from the cache`
 }
 
-/** What is said of sessions below the table. */
+/** The notes on sessions below the table. */
 export const sessionNotes = ({ sessions }: Printed): ReadonlyArray<string> => {
   if (sessions === undefined) return []
   const { countsCached, models, recordedSeconds } = sessions

@@ -34,7 +34,7 @@ export const workloadOf = (
   return sessions.map(({ lead, name }) => agentOf(name, lead))
 }
 
-/** What the turns of sessions use. An agent that reads from a cache has written there whatever is new. */
+/** The usage of each turn of sessions. An agent that reads from a cache has written there whatever is new. */
 export const usesOf = (sessions: ReadonlyArray<Sessions.Session>): ReadonlyArray<Accounting.Actual> => {
   const uses: Array<Accounting.Actual> = []
   const add = ({ turns }: Sessions.SessionAgent): void => {

@@ -45,7 +45,7 @@ const onlyWithSessions = [
   "window"
 ] as const
 
-/** What the flags choose; undefined without `--sessions`. */
+/** The sessions that the flags choose; undefined without `--sessions`. */
 export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
   const { agents, docs } = flags
   if (Option.isNone(flags.sessions)) {

@@ -9,7 +9,7 @@ import * as Cost from "./cost.ts"
 import type * as Recorder from "./recorder.ts"
 import * as Steps from "./steps.ts"
 
-/** What a report is about. */
+/** The run that a report is about. */
 export interface ReportedRun {
   readonly cost: Cost.Cost
   readonly costs: boolean

@@ -141,7 +141,7 @@ export const names: Record<Limits.Dimension, string> = {
 // Lines
 // -----------------------------------------------------------------------------
 
-/** What a picture needs besides the events. */
+/** The context of a picture, besides the events. */
 export interface Surroundings {
   readonly columns: number
   readonly rows: number
@@ -169,7 +169,7 @@ const agentLine = (
   return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${Words.compact(row.tokens).padStart(6)}  ${now}`
 }
 
-/** What an agent is doing, or how it has ended. */
+/** Describes what an agent is doing, or how it has ended. */
 const doing = (
   { ended, failure, step }: AgentRow,
   waiter: Budget.PoolStatus["waiting"][number] | undefined
@@ -210,7 +210,7 @@ const sources: Readonly<Record<Budget.KnownFigure["from"], string>> = {
   rejections: "from rejections"
 }
 
-/** What is known of the provider's limits, a line for each figure. */
+/** Describes what is known of the provider's limits, a line for each figure. */
 export const knownLines = ({
   dimensions,
   known
