@@ -1,7 +1,7 @@
 /** Finds the pools that a question is about: one, or those of a model's places. */
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
-import { nameIn } from "../budget/options.ts"
+import { nameIn } from "../budget/registry.ts"
 import type { PlacePolicy } from "../places/models.ts"
 import type { OpenPlace, OpenPlaces } from "../places/placement.ts"
 import { History } from "../call/history.ts"

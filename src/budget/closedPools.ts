@@ -28,12 +28,10 @@ const maxLearned = 10_000
 const maxOwing = 100_000
 
 export class ClosedPools {
-  private readonly learning = new Map<string, ClosedPool>()
-  private readonly owing = new Map<string, ClosedPool>()
   private now = -Infinity
-  private readonly shedders = [this.learning, this.owing].map(
-    (map) => new Lru.Shedder(map, ({ snapshot }) => snapshot.until <= this.now)
-  )
+  private readonly isOver = ({ snapshot }: ClosedPool): boolean => snapshot.until <= this.now
+  private readonly learning = new Lru.Registry<string, ClosedPool>(this.isOver)
+  private readonly owing = new Lru.Registry<string, ClosedPool>(this.isOver)
 
   /** The pools of which something was learned, by name. */
   get learned(): ReadonlyMap<string, ClosedPool> {
@@ -68,8 +66,7 @@ export class ClosedPools {
 
   private shed(now: number, upTo?: number): void {
     this.now = now
-    const [learning, owing] = this.shedders
-    learning!.shed(maxLearned, upTo)
-    owing!.shed(0, upTo)
+    this.learning.shed(maxLearned, upTo)
+    this.owing.shed(0, upTo)
   }
 }

@@ -25,24 +25,11 @@ import {
   type ResizeOptions
 } from "./models.ts"
 import type { Queueing } from "./entry.ts"
+import { defaultPool, maxIdlePools } from "./registry.ts"
 import * as Rules from "../domain/rules.ts"
-
-export const defaultPool = "default"
-
-/**
- * How many idle pools are kept: enough for the keys and models of one program. Their names come with requests, so without a
- * bound they would fill the memory of a gateway.
- */
-export const maxIdlePools = 1_000
 
 /** As many as a gateway has connections: each has at most one call in flight. */
 const defaultMaxPools = 10_000
-
-/** The name of an account's pool. No other pool can have such a name. */
-export const nameIn = (account: string | undefined, pool: string): string => {
-  if (account === undefined) return pool
-  return pool === defaultPool ? account : `${account}/${pool}`
-}
 
 // -----------------------------------------------------------------------------
 // Checks

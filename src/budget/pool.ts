@@ -32,6 +32,7 @@ import type { ClosedPool } from "./closedPools.ts"
 
 export class Pool implements PoolOfCall {
   readonly name: string
+  readonly kind: string
   readonly options: PoolOptions
   private readonly clockNow: () => number
   private readonly port: Port
@@ -60,6 +61,7 @@ export class Pool implements PoolOfCall {
   constructor(options: PoolOptions) {
     this.options = options
     this.name = options.name
+    this.kind = options.kind
     this.clockNow = monotonic(options.clock)
     this.limits = options.limits
     this.counting = options.earlier?.counting
@@ -496,7 +498,7 @@ export class Pool implements PoolOfCall {
   /** What to remember until it is opened again; undefined if the store remembers it. */
   get closedPool(): ClosedPool | undefined {
     if (this.port.outlives) return undefined
-    return { kind: this.options.kind, snapshot: Memory.snapshot(this.law, this.now()), counting: this.counting }
+    return { kind: this.kind, snapshot: Memory.snapshot(this.law, this.now()), counting: this.counting }
   }
 
   /** Tells the other processes that this one has left the pool. */

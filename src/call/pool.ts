@@ -1,9 +1,8 @@
 /** What a governor records of each pool: how many of its calls usually run, and whether its provider can be reached. */
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
-import { maxIdlePools, nameIn } from "../budget/options.ts"
+import { nameIn, PoolRegistry } from "../budget/registry.ts"
 import { promptTokens } from "../domain/amounts.ts"
-import * as Lru from "../domain/input/lru.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { duration, type GenAiCounts, genAiCountsOf, tokenUsage } from "./genAi.ts"
@@ -37,8 +36,7 @@ export class PoolRecord {
   /** Whether the provider has answered at least once. */
   hasAnswered = false
 
-  constructor(account: string | undefined, kind: string, context: Context.Context<never>) {
-    const name = nameIn(account, kind)
+  constructor(name: string, kind: string, account: string | undefined, context: Context.Context<never>) {
     this.name = name
     this.kind = kind
     this.account = account
@@ -98,20 +96,17 @@ export class PoolRecord {
   }
 }
 
-/** The records of the pools that a governor has used. Beyond a maximum, idle ones are evicted. */
+/** The records of the pools that a governor has used. */
 export class PoolRecords {
-  private readonly byName = new Map<string, PoolRecord>()
-  private readonly shedder: Lru.Shedder<string, PoolRecord>
+  private readonly records = new PoolRegistry<PoolRecord>(
+    ({ isIdle }) => isIdle,
+    (record) => record.forget()
+  )
   private readonly context: Context.Context<never>
 
   /** Metrics go to the registry of the context. */
   constructor(context: Context.Context<never>) {
     this.context = context
-    this.shedder = new Lru.Shedder(
-      this.byName,
-      ({ isIdle }) => isIdle,
-      (pool) => pool.forget()
-    )
   }
 
   /** The record of a call's pool, which the budget names. If it names none, the accounting does. */
@@ -121,20 +116,17 @@ export class PoolRecords {
     const named = budget.poolOf(model)
     const kind = named === model ? (accounting.poolOf?.(model) ?? named) : named
     const name = nameIn(account, kind)
-    const found = this.byName.get(name)
-    if (found === undefined) this.shedder.shed(maxIdlePools - 1)
-    const pool = found ?? new PoolRecord(account, kind, this.context)
-    // The map is in the order of use.
-    this.byName.delete(name)
-    this.byName.set(name, pool)
-    return pool
+    const found = this.records.use(name)
+    if (found !== undefined) return found
+    this.records.makeRoom()
+    const record = new PoolRecord(name, kind, account, this.context)
+    this.records.set(name, record)
+    return record
   }
 
-  /** Notes the end of a call. The record of an account that was always denied is deleted: its credential may be invented. */
-  released(pool: PoolRecord): void {
-    pool.users--
-    if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
-    this.byName.delete(pool.name)
-    pool.forget()
+  /** Notes the end of a call. */
+  released(record: PoolRecord): void {
+    record.users--
+    if (record.isDenied === true) this.records.denied(record)
   }
 }

@@ -80,18 +80,16 @@ const nothing: Spending.Cap = { dollars: 1e-9 }
 
 /** The purses of a gateway's callers. It is mutable. */
 export class CallerPurses {
-  private readonly capped = new Map<string, Capped>()
+  private readonly capped = new Lru.Registry<string, Capped>(
+    ({ id, purse }) => !isShared(id) && this.isIdle(purse),
+    (gone) => this.setAside(gone)
+  )
   /** The cap of each purse, also of one that is not kept any more. */
   private readonly cappedOf = new WeakMap<Spending.Purse, Capped>()
   /** Nobody outside can guess by which key the identities of agents and keys are hashed. */
   private readonly secret = randomBytes(32)
   /** How many running requests may pay from a purse. */
   private readonly users = new Map<Spending.Purse, number>()
-  private readonly idleCapped = new Lru.Shedder(
-    this.capped,
-    ({ id, purse }) => !isShared(id) && this.isIdle(purse),
-    (gone) => this.setAside(gone)
-  )
   /** Refuses the agents and keys for which there is no room. */
   private readonly full = Spending.make(`agents and keys beyond the first ${maxSpent}`, nothing)
   private readonly earlier: Map<string, Spending.Kept>
@@ -200,16 +198,13 @@ export class CallerPurses {
     const idBy = (identity: string) => JSON.stringify([kind, identity, subject, cap.per ?? null])
     const id = idBy(idOf(rule))
     if (rule.name !== undefined && !this.capped.has(id)) this.adopt(idBy(conditionsOf(rule)), id)
-    const known = this.capped.get(id)
+    const known = this.capped.use(id)
     if (known !== undefined) {
       if (known.cap !== cap) this.read(known.purse.resize(cap))
       known.cap = cap
-      // The map is in the order of use.
-      this.capped.delete(id)
-      this.capped.set(id, known)
       return known.purse
     }
-    this.idleCapped.shed(maxOpen - 1)
+    this.capped.shed(maxOpen - 1)
     if (!this.hasRoomFor(id)) return this.full
     const policy = kind === "rule" ? name : `per ${kind}${suffixOf(rule)}`
     const made = this.open(id, name, policy, cap)
@@ -288,7 +283,7 @@ export class CallerPurses {
     const { capped, earlier } = this
     const hasRoom = () => isShared(id) || earlier.has(id) || capped.size + earlier.size < maxSpent
     if (hasRoom()) return true
-    this.idleCapped.shed(maxOpen - 1, capped.size)
+    this.capped.shed(maxOpen - 1, capped.size)
     const now = this.read(Clock.currentTimeMillis)
     for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
     return hasRoom()

@@ -1,4 +1,4 @@
-/** Maps as caches of the most recently used entries. A map keeps the order of insertion, so an entry that is put again is last. */
+/** Maps that forget the least recently used entries. A map keeps the order of insertion, so an entry that is put again is last. */
 
 /**
  * Puts an entry last. Beyond `max` entries the first is removed, and `forgotten` is called with its value. While the map is at most half
@@ -29,38 +29,52 @@ export const put = <K, V>(
 const looks = 4
 
 /**
- * Makes room in a map whose entries may be in use. It visits entries from the first on, removes idle ones, and moves those in use to the
- * end. The next visit continues from there, because a map with many removed entries is slow to read from its beginning. The iterator is
- * held weakly: one that stands still keeps every table that the map has had since, with the keys of each.
+ * A map of things that may be in use, such as pools by name, from the least to the most recently used. Only idle ones are forgotten.
+ *
+ * To make room it visits entries from the first on, removes idle ones, and moves those in use to the end. The next visit continues from
+ * there, because a map with many removed entries is slow to read from its beginning. The iterator is held weakly: one that stands still
+ * keeps every table that the map has had since, with the keys of each.
  */
-export class Shedder<K, V> {
-  private readonly map: Map<K, V>
+export class Registry<K, V> extends Map<K, V> {
   private readonly isIdle: (value: V) => boolean
   private readonly forgotten: (value: V) => void
-  private entries: WeakRef<MapIterator<[K, V]>> | undefined
+  private visited: WeakRef<MapIterator<[K, V]>> | undefined
 
-  constructor(map: Map<K, V>, isIdle: (value: V) => boolean, forgotten: (value: V) => void = () => {}) {
-    this.map = map
+  constructor(isIdle: (value: V) => boolean, forgotten: (value: V) => void = () => {}) {
+    super()
     this.isIdle = isIdle
     this.forgotten = forgotten
   }
 
-  /** Removes idle entries until at most `max` are left. It visits at most `upTo` entries, so the cost of a new entry is bounded. */
+  /** The value of a key, which is then the most recently used. */
+  use(key: K): V | undefined {
+    const found = this.get(key)
+    if (found !== undefined && this.delete(key)) this.set(key, found)
+    return found
+  }
+
+  /** Forgets a value if it is idle, and not forgotten yet. */
+  forget(key: K, value: V): void {
+    if (this.get(key) !== value || !this.isIdle(value)) return
+    this.delete(key)
+    this.forgotten(value)
+  }
+
+  /** Forgets idle entries until at most `max` are left. It visits at most `upTo` entries, so the cost of a new entry is bounded. */
   shed(max: number, upTo = looks): void {
-    const { map } = this
-    for (let left = Math.min(upTo, map.size); left > 0 && map.size > max; left--) {
+    for (let left = Math.min(upTo, this.size); left > 0 && this.size > max; left--) {
       const [key, value] = this.next()
-      map.delete(key)
+      this.delete(key)
       if (this.isIdle(value)) this.forgotten(value)
-      else map.set(key, value)
+      else this.set(key, value)
     }
   }
 
   private next(): [K, V] {
-    const found = this.entries?.deref()?.next()
+    const found = this.visited?.deref()?.next()
     if (found !== undefined && found.done !== true) return found.value
-    const entries = this.map.entries()
-    this.entries = new WeakRef(entries)
+    const entries = this.entries()
+    this.visited = new WeakRef(entries)
     return entries.next().value!
   }
 }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { put, Shedder } from "../../../src/domain/input/lru.ts"
+import { put, Registry } from "../../../src/domain/input/lru.ts"
 import { heapUsed } from "../../support/heap.ts"
 
 describe("lru", () => {
@@ -27,41 +27,65 @@ describe("lru", () => {
   })
 })
 
-describe("a shedder", () => {
-  it("visits entries in their order, goes on where it stopped, and moves those in use to the end", () => {
-    const map = new Map(Array.from({ length: 6 }, (_, n) => [n, n < 4 ? "used" : "idle"]))
-    const gone: Array<string> = []
-    const shedder = new Shedder(
-      map,
+describe("a registry", () => {
+  const filled = (gone: Array<string> = []): Registry<number, string> => {
+    const registry = new Registry<number, string>(
       (value) => value === "idle",
       (value) => void gone.push(value)
     )
-    shedder.shed(5, 2)
-    assert.deepStrictEqual([...map.keys()], [2, 3, 4, 5, 0, 1])
-    shedder.shed(5)
-    assert.deepStrictEqual([...map.keys()], [5, 0, 1, 2, 3])
-    shedder.shed(5)
-    assert.deepStrictEqual([gone, map.size], [["idle"], 5])
+    for (let n = 0; n < 6; n++) registry.set(n, n < 4 ? "used" : "idle")
+    return registry
+  }
+
+  it("visits entries in their order, goes on where it stopped, and moves those in use to the end", () => {
+    const gone: Array<string> = []
+    const registry = filled(gone)
+    registry.shed(5, 2)
+    assert.deepStrictEqual([...registry.keys()], [2, 3, 4, 5, 0, 1])
+    registry.shed(5)
+    assert.deepStrictEqual([...registry.keys()], [5, 0, 1, 2, 3])
+    registry.shed(5)
+    assert.deepStrictEqual([gone, registry.size], [["idle"], 5])
+  })
+
+  it("makes what is looked up the most recently used, and nothing else", () => {
+    const registry = filled()
+    assert.strictEqual(registry.use(4), "idle")
+    assert.strictEqual(registry.get(5), "idle")
+    assert.isUndefined(registry.use(6))
+    assert.deepStrictEqual([...registry.keys()], [0, 1, 2, 3, 5, 4])
+  })
+
+  it("forgets a value that is idle and still the one of its key", () => {
+    const gone: Array<string> = []
+    const registry = filled(gone)
+    registry.forget(0, "used")
+    registry.forget(4, "another")
+    registry.forget(6, "idle")
+    assert.deepStrictEqual([gone, registry.size], [[], 6])
+    registry.forget(4, "idle")
+    registry.forget(4, "idle")
+    assert.deepStrictEqual([gone, registry.size], [["idle"], 5])
   })
 
   // A full collection takes half a second in a process that has loaded everything.
   it("keeps nothing of entries that others have removed since it stopped", { tags: "full" }, async () => {
-    const map = new Map<object, number>([[{}, 0]])
-    const shedder = new Shedder(map, () => true)
+    const registry = new Registry<object, number>(() => true)
+    registry.set({}, 0)
     const removed: Array<WeakRef<object>> = []
     const add = (n: number): void => {
       const key = {}
       removed.push(new WeakRef(key))
-      map.set(key, n)
-      if (n > 1) map.delete(map.keys().next().value!)
+      registry.set(key, n)
+      if (n > 1) registry.delete(registry.keys().next().value!)
     }
     add(1)
     // It stops within the map, which then has many tables.
-    shedder.shed(1, 1)
+    registry.shed(1, 1)
     for (let n = 2; n < 1_000; n++) add(n)
     await heapUsed()
     assert.isBelow(removed.filter((key) => key.deref() !== undefined).length, 10)
-    shedder.shed(0)
-    assert.strictEqual(map.size, 0)
+    registry.shed(0)
+    assert.strictEqual(registry.size, 0)
   })
 })
