@@ -60,7 +60,7 @@ const flags = {
   asker: text(
     "asker",
     "<name>",
-    "Your name: agents that you are advised to start are not promised to others until the advice expires"
+    "Your name: capacity for agents that you are advised to start is held for you until the advice expires"
   ),
   gateway: Asking.gatewayFlag,
   concurrency: LimitFlags.concurrency,

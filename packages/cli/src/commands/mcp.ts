@@ -97,7 +97,7 @@ interface Sources {
   readonly gateway: Asking.AdviceSource
   /** The source of answers while no gateway responds. */
   readonly stated: Asking.AdviceSource
-  /** The name of this server at the gateway, which promises the same room to no other asker. */
+  /** The name of this server at the gateway, which holds the advised capacity for it. */
   readonly asker: string
 }
 
