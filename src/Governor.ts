@@ -62,7 +62,7 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import type { Ask } from "./budget/asking.ts"
 import { observerOf } from "./budget/observer.ts"
-import * as Waker from "./budget/waker.ts"
+import * as Waker from "./line/waker.ts"
 import * as SyncForm from "./domain/syncForm.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
 import {
@@ -212,7 +212,7 @@ export const make = Effect.fnUntraced(function* (
   const { accounting = estimator.accounting, countPrompts = true, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
-  const windows = new LongWindows(options.windows, options.learned?.windows)
+  const windows = new LongWindows(Context.get(context, Clock.Clock), options.windows, options.learned?.windows)
   const observer = observerOf(context)
   const fork = Effect.runForkWith(context)
   const parts: GovernorParts = {
@@ -255,7 +255,7 @@ export const make = Effect.fnUntraced(function* (
     admit: (call, callOptions) => begin("Governor.admit", parts, call, callOptions, "scope", admit),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
-    windows: Effect.map(Clock.currentTimeMillis, (now) => windows.status(now))
+    windows: Effect.sync(() => windows.status)
   })
 })
 

@@ -30,18 +30,26 @@ export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {
-  const { queueing, pool, resolution } = entry
+  const { pool, queueing } = entry
   const { maxWait } = queueing
-  if (resolution !== undefined) return resolution
-  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
+  if (entry.phase !== "waiting") return outcomeOf(entry)
+  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(() => resume(outcomeOf(entry))))
   // It may have been admitted in the millisecond of the timeout.
-  const late = Effect.suspend(
-    () =>
-      entry.resolution ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
+  const late = Effect.suspend(() =>
+    entry.phase === "waiting"
+      ? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
+      : outcomeOf(entry)
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
   return Context.getOrUndefined(context, Tracer.ParentSpan) === undefined ? bounded : traced(bounded, entry)
+}
+
+/** How a wait has ended. Without a refusal, its budget has closed. */
+const outcomeOf = (entry: Entry): Effect.Effect<Entry, BudgetError> => {
+  const { isOpen, refusal } = entry
+  if (isOpen) return Effect.succeed(entry)
+  return refusal === undefined ? Effect.interrupt : Effect.fail(new BudgetError({ reason: refusal }))
 }
 
 /** The span of a wait, for a caller that is traced. */

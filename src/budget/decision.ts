@@ -2,80 +2,34 @@
  * The steps of a pool, as pure functions on a draft of the state: the decision on the first calls of a queue, and the end of a
  * call. A port plays them. With a store it may play a step more than once.
  */
-import type { Blocked } from "../admission/blocked.ts"
+import { isBlocked, type Law as LineLaw, Refused } from "../line/law.ts"
 import * as Law from "../pacing/law.ts"
 import * as Members from "../sharing/members.ts"
-import type { Decided } from "../sharing/port.ts"
 import type { PoolState } from "../sharing/state.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
-import type { Entry } from "./entry.ts"
+import type { Entry, PoolTerms } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import { quotaExhausted } from "./foresee.ts"
 
 /** The smallest cost. Without it, calls without a charge would always go first. */
 const minCost = 1e-4
 
-/** A call that was admitted or refused. */
-export interface DecidedCall {
-  readonly entry: Entry
-  /** What it was expected to use. It may be estimated again before a store has the decision. */
-  readonly estimate: Limits.Estimate
-  readonly charge: Amounts.Whole
-  readonly admission: Law.Admission | undefined
-  readonly refusal: BudgetErrorReason | undefined
-}
-
-/** What was decided on the first calls of a queue. */
-export interface DecidedCalls extends Decided {
-  readonly outcomes: ReadonlyArray<DecidedCall>
-  /** The first call that must wait. */
-  readonly head: Entry | undefined
-}
-
-/** The waiting calls of a process. */
-export interface WaitingCalls {
-  readonly pool: string
-  /** The process, as the state names it. */
-  readonly id: string
-  /** In the order of service. */
-  readonly calls: Iterable<Entry>
-  /** How many permits there are for them. */
-  readonly permits: number
-  /** The sum of the weights of all agents that wait. */
-  readonly weight: number
-}
-
-/** Admits calls in the order of the queue, until one must wait. */
-export const decide = (
-  draft: PoolState,
-  { calls, id, permits, pool, weight }: WaitingCalls,
-  now: number
-): DecidedCalls => {
-  const outcomes: Array<DecidedCall> = []
-  let free = permits
-  let head: Entry | undefined
-  let blocked: Blocked | undefined
-  for (const entry of calls) {
-    if (free === 0) break
-    const { charge, estimate } = entry
+/** The law of a pool: the user's limits and what was learned of the provider's, in the turns of the processes that share them. */
+export const lawOf = (pool: string): LineLaw<PoolTerms, Entry> => ({
+  expires: true,
+  admit: (draft, id, entry, weight, now) => {
     const answer = Members.admit(draft, id, entry, weight, now)
-    if ("at" in answer) {
-      free--
-      outcomes.push({ entry, estimate, charge, admission: answer, refusal: undefined })
-      continue
-    }
-    const refusal = answer.millis === Infinity ? exhausted(pool, draft, charge) : undefined
-    if (refusal === undefined) {
-      blocked = answer
-      head = entry
-      break
-    }
-    outcomes.push({ entry, estimate, charge, admission: undefined, refusal })
+    const refusal = isBlocked(answer) && answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
+    return refusal === undefined ? answer : new Refused(refusal)
+  },
+  wait: (draft, id, head, weight) =>
+    Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight }),
+  release: (draft, id, admission, now) => {
+    Members.end(draft, id, admission, Amounts.nothing)
+    Law.release(draft.law, admission, Amounts.nothing, now)
   }
-  Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
-  return { outcomes, blocked, head, isNews: outcomes.length > 0 }
-}
+})
 
 /** Refuses a charge that exceeds a quota. In degraded mode, only the process's part of the quota is exhausted. */
 const exhausted = (
@@ -102,12 +56,12 @@ export const excessOf = ({ charge, owed }: Entry, soFar: Amounts.Whole): Amounts
 /** Charges a running call for what it has used beyond its charge. */
 export const chargeMore = (
   draft: PoolState,
-  { admission, chargedPort }: Entry,
+  { grant, chargedPort }: Entry,
   excess: Amounts.Whole,
   now: number
 ): void => {
   Members.owe(draft, chargedPort!.id, excess)
-  Law.owe(draft.law, admission!, excess, now)
+  Law.owe(draft.law, grant!, excess, now)
 }
 
 /**
@@ -117,26 +71,20 @@ export const chargeMore = (
  */
 export const conclude = <A>(
   draft: PoolState,
-  { admission, among, charge, chargedPort, owed, wasQueued }: Entry,
+  { among, charge, grant, chargedPort, owed, wasQueued }: Entry,
   used: Amounts.Charge,
   learn: (law: Law.Pacer, admission: Law.Admission, used: Amounts.Charge, now: number) => A,
   now: number,
   isCorrected?: (answer: A) => boolean
 ): readonly [answer: A, part: number] => {
   const rest = owed === Amounts.nothing ? used : Amounts.plus({ ...charge, ...used }, owed, -1)
-  Members.end(draft, chargedPort!.id, admission!, rest)
-  const answer = learn(draft.law, admission!, rest, now)
+  Members.end(draft, chargedPort!.id, grant!, rest)
+  const answer = learn(draft.law, grant!, rest, now)
   if (!wasQueued || isCorrected?.(answer) === false) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
   Members.correct(draft, chargedPort!.id, (cost - asked) / among)
   return [answer, cost / asked]
-}
-
-/** Refunds a call that was admitted and will not be sent. */
-export const release = (draft: PoolState, id: string, admission: Law.Admission, now: number): void => {
-  Members.end(draft, id, admission, Amounts.nothing)
-  Law.release(draft.law, admission, Amounts.nothing, now)
 }
 
 /** What a charge costs in the fair queue: the largest fraction of a minute's limit that it takes. */

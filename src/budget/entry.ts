@@ -1,15 +1,15 @@
 /** A call in its pool, from its arrival to its end. */
-import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import { Queued } from "../admission/fairQueue.ts"
+import { type Blocked, dimensionOf } from "../admission/blocked.ts"
+import type { Claim } from "../line/hold.ts"
+import { Hold } from "../line/hold.ts"
+import type { Wake } from "../line/waker.ts"
 import type * as Law from "../pacing/law.ts"
-import type { ChargedPort } from "../sharing/port.ts"
+import type { PoolState } from "../sharing/state.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
-import type { Claim } from "./models.ts"
-import type { Wake } from "./waker.ts"
+import type { BudgetErrorReason, RejectedAsTooLarge } from "./errors.ts"
 
 /** Checked options of how a call is queued. */
 export interface Queueing {
@@ -31,8 +31,13 @@ export interface Queueing {
 /** How a call ended, as `settle` of a reservation takes it. */
 export type SettledAs = "success" | "failure" | "denied"
 
-/** How a wait ends. */
-export type Resolution = Effect.Effect<Entry, BudgetError>
+/** The types of a pool's line. What a call asks for is its estimate, within the limits. */
+export interface PoolTerms {
+  readonly state: PoolState
+  readonly ask: Pick<Amounts.Fitted, "charge" | "estimate">
+  readonly grant: Law.Admission
+  readonly refusal: BudgetErrorReason
+}
 
 /** Called when a call begins, and with its usage if it succeeds. */
 export interface EntryWatcher {
@@ -52,43 +57,35 @@ export interface PoolOfCall {
   observe(readings: Law.Readings, entry: Entry): undefined
 }
 
-export class Entry extends Queued {
+export class Entry extends Hold<PoolTerms> {
   readonly pool: PoolOfCall
   readonly queueing: Queueing
-  /** What it is expected to use. */
+  /** What it is expected to use. That may exceed the limits, and change while it waits. */
   asked: Limits.Estimate
-  /** That within the limits. All of these may change while it waits. */
-  estimate: Limits.Estimate
-  charge: Amounts.Whole
-  /** When it began to wait. This and its cost in the queue are 0 if it is admitted at once. */
-  since = 0
-  /** `"waiting"` in the queue; `"held"` from its admission until its caller resumes; then `"begun"`, and `"ended"`. */
-  phase: "waiting" | "held" | "begun" | "ended" = "waiting"
   /** Whether the provider has accepted it. */
   isAccepted = false
   /** What it waited for last, and how long it waited. */
   binding: Limits.Dimension | undefined = undefined
   waitedMillis = 0
-  /** What it was admitted with, and the port that has charged it. */
-  admission: Law.Admission | undefined = undefined
-  chargedPort: ChargedPort | undefined = undefined
-  /** What was charged since then, because its answer has used more. */
+  /** What was charged since its admission, because its answer has used more. */
   owed: Amounts.Whole = Amounts.nothing
-  /** How the wait has ended, if it has. Its caller may not have resumed yet. */
-  resolution: Resolution | undefined = undefined
   /** Why it was rejected for good; undefined if another attempt may be accepted. */
-  refusal: RejectedAsTooLarge | undefined = undefined
-  private resume: ((resolution: Resolution) => void) | undefined = undefined
+  rejection: RejectedAsTooLarge | undefined = undefined
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
-  constructor(pool: PoolOfCall, queueing: Queueing, asked: Limits.Estimate, { charge, estimate }: Amounts.Fitted) {
-    super(queueing, 0)
+  constructor(pool: PoolOfCall, queueing: Queueing, asked: Limits.Estimate, fits: Amounts.Fitted, wake: Wake) {
+    super(queueing, 0, fits, wake)
     this.asked = asked
     this.pool = pool
     this.queueing = queueing
-    this.estimate = estimate
-    this.charge = charge
+  }
+  /** What it is expected to use within the limits, and what is charged for that. */
+  get estimate(): Limits.Estimate {
+    return this.ask.estimate
+  }
+  get charge(): Amounts.Whole {
+    return this.ask.charge
   }
   /**
    * Estimates it again; returns whether anything changed. An estimate that cannot fit is ignored, because it would end a call that
@@ -101,8 +98,7 @@ export class Entry extends Queued {
       const fits = Amounts.fitted(rules, asked, this.queueing.certain)
       if (fits.misfit !== undefined) return false
       this.asked = asked
-      this.estimate = fits.estimate
-      this.charge = fits.charge
+      this.ask = fits
       return true
     } catch {
       // The accounting is the caller's, and must not harm other calls of the pool.
@@ -112,10 +108,9 @@ export class Entry extends Queued {
   /** Fits its charge into other limits. Returns the one that it certainly exceeds, if there is one. */
   fit(rules: Rules.Rules): Amounts.Misfit | undefined {
     try {
-      const { charge, estimate, misfit } = Amounts.fitted(rules, this.asked, this.queueing.certain)
-      this.estimate = estimate
-      this.charge = charge
-      return misfit
+      const fits = Amounts.fitted(rules, this.asked, this.queueing.certain)
+      this.ask = fits
+      return fits.misfit
     } catch {
       // The accounting is the caller's, and must not harm other calls of the pool.
       return undefined
@@ -135,24 +130,8 @@ export class Entry extends Queued {
   get wasQueued(): boolean {
     return this.rank >= 0
   }
-  /** Whether it holds a permit and a charge. */
-  get isOpen(): boolean {
-    return this.phase === "held" || this.phase === "begun"
-  }
-  /** Whether its caller sleeps. A call that is admitted before that has not waited. */
-  get isAwaited(): boolean {
-    return this.resume !== undefined
-  }
-  /** Calls `resume` when the wait ends, or now if it has ended. */
-  listen(resume: (resolution: Resolution) => void): void {
-    if (this.resolution === undefined) this.resume = resume
-    else resume(this.resolution)
-  }
-  /** Ends the wait. The caller resumes in a later task. */
-  resolve(resolution: Resolution, wake: Wake): void {
-    const { resume } = this
-    this.resolution = resolution
-    if (resume !== undefined) wake(() => resume(resolution))
+  override stopped({ by }: Blocked): void {
+    this.binding = dimensionOf(by) ?? this.binding
   }
   /** Its caller has resumed, and holds its reservation from now on. */
   begin(): void {

@@ -33,7 +33,7 @@ export interface PoolView {
   readonly now: number
   readonly maxInFlight: number
   /** The calls of this process that are in flight. The law counts those of other processes, too. */
-  readonly running: Iterable<Pick<Entry, "admission">>
+  readonly running: Iterable<Pick<Entry, "grant">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
   /** What a charge costs in the queue. */
@@ -53,7 +53,7 @@ export interface PoolView {
 export const endsOf = ({ law, now, running }: PoolView): Array<number> => {
   const { answerMillis, inFlight } = law
   const ends: Array<number> = []
-  for (const { admission } of running) if (admission!.at + answerMillis > now) ends.push(admission!.at + answerMillis)
+  for (const { grant } of running) if (grant!.at + answerMillis > now) ends.push(grant!.at + answerMillis)
   const others = inFlight - ends.length
   for (let i = 0; i < others; i++) ends.push(now + ((i + 0.5) / others) * answerMillis)
   return ends.sort((a, b) => a - b)

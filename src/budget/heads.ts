@@ -12,7 +12,7 @@ export class Heads {
     this.queue = queue
   }
 
-  /** Notes a call that was put into the queue. */
+  /** Notes a call that is about to be put into the queue. */
   queued(entry: Entry, law: Law.Pacer, now: number): void {
     if (this.largeOf(law, now) === undefined && Law.isKeptFor(law, entry.charge, now)) this.large = entry
   }

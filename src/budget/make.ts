@@ -35,7 +35,7 @@ import { Entry } from "./entry.ts"
 import { never } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { statusOf } from "./status.ts"
-import * as Waker from "./waker.ts"
+import * as Waker from "../line/waker.ts"
 
 export const make = (options: BudgetOptions) => {
   const sets = Options.parse(options)

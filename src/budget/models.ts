@@ -9,6 +9,7 @@ import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type { Certain } from "../domain/amounts.ts"
 import type { Counting } from "../domain/rules.ts"
+import type { Claim } from "../line/hold.ts"
 
 export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
@@ -107,13 +108,6 @@ export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
 export const revised: unique symbol = Symbol.for("floodgate/Budget/revised")
 export const certainly: unique symbol = Symbol.for("floodgate/Budget/certainly")
 export const claimed: unique symbol = Symbol.for("floodgate/Budget/claimed")
-
-/** What the reservations of one call in several pools share. The first that is admitted takes it, and no other is. */
-export interface Claim {
-  isTaken: boolean
-  /** In how many queues it may wait. */
-  readonly queues: number
-}
 
 export interface GovernedOptions extends ReserveOptions {
   /** Queues the call before the agent's other calls: a retry was already served once. */

@@ -8,7 +8,7 @@ import { type Event, Observer } from "../Events.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import type * as Limits from "../Limits.ts"
 import type { Pushback } from "../domain/signal.ts"
-import type { Wake } from "./waker.ts"
+import type { Wake } from "../line/waker.ts"
 
 /** The observer of a context, which cannot break a call by throwing; undefined if there is none. */
 export const observerOf = (context: Context.Context<never>): ((event: Event) => void) | undefined => {

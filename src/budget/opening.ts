@@ -10,7 +10,7 @@ import type * as Limits from "../Limits.ts"
 import * as Rules from "../domain/rules.ts"
 import type { PoolCounts } from "./metrics.ts"
 import type { ClosedPool } from "./closedPools.ts"
-import type { Wake } from "./waker.ts"
+import type { Wake } from "../line/waker.ts"
 
 export interface PoolOptions {
   readonly name: string

@@ -91,7 +91,7 @@ export class Oversize {
    */
   reject(
     law: Law.Pacer,
-    { admission, asked }: Entry,
+    { asked, grant }: Entry,
     readings: Law.Readings | undefined,
     now: number
   ): RejectedAsTooLarge | undefined {
@@ -100,7 +100,7 @@ export class Oversize {
       const { remaining = known.burst, roundedTo = 1 } = readings?.[dimension] ?? {}
       const burst = Math.max(known.burst, remaining)
       const { at, sizes } = this.knownOf(dimension, burst, now)
-      if (remaining + roundedTo < full * burst || admission!.at <= at) continue
+      if (remaining + roundedTo < full * burst || grant!.at <= at) continue
       const smallest = [...sizes, whole[dimension]].sort((one, other) => one - other).slice(0, enough)
       this.rejected.set(dimension, { sizes: smallest, burst, at: now })
     }

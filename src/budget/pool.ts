@@ -1,26 +1,25 @@
 /**
- * A running pool: the queue of calls, their permits, and the port to the state that limits them.
+ * A running pool: a line whose law is the provider's limits, with the permits of this process, and what responses teach.
  *
- * Every event (an arrival, an end, a cancellation, a verdict) ends in `drain`, which asks the port for a decision. `serve`
- * decides: it admits calls in the order of the queue until one must wait. `served` carries the decision out. All of it is
- * synchronous and runs no code of a caller.
+ * Every event (an arrival, an end, a cancellation, a verdict) ends in `drain`, in which the line decides.
  */
 import * as Effect from "effect/Effect"
 import { dimensionOf } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
+import { Line } from "../line/line.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
-import type { After, ChargedPort, Done, Port, QueueDecision } from "../sharing/port.ts"
+import type { After, Port } from "../sharing/port.ts"
 import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
-import { Entry, type PoolOfCall, type Queueing, type Resolution, type SettledAs } from "./entry.ts"
-import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
-import { BudgetError, type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
+import { Entry, type PoolOfCall, type PoolTerms, type Queueing, type SettledAs } from "./entry.ts"
+import { conclude, costOf, lawOf } from "./decision.ts"
+import { type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
 import { Heads } from "./heads.ts"
@@ -38,14 +37,9 @@ export class Pool implements PoolOfCall {
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
-  private readonly reports: ReturnType<typeof reportsOf> | undefined
-  /** Permits for the next decision. They are taken before it, because it may be played more than once. */
-  private bids = 0
-  /** A call that arrives at an empty queue, until it is admitted or queued. */
-  private arriving: Entry | undefined = undefined
-  /** The first call of the queue, if the last decision let it wait and nothing has changed since. */
-  private blocked: Entry | undefined = undefined
+  private readonly line: Line<PoolTerms, Entry>
   private readonly first = new Heads(this.queue)
+  private readonly reports: ReturnType<typeof reportsOf> | undefined
   private limits: Limits.Limits
   /** How the provider counts limits without a window, once a client has said so. */
   private counting: Rules.Counting | undefined = undefined
@@ -68,15 +62,22 @@ export class Pool implements PoolOfCall {
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
     // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
-    const again = Effect.sync(() => this.revise())
+    const again = Effect.sync(() => this.estimateAgain(this.line.next))
     const after: After = (millis, wake) => options.after(millis, Effect.andThen(again, wake))
     this.port = portOf(
       { ...options, after },
       {
         configured: () => this.configured(),
-        unreachable: (cause, failingFor) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause, failingFor }))
+        unreachable: (cause, failingFor) =>
+          this.line.clear(new StoreUnavailable({ pool: this.name, cause, failingFor }))
       }
     )
+    const events = {
+      granted: (entry: Entry) => this.granted(entry),
+      heads: (max: number) => this.first.of(max, this.law, this.now()),
+      deciding: (next: ReadonlyArray<Entry>) => this.estimateAgain(next)
+    }
+    this.line = new Line(this.port, lawOf(options.name), events, this.queue, this.permits)
     options.counts.join(this)
   }
 
@@ -113,19 +114,16 @@ export class Pool implements PoolOfCall {
   admit(estimate: Limits.Estimate, queueing: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const fits = Amounts.fitted(this.config.rules, estimate, queueing.certain)
-    const entry = new Entry(this, queueing, estimate, fits)
+    const entry = new Entry(this, queueing, estimate, fits, this.options.wake)
     if (fits.misfit !== undefined) {
       // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
-      this.port.transact(this.serve, this.served)
+      this.port.transact(() => undefined)
       return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...fits.misfit }))
     }
     const tooLarge = this.oversize?.refusal(this.law, estimate, this.now())
     if (tooLarge !== undefined) return this.refuse(entry, tooLarge)
-    if (this.queue.size === 0) {
-      this.arriving = entry
-      this.drain()
-      this.arriving = undefined
-    }
+    if (this.queue.size === 0) this.options.changed()
+    this.line.arrive(entry)
     if (entry.phase === "waiting") this.enqueue(entry, queueing)
     return entry
   }
@@ -139,10 +137,9 @@ export class Pool implements PoolOfCall {
     if (refused !== undefined) return void this.refuse(entry, refused)
     entry.since = this.clockNow()
     entry.cost = costOf(this.port.state, charge)
-    this.queue.push(entry, queueing.first)
+    this.options.changed()
     this.first.queued(entry, this.law, this.now())
-    if (this.queue.peek() === this.blocked) this.options.changed()
-    else this.drain()
+    this.line.join(entry, queueing.first)
     // With a store, every call waits for its reply. Only longer waits are reported.
     if (foreseen === undefined || entry.phase !== "waiting" || (!view.isWhole && foreseen.millis === 0)) return
     this.reports?.wait(entry.agent, entry.binding ?? dimensionOf(foreseen.obstacle), foreseen.millis)
@@ -183,90 +180,25 @@ export class Pool implements PoolOfCall {
   // The decision
   // ---------------------------------------------------------------------------
 
-  /** Asks for a decision on the first calls of the queue. */
+  /** Decides on the first calls of the queue. */
   private drain(): void {
     this.options.changed()
-    this.blocked = undefined
-    if (this.bid()) this.port.transact(this.serve, this.served)
-    else if (this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
+    if (!this.line.decide() && this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
   }
 
-  /** Takes a permit for each call that may be decided on. False if there is none, or no call waits. */
-  private bid(): boolean {
-    const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
-    for (; this.bids > wanted; this.bids--) this.permits.release()
-    while (this.bids < wanted && this.permits.take()) this.bids++
-    if (this.bids === 0) return false
-    if (this.arriving === undefined) this.revise()
-    return true
-  }
-
-  /** Estimates the calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
-  private revise(): void {
-    const next: Array<Entry> = []
-    for (const entry of this.heads(this.port.batch)) if (next.push(entry) >= this.bids) break
+  /** Estimates calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
+  private estimateAgain(next: ReadonlyArray<Entry>): void {
     for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)
   }
 
-  /** Decides on the first calls. It only changes the draft, because it may be played again. */
-  private readonly serve: QueueDecision<DecidedCalls> = (draft, now, max) => {
-    const weight = this.arriving?.weight ?? this.queue.weight
-    const { name: pool, port } = this
-    return decide(draft, { pool, id: port.id, calls: this.heads(max), permits: this.bids, weight }, now)
-  }
-
-  /** The first calls in the order of service. */
-  private heads(max: number): Iterable<Entry> {
-    if (this.arriving !== undefined) return [this.arriving]
-    return this.first.of(max, this.law, this.now())
-  }
-
-  /** Carries out a decision. Charges of callers that have left, or that come too late, are refunded. */
-  private readonly served: Done<DecidedCalls> = ({ blocked, head, outcomes }, by, isLate) => {
-    let settled = 0
-    for (const outcome of outcomes) if (this.carryOut(outcome, by, isLate)) settled++
-    if (head !== undefined) head.binding = dimensionOf(blocked?.by) ?? head.binding
-    this.blocked = head
-    // Calls that would have been late still wait.
-    if (isLate && outcomes.length > 0) this.drain()
-    return settled > 0 && this.bid()
-  }
-
-  private carryOut(decided: DecidedCall, by: ChargedPort, isLate: boolean): boolean {
-    const { admission, charge, entry, estimate, refusal } = decided
-    const isWaiting = entry.phase === "waiting"
-    if (admission === undefined) {
-      if (isWaiting) this.refuse(entry, refusal!)
-      return isWaiting
-    }
-    const goes = isWaiting && !isLate && entry.queueing.claim?.isTaken !== true
-    entry.estimate = estimate
-    entry.charge = charge
-    if (goes) this.grant(entry, admission, by)
-    else by.transact((draft, now) => release(draft, by.id, admission, now))
-    return goes
-  }
-
-  private grant(entry: Entry, admission: Law.Admission, by: ChargedPort): void {
+  private granted(entry: Entry): void {
     const { counts } = this.options
-    const { claim } = entry.queueing
-    if (claim !== undefined) claim.isTaken = true
-    entry.phase = "held"
-    entry.admission = admission
-    entry.chargedPort = by
-    this.bids--
     this.running.add(entry)
     counts.reservations++
     this.options.changed()
-    if (entry === this.arriving) {
-      this.arriving = undefined
-      return this.queue.forget()
-    }
-    this.queue.serve(entry)
+    if (!entry.wasQueued) return
     entry.waitedMillis = this.waitedBy(entry)
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
-    else this.queue.forget()
-    entry.resolve(Effect.succeed(entry), this.options.wake)
   }
 
   // ---------------------------------------------------------------------------
@@ -276,11 +208,8 @@ export class Pool implements PoolOfCall {
   /** Removes a call that waits, or refunds one that was admitted before its caller could resume. */
   cancel(entry: Entry): void {
     if (entry.phase !== "waiting") return this.settle(entry, Amounts.nothing, "failure")
-    entry.phase = "ended"
-    const wasHead = this.queue.peek() === entry
-    this.queue.remove(entry)
-    if (wasHead) this.drain()
-    else this.options.changed()
+    this.options.changed()
+    this.line.leave(entry)
   }
 
   /**
@@ -288,9 +217,9 @@ export class Pool implements PoolOfCall {
    * counts.
    */
   settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Law.Readings): undefined {
-    if (!this.close(entry)) return readings && this.observe(readings, entry)
+    if (!entry.isOpen) return readings && this.observe(readings, entry)
     const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
-    this.conclude(entry, used, (law, admission, rest, now) => {
+    this.end(entry, used, (law, admission, rest, now) => {
       if (!isAccepted) Law.accept(law, admission)
       if (readings !== undefined) Law.observe(law, admission, readings, now)
       if (outcome === "success") Law.settle(law, admission, rest, now)
@@ -305,37 +234,33 @@ export class Pool implements PoolOfCall {
 
   /** Ends a reservation of unknown usage: it counts as estimated. */
   keep(entry: Entry, hasSucceeded: boolean): void {
-    if (!this.close(entry)) return
+    if (!entry.isOpen) return
     this.isProven = true
     const { charge, isAccepted, owed } = entry
     const learn = (law: Law.Pacer, admission: Law.Admission): void => {
       if (hasSucceeded && !isAccepted) Law.accept(law, admission)
       Law.keep(law, admission)
     }
-    this.conclude(entry, Amounts.plus(charge, owed), learn, () => false)
+    this.end(entry, Amounts.plus(charge, owed), learn, () => false)
     this.drain()
   }
 
-  private close(entry: Entry): boolean {
-    if (!entry.isOpen) return false
-    entry.phase = "ended"
-    this.running.delete(entry)
-    this.permits.release()
-    return true
-  }
-
-  /** Ends a call in the state. `learn` updates the law. */
-  private conclude<A>(
+  /** Ends a call that is held. `learn` updates the law. */
+  private end<A>(
     entry: Entry,
     used: Amounts.Charge,
     learn: (law: Law.Pacer, admission: Law.Admission, rest: Amounts.Charge, now: number) => A,
     isCorrected?: (answer: A) => boolean
   ): A {
-    const { charge, chargedPort } = entry
-    this.options.counts.settled(charge, used)
-    const [answer, part] = chargedPort!.transact((draft, now) => conclude(draft, entry, used, learn, now, isCorrected))
-    this.queue.correct(entry, part)
-    return answer
+    let answer: A
+    this.running.delete(entry)
+    this.options.counts.settled(entry.charge, used)
+    this.line.end(entry, (draft, _, now) => {
+      const [learned, part] = conclude(draft, entry, used, learn, now, isCorrected)
+      answer = learned
+      return part
+    })
+    return answer!
   }
 
   // ---------------------------------------------------------------------------
@@ -349,8 +274,8 @@ export class Pool implements PoolOfCall {
     if (entry !== undefined) entry.isAccepted = true
     const port = entry?.chargedPort ?? this.port
     port.transact(({ law }, now) => {
-      if (isNews) Law.accept(law, entry!.admission!)
-      Law.observe(law, entry?.admission, readings, now)
+      if (isNews) Law.accept(law, entry!.grant!)
+      Law.observe(law, entry?.grant, readings, now)
     })
     this.repriceOnce()
     this.drain()
@@ -373,16 +298,21 @@ export class Pool implements PoolOfCall {
 
   /** Ends a call that the provider rejected or failed, and judges the failure. */
   fail(entry: Entry, failure: Law.FailedCall): Law.Verdict {
-    if (!this.close(entry)) return "isolated"
+    if (!entry.isOpen) return "isolated"
     this.isProven = true
     const { reason, used } = failure
     const judge = reason === "overload" ? Law.overload : Law.reject
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     if (reason === "rateLimit") {
-      entry.refusal = (this.oversize ??= new Oversize(this.name)).reject(this.law, entry, failure.readings, this.now())
+      entry.rejection = (this.oversize ??= new Oversize(this.name)).reject(
+        this.law,
+        entry,
+        failure.readings,
+        this.now()
+      )
     }
-    const verdict = this.conclude<Law.Verdict>(
+    const verdict = this.end<Law.Verdict>(
       entry,
       used,
       (law, admission, rest, now) => judge(law, admission, { ...failure, used: rest }, now),
@@ -392,7 +322,7 @@ export class Pool implements PoolOfCall {
     this.repriceOnce()
     this.drain()
     this.reportPause(pausedUntil)
-    return entry.refusal === undefined ? verdict : "impossible"
+    return entry.rejection === undefined ? verdict : "impossible"
   }
 
   /** Pauses the pool. Waiting callers are refused if the pause is long. */
@@ -402,7 +332,7 @@ export class Pool implements PoolOfCall {
     const pausedUntil = this.law.gate.until
     this.port.transact(({ law }, now) => Law.pause(law, reason, now + millis))
     const refusal = Foresee.pausedTooLong(this.name, this.law, this.now())
-    if (refusal !== undefined) this.refuseAll(refusal)
+    if (refusal !== undefined) this.line.clear(refusal)
     this.drain()
     this.reportPause(pausedUntil)
   }
@@ -446,7 +376,7 @@ export class Pool implements PoolOfCall {
   /** After a change of limits: computes costs again, and refuses callers that can never fit. */
   private configured(): void {
     const { concurrency, rules } = this.config
-    for (; this.bids > 0; this.bids--) this.permits.release()
+    this.line.yield()
     this.permits.resize(concurrency)
     for (const entry of Array.from(this.queue.inOrder())) {
       const misfit = entry.fit(rules)
@@ -457,25 +387,13 @@ export class Pool implements PoolOfCall {
   }
 
   private refuse(entry: Entry, reason: BudgetErrorReason): Entry {
-    return this.dismiss(entry, Effect.fail(new BudgetError({ reason })))
-  }
-
-  /** Ends a wait. The caller resumes in a later task. */
-  private dismiss(entry: Entry, resolution: Resolution): Entry {
-    entry.phase = "ended"
-    if (entry === this.arriving) this.arriving = undefined
-    this.queue.remove(entry)
-    entry.resolve(resolution, this.options.wake)
+    this.line.refuse(entry, reason)
     return entry
-  }
-
-  private refuseAll(reason: BudgetErrorReason): void {
-    for (const entry of Array.from(this.queue.inOrder())) this.refuse(entry, reason)
   }
 
   shutDown(): void {
     this.options.counts.leave(this)
-    for (const entry of Array.from(this.queue.inOrder())) this.dismiss(entry, Effect.interrupt)
+    this.line.clear()
   }
 
   /**

@@ -83,7 +83,7 @@ export const handOut = (entry: Entry): GovernedReservation => {
     settle: (usage, outcome) => Effect.sync(() => settle(entry, usage, outcome)),
     fail: (failure) => Effect.sync(() => fail(entry, failure)),
     refund: Effect.sync(() => entry.pool.settle(entry, Amounts.nothing, "failure")),
-    [refused]: () => entry.refusal
+    [refused]: () => entry.rejection
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * What needs no Effect is done at once, and the rest is returned as an effect, if there is any.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -16,7 +16,6 @@ import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
-import type { CapReporter } from "../money/ledger.ts"
 import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { type Reserving, admittedAtOnlyPlace } from "./place.ts"
@@ -98,26 +97,29 @@ export const pay = (
   const { reportCap, wake, windows } = parts
   if (purses.length === 0 && options.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
-  const { now, until } = call
-  const maxWait = Math.max(0, until - now)
-  const held = { accounting, estimate, known }
-  const { account } = at.request
-  const queueing = queueingOf(call, at, now)
-  const report: CapReporter = (event) => reportCap({ type: "cap", pool: pool.name, ...event })
-  const request = { purses, price, call: held, pool: pool.name, account, queueing, report, wake, windows, maxWait }
-  const { payment, rest } = Payment.pay(request, context)
-  // However the attempt ends, its end settles this, also if it is interrupted before the rest begins.
-  call.payment = payment
-  if (rest === undefined) return undefined
-  // Nothing may interrupt the call between its payment and the note of it.
-  return Effect.uninterruptibleMask((restore) =>
-    Effect.mapBoth(rest(restore), {
-      onSuccess: (paid) => {
-        call.payment = paid
-      },
-      onFailure: (error) => refusalFor(call, error, now)
-    })
-  )
+  const { agent, clock, now: since, until } = call
+  const request: Payment.PaymentRequest = {
+    purses,
+    price,
+    call: { accounting, estimate, known },
+    pool: pool.name,
+    account: at.request.account,
+    windows,
+    paying: {
+      agent,
+      priority: options.priority ?? Context.get(context, Budget.Priority),
+      weight: options.weight ?? 1,
+      wake
+    },
+    clock,
+    report: (event) => reportCap({ type: "cap", pool: pool.name, ...event }),
+    since,
+    until
+  }
+  // However the attempt ends, its end settles this.
+  const payment = (call.payment = new Payment.Payment())
+  const rest = Payment.pay(payment, request, context)
+  return rest && Effect.mapError(rest, (error) => refusalFor(call, error, since))
 }
 
 // -----------------------------------------------------------------------------

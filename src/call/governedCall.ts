@@ -309,8 +309,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   private observeWindows(signal: Limits.Signal): void {
-    if (signal.windows !== undefined)
-      this.parts.windows.observe(this.request.account, signal, this.now, this.payment?.window)
+    if (signal.windows !== undefined) this.parts.windows.observe(this.request.account, signal, this.payment?.window)
   }
 
   /** Settles an attempt that was answered, and learns from it. */

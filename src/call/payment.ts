@@ -1,24 +1,22 @@
 /**
- * Pays for a call from its purses: reserves a cost before the call is queued, which `GovernedCall` later replaces by the actual
- * cost.
+ * What a call holds before it is queued in its pool: a part of the long window of its account, and its cost in the ledgers of its
+ * purses. Each is a hold in a line. `GovernedCall` settles them by the cost of the attempt.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Budget from "../Budget.ts"
-import { queueingOf } from "../budget/options.ts"
-import type { Wake } from "../budget/waker.ts"
+import type { Hold } from "../line/hold.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf } from "../domain/spending/models.ts"
-import type { CapRefusal } from "../sharing/ledger.ts"
+import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
-import type { CapReporter, LedgerEntry, LedgerLost, Paying, RunningLedger } from "../money/ledger.ts"
-import type { Restore } from "./models.ts"
+import type { CapReporter, LedgerHold, LedgerLost, RunningLedger } from "../money/ledger.ts"
+import type { Paying } from "../money/paying.ts"
+import type { LongWindows, WindowHold } from "../money/windows.ts"
 import * as Usage from "./usage.ts"
-import type { LongWindows, WindowHold, WindowRefusal } from "../money/windows.ts"
 
 // -----------------------------------------------------------------------------
 // Refusals
@@ -31,7 +29,7 @@ const perOf = ({ period }: CapInUnits): string | undefined => {
 
 const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
-const refusalOf = (
+const capRefusal = (
   { name: purse }: RunningLedger,
   refusal: CapRefusal | LedgerLost,
   { estimate, known }: PaymentRequest["call"]
@@ -57,53 +55,88 @@ const refusalOf = (
 }
 
 // -----------------------------------------------------------------------------
-// Paying
+// Holds
 // -----------------------------------------------------------------------------
 
+/** A hold that the cost of its call settles. Without a cost it is settled as it was reserved; 0 gives it back. */
+interface CostHold extends Pick<Hold, "isOpen" | "listen" | "phase"> {
+  readonly settle: (cost: number | undefined) => void
+}
+
+/** A line in which a call must have a hold. */
+interface CostLine {
+  /** The refusal of the call, if it is known before it asks. */
+  readonly refused: () => Budget.BudgetError | undefined
+  readonly take: () => CostHold
+  /** Why its hold was refused, or cannot wait any longer. */
+  readonly ended: () => Budget.BudgetError
+}
+
 /**
- * What a call has reserved of its ledgers. It takes them one after another in an order that all calls follow, so that two calls
- * never wait for each other.
+ * What a call holds. It takes its lines one after another, in an order that all calls follow, so that two calls never wait for each
+ * other.
  */
 export class Payment {
-  private readonly entries: Array<LedgerEntry> = []
-  private readonly ledgers: ReadonlyArray<RunningLedger>
-  readonly paying: Paying
-  readonly window: WindowHold
-  private isOver = false
+  /** What it has of the long window of its account. */
+  window: WindowHold | undefined = undefined
+  private lines: ReadonlyArray<CostLine> = []
+  private holds: Array<CostHold> = []
 
-  constructor(ledgers: ReadonlyArray<RunningLedger>, paying: Paying, window: WindowHold) {
-    this.window = window
-    this.ledgers = ledgers
-    this.paying = paying
+  /** Needs these as well. */
+  needs(lines: ReadonlyArray<CostLine>): void {
+    this.lines = [...this.lines, ...lines]
   }
 
-  /** Whether all ledgers are taken. */
+  /** Whether it holds all. */
   get isPaid(): boolean {
-    return this.entries.length === this.ledgers.length && this.entries.every(({ outcome }) => outcome === "reserved")
+    return this.holds.length === this.lines.length && this.last?.isOpen === true
   }
 
-  /** The entry of the call in a ledger that is known to refuse it. */
-  get refused(): LedgerEntry | undefined {
-    return this.ledgers.find((ledger) => ledger.refuses(this.paying.asked))?.take(this.paying)
+  /** The hold that was taken last. */
+  get last(): CostHold | undefined {
+    return this.holds.at(-1)
   }
 
-  /** Takes ledgers until one lets the call wait or refuses it. Returns the call's entry there. */
-  advance(): LedgerEntry | undefined {
-    while (!this.isOver && this.entries.length < this.ledgers.length) {
-      const entry = this.ledgers[this.entries.length]!.take(this.paying)
-      this.entries.push(entry)
-      if (entry.outcome !== "reserved") return entry
+  /** The refusal of a line that is known to refuse the call, so that it does not wait for another one first. */
+  get refused(): Budget.BudgetError | undefined {
+    for (const line of this.lines) {
+      const refusal = line.refused()
+      if (refusal !== undefined) return refusal
     }
     return undefined
   }
 
-  /** Replaces the reservations by the cost, or spends all of them if the cost is unknown. Only the first call has an effect. */
+  /** Takes lines until one lets the call wait or refuses it. Returns whether it holds all. */
+  advance(): boolean {
+    while (this.last?.isOpen !== false && this.holds.length < this.lines.length) {
+      this.holds.push(this.lines[this.holds.length]!.take())
+    }
+    return this.isPaid
+  }
+
+  /** Why the hold that was taken last was refused, or cannot wait any longer. */
+  get ended(): Budget.BudgetError {
+    return this.lines[this.holds.length - 1]!.ended()
+  }
+
+  /** Gives back what it holds. It may then ask again. */
+  giveBack(): void {
+    const { holds } = this
+    this.holds = []
+    for (const hold of holds) hold.settle(0)
+  }
+
+  /** Replaces the reservations by the cost, or spends all of them if the cost is unknown. Nothing is taken any more. */
   settle(cost: number | undefined): void {
-    this.isOver = true
-    this.window.settle(cost)
-    for (const entry of this.entries) entry.ledger.settle(entry, cost)
+    this.lines = []
+    for (const hold of this.holds) hold.settle(cost)
+    this.holds = []
   }
 }
+
+// -----------------------------------------------------------------------------
+// Paying
+// -----------------------------------------------------------------------------
 
 /**
  * Whoever holds the connection of a caller, and wants to know whether its call waits for money that running calls have reserved. If it
@@ -114,7 +147,7 @@ export const MoneyWait = Context.Reference<
   { readonly until: number; readonly waits: (isWaiting: boolean) => void } | undefined
 >("floodgate/Spending/MoneyWait", { defaultValue: () => undefined })
 
-/** A call that reserves its cost. */
+/** What a call pays for, and from what. */
 export interface PaymentRequest {
   /** The purses that pay. One that is named twice pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>
@@ -123,11 +156,12 @@ export interface PaymentRequest {
   readonly pool: string
   readonly account: string | undefined
   readonly windows: LongWindows
-  readonly queueing: Budget.ReserveOptions
+  readonly paying: Paying
+  readonly clock: Clock.Clock
   readonly report: CapReporter
-  readonly wake: Wake
-  /** How long the call may wait, in milliseconds. */
-  readonly maxWait: number
+  /** Since when the call waits, and until when it may, in milliseconds of the clock. */
+  readonly since: number
+  readonly until: number
 }
 
 /** The ledgers in the order in which every call takes them, in every process. */
@@ -140,177 +174,136 @@ const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLe
   })
 }
 
-/** What a call has paid, and what is left to do until it has paid all. */
-export interface PaymentState {
-  /** Undefined if the call was refused, or must wait for another of its account. */
-  readonly payment: Payment | undefined
-  /**
-   * Waits for ledgers or for a reset, and returns the payment, or fails; undefined if everything is paid. Must run uninterruptible;
-   * `restore` is around the waits.
-   */
-  readonly rest: ((restore: Restore) => Effect.Effect<Payment, Budget.BudgetError>) | undefined
+/** The window of the account of a call. */
+const windowLine = (payment: Payment, request: PaymentRequest, cost: number): CostLine => {
+  const { account, call, paying, windows } = request
+  const own = windows.of(account)
+  const ask = call.known.slowLane === true ? undefined : cost
+  let hold: WindowHold
+  return {
+    // It is the first line that a call asks, so nothing has to be known before.
+    refused: () => undefined,
+    take: () => (payment.window = hold = own.take(paying, ask)),
+    ended: () => (hold.refusal === undefined ? tooLong(request) : denied(new Spending.WindowShareUsed(hold.refusal)))
+  }
+}
+
+/** A ledger that pays for a call. */
+const ledgerLine = (ledger: RunningLedger, paying: Paying, ask: CostAsked, call: PaymentRequest["call"]): CostLine => {
+  let hold: LedgerHold
+  return {
+    refused: () => {
+      const refusal = ledger.refusal(ask)
+      return refusal && capRefusal(ledger, refusal, call)
+    },
+    take: () => (hold = ledger.take(paying, ask)),
+    ended: () => capRefusal(ledger, hold.refusal ?? ledger.lateRefusal(ask), call)
+  }
+}
+
+/** Finds what a call has to hold. Returns why it cannot, if it cannot. */
+const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | undefined => {
+  const { call, clock, paying, price, report } = request
+  const ledgers = inOrder(request.purses)
+  for (const ledger of ledgers) {
+    ledger.clock = clock
+    ledger.report = report
+  }
+  if (price === undefined) {
+    const capped = ledgers.find(({ isCapped }) => isCapped)
+    if (capped !== undefined) return denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
+    for (const ledger of ledgers) ledger.unpriced++
+    payment.needs([windowLine(payment, request, 0)])
+    return undefined
+  }
+  const expected = Usage.costOf(price, Usage.expected(call))
+  const ask = { expected, max: Usage.maxCostOf(price, call.known) }
+  payment.needs([
+    windowLine(payment, request, expected),
+    ...ledgers.map((ledger) => ledgerLine(ledger, paying, ask, call))
+  ])
+  return undefined
 }
 
 /**
  * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way, and for a reset if the call
- * may wait for it.
+ * may wait for it. Returns what is left to do until everything is held; undefined if nothing is. Its caller settles the payment
+ * however that ends.
  */
-export const pay = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
-  const clock = Context.get(context, Clock.Clock)
-  const last = clock.currentTimeMillisUnsafe() + request.maxWait
-  const payAfter = (wait: Effect.Effect<void, Budget.BudgetError>, restore: Restore) =>
-    Effect.flatMap(restore(wait), () => {
-      const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
-      const { payment, rest } = pay({ ...request, maxWait: left }, context)
-      return rest === undefined ? Effect.succeed(payment!) : rest(restore)
-    })
-  const paid = payOnce(request, context)
-  if ("after" in paid) return { payment: undefined, rest: (restore) => payAfter(paid.after, restore) }
-  const { payment, rest } = paid
-  if (rest === undefined) return { payment, rest }
-  return {
-    payment,
-    rest: (restore) =>
-      Effect.catch(rest(restore), (error): Effect.Effect<Payment, Budget.BudgetError> => {
-        const reset = resetOf(error)
-        const waits = Context.get(context, Spending.Resets)
-        const mayWait = waits !== undefined || (reset?.isWindow === true && last < Infinity)
-        if (reset === undefined || reset.until > last || !mayWait) return Effect.fail(error)
-        waits?.({ until: reset.until, message: error.message })
-        // Clocks differ, so the reset may be a moment later than it seems.
-        const millis = Math.max(minReset, reset.until - clock.currentTimeMillisUnsafe())
-        return payAfter(Effect.sleep(millis), restore)
-      })
-  }
+export const pay = (
+  payment: Payment,
+  request: PaymentRequest,
+  context: Context.Context<never>
+): Effect.Effect<void, Budget.BudgetError> | undefined => {
+  const refusal = bill(payment, request)
+  return refusal === undefined ? paid(payment, request, context) : Effect.fail(refusal)
+}
+
+/** Pays, and returns what is left to do; undefined if nothing is. If that ends otherwise, nothing of it stays reserved. */
+const paid = (
+  payment: Payment,
+  request: PaymentRequest,
+  context: Context.Context<never>
+): Effect.Effect<void, Budget.BudgetError> | undefined => {
+  const refused = payment.refused
+  if (refused === undefined && payment.advance()) return undefined
+  const waits = refused === undefined ? waited(payment, request, context) : Effect.fail(refused)
+  return Effect.catch(waits, (error): Effect.Effect<void, Budget.BudgetError> => {
+    payment.giveBack()
+    const parked = park(error, request, context)
+    return Effect.flatMap(parked, () => paid(payment, request, context) ?? Effect.void)
+  })
 }
 
 /** The shortest wait for a reset, in milliseconds. */
 const minReset = 1_000
 
-/** When the cap or the window of a refusal begins anew, if it does. */
-const resetOf = ({
-  reason
-}: Budget.BudgetError): { readonly until: number; readonly isWindow: boolean } | undefined => {
+/** Waits until the cap or the window of a refusal begins anew, if the call may. It holds nothing meanwhile, and stands in no line. */
+const park = (
+  error: Budget.BudgetError,
+  { clock, until: last }: PaymentRequest,
+  context: Context.Context<never>
+): Effect.Effect<void, Budget.BudgetError> => {
+  const { reason } = error
   const cause = reason._tag === "Denied" ? reason.cause : undefined
   const isWindow = cause instanceof Spending.WindowShareUsed
   const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
-  return until === undefined ? undefined : { until, isWindow }
+  const waits = Context.get(context, Spending.Resets)
+  const mayWait = waits !== undefined || (isWindow && last < Infinity)
+  if (until === undefined || until > last || !mayWait) return Effect.fail(error)
+  waits?.({ until, message: error.message })
+  // Clocks differ, so the reset may be a moment later than it seems.
+  return Effect.sleep(Math.max(minReset, until - clock.currentTimeMillisUnsafe()))
 }
 
-const refused = (cause: Error): PaymentState => ({ payment: undefined, rest: () => Effect.fail(denied(cause)) })
-
-/** What a call holds of the windows of its account, or why it has no room there. */
-const heldWithin = (
-  { account, call, windows }: PaymentRequest,
-  cost: number,
-  priority: number,
-  clock: Clock.Clock
-): WindowHold | WindowRefusal =>
-  call.known.slowLane === true
-    ? windows.outside(account)
-    : windows.admit(account, cost, priority, () => clock.currentTimeMillisUnsafe())
-
-/** Tries once to pay. Pays nothing if the call must wait until another of its account ends, and returns that wait. */
-const payOnce = (
-  request: PaymentRequest,
-  context: Context.Context<never>
-): PaymentState | { readonly after: Effect.Effect<void, Budget.BudgetError> } => {
-  const { account, call, price, queueing, wake, windows } = request
-  const clock = Context.get(context, Clock.Clock)
-  const ledgers = inOrder(request.purses)
-  for (const ledger of ledgers) {
-    ledger.clock = clock
-    ledger.report = request.report
-  }
-  const capped = ledgers.find(({ isCapped }) => isCapped)
-  if (price === undefined && capped !== undefined) {
-    return refused(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
-  }
-  const asked =
-    price === undefined
-      ? { expected: 0, max: 0 }
-      : { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
-  const paying = { ...queueingOf(context, queueing), wake, asked }
-  const hold = heldWithin(request, asked.expected, paying.priority, clock)
-  if ("used" in hold) {
-    if (!hold.isHeld) return refused(new Spending.WindowShareUsed(hold))
-    return { after: inTime(request, windows.ended(account, wake), Effect.fail(tooLong(request))) }
-  }
-  if (price === undefined) for (const ledger of ledgers) ledger.unpriced++
-  const payment = new Payment(price === undefined ? [] : ledgers, paying, hold)
-  // A cap that is reached refuses the call before it waits for another one.
-  const entry = payment.refused ?? payment.advance()
-  if (entry === undefined) return { payment, rest: undefined }
-  return { payment, rest: waitFor(entry, payment, request, context) }
-}
-
-/** Waits for the ledgers of a payment. If that ends otherwise, nothing of it stays reserved. */
-const waitFor = (
-  entry: LedgerEntry,
-  payment: Payment,
-  request: PaymentRequest,
-  context: Context.Context<never>
-): PaymentState["rest"] => {
-  const holder = Context.get(context, MoneyWait)
-  const clock = Context.get(context, Clock.Clock)
-  if (entry.outcome === undefined) holder?.waits(true)
-  return (restore) =>
-    Effect.onExit(Effect.as(awaited(entry, payment, boundBy(holder, request, clock), restore), payment), (exit) =>
-      Effect.sync(() => {
-        holder?.waits(false)
-        if (Exit.isFailure(exit)) payment.settle(0)
-      })
-    )
-}
-
-/** The request with the shorter of two waits: its own, and that of whoever holds the connection of its caller. */
-const boundBy = (
-  holder: Context.Service.Shape<typeof MoneyWait>,
-  request: PaymentRequest,
-  clock: Clock.Clock
-): PaymentRequest => {
-  if (holder === undefined) return request
-  return { ...request, maxWait: Math.min(request.maxWait, Math.max(0, holder.until - clock.currentTimeMillisUnsafe())) }
-}
-
-const tooLong = ({ maxWait, pool }: PaymentRequest): Budget.BudgetError => {
-  const wait = Duration.millis(maxWait)
+const tooLong = ({ pool, since, until }: PaymentRequest): Budget.BudgetError => {
+  const wait = Duration.millis(Math.max(0, until - since))
   return new Budget.BudgetError({ reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait }) })
 }
 
-/** Waits as long as the call may wait. */
-const inTime = <A, E>(
-  { maxWait }: PaymentRequest,
-  waiting: Effect.Effect<A, E>,
-  orElse: Effect.Effect<A, E>
-): Effect.Effect<A, E> =>
-  maxWait < Infinity ? Effect.timeoutOrElse(waiting, { duration: maxWait, orElse: () => orElse }) : waiting
-
-/** Waits until a call is paid for in each of its ledgers, or fails with the refusal. */
-const awaited = (
-  entry: LedgerEntry,
+/** Waits until a call holds all, or fails with the refusal. It waits as long as the call and whoever holds its connection may. */
+const waited = (
   payment: Payment,
-  request: PaymentRequest,
-  restore: Restore
+  { clock, until }: PaymentRequest,
+  context: Context.Context<never>
 ): Effect.Effect<void, Budget.BudgetError> => {
-  let at = entry
+  if (payment.last?.phase !== "waiting") return Effect.fail(payment.ended)
+  const holder = Context.get(context, MoneyWait)
+  const last = Math.min(until, holder?.until ?? Infinity)
   const woken = Effect.callback<void, Budget.BudgetError>((resume) => {
     const goOn = (): void => {
-      const { ledger, outcome } = at
-      if (outcome === undefined) return at.listen(goOn)
-      if (outcome !== "reserved") return resume(Effect.fail(refusalOf(ledger, outcome, request.call)))
-      const next = payment.advance()
-      if (next === undefined) return resume(Effect.void)
-      at = next
-      goOn()
+      if (payment.advance()) return resume(Effect.void)
+      if (payment.last?.phase === "waiting") payment.last.listen(goOn)
+      else resume(Effect.fail(payment.ended))
     }
-    goOn()
+    payment.last?.listen(goOn)
   })
   // It may have been paid for in the millisecond in which its time ended.
-  const late = Effect.suspend(() => {
-    if (payment.isPaid) return Effect.void
-    const { asked, ledger } = at
-    return Effect.fail(refusalOf(ledger, ledger.refusalOf(asked), request.call))
-  })
-  return restore(inTime(request, woken, late))
+  const orElse = (): Effect.Effect<void, Budget.BudgetError> =>
+    payment.isPaid ? Effect.void : Effect.fail(payment.ended)
+  const duration = Math.max(0, last - clock.currentTimeMillisUnsafe())
+  const inTime = last === Infinity ? woken : Effect.timeoutOrElse(woken, { duration, orElse })
+  if (holder === undefined) return inTime
+  holder.waits(true)
+  return Effect.onExit(inTime, () => Effect.sync(() => holder.waits(false)))
 }

@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Wake } from "../budget/waker.ts"
+import type { Wake } from "../line/waker.ts"
 import * as Lru from "../domain/input/lru.ts"
 
 /** How long a provider keeps an unused prefix. Anthropic's shorter cache lasts five minutes. */

@@ -1,21 +1,22 @@
 /**
- * A running ledger: the queue of the calls that pay from it, and the port to its state. It is a pool whose calls ask for dollars,
- * so it has a pool's queue and a pool's port, and a law of its own (`sharing/ledger.ts`).
+ * A running ledger: a line whose law is a cap in dollars (`sharing/ledger.ts`).
  *
  * A call is refused if its reservation and what was already spent exceed the cap. It waits if only the reservations of running
  * calls are in the way, in its turn: fair by weight between agents, higher priorities first.
  */
 import * as Clock from "effect/Clock"
-import { FairQueue, Queued } from "../admission/fairQueue.ts"
-import type { Wake } from "../budget/waker.ts"
+import { Hold } from "../line/hold.ts"
+import { isBlocked, type Law, Refused } from "../line/law.ts"
+import { Line } from "../line/line.ts"
 import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
-import type { Decided, Done, ChargedPort, Port, PortOptions, QueueDecision } from "../sharing/port.ts"
+import type { Port, PortOptions } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
 import type { CapTurn } from "./capLog.ts"
+import { costIn, type Paying } from "./paying.ts"
 
 /** The store of the ledger did not answer, or what is stored cannot be read. */
 export interface LedgerLost {
@@ -23,54 +24,44 @@ export interface LedgerLost {
   readonly cause: unknown
 }
 
-/** How a call pays. */
-export interface Paying {
-  /** Resumes the caller in a later task. */
-  readonly wake: Wake
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
-  readonly asked: CostAsked
+/** The types of a ledger's line. An admitted call has reserved an amount. */
+interface LedgerTerms {
+  readonly state: LedgerState
+  readonly ask: CostAsked
+  readonly grant: { readonly amount: number }
+  readonly refusal: CapRefusal | LedgerLost
 }
 
-/** How a wait for dollars ends: with a reservation, or with a refusal. */
-export type Paid = "reserved" | CapRefusal | LedgerLost
-
-/** A call in one ledger, from its arrival to its end. */
-export class LedgerEntry extends Queued {
+/** A call in one ledger. */
+export class LedgerHold extends Hold<LedgerTerms> {
   readonly ledger: RunningLedger
-  readonly asked: CostAsked
-  /** What it has reserved, and the port that has charged it. */
-  amount = 0
-  chargedPort: ChargedPort<LedgerState> | undefined = undefined
-  outcome: Paid | undefined = undefined
-  isOver = false
-  /** When it arrived, by the clock of its caller. */
-  readonly since: number
-  private readonly wake: Wake
-  private resume: (() => void) | undefined = undefined
 
-  constructor(ledger: RunningLedger, paying: Paying) {
-    const { asked, wake } = paying
-    super(paying, Math.max(minCost, Math.min(asked.expected, asked.max) / perDollar))
+  constructor(ledger: RunningLedger, paying: Paying, ask: CostAsked) {
+    super(paying, costIn(Math.min(ask.expected, ask.max)), ask, paying.wake)
     this.ledger = ledger
-    this.since = ledger.clock.currentTimeMillisUnsafe()
-    this.wake = wake
-    this.asked = asked
   }
-  /** Calls `resume` in a later task when the wait ends. */
-  listen(resume: () => void): void {
-    this.resume = resume
-  }
-  end(outcome: Paid): void {
-    const { resume, wake } = this
-    this.outcome = outcome
-    if (resume !== undefined) wake(resume)
+  /** Replaces what it has reserved by its cost, or spends all of it if the cost is unknown. If it waits, it leaves. */
+  settle(cost: number | undefined): void {
+    this.ledger.settle(this, cost)
   }
 }
 
-/** The smallest cost in the fair queue, in dollars. Without it, calls that cost nothing would always go first. */
-const minCost = 1e-6
+/** The cap, in the turns of the processes that share it. */
+const law: Law<LedgerTerms, LedgerHold> = {
+  expires: false,
+  admit: (draft, id, { ask: asked, cost, priority }, weight, now) => {
+    const answer = Ledgers.admit(draft, id, { asked, cost, priority }, weight, now)
+    if (typeof answer === "number") return { amount: answer }
+    return isBlocked(answer) ? answer : new Refused(answer)
+  },
+  wait: (draft, id, head, weight) =>
+    Turns.wait(
+      draft,
+      id,
+      head && { priority: head.priority, charge: Ledgers.amountOf(draft.config, head.ask), weight }
+    ),
+  release: (draft, id, { amount }, now) => Ledgers.settle(draft, id, amount, 0, now)
+}
 
 /** How old the state behind a status may be, in milliseconds. */
 const lookMillis = 5_000
@@ -89,11 +80,6 @@ interface ReachedCap {
 
 /** How many ledgers there were in this process. */
 let made = 0
-
-/** What was decided on the first calls of a queue. */
-interface DecidedPayments extends Decided {
-  readonly outcomes: ReadonlyArray<readonly [entry: LedgerEntry, outcome: number | CapRefusal]>
-}
 
 export interface LedgerOptions {
   readonly name: string
@@ -121,9 +107,7 @@ export class RunningLedger {
   report: CapReporter | undefined = undefined
   private reached: ReachedCap | undefined = undefined
   private readonly changed: (() => void) | undefined
-  private readonly queue = new FairQueue<LedgerEntry>()
-  /** A call that arrives at an empty queue, until it is decided or queued. */
-  private arriving: LedgerEntry | undefined = undefined
+  private readonly line: Line<LedgerTerms, LedgerHold>
   /** When the store was last asked only for a status. */
   private lookedAt = -Infinity
   /** The number of calls to models without a price. */
@@ -134,9 +118,14 @@ export class RunningLedger {
     this.key = key
     this.changed = changed
     this.port = open({
-      configured: () => this.drain(),
-      unreachable: (cause) => this.refuseAll({ _tag: "LedgerLost", cause })
+      configured: () => void this.line.decide(),
+      unreachable: (cause) => this.line.clear({ _tag: "LedgerLost", cause })
     })
+    const granted = (): void => {
+      this.review()
+      this.changed?.()
+    }
+    this.line = new Line(this.port, law, { granted, refused: (hold) => this.refused(hold) })
     if (kept !== undefined) this.port.transact((draft) => Ledgers.adoptKept(draft, this.port.id, kept))
   }
 
@@ -158,67 +147,46 @@ export class RunningLedger {
   // Calls
   // ---------------------------------------------------------------------------
 
-  /** Whether it is known that a call is refused. With a store, only a decision knows. */
-  refuses(asked: CostAsked): boolean {
-    const { now, state } = this.port
-    const amount = Ledgers.amountOf(state.config, asked)
-    return this.port.lag === 0 && Ledgers.spent(state, now()) + amount > state.config.limit
+  /** The refusal of a call, if it is known. With a store, only a decision knows. */
+  refusal(ask: CostAsked): CapRefusal | undefined {
+    const { lag, state } = this.port
+    const refusal = lag === 0 && this.isCapped ? Ledgers.refusalOf(state, ask, this.port.now()) : undefined
+    if (refusal !== undefined) this.reach(refusal)
+    return refusal
   }
 
   /** Reserves at once, refuses, or queues a call. */
-  take(paying: Paying): LedgerEntry {
-    const entry = new LedgerEntry(this, paying)
-    if (!this.isCapped) {
-      const amount = Ledgers.amountOf(this.cap, entry.asked)
-      this.port.transact((draft) => Ledgers.hold(draft, this.port.id, amount))
-      this.grant(entry, amount, this.port)
-      return entry
+  take(paying: Paying, ask: CostAsked): LedgerHold {
+    const hold = new LedgerHold(this, paying, ask)
+    if (this.isCapped) {
+      this.line.arrive(hold)
+      if (hold.phase === "waiting") {
+        hold.since = this.clock.currentTimeMillisUnsafe()
+        this.line.join(hold)
+      }
+      return hold
     }
-    if (this.queue.size === 0) {
-      this.arriving = entry
-      this.drain()
-      this.arriving = undefined
-    }
-    if (entry.outcome === undefined) {
-      this.queue.push(entry)
-      this.drain()
-    }
-    return entry
+    const amount = Ledgers.amountOf(this.cap, ask)
+    this.port.transact((draft) => Ledgers.hold(draft, this.port.id, amount))
+    this.line.pass(hold, { amount })
+    return hold
   }
 
-  /**
-   * Replaces the reservation of a call by its cost, or spends all of it if the cost is unknown. A call that still waits leaves the
-   * queue. Only the first end counts.
-   */
-  settle(entry: LedgerEntry, cost: number | undefined): void {
-    if (entry.isOver) return
-    entry.isOver = true
-    const { amount, chargedPort, outcome } = entry
-    if (outcome === undefined) this.queue.remove(entry)
-    if (outcome === "reserved") {
-      chargedPort!.transact((draft, now) => Ledgers.settle(draft, chargedPort!.id, amount, cost ?? amount, now))
-      this.queue.correct(entry, amount === 0 ? 1 : (cost ?? amount) / amount)
-      this.changed?.()
-    }
-    this.drain()
-  }
-
-  private grant(entry: LedgerEntry, amount: number, by: ChargedPort<LedgerState>): void {
-    entry.amount = amount
-    entry.chargedPort = by
-    if (entry === this.arriving) this.arriving = undefined
-    if (entry.flow !== undefined) this.queue.serve(entry)
-    this.queue.forget()
-    entry.end("reserved")
-    this.review()
+  /** Ends a call. Only the first end counts. */
+  settle(hold: LedgerHold, cost: number | undefined): void {
+    if (hold.phase === "waiting") return this.line.leave(hold)
+    const isEnded = this.line.end(hold, (draft, id, now) => {
+      const { amount } = hold.grant!
+      Ledgers.settle(draft, id, amount, cost ?? amount, now)
+      return amount === 0 ? 1 : (cost ?? amount) / amount
+    })
+    if (!isEnded) return
     this.changed?.()
+    this.line.decide()
   }
 
-  private refuse(entry: LedgerEntry, refusal: CapRefusal | LedgerLost): void {
-    if (entry === this.arriving) this.arriving = undefined
-    this.queue.remove(entry)
-    if (refusal._tag === "CapRefusal") this.reach(refusal)
-    entry.end(refusal)
+  private refused({ refusal }: LedgerHold): void {
+    if (refusal?._tag === "CapRefusal") this.reach(refusal)
   }
 
   /**
@@ -261,54 +229,8 @@ export class RunningLedger {
   }
 
   /** The refusal of a call that has waited for reserved money as long as it may. */
-  refusalOf(asked: CostAsked): CapRefusal {
-    return Ledgers.refusalAt(this.port.state, asked, undefined, this.port.now())
-  }
-
-  private refuseAll(refusal: LedgerLost): void {
-    if (this.arriving !== undefined) this.refuse(this.arriving, refusal)
-    for (const entry of Array.from(this.queue.inOrder())) this.refuse(entry, refusal)
-  }
-
-  // ---------------------------------------------------------------------------
-  // The decision
-  // ---------------------------------------------------------------------------
-
-  private drain(): void {
-    if (this.arriving !== undefined || this.queue.size > 0) this.port.transact(this.serve, this.served)
-  }
-
-  private readonly serve: QueueDecision<DecidedPayments, LedgerState> = (draft, now, max) => {
-    const { id } = this.port
-    const weight = this.arriving?.weight ?? this.queue.weight
-    const outcomes: Array<readonly [LedgerEntry, number | CapRefusal]> = []
-    for (const entry of this.heads()) {
-      if (outcomes.length >= max) break
-      const outcome = Ledgers.admit(draft, id, entry, weight, now)
-      if (typeof outcome === "object" && "by" in outcome) {
-        Turns.wait(draft, id, { priority: entry.priority, charge: Ledgers.amountOf(draft.config, entry.asked), weight })
-        return { outcomes, blocked: outcome, isNews: outcomes.length > 0 }
-      }
-      outcomes.push([entry, outcome])
-    }
-    Turns.wait(draft, id, undefined)
-    return { outcomes, blocked: undefined, isNews: outcomes.length > 0 }
-  }
-
-  private heads(): Iterable<LedgerEntry> {
-    return this.arriving === undefined ? this.queue.inOrder() : [this.arriving]
-  }
-
-  /** Carries out a decision. What was reserved for callers that have left is given back. */
-  private readonly served: Done<DecidedPayments, LedgerState> = ({ outcomes }, by) => {
-    for (const [entry, outcome] of outcomes) {
-      const isWaiting = entry.outcome === undefined && !entry.isOver
-      if (typeof outcome !== "number") {
-        if (isWaiting) this.refuse(entry, outcome)
-      } else if (isWaiting) this.grant(entry, outcome, by)
-      else by.transact((draft, now) => Ledgers.settle(draft, by.id, outcome, 0, now))
-    }
-    return outcomes.length > 0 && (this.arriving !== undefined || this.queue.size > 0)
+  lateRefusal(ask: CostAsked): CapRefusal {
+    return Ledgers.refusalAt(this.port.state, ask, undefined, this.port.now())
   }
 
   // ---------------------------------------------------------------------------
@@ -318,14 +240,14 @@ export class RunningLedger {
   /** Changes the cap, and lets waiting calls go that fit now. */
   resize(cap: CapInUnits): void {
     this.port.transact((draft) => configure(draft, cap))
-    this.drain()
+    this.line.decide()
     this.review()
   }
 
   /** Forgets what was spent in the period. */
   reset(): void {
     this.port.transact((draft) => Ledgers.reset(draft))
-    this.drain()
+    this.line.decide()
     this.review()
     this.changed?.()
   }
@@ -338,19 +260,19 @@ export class RunningLedger {
       port.transact(() => undefined)
     }
     this.review()
-    const { isReached, queue, waiting } = this
-    return { ...Ledgers.statusOf(port.state, port.now()), isReached, queued: queue.size, waiting, unpriced }
+    const { isReached, line, waiting } = this
+    return { ...Ledgers.statusOf(port.state, port.now()), isReached, queued: line.queue.size, waiting, unpriced }
   }
 
   /** The first calls that wait, in the order of service. */
   private get waiting(): Status["waiting"] {
     const now = this.clock.currentTimeMillisUnsafe()
     const listed: Array<Status["waiting"][number]> = []
-    for (const { agent, asked, since } of this.queue.inOrder()) {
+    for (const { agent, ask, since } of this.line.queue.inOrder()) {
       if (listed.length === maxListed) break
       listed.push({
         agent,
-        dollars: Ledgers.amountOf(this.cap, asked) / perDollar,
+        dollars: Ledgers.amountOf(this.cap, ask) / perDollar,
         waitedMillis: Math.max(0, now - since)
       })
     }

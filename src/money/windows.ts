@@ -1,14 +1,19 @@
 /**
- * The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. A spend limit
+ * The long windows of accounts: what is known of them, and for each account a line whose law is the shares that are kept. A spend limit
  * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
-import * as Effect from "effect/Effect"
+import type * as Clock from "effect/Clock"
 import { constVoid } from "effect/Function"
-import type { Wake } from "../budget/waker.ts"
+import type { Blocked } from "../admission/blocked.ts"
+import { Hold } from "../line/hold.ts"
+import { type Law, Refused } from "../line/law.ts"
+import { Line } from "../line/line.ts"
+import { LocalPort } from "../sharing/local.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { Signal } from "../domain/signal.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import * as Windows from "../domain/spending/windows.ts"
+import { costIn, type Paying } from "./paying.ts"
 
 /** The share of each window for calls that are not interactive. */
 export type Shares = Readonly<Record<string, { readonly share: number }>>
@@ -47,24 +52,152 @@ export interface LearnedWindow {
   readonly dollars?: number | undefined
 }
 
-/** A window has no room for a call. */
+/** A window has no room for a call, and no end of another call gives it any. */
 export interface WindowRefusal {
   readonly window: string
   readonly used: number
   readonly share: number
   readonly until: number | undefined
-  /** Whether only the reservations of running calls are in its way. */
-  readonly isHeld: boolean
 }
 
-interface AccountWindows {
-  /** Its running calls, what they are expected to cost, and what all calls have cost so far. */
+/** The windows of an account: what its running calls are expected to cost, what all calls have cost so far, and what is known. */
+interface WindowsState {
   running: number
   held: number
   spent: number
   readonly windows: Map<string, Windows.LongWindow>
-  /** Callbacks of the calls that wait for a running one to end. */
-  readonly waiting: Set<() => void>
+}
+
+const copy = (state: WindowsState): WindowsState => ({ ...state, windows: new Map(state.windows) })
+
+/** The types of an account's line. A call asks for what it is expected to cost; undefined if it does not count towards the windows. */
+interface WindowTerms {
+  readonly state: WindowsState
+  readonly ask: number | undefined
+  /** What had been spent when it was admitted. */
+  readonly grant: { readonly spent: number; readonly cost: number }
+  readonly refusal: WindowRefusal
+}
+
+/** A call within the windows of its account. */
+export class WindowHold extends Hold<WindowTerms> {
+  readonly account: AccountWindows
+
+  constructor(account: AccountWindows, paying: Paying, ask: number | undefined) {
+    super(paying, costIn(ask ?? 0), ask, paying.wake)
+    this.account = account
+  }
+  /** Replaces what the call was expected to cost by what it has cost. If it waits, it leaves. */
+  settle(cost: number | undefined): void {
+    this.account.settle(this, cost)
+  }
+}
+
+/** The windows of one account, and the calls that run and wait within them. */
+class AccountWindows {
+  readonly port: LocalPort<WindowsState>
+  private readonly shares: Shares
+  private readonly line: Line<WindowTerms, WindowHold>
+
+  constructor(shares: Shares, now: () => number) {
+    this.shares = shares
+    // A waiting call goes on when another one ends, so nothing is done at a time.
+    const state: WindowsState = { running: 0, held: 0, spent: 0, windows: new Map() }
+    this.port = new LocalPort(copy, "here", state, now, () => constVoid)
+    const law: Law<WindowTerms, WindowHold> = {
+      expires: false,
+      admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
+      wait: constVoid,
+      release: (draft, _id, { cost }) => close(draft, cost)
+    }
+    this.line = new Line(this.port, law, { granted: constVoid })
+  }
+
+  /** The windows as they are now. */
+  get now(): WindowsState {
+    const now = this.port.now()
+    return this.port.transact((draft) => tidy(draft, now))
+  }
+
+  /** Reserves what a call may cost, refuses it, or queues it. */
+  take(paying: Paying, ask: number | undefined): WindowHold {
+    const hold = new WindowHold(this, paying, ask)
+    this.line.arrive(hold)
+    if (hold.phase === "waiting") this.line.join(hold)
+    return hold
+  }
+
+  settle(hold: WindowHold, actual: number | undefined): void {
+    if (hold.phase === "waiting") return this.line.leave(hold)
+    const isEnded = this.line.end(hold, (draft, _, now) => {
+      const { cost } = hold.grant!
+      close(draft, cost)
+      tidy(draft, now).spent += actual ?? cost
+      return cost === 0 ? 1 : (actual ?? cost) / cost
+    })
+    if (isEnded) this.line.decide()
+  }
+
+  /** Learns what a response says. `hold` is that of its call. */
+  observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined): void {
+    this.port.transact((draft, now) => {
+      const { held, windows } = tidy(draft, now)
+      const spent = hold?.grant?.spent ?? draft.spent
+      const doubt = draft.spent + held - spent
+      for (const [name, signal] of Object.entries(signals)) {
+        windows.set(name, Windows.observe(windows.get(name), signal, spent, doubt, now))
+      }
+    })
+    this.line.decide()
+  }
+
+  private admit(
+    draft: WindowsState,
+    { ask, priority }: WindowHold,
+    now: number
+  ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
+    const obstacle = this.obstacle(tidy(draft, now), ask, priority)
+    if (obstacle !== undefined) return obstacle
+    const cost = ask ?? 0
+    draft.running++
+    draft.held += cost
+    return { spent: draft.spent, cost }
+  }
+
+  /** Why a call cannot be admitted: the windows have no room, or none until running calls end. */
+  private obstacle(
+    { held, spent, windows }: WindowsState,
+    cost: number | undefined,
+    priority: number
+  ): Blocked | Refused<WindowRefusal> | undefined {
+    if (cost === undefined) return undefined
+    for (const [name, window] of windows) {
+      // Only the provider refuses interactive calls.
+      const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
+      const { isRejected, resetsAt, size } = window
+      const fits = (used: number): boolean => (size === undefined ? used < share : used + cost / size <= share)
+      if (!isRejected && fits(Windows.usedAt(window, spent + held))) continue
+      const used = Windows.usedAt(window, spent)
+      if (!isRejected && fits(used)) return { by: "concurrency", millis: Infinity }
+      // A call that is larger than the share does not fit after the reset either.
+      const fitsLater = isRejected || fits(0)
+      const until = fitsLater && resetsAt < Infinity ? resetsAt : undefined
+      return new Refused({ window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until })
+    }
+    return undefined
+  }
+}
+
+/** Ends what has ended of the windows by now. */
+const tidy = (draft: WindowsState, now: number): WindowsState => {
+  for (const [name, window] of draft.windows) draft.windows.set(name, Windows.at(window, draft.spent, now))
+  return draft
+}
+
+/** A call no longer runs. */
+const close = (draft: WindowsState, cost: number): void => {
+  // Rounded sums of costs do not return to 0 by themselves.
+  draft.held = --draft.running === 0 ? 0 : Math.max(0, draft.held - cost)
 }
 
 /** Keys come with requests, so their number is bounded. */
@@ -72,15 +205,8 @@ const maxAccounts = 1_000
 /** Calls of this priority are interactive, as those of the gateway's class are. */
 const interactive = 1
 
-/** A running call within the windows of its account. */
-export interface WindowHold {
-  /** What had been spent when it was admitted. */
-  readonly spent: number
-  /** Replaces what the call was expected to cost by what it has cost. Only the first call has an effect. */
-  readonly settle: (cost: number | undefined) => void
-}
-
 export class LongWindows {
+  private readonly now: () => number
   private readonly shares: Shares
   /** Whether calls have to ask. */
   readonly isLimiting: boolean
@@ -91,90 +217,28 @@ export class LongWindows {
    */
   readonly spendLimits = new Map<string | undefined, number>()
 
-  constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
+  constructor(clock: Clock.Clock, shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
+    this.now = () => clock.currentTimeMillisUnsafe()
     this.shares = shares
     this.isLimiting = Object.keys(shares).length > 0
-    for (const { account = "", dollars, name, resetsAt, used } of learned) {
+    for (const { account, dollars, name, resetsAt, used } of learned) {
       const size = dollars === undefined ? undefined : dollars * perDollar
-      this.of(account).windows.set(name, Windows.begun({ used, resetsAt }, 0, size))
+      this.of(account).port.transact(({ windows }) => windows.set(name, Windows.begun({ used, resetsAt }, 0, size)))
     }
   }
 
-  private of(account: string): AccountWindows {
+  /** The windows of an account. */
+  of(account = ""): AccountWindows {
     const found = this.accounts.get(account)
     if (found !== undefined) return found
-    const made: AccountWindows = { running: 0, held: 0, spent: 0, windows: new Map(), waiting: new Set() }
+    const made = new AccountWindows(this.shares, this.now)
     Lru.put(this.accounts, account, made, maxAccounts)
     return made
   }
 
-  /** The windows of an account as they are now. */
-  private at(account: string | undefined, now: number): AccountWindows {
-    const own = this.of(account ?? "")
-    for (const [name, window] of own.windows) own.windows.set(name, Windows.at(window, own.spent, now))
-    return own
-  }
-
-  /** Reserves what a call may cost in the windows of its account, or says which of them has no room. */
-  admit(account: string | undefined, cost: number, priority: number, clock: () => number): WindowHold | WindowRefusal {
-    const own = this.at(account, clock())
-    for (const [name, window] of own.windows) {
-      // Only the provider refuses interactive calls.
-      const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
-      const { isRejected, resetsAt, size } = window
-      const fits = (used: number): boolean => (size === undefined ? used < share : used + cost / size <= share)
-      if (!isRejected && fits(Windows.usedAt(window, own.spent + own.held))) continue
-      const used = Windows.usedAt(window, own.spent)
-      const isHeld = !isRejected && fits(used)
-      // A call that is larger than the share does not fit after the reset either.
-      const fitsLater = isRejected || fits(0)
-      const until = fitsLater && resetsAt < Infinity ? resetsAt : undefined
-      return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until, isHeld }
-    }
-    own.running++
-    own.held += cost
-    let isOpen = true
-    return {
-      spent: own.spent,
-      settle: (actual = cost) => {
-        if (!isOpen) return
-        isOpen = false
-        // Rounded sums of costs do not return to 0 by themselves.
-        own.held = --own.running === 0 ? 0 : Math.max(0, own.held - cost)
-        this.at(account, clock())
-        own.spent += actual
-        const waiting = Array.from(own.waiting)
-        own.waiting.clear()
-        for (const goOn of waiting) goOn()
-      }
-    }
-  }
-
-  /** A call that does not count towards the windows of its account. */
-  outside(account: string | undefined): WindowHold {
-    return { spent: this.of(account ?? "").spent, settle: constVoid }
-  }
-
-  /** Completes when a running call of the account ends, and at once if none runs any more. */
-  ended(account: string | undefined, wake: Wake): Effect.Effect<void> {
-    return Effect.callback((resume) => {
-      const { running, waiting } = this.of(account ?? "")
-      if (running === 0) return resume(Effect.void)
-      const goOn = (): void => wake(() => resume(Effect.void))
-      waiting.add(goOn)
-      return Effect.sync(() => waiting.delete(goOn))
-    })
-  }
-
   /** Learns what a response says about the windows of its account. `hold` is that of its call. */
-  observe(account: string | undefined, { windows }: Signal, now: number, hold: WindowHold | undefined): void {
-    if (windows === undefined) return
-    const own = this.at(account, now)
-    const spent = hold?.spent ?? own.spent
-    const doubt = own.spent + own.held - spent
-    for (const [name, signal] of Object.entries(windows)) {
-      own.windows.set(name, Windows.observe(own.windows.get(name), signal, spent, doubt, now))
-    }
+  observe(account: string | undefined, { windows }: Signal, hold: WindowHold | undefined): void {
+    if (windows !== undefined) this.of(account).observe(windows, hold)
   }
 
   /** Notes that a call of an account failed. `resetsAt` is when the spend limit that refused it is reset, if that is known. */
@@ -187,9 +251,9 @@ export class LongWindows {
     this.spendLimits.delete(account)
   }
 
-  status(now: number): ReadonlyArray<WindowStatus> {
-    const windows = this.all((account, { held, spent }, name, known): WindowStatus => {
-      const window = Windows.at(known, spent, now)
+  get status(): ReadonlyArray<WindowStatus> {
+    const now = this.now()
+    const windows = this.all((account, { held, spent }, name, window): WindowStatus => {
       const { isRejected, resetsAt, size } = window
       return {
         account,
@@ -227,10 +291,10 @@ export class LongWindows {
   }
 
   private all<A>(
-    of: (account: string | undefined, own: AccountWindows, name: string, window: Windows.LongWindow) => A
+    of: (account: string | undefined, state: WindowsState, name: string, window: Windows.LongWindow) => A
   ): ReadonlyArray<A> {
-    return Array.from(this.accounts, ([account, own]) =>
-      Array.from(own.windows, ([name, window]) => of(account === "" ? undefined : account, own, name, window))
+    return Array.from(this.accounts, ([account, { now: state }]) =>
+      Array.from(state.windows, ([name, window]) => of(account === "" ? undefined : account, state, name, window))
     ).flat()
   }
 }

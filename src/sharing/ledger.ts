@@ -162,6 +162,14 @@ export const refusalAt = (
   isAlone: state.isAlone === true
 })
 
+/** Why a call is refused: what was spent leaves too little, whatever running calls have reserved. */
+export const refusalOf = (state: LedgerState, asked: CostAsked, now: number): CapRefusal | undefined => {
+  const { config } = state
+  const amount = amountOf(config, asked)
+  if (spent(state, now) + amount <= config.limit && amount < Infinity) return undefined
+  return refusalAt(state, asked, Ledger.fitsAt(accountOf(state), amount, config, utcAt(state, now)), now)
+}
+
 /** The amount that is reserved for a call. */
 export const amountOf = ({ reserve }: Ledger.CapInUnits, { expected, max }: CostAsked): number =>
   reserve === "most" ? max : expected
@@ -188,14 +196,12 @@ export const admit = (
   const amount = amountOf(config, call.asked)
   const utc = utcAt(state, now)
   changeAccounts(state, (account) => Ledger.tidy(account, config.period, utc))
-  const gone = spent(state, now)
-  if (gone + amount > config.limit || amount === Infinity) {
-    return refusalAt(state, call.asked, Ledger.fitsAt(accountOf(state), amount, config, utc), now)
-  }
+  const refusal = refusalOf(state, call.asked, now)
+  if (refusal !== undefined) return refusal
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
   const ahead = Turns.aheadOf(state, id, call, weight, now, sums)
   const kept = Object.values(state.members).reduce((sum, each) => sum + keptFor(each, now), 0)
-  if (gone + held(state) + kept + ahead.charge + amount > config.limit) {
+  if (spent(state, now) + held(state) + kept + ahead.charge + amount > config.limit) {
     return { by: "concurrency", millis: Infinity }
   }
   if (member === undefined) return amount

@@ -4,9 +4,8 @@ import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
 import type { After, Decided, QueueDecision, Done, Port, StateStep } from "./port.ts"
 import type * as State from "./state.ts"
-import type { Shared } from "./state.ts"
 
-export class LocalPort<S extends Shared = State.PoolState> implements Port<S> {
+export class LocalPort<S = State.PoolState> implements Port<S> {
   readonly id: string
   readonly batch = 1
   readonly lag = 0

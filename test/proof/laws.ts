@@ -241,7 +241,7 @@ const paused: Law = ({ pausedUntil, steps }) => {
 /** Every caller that was answered resumes outside of the pool, and what its code throws is reported. */
 const nobodyHarms: Law = ({ ranInside, reported, thrown, waiting }) => {
   if (ranInside !== undefined) return `the code of call ${ranInside.id} ran inside the pool`
-  const lost = waiting.find(({ waiter }) => waiter?.resolution !== undefined)
+  const lost = waiting.find(({ waiter }) => waiter !== undefined && waiter.phase !== "waiting")
   if (lost !== undefined) return `call ${lost.id} was answered, and never resumed`
   return reported === thrown ? undefined : `${thrown} callers threw, and ${reported} of them were reported`
 }

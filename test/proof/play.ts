@@ -4,7 +4,6 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
@@ -13,7 +12,7 @@ import { countsOf } from "../../src/budget/metrics.ts"
 import type { PoolOptions } from "../../src/budget/opening.ts"
 import { Pool } from "../../src/budget/pool.ts"
 import type { Entry, Queueing } from "../../src/budget/entry.ts"
-import * as Waker from "../../src/budget/waker.ts"
+import * as Waker from "../../src/line/waker.ts"
 import { clockOf } from "../../benchmark/weather/virtualTime.ts"
 import type { Limit } from "../support/ledger.ts"
 
@@ -333,13 +332,12 @@ export class Play {
     if (admission.isOpen) return this.granted(call, admission)
     call.waiter = admission
     let isAsleep = false
-    admission.listen((answer) => {
+    admission.listen(() => {
       if (isAsleep && this.isInside) this.ranInside ??= call
       // It has left, and its fiber is over.
       if (call.hasLeft) return
-      const exit = Effect.runSyncExit(answer)
-      if (Exit.isSuccess(exit)) this.granted(call, exit.value)
-      else this.refused(call, String(exit.cause))
+      if (admission.isOpen) this.granted(call, admission)
+      else this.refused(call, String(admission.refusal))
       if (!isAsleep || this.scope.careless?.includes(agent) !== true) return
       if (call.held !== undefined) this.end(call, "used")
       this.thrown++

@@ -138,7 +138,7 @@ const keyOf = (play: Play): string => {
   const open = calls
     .filter(({ endedAt, held }) => held !== undefined && endedAt === undefined)
     .map(({ charge, grantedAt, held, waiter }) => {
-      const { cost, moved, rank, admission, weight } = held!
+      const { cost, moved, rank, grant, weight } = held!
       const corrects = rank >= inside.queue.since
       return [
         held!.agent,
@@ -147,7 +147,7 @@ const keyOf = (play: Play): string => {
         grantedAt! - now,
         waiter === undefined,
         corrects ? [round(moved), round(cost / weight)] : 0,
-        isCalm(scope) ? 0 : admission
+        isCalm(scope) ? 0 : grant
       ]
     })
   const { caps } = pool.law

@@ -7,29 +7,40 @@ import * as Governor from "floodgate/Governor"
 import type { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
-import type { LedgerEntry, RunningLedger } from "../../src/money/ledger.ts"
+import type { LedgerHold, RunningLedger } from "../../src/money/ledger.ts"
 import { Payment } from "../../src/call/payment.ts"
 import { ledgerOf } from "../../src/domain/spending/models.ts"
 
 /** A call, and how far it has come. */
 export class PayingCall {
-  readonly payment: Payment
-  private at: LedgerEntry | undefined
+  readonly payment = new Payment()
+  /** Its holds, in the order in which it took them. */
+  private readonly holds: Array<LedgerHold> = []
 
   constructor(purses: ReadonlyArray<Spending.Purse>, amount: number, clock: Clock.Clock, agent = "agent") {
     const ledgers = purses.map(ledgerOf<RunningLedger>)
     for (const ledger of ledgers) ledger.clock = clock
-    const asked = { max: amount, expected: amount }
-    const wake = (resume: () => void) => resume()
-    this.payment = new Payment(ledgers, { agent, priority: 0, weight: 1, asked, wake }, { spent: 0, settle: () => {} })
+    const ask = { max: amount, expected: amount }
+    const paying = { agent, priority: 0, weight: 1, wake: (resume: () => void) => resume() }
+    this.payment.needs(
+      ledgers.map((ledger) => ({
+        refused: () => undefined,
+        take: () => {
+          const hold = ledger.take(paying, ask)
+          this.holds.push(hold)
+          return hold
+        },
+        ended: () => new Budget.BudgetError({ reason: new Budget.Denied({ cause: new Error("refused") }) })
+      }))
+    )
     this.goOn()
   }
-  private readonly goOn = (): void => {
-    this.at = this.payment.advance()
-    if (this.at?.outcome === undefined) this.at?.listen(this.woken)
+  private get last(): LedgerHold | undefined {
+    return this.holds.at(-1)
   }
-  private readonly woken = (): void => {
-    if (this.at?.outcome === "reserved") this.goOn()
+  private readonly goOn = (): void => {
+    if (this.payment.advance()) return
+    if (this.last?.phase === "waiting") this.last.listen(this.goOn)
     else this.payment.settle(0)
   }
   /** Whether it holds what it asked for. */
@@ -38,12 +49,12 @@ export class PayingCall {
   }
   get state(): "paid" | "waits" | "refused" {
     if (this.isPaid) return "paid"
-    return this.at?.outcome === undefined ? "waits" : "refused"
+    return this.last?.phase === "waiting" ? "waits" : "refused"
   }
   /** Why it was refused. */
   get refusal() {
-    const outcome = this.at?.outcome
-    return typeof outcome === "object" && outcome._tag === "CapRefusal" ? outcome : undefined
+    const refusal = this.last?.refusal
+    return refusal?._tag === "CapRefusal" ? refusal : undefined
   }
 }
 

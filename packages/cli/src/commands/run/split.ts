@@ -25,7 +25,7 @@ export interface Chunk {
 const maxLineLength = 4_000
 
 /** A line, or a part of a long one, by its position in its document. */
-interface Line {
+interface TextLine {
   readonly number: number
   readonly from: number
   readonly to: number
@@ -38,7 +38,7 @@ const endOf = (text: string, from: number, end: number): number => {
   return /[\uD800-\uDBFF]/.test(text[limit - 1]!) ? limit - 1 : limit
 }
 
-function* linesOf({ text }: Document): Generator<Line> {
+function* linesOf({ text }: Document): Generator<TextLine> {
   let number = 1
   for (let from = 0; from < text.length;) {
     const newline = text.indexOf("\n", from)
@@ -58,8 +58,8 @@ const atOnce = 10_000
 /** A piece that grows line by line. */
 interface Growing {
   readonly document: Document
-  readonly first: Line
-  last: Line
+  readonly first: TextLine
+  last: TextLine
 }
 
 const pieceOf = ({ document, first, last }: Growing): Piece => ({

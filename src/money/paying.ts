@@ -1,0 +1,17 @@
+/** How a call pays for what it holds before it is queued in its pool. */
+import { perDollar } from "../domain/spending/ledger.ts"
+import type { Wake } from "../line/waker.ts"
+
+export interface Paying {
+  /** Resumes the caller in a later task. */
+  readonly wake: Wake
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+}
+
+/** The smallest cost in the fair queue, in dollars. Without it, calls that cost nothing would always go first. */
+const minCost = 1e-6
+
+/** A cost in the fair queue. */
+export const costIn = (units: number): number => Math.max(minCost, units / perDollar)
