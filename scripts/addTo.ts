@@ -95,7 +95,7 @@ export interface Packed {
   readonly tarball: string
 }
 
-/** How to install into one project. */
+/** A plan to install into one project. */
 export interface Plan {
   readonly project: string
   readonly manager: Manager

@@ -69,7 +69,7 @@ const order = [
   "errors"
 ]
 
-/** Where the category of an export is in the order; -1 if it is unknown. */
+/** The rank of an export's category; -1 if it is unknown. */
 export const rankOf = ({ doc, namespace }: ApiExport): number =>
   order.indexOf(namespace === undefined ? (tagOf(doc, "category") ?? "") : "modules")
 

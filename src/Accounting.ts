@@ -48,7 +48,7 @@ type Expected = {
 }
 
 /**
- * How a provider counts.
+ * A provider's way to count.
  *
  * @stability stable
  * @category models

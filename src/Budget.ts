@@ -140,7 +140,7 @@ export class TokenBudget extends Context.Service<
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-    /** When a call with this estimate would start, or why it would be refused. Opens its pool, but reserves nothing. */
+    /** Foresees when a call with this estimate would start, or why it would be refused. Opens its pool, but reserves nothing. */
     readonly foresee: (estimate: Limits.Estimate, options?: ReserveOptions) => Effect.Effect<Foreseen>
     /**
      * Forecasts a workload that starts now, behind the calls that run and wait; see `Forecast`. Opens its pool, but

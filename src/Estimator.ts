@@ -254,7 +254,8 @@ export interface TextRatio {
 }
 
 /**
- * How the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages over the last
+ * Statistics of how the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages
+ * over the last
  * eight or so.
  *
  * @stability stable

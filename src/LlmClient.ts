@@ -166,7 +166,7 @@ interface ProviderAt {
   readonly fields?: Readonly<Record<string, unknown>>
 }
 
-/** Where the calls of a model go. */
+/** The destination of a model's calls. */
 interface Destination extends ProviderAt {
   /** Its places, and what each gets; undefined if the client has only one provider. */
   readonly places?: { readonly call: Governor.Call["places"]; readonly at: (name: string) => ProviderAt }
@@ -221,7 +221,7 @@ const makeFor = (
   retry: Retry.Policy<LlmError>,
   destinationOf: (model: string) => Destination | string
 ) => {
-  /** Where a call goes. It is an error, before the call is queued, if the provider would reject the params. */
+  /** Finds where a call goes. Fails before the call is queued if the provider would reject the params. */
   const sentTo = (
     method: "create" | "stream" | "countTokens",
     params: LlmProvider.CountParams

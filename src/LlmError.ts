@@ -102,7 +102,7 @@ type Annotations = {
   readonly limit?: Limits.Dimension | undefined
 }
 
-/** Why there was no further attempt. Used-up attempts need no words, because the message has their number. */
+/** The reasons why there was no further attempt. Used-up attempts need no words, because the message has their number. */
 const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
 /**

@@ -125,7 +125,7 @@ export interface Options<in E = Retryable> {
    */
   readonly cap?: Duration.Input | undefined
   /**
-   * How delays are spread. `"proportional"` is `Schedule.jittered`, 0.8 to 1.2 times the delay, which suffices if a token budget
+   * The spread of delays. `"proportional"` is `Schedule.jittered`, 0.8 to 1.2 times the delay, which suffices if a token budget
    * paces the calls. `"full"`, any part of the delay, suits retries without a budget. `"none"` is for tests of times.
    *
    * @default "proportional"

@@ -120,7 +120,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}, `
     return `${call}, but only ${dollars(left)} is left of ${cap}${used}: ${when}lower max_tokens, or raise the cap`
   }
-  /** Why the call may cost much more than is expected. */
+  /** Explains why the call may cost much more than is expected. */
   private get why(): string {
     const { asked, expected, expectedTokens = 0, isCounted, maxTokens } = this
     if (expected === undefined || asked < 1.5 * expected) return ""

@@ -353,5 +353,5 @@ export const reasons: ReadonlyArray<Reason> = [
 export const isOf = (reason: Reason, { code, file, is, was }: Mutant): boolean =>
   reason.file === file && code.includes(reason.code) && reason.changes.some(([from, to]) => from === was && to === is)
 
-/** Why a mutant survives, if that is known. */
+/** The reason why a mutant survives, if that is known. */
 export const reasonOf = (mutant: Mutant): string | undefined => reasons.find((reason) => isOf(reason, mutant))?.why

@@ -64,7 +64,7 @@ import * as Input from "../domain/input/checks.ts"
 import { CircuitOpen, LlmError } from "../LlmError.ts"
 
 /**
- * When a circuit opens, and for how long.
+ * The options of a circuit: when it opens, and for how long.
  *
  * @stability experimental
  * @category options

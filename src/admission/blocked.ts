@@ -1,5 +1,5 @@
 /**
- * Why a call cannot be sent now.
+ * The reason why a call cannot be sent now.
  */
 import type { Dimension } from "../domain/amounts.ts"
 

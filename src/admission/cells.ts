@@ -51,7 +51,7 @@ const millisOf = (window: Span): number => window.millis / slicesPerWindow
 /** A slice counts until the latest amount that it may contain has left the window. */
 const leavesAt = ({ index }: Slice, window: Span): number => (index + 1) * millisOf(window) + window.millis
 
-/** When everything has left the window; 0 if nothing is in it. */
+/** The time when everything has left the window; 0 if nothing is in it. */
 export const end = ({ newest }: Cells, window: Span): number => (newest === undefined ? 0 : leavesAt(newest, window))
 
 /** One amount, which leaves the window at a given time. */
@@ -91,7 +91,7 @@ export const giveBack = (cells: Cells, window: Span, at: number, amount: number)
   return { older: older.with(place, { index, amount: left }), sum: sum - found.amount + left, newest }
 }
 
-/** When this amount has left the window; `Infinity` if less is in it. */
+/** The time when this amount has left the window; `Infinity` if less is in it. */
 export const leftAt = (cells: Cells, window: Span, amount: number): number => {
   let over = amount
   for (const slice of toList(cells)) {

@@ -41,7 +41,7 @@ export interface Tracker {
 /** The agent whose code runs. */
 export interface CurrentAgent {
   readonly key: string
-  /** Those of the agent, of its job, and of the agents that started the job. */
+  /** The trackers of the agent, of its job, and of the agents that started the job. */
   readonly trackers: ReadonlyArray<Tracker>
   /** The weight of its next call, if its work is stated. */
   readonly weight: (() => number) | undefined
@@ -187,7 +187,7 @@ const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Bud
 /** A call that is tracked. If it waits in several pools, its reservations count once. */
 interface TrackedCall {
   readonly settle: (usage: Limits.Usage) => void
-  /** Those that were not given up. */
+  /** The reservations that were not given up. */
   reservations: number
 }
 

@@ -14,7 +14,7 @@ export interface ResolvedPool {
   readonly asked: PoolAsked
   /** The place whose calls go there; undefined if the model has no places. */
   readonly place: OpenPlace | undefined
-  /** How the place of a call is chosen. */
+  /** The policy that chooses the place of a call. */
   readonly policy: PlacePolicy | undefined
 }
 

@@ -95,7 +95,7 @@ const inWindow = (
 /** The room that is left now. */
 interface Left {
   readonly caps: ReadonlyArray<CapLeft>
-  /** Those of all accounts. */
+  /** The windows of all accounts. */
   readonly windows: ReadonlyArray<WindowStatus>
   readonly prices: PriceTable.Table
 }

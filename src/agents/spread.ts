@@ -25,7 +25,7 @@ export interface AskedPlace<E> {
   readonly windows: ReadonlyArray<CapRoom>
 }
 
-/** When the last of some agents ends, in milliseconds, if all start now. Infinite if there is no room for all of them. */
+/** Computes when the last of some agents ends, in milliseconds, if all start now. Infinite if there is no room for all of them. */
 type EndOf<E> = (agents: number) => Effect.Effect<number, E>
 
 const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace<E>): EndOf<E> => {
@@ -163,7 +163,7 @@ export const helpful = Effect.fnUntraced(function* <E>(
   }
 })
 
-/** Why a place can never take a call of the agents; undefined if it can. */
+/** The reason why a place can never take a call of the agents; undefined if it can. */
 const misfitOf = <E>({ foretell }: AskedPlace<E>): Effect.Effect<Amounts.Misfit | undefined, E> =>
   Effect.map(foretell(1, Infinity), ({ refused }) => refused[0])
 

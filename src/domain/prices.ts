@@ -115,7 +115,7 @@ export const check: Input.Check = Input.record(price)
 
 const dated = /^-(?:20\d{2}-?\d{2}-?\d{2}|latest)/
 
-/** How well a name of the table fits a model: by the length of the name, or -1 if it does not. */
+/** Rates how well a name of the table fits a model: by the length of the name, or -1 if it does not. */
 const fit = (name: string, model: string, line: string | undefined): number => {
   if (name === model) return Infinity
   if (name === line) return 1_000

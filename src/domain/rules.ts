@@ -9,13 +9,13 @@ import { type Dimension, dimensions, eachDimension, isCount, mapDimensions, type
 // Limits
 // -----------------------------------------------------------------------------
 
-/** How a provider counts a limit, see {@link Limit}. */
+/** A provider's way to count a limit, see {@link Limit}. */
 type WindowKind = NonNullable<Limit["window"]>
 
 const windows: ReadonlyArray<WindowKind> = ["bucket", "sliding", "fixed"]
 
 /**
- * How a provider counts the limits of its dimensions; part of its `Accounting`.
+ * A provider's way to count the limits of its dimensions; part of its `Accounting`.
  */
 export type Counting = PerDimension<WindowKind>
 

@@ -14,7 +14,7 @@ export interface Addressed {
 const inQuery = "?key"
 type Location = "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | typeof inQuery
 
-/** Where a credential may be, in the order in which the provider looks. */
+/** The locations of credentials, in the order in which the provider looks. */
 const locations: Readonly<Record<"anthropic" | "azure" | "google" | "other", ReadonlyArray<Location>>> = {
   anthropic: ["x-api-key", "authorization", "api-key", "x-goog-api-key", inQuery],
   azure: ["api-key", "authorization", "x-api-key", "x-goog-api-key", inQuery],

@@ -70,7 +70,7 @@ export interface Engine {
   readonly start: <R extends ProviderResponse>(planned: HttpCall, options: StartOptions<R>) => DrivenCall
 }
 
-/** How a call is made. */
+/** The options of a call. */
 export interface StartOptions<R extends ProviderResponse> {
   /** Changes the context of the engine for this call. @default unchanged */
   readonly around?: ((context: Context.Context<never>) => Context.Context<never>) | undefined

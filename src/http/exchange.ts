@@ -24,7 +24,7 @@ export const ofTicket = (ticket: Governor.Ticket): SettledCall => ({
   settleFailed: ticket.fail
 })
 
-/** How an attempt ends. One of these is called, unless it is left. */
+/** The ends of an attempt. One of these is called, unless it is left. */
 export interface AttemptEnds<R extends ProviderResponse> {
   /** A whole answer. `rest` is left to do to settle its call. */
   readonly answered: (answer: Reply.EndedAnswer<R>, rest: Effect.Effect<void> | undefined) => void

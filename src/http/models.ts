@@ -47,7 +47,7 @@ export interface CallRequest {
 }
 
 /**
- * How requests are governed.
+ * The options that govern requests.
  *
  * @category options
  * @since 0.2.0
@@ -201,7 +201,7 @@ export interface HttpCall {
   readonly countTokens?: Effect.Effect<number, unknown> | undefined
 }
 
-/** How the caller's body is changed: by properties inserted at its beginning, or by a new text. */
+/** A change of the caller's body: by properties inserted at its beginning, or by a new text. */
 export type BodyChange = { readonly insert: string } | { readonly text: string }
 
 /** A response as the transport has received it. `body` is undefined if there is none. */
@@ -231,7 +231,7 @@ export interface HttpPlace extends Place {
   readonly key?: string | Redacted.Redacted<string> | null | undefined
 }
 
-/** Where an attempt goes, and how its request differs from the caller's. */
+/** The destination of an attempt, and how its request differs from the caller's. */
 export interface Target {
   /** The request, as far as it shows the account. */
   readonly request: Addressed
@@ -267,7 +267,7 @@ export type Dispatch<R extends ProviderResponse> = (
   traceparent: string | undefined
 ) => (reason: unknown) => void
 
-/** Where the answer to a call goes. */
+/** The destination of the answer to a call. */
 export interface Outlet<R extends ProviderResponse> {
   readonly whole: (result: CallResult<R>, body: Uint8Array) => void
   /** The first content of a stream has arrived, or a whole answer that is too large to be read. */

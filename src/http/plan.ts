@@ -66,7 +66,7 @@ export const routes = (known: ReadonlyArray<Protocol>): ((method: string, url: s
 /** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
-/** How the provider of a route counts. Compatible services are assumed to count like it, until headers correct that. */
+/** The accounting of a route's provider. Compatible services are assumed to count like it, until headers correct that. */
 export const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
   const { path } = route
   switch (protocol.provider) {
@@ -92,7 +92,7 @@ const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request
 /** The model of a call without one: a stored prompt names it, or the service has a single model. */
 const unnamed = "unknown"
 
-/** How a provider counts a call that may be several requests to it. */
+/** The accounting of a call that may be several requests to the provider. */
 const countedAs = (accounting: Accounting.Accounting, requests: number | undefined): Accounting.Accounting =>
   requests === undefined
     ? accounting

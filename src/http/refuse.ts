@@ -49,7 +49,7 @@ const refusalOf = (error: BudgetError | LlmError): Refusal => {
   }
 }
 
-/** Why a call is refused, and the response that says so in the form of its provider. */
+/** The reason for refusing a call, and the response that says so in the form of its provider. */
 export interface RefusedCall {
   readonly refusal: Refusal
   readonly response: RefusalResponse

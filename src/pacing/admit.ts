@@ -10,7 +10,7 @@ import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./ra
 import { type Opening, type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
 
-/** Why a call with this charge cannot be sent now; undefined if it can. In that case meters and caps are up to date. */
+/** The reason why a call with this charge cannot be sent now; undefined if it can. In that case meters and caps are up to date. */
 export const decide = (pacer: Pacer, charge: Charge, now: number): Blocked | undefined => {
   const closed = passGate(pacer, now) || passWindow(pacer, now) || passOpening(pacer, now)
   if (closed > 0) return { by: pacer.inFlight >= pacer.window.size ? "concurrency" : "pause", millis: closed }

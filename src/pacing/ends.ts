@@ -11,7 +11,7 @@ import { advance, meanWith } from "./rates.ts"
 import { type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
 
-/** How a call failed. */
+/** The failure of a call. */
 export interface FailedCall {
   readonly reason: Pushback
   readonly retryAfter: number | undefined

@@ -265,7 +265,7 @@ const grown = (w: Window, now: number): Window => {
 /** Whether clearly more calls in flight were accepted than the limit that was claimed. */
 const isRefuted = ({ claimed = Infinity, size }: Window): boolean => size > claimed + Math.max(2, claimed / 8)
 
-/** When a full window may grow; `Infinity` if that depends on other events. */
+/** The time when a full window may grow; `Infinity` if that depends on other events. */
 export const growsAt = ({ dueAt = Infinity, full, need, retryAt = Infinity, sure }: Window): number => {
   if (sure !== undefined) return dueAt
   return Math.min(retryAt, full < need ? Infinity : dueAt)

@@ -1,5 +1,5 @@
 /**
- * Why a call failed: one class per reason, and what each carries.
+ * The reasons why calls fail: one class per reason, and what each carries.
  *
  * @stability stable
  * @since 0.1.0
@@ -387,7 +387,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
 }
 
 /**
- * Why a call failed: one of the reasons of this module.
+ * The reason why a call failed: one of this module.
  *
  * @stability stable
  * @category schemas
@@ -411,7 +411,7 @@ export const LlmErrorReason = Schema.Union([
 ])
 
 /**
- * Why a call failed.
+ * The reason why a call failed.
  *
  * @stability stable
  * @category errors

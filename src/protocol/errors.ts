@@ -23,7 +23,7 @@ import {
 import { at, isRecord, parseJson, textOf } from "./json.ts"
 
 /**
- * Why a request failed, by the name of the reason in `floodgate/LlmError`.
+ * The reason why a request failed, by its name in `floodgate/LlmError`.
  *
  * @category models
  * @since 0.1.0

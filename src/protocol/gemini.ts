@@ -135,7 +135,7 @@ const lengthOf = (part: unknown): number => {
   return called === undefined ? 0 : jsonBytes(called)
 }
 
-/** Why the model stopped, or why the prompt was blocked. */
+/** The reason why the model stopped, or why the prompt was blocked. */
 const finishReasonOf = (body: unknown): string | undefined =>
   firstName(listOf(at(body, "candidates")), "finishReason") ?? nameOf(at(body, "promptFeedback", "blockReason"))
 

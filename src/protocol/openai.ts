@@ -83,7 +83,7 @@ const errors = {
 /** The `error` object of a refusal. */
 export const errorOf = ({ kind, message }: Refusal) => ({ message, param: null, ...errors[kind] })
 
-/** Why the model stopped, in an answer with choices or in a chunk of one. */
+/** The reason why the model stopped, in an answer with choices or in a chunk of one. */
 export const finishReasonOf = (body: unknown): string | undefined =>
   firstName(listOf(at(body, "choices")), "finish_reason")
 
@@ -93,7 +93,7 @@ export const errorIn = (body: unknown): unknown => {
   return isRecord(error) || typeof error === "string" ? body : undefined
 }
 
-/** How a whole answer ended. It is complete if its body is an object that is not an error. */
+/** The end of a whole answer. It is complete if its body is an object that is not an error. */
 export const outcomeOf = (body: unknown): Pick<Answer, "started" | "complete" | "error"> => {
   const error = errorIn(body)
   const isWhole = isRecord(body) && error === undefined

@@ -327,7 +327,7 @@ export const agentInHeaders: Protocol["agentOf"] = (_, header) => agentOf(header
 export const limitsInHeaders: Protocol["limits"] = ({ header }) => signalOf(header)
 
 /**
- * How a stream is written.
+ * The format of a stream.
  *
  * - `"events"`: server-sent events.
  * - `"list"`: one JSON list, each object of which is an event.
@@ -391,7 +391,7 @@ export interface Protocol {
   readonly refuseInStream: (refusal: Refusal) => string
   /** The text that keeps a response alive while there is nothing to send; clients skip it. */
   readonly keepAlive: { readonly stream: string; readonly whole: string }
-  /** How the stream for this URL is written. @default `"events"` */
+  /** The format of the stream for this URL. @default `"events"` */
   readonly streamFormat?: ((url: string) => StreamFormat) | undefined
   /** How usage is requested, if streams leave it out by default. */
   readonly usageRequest?:

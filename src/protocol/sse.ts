@@ -48,7 +48,7 @@ const startsWith = (bytes: Uint8Array, from: number, to: number, start: Readonly
   return true
 }
 
-/** Where the value of a field begins in a line; -1 if the line is a comment or another field. */
+/** Finds where the value of a field begins in a line; -1 if the line is a comment or another field. */
 const valueStart = (bytes: Uint8Array, from: number, to: number, field: ReadonlyArray<number>): number => {
   if (!startsWith(bytes, from, to, field)) return -1
   const end = from + field.length

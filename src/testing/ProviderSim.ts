@@ -311,7 +311,7 @@ const create = (playing: RunningSimulator, params: Params) =>
     (answer) => release(playing, answer)
   )
 
-/** How a stream is interrupted, by its fault. */
+/** The interruption of a stream, by its fault. */
 const breaks: Partial<Record<FaultKind, LlmError.StreamInterrupted["kind"]>> = {
   cut: "cut",
   truncated: "truncated",

@@ -16,7 +16,7 @@ import { callback, check, options as optionsOf, that } from "../domain/input/che
 import * as Watch from "./watch.ts"
 
 /**
- * How a simulation is run.
+ * The options of a simulation.
  *
  * @stability stable
  * @category options

@@ -35,7 +35,7 @@ export const add = <A>(self: Agenda<A>, at: number, value: A): void => {
   }
 }
 
-/** When the next value is due; infinity when there is none. */
+/** The time of the next value; infinity when there is none. */
 export const nextAt = <A>(self: Agenda<A>): number => self.items[0]?.at ?? Infinity
 
 /** Takes the next value if it is due at `now`. */

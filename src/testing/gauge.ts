@@ -1,5 +1,5 @@
 /**
- * How the simulated provider counts one dimension: a token bucket, an exact sliding window, a fixed window, or a quota.
+ * The simulated provider's count of one dimension: a token bucket, an exact sliding window, a fixed window, or a quota.
  *
  * This arithmetic is independent of the library's own buckets on purpose; otherwise it could not find their mistakes. Time is an
  * argument, in milliseconds since the provider started. A gauge is changed in place.

@@ -8,7 +8,7 @@ import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Lru from "../domain/input/lru.ts"
 import * as Prefixes from "./prefixes.ts"
 
-/** How a provider caches. */
+/** A provider's way to cache. */
 export type CacheMode = "breakpoints" | "automatic"
 
 /** A prefix in the cache. An automatic cache also holds those that end within its last part, which live as long. */

@@ -1,7 +1,7 @@
 /** Links of Markdown pages, as the site needs them. Pure. */
 import { posix } from "node:path"
 
-/** Where the pages of the repository are on the site. Pages of `docs/` keep their names. */
+/** The addresses of the repository's pages on the site. Pages of `docs/` keep their names. */
 const elsewhere: Readonly<Record<string, string>> = {
   "README.md": "index.md",
   "docs/README.md": "pages.md",

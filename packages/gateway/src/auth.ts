@@ -30,12 +30,12 @@ const longestName = 100
 /** The name in a `host` header, without its port. */
 const nameIn = (host: string): string => host.replace(/:\d*$/, "").replaceAll(/[[\]]/g, "").toLowerCase()
 
-/** How to let callers in by a name; the name is empty if it could not be read. */
+/** Explains how to let callers in by a name; the name is empty if it could not be read. */
 const remedy = (name: string): string =>
   name === "" ? "set a token" : `set a token, or add ${name} to the setting hosts (--host-name ${name})`
 
 /**
- * Why a gateway without a token refuses a request: it may come from a website. A website can let its own name resolve to this
+ * Refuses a request that may come from a website, where a gateway has no token. A website can let its own name resolve to this
  * machine, so that browsers allow its pages to call the gateway and read the answers; `host` then has the website's name. Pages of
  * any other site can send simple requests without reading the answers; `origin` then has that site. A `host` that is an address is
  * safe, because no website can make it resolve to this machine.

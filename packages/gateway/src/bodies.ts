@@ -24,7 +24,7 @@ export interface BodyMemory {
   readonly reading: Semaphore.Semaphore
 }
 
-/** Why a body was not read. */
+/** The reason why a body was not read. */
 export type Unread =
   /** It is larger than allowed. */
   | "tooLarge"

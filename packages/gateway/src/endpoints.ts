@@ -247,7 +247,7 @@ const secrets = {
   }
 } as const
 
-/** Why a request may not use an endpoint, as the answer that says so; undefined if it may. */
+/** The answer that denies a request an endpoint; undefined if the request may use it. */
 export const denial = (
   { access }: Endpoint,
   { refusal }: AuthResult,

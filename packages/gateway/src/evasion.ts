@@ -8,7 +8,7 @@ import { hasBody } from "./passing.ts"
 /** Methods by which providers read or delete what they store. */
 const others: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "DELETE"])
 
-/** Why a request must not be passed on. */
+/** A reason not to pass on a request. */
 export interface Evasion {
   readonly refusal: Refusal
   /** The call that it may be taken for. */

@@ -56,7 +56,7 @@ const countOf = (raw: ReadonlyArray<string>, name: string): number => {
   return count
 }
 
-/** Why a request is refused, wherever it goes; undefined if it is not. Node has refused what cannot be read at all. */
+/** The refusal of a request, wherever it goes; undefined if there is none. Node has refused what cannot be read at all. */
 export const refusalOf = ({ headers, method, rawHeaders }: IncomingMessage): Refusal | undefined => {
   if (method === "TRACE") return traced
   if (hidesHeaders({ headers, rawHeaders })) return hidden

@@ -24,7 +24,7 @@ export interface KeyHolder {
   readonly name: string
 }
 
-/** Why a key was not accepted. Metrics count by it. */
+/** The reason why a key was not accepted. Metrics count by it. */
 export type DenialReason = "missing" | "several" | "unknown" | "expired"
 
 export interface KeyDenial {

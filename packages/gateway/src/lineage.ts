@@ -1,4 +1,4 @@
-/** Where a call belongs: its session, its agent within it, and the agent that started that one. */
+/** The lineage of a call: its session, its agent within it, and the agent that started that one. */
 import { createHmac, randomBytes } from "node:crypto"
 import type { CallRequest } from "floodgate/fetch"
 import { credentialsOf, nameOf } from "floodgate/internal"

@@ -14,7 +14,7 @@ import * as Settings from "./settings/index.ts"
 import * as Problems from "./settings/problems.ts"
 
 /**
- * How a gateway is made. Those that a configuration file has too are described in its table, see `docs/gateway.md`.
+ * The options of a gateway. Those that a configuration file has too are described in its table, see `docs/gateway.md`.
  *
  * @stability unstable
  * @category options
@@ -89,7 +89,7 @@ const isSubscription = (secret: string, address: string): boolean =>
 /** Characters that a copied key often has, and no header can. */
 const unsendable: Readonly<Record<string, string>> = { "\r": "a line break", "\n": "a line break", " ": "a space" }
 
-/** Why an upstream cannot have a credential, or needs one. */
+/** The reason why an upstream cannot have a credential, or needs one. */
 const credentialProblem = (upstream: string, address: string, given: Redacted.Redacted<string> | null | undefined) => {
   if (given === undefined) {
     return `the upstream ${upstream} has no credential, and callers send keys of the gateway: add its API key, or remove the upstream`

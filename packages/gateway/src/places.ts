@@ -78,7 +78,7 @@ const withoutUpstream = (models: Places.PlacesOptions<UpstreamPlace>["models"]) 
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Where an attempt goes, and the path and headers of its request. */
+/** The destination of an attempt, and the path and headers of its request. */
 interface AddressedAttempt {
   readonly upstream: string
   readonly path: string

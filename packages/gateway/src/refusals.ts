@@ -39,7 +39,7 @@ export const tooManyValues = (values: number): Refusal => ({
   message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
 })
 
-/** Why no answer of the provider can be passed on. The message contains no part of the request. */
+/** Explains why no answer of the provider can be passed on. The message contains no part of the request. */
 export const unreachable = (thrown: unknown, now: number): Refusal => {
   const reason = fromThrown(thrown, { now })
   if (reason._tag === "MalformedResponse") {

@@ -261,7 +261,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   const clock = yield* Clock.Clock
   const now = monotonic(clock)
   const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
-  /** When each response gets its next text. */
+  /** The time at which each response gets its next text. */
   const due = new Map<HeldResponse, number>()
   const keep = (held: HeldResponse): void => {
     const { contentType, response, text } = held

@@ -35,7 +35,7 @@ export type BeginSpan = (
 /** Other methods would be names of spans that callers choose. */
 const methods: ReadonlySet<string> = new Set(["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"])
 
-/** How a request has ended: a server reports only its own failures, and no refusals. */
+/** The exit of a request: a server reports only its own failures, and no refusals. */
 const exitOf = ({ statusCode, writableFinished }: ServerResponse): Exit.Exit<unknown, unknown> => {
   if (!writableFinished) return Exit.interrupt()
   return statusCode >= 500 ? Exit.fail(`HTTP ${statusCode}`) : Exit.void

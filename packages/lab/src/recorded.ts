@@ -209,7 +209,7 @@ const agentOf = (
   children: ReadonlyMap<Lane, ReadonlyArray<Lane>>
 ): Sessions.SessionAgent => {
   const started = (children.get(lane) ?? []).map((child) => startedBy(lane, child))
-  /** Those that each turn waits for. */
+  /** The sub-agents that each turn waits for. */
   const waiting = Map.groupBy(started, ({ turn, turnsMeanwhile }) => turn + turnsMeanwhile + 1)
   const isCached = lane.calls.some(({ cachedTokens, writtenTokens }) => cachedTokens + writtenTokens > 0)
   const turns = lane.calls.map((call, index): RecordedTurn => {

@@ -101,7 +101,7 @@ export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<TraceCall
 }
 
 /**
- * How a trace is replayed, and against which limits.
+ * The options of a replay, with the limits of the provider.
  *
  * @stability experimental
  * @category options

@@ -78,7 +78,7 @@ import * as RoundTrip from "./roundTrip.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How a model's calls are described to the budget. `effect/ai` keeps a model's name and limits in the provider's
+ * The description of a model's calls for the budget. `effect/ai` keeps a model's name and limits in the provider's
  * configuration and does not expose them.
  *
  * @stability unstable

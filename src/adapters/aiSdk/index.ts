@@ -88,7 +88,7 @@ export type { CallParams } from "./describe.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How the middleware treats calls.
+ * The options of the middleware.
  *
  * @stability unstable
  * @category options

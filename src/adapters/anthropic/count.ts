@@ -11,7 +11,7 @@ export interface SdkRequest extends RequestInit {
 /** Headers of the original body, which do not apply to another. */
 const ofBody = ["content-length", "content-encoding"]
 
-/** How a prompt is counted, until it is sent. */
+/** The means to count a prompt, until it is sent. */
 export interface PromptCounting {
   /** Interrupts itself after the request was sent. */
   readonly count: Effect.Effect<number, unknown> | undefined

@@ -95,7 +95,7 @@ type Timeouts = {
 }
 
 /**
- * How a provider over a new client of the SDK is made.
+ * The options of a provider over a new client of the SDK.
  *
  * @stability stable
  * @category options
@@ -104,7 +104,7 @@ type Timeouts = {
 export interface Options extends Timeouts {
   readonly apiKey: Redacted.Redacted<string>
   /**
-   * Where the API is.
+   * The address of the API.
    *
    * @default "https://api.anthropic.com"
    */

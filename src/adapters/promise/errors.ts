@@ -14,7 +14,7 @@ import { LlmError } from "../../LlmError.ts"
 export class RefusedError extends Error {
   override readonly name = "RefusedError"
   /**
-   * Why the call was refused.
+   * The reason for the refusal.
    *
    * - `"tooLarge"`: it is larger than a limit allows
    * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`

@@ -19,7 +19,7 @@ import type * as Spending from "../../Spending.ts"
 import { check as checkCap } from "../../domain/spending/models.ts"
 
 /**
- * How a call is admitted and bounded.
+ * The options that admit and bound a call.
  *
  * @stability stable
  * @category options
@@ -82,7 +82,7 @@ export interface Call extends CallOptions {
 }
 
 /**
- * When calls are retried.
+ * The options of retries.
  *
  * @stability stable
  * @category options
@@ -154,7 +154,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    * @default the budget is not shared
    */
   readonly redis?: string | RedisOptions | undefined
-  /** When calls are retried. @default see {@link RetryOptions} */
+  /** The options of retries. @default see {@link RetryOptions} */
   readonly retry?: RetryOptions | undefined
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined

@@ -1,4 +1,4 @@
-/** Where a floodgate keeps its budget: in a store of the user's, in Redis, or in memory. */
+/** Opens the store of a floodgate's budget: one of the user's, Redis, or memory. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { RedisMissingError } from "./errors.ts"

@@ -55,7 +55,7 @@ const lengthOf = (period: Period): number => {
   return period._tag === "Day" ? dayMillis : period.millis
 }
 
-/** When an amount that is spent now no longer counts. */
+/** The time when an amount that is spent now no longer counts. */
 const endOf = (period: Period, now: number): number => {
   if (period._tag === "Ever") return Infinity
   if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
@@ -137,7 +137,7 @@ const combined = (
   return Array.from(amounts, ([ends, amount]) => ({ ends, amount })).sort((a, b) => timeOf(a) - timeOf(b))
 }
 
-/** When the next amount no longer counts; undefined if never. */
+/** The time when the next amount no longer counts; undefined if never. */
 export const nextEnd = (account: Account, period: Period, now: number): number | undefined => {
   if (period._tag === "Ever") return undefined
   if (period._tag === "Day") return endOf(period, now)
@@ -145,7 +145,7 @@ export const nextEnd = (account: Account, period: Period, now: number): number |
   return next && timeOf(next)
 }
 
-/** When this amount fits if nothing else is spent until then; undefined if never. */
+/** The time when this amount fits if nothing else is spent until then; undefined if never. */
 export const fitsAt = (
   account: Account,
   amount: number,

@@ -7,7 +7,7 @@ import type { Session, SessionAgent, SessionTurn } from "./models.ts"
 import * as Written from "./texts.ts"
 
 /**
- * How a session is played.
+ * The options of a played session.
  *
  * @stability unstable
  * @category options

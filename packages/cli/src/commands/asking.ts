@@ -1,4 +1,4 @@
-/** Where advice and forecasts come from: a running gateway, or limits that the user states. */
+/** The sources of advice and forecasts: a running gateway, or limits that the user states. */
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -35,7 +35,7 @@ export type Topic = "advice" | "forecast" | "status"
 
 /** Answers questions about agents. */
 export interface AdviceSource {
-  /** Where its answers come from, in words. */
+  /** Names the source of its answers. */
   readonly name: string
   readonly ask: (topic: Topic, figures?: AdviceFigures.AdviceFigures) => Effect.Effect<unknown, Exit.CommandError>
 }
@@ -87,7 +87,7 @@ const queryOf = (figures: AdviceFigures.AdviceFigures): string => {
   return query.size === 0 ? "" : `?${query}`
 }
 
-/** Why a gateway did not answer a question, and what to do. */
+/** Explains why a gateway did not answer a question, and what to do. */
 const refused = (address: string, status: number, body: string): Exit.CommandError => {
   const error = at(parseJson(body), "error")
   if (status === 401) {

@@ -122,7 +122,7 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
 // The command
 // -----------------------------------------------------------------------------
 
-/** How a command shows its progress: as a live picture on a terminal that can redraw, otherwise in plain lines. */
+/** Chooses how a command shows its progress: as a live picture on a terminal that can redraw, otherwise in plain lines. */
 export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
   Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.DisplayMode => {
     if (given.json) return "json"

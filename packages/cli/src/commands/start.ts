@@ -27,7 +27,7 @@ const heading = (text: string) => Print.out(`\n== ${text}\n`)
 /** The scenarios of the tour. */
 const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency", "sessions"]
 
-/** How the progress is shown. */
+/** The way in which the progress is shown. */
 type Mode = Effect.Success<ReturnType<typeof modeOf>>
 
 const simulated = Effect.fnUntraced(function* (mode: Mode) {

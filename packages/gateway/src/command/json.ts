@@ -9,7 +9,7 @@ const parsed = (text: string): { readonly value: unknown } | { readonly error: s
   }
 }
 
-/** Where the parser stopped. Its error omits the position of an unexpected token, so the longest valid beginning is searched. */
+/** Finds where the parser stopped. Its error omits the position of an unexpected token, so the longest valid beginning is searched. */
 const stopOf = (text: string, error: string): number => {
   const stated = / at position (\d+)/.exec(error)?.[1]
   if (stated !== undefined) return Number(stated)

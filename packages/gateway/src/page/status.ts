@@ -34,7 +34,7 @@ export interface Minute {
   readonly dollars: number
 }
 
-/** How the limits were felt in one minute. */
+/** The pressure of the limits in one minute. */
 export interface PressureMinute {
   readonly at: number
   /** How many calls were rejected with 429. */
@@ -61,7 +61,7 @@ export interface Snapshot {
   readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
   /** The most recently active first. */
   readonly agents: ReadonlyArray<AgentActivity & { readonly name: string }>
-  /** Those of which the largest part is used first. */
+  /** The caps, the largest used part first. */
   readonly caps: ReadonlyArray<CapStatus>
   readonly windows: ReadonlyArray<Governor.WindowStatus>
   readonly estimates: ReadonlyArray<Estimator.TextRatio>
@@ -83,7 +83,7 @@ type AsJson<A> = { readonly [K in keyof A]: K extends Unbounded ? A[K] | null : 
 export type GatewayStatus = AsJson<Snapshot>
 
 /**
- * How a request ended: it was answered, or it is no call and was passed on; the gateway refused it; its last attempt failed; its client
+ * The end of a request: it was answered, or it is no call and was passed on; the gateway refused it; its last attempt failed; its client
  * left; or the provider stopped in the middle of the answer.
  */
 export type RequestOutcome = "answered" | "passed" | "refused" | "failed" | "hung up" | "broke off"

@@ -2,7 +2,7 @@
 import * as Schema from "effect/Schema"
 import type { Input } from "floodgate/internal"
 
-/** How a flag of the command sets a setting. */
+/** The flag of the command that sets a setting. */
 export interface FlagRule {
   /** The flag without its dashes. @default the setting in kebab case */
   readonly name?: string | undefined

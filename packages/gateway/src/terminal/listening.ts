@@ -1,7 +1,7 @@
 /** Explains why a server cannot listen on an address. */
 import * as Exit from "./exit.ts"
 
-/** Why the server cannot listen on an address, by the code of the error. */
+/** The reasons why the server cannot listen on an address, by the code of the error. */
 export const refusals: Readonly<Record<string, string>> = {
   EACCES: "no permission",
   EADDRINUSE: "something listens there already",

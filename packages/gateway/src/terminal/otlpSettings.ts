@@ -1,5 +1,5 @@
 /**
- * Where telemetry goes, by the variables that OpenTelemetry has for every program.
+ * The destinations of telemetry, by the variables that OpenTelemetry has for every program.
  *
  * Sources: https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
@@ -20,7 +20,7 @@ export interface Service {
 const signals = ["traces", "metrics", "logs"] as const
 type OtlpSignal = (typeof signals)[number]
 
-/** How one signal is sent. */
+/** The settings of one signal. */
 export interface SignalSettings {
   readonly url: string
   readonly headers: Redacted.Redacted<Readonly<Record<string, string>>>
@@ -151,7 +151,7 @@ const oneOf = <const Value extends string>(name: string, text: string, values: R
 
 const without = (signal: OtlpSignal, name: string, way: string): string => `${name}: sends no ${signal}, because ${way}`
 
-/** How a signal is sent; a text that says why it is not, or undefined if nobody asks for it. */
+/** The settings of a signal; a text that says why it is not sent, or undefined if nobody asks for it. */
 const signalOf = (given: Variables, signal: OtlpSignal): SignalSettings | string | undefined => {
   const own = ofOne(signal, "ENDPOINT")
   const endpoint = given[own] === undefined ? ofAll("ENDPOINT") : own

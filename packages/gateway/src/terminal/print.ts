@@ -9,7 +9,7 @@ import * as Stdio from "effect/Stdio"
 import * as Terminal from "effect/Terminal"
 import { printable, safeJson, wrap } from "./text.ts"
 
-/** How wide lines may be: as wide as the terminal, or unbounded in a file. */
+/** The room for lines: the width of the terminal, or unbounded in a file. */
 export interface Room {
   readonly stdout: number
   readonly stderr: number

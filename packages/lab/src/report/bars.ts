@@ -69,7 +69,7 @@ export const barsOf = (
 /** The order of precedence where several bars of a lane overlap. */
 const order: ReadonlyArray<Bar["what"]> = ["failed", "runs", "waits"]
 
-/** Where a bar begins or ends. */
+/** The beginning or the end of a bar. */
 interface Edge {
   readonly at: number
   readonly what: Bar["what"]

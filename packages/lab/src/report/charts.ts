@@ -10,7 +10,7 @@ import type { Measured } from "../awsStudy.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
 
 /**
- * Where a chart is drawn.
+ * The place of a chart.
  *
  * @stability experimental
  * @category options
@@ -258,7 +258,7 @@ const rate = (
   })
 }
 
-/** When each agent waited, ran and was rejected. */
+/** Draws when each agent waited, ran and was rejected. */
 const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: ChartPlace): Drawn => {
   const { Plot, room, along, tipOf, base, draw } = kit
   type Bar = (typeof bars)[number]

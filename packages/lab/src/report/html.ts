@@ -156,7 +156,7 @@ const matrixTable = (races: ReadonlyArray<Matrix.RaceResults>, label: string): s
     )
     .join("\n")}</tbody></table></div>`
 
-/** How each strategy is configured. */
+/** The configuration of each strategy. */
 const settingsOf = (names: ReadonlyArray<string>): string =>
   `<details class="whys always"><summary>How each is configured, and why</summary><dl>${Strategies.all
     .filter(({ name }) => names.includes(name))

@@ -83,7 +83,7 @@ export interface LevelSample {
 }
 
 /**
- * How an agent ended.
+ * The outcome of an agent.
  *
  * @stability experimental
  * @category models
@@ -182,7 +182,7 @@ const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: RunAt
 
 const endOf = ({ endedAt }: RunAttempt): number => endedAt ?? 0
 
-/** When the last call or request of this run ended. */
+/** The end of the last call or request of this run. */
 const lastOf = (calls: ReadonlyArray<RunCall>): number =>
   largest(
     [

@@ -13,7 +13,7 @@ import { mapDimensions } from "floodgate/internal"
 import { isOfSessions, model, type Scenario, type ScenarioAgent, type ScenarioCall } from "../scenario.ts"
 import type { Believed, RunningPlace, StrategyClient, Strategy } from "../strategy.ts"
 
-/** How the library is used in a race. */
+/** The options with which a race uses the library. */
 interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"> {
   /** The limits that the budget gets. @default the provider's true limits and its limit on calls at once */
   readonly budget?: ((scenario: Scenario) => Budget.Options) | undefined

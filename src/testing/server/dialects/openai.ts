@@ -91,7 +91,7 @@ export const usageOf = ({ usage }: Pick<Message, "usage">) => {
   return { cached, written, input, output: usage.output_tokens, total: input + usage.output_tokens }
 }
 
-/** Why an answer ended, in the words of another protocol. */
+/** Translates the reason why an answer ended into the words of another protocol. */
 export const endOf = <A>(reason: StopReason | null, words: { readonly [R in StopReason]?: A }, otherwise: A): A =>
   (reason === null ? undefined : words[reason]) ?? otherwise
 

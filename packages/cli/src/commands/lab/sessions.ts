@@ -24,7 +24,7 @@ interface OwnFlags extends LimitFlags.LimitFlagValues {
 /** The sessions of a file, and how long they took. */
 interface OwnScenario {
   readonly options: Scenarios.SessionsOptions
-  /** How the recording compares; undefined if others are played than were recorded. */
+  /** The comparison with the recording; undefined if others are played than were recorded. */
   readonly recorded: Recorded.RecordedSessions | undefined
   readonly notes: ReadonlyArray<string>
 }

@@ -13,7 +13,7 @@ import type { Document } from "./split.ts"
 /** The default output folder. */
 export const defaultOut = "floodgate-out"
 
-/** Where a run writes its results and its summary. */
+/** The files to which a run writes its results and its summary. */
 export const filesIn = (join: Path.Path["join"], out: string) => ({
   results: join(out, "results.jsonl"),
   attempts: join(out, "attempts.jsonl"),
@@ -59,7 +59,7 @@ const skipReasons = {
   same: "the same as another"
 } as const
 
-/** Why a file is left out. */
+/** The reason to leave out a file. */
 export type SkipReason = keyof typeof skipReasons
 
 /** A file in a folder that is not read as a document. */
@@ -68,7 +68,7 @@ export interface LeftOut {
   readonly why: SkipReason
 }
 
-/** Why a file is left out, in words. */
+/** The reason to leave out a file, in words. */
 export const skipReasonText = (why: SkipReason): string => skipReasons[why]
 
 /** How many files are left out and why, without those that the user's own patterns leave out. */
@@ -117,7 +117,7 @@ const tooLarge = (path: string, size: bigint): Exit.CommandError =>
       : `with it the documents have more than ${sizeText(maxBytes)}, the most that a run may have: leave some out with --exclude`
   )
 
-/** Why the selection leaves out a file of a folder; undefined if it does not. */
+/** The reason why the selection leaves out a file of a folder; undefined if it does not. */
 const notSelected = ({ exclude, include }: FileFilter, within: string): SkipReason | undefined => {
   if (exclude.some((matches) => matches(within))) return "excluded"
   if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"

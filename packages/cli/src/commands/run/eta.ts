@@ -89,7 +89,7 @@ const reservedOf = (work: ReadonlyArray<RemainingCalls>): number | undefined => 
   return Math.max(0, reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length)
 }
 
-/** When an agent makes its next call: after its call in flight and after a pause. */
+/** The time of an agent's next call: after its call in flight and after a pause. */
 const startOf = ({ calls, out }: RemainingCalls, paused: number): number => {
   const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
   return calls.length === 0 ? back : Math.max(back, paused)

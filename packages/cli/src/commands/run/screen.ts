@@ -14,7 +14,7 @@ import * as Eta from "./eta.ts"
 import type { RunEvent } from "./pipeline.ts"
 import * as View from "./view.ts"
 
-/** How a run is shown. */
+/** A way to show a run. */
 export type DisplayMode = "live" | "plain" | "json" | "quiet"
 
 /** The parts of a run that are shown. */
