@@ -1,6 +1,6 @@
 /**
  * How processes join and leave a shared state, and what becomes of the calls of a dead one. These are steps on a state: the
- * process that commits next applies them, whichever it is. What a pool or a ledger does differently is in its `Kind`.
+ * process that commits next applies them, whichever it is. What a pool or a ledger does differently is in its `StateSpec`.
  */
 import { type StateSpec, type MemberOf, membersOf } from "./stateSpec.ts"
 import { join, type Joining, type Member, type Shared } from "./state.ts"

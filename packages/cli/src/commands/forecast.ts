@@ -237,9 +237,9 @@ const agentsThatHelp = ({ agents, sessions }: GivenWorkload, options: Forecast.O
 const answerOf = Effect.fnUntraced(function* (
   workload: GivenWorkload,
   { limits, name }: Tiers.Tier,
-  how: Omit<Forecast.Options, "limits">
+  conditions: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Printed.TierForecast> {
-  const options = { ...how, limits }
+  const options = { ...conditions, limits }
   const forecast = yield* Forecast.makeEffect(workload.agents, options)
   return { tier: name, limits, forecast, agentsThatHelp: yield* agentsThatHelp(workload, options) }
 })
@@ -248,13 +248,13 @@ const answerOf = Effect.fnUntraced(function* (
 const answersOf = Effect.fnUntraced(function* (
   workload: GivenWorkload,
   tiers: ReadonlyArray<Tiers.Tier>,
-  how: Omit<Forecast.Options, "limits">
+  conditions: Omit<Forecast.Options, "limits">
 ) {
   const status = yield* statusLine
   return yield* Effect.forEach(tiers, (tier, index) =>
     Effect.andThen(
       status(`forecast ${index + 1} of ${tiers.length}: limits ${tier.name}`),
-      answerOf(workload, tier, how)
+      answerOf(workload, tier, conditions)
     )
   )
 }, Effect.scoped)
@@ -290,12 +290,12 @@ export const forecastCommand = Command.make(
     const deadline = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf({ ...given, latencyPerToken })
     const limits = yield* LimitFlags.checked("forecast", given)
-    const how = {
+    const conditions = {
       concurrency: Option.getOrUndefined(concurrency),
       latency: { perOutputTokenMillis: Option.getOrUndefined(latencyPerToken) }
     }
     const tiers: ReadonlyArray<Tiers.Tier> = limits === undefined ? Tiers.anthropic : [{ name: "as given", limits }]
-    const answers = yield* answersOf(workload, tiers, how)
+    const answers = yield* answersOf(workload, tiers, conditions)
     const enough = answers.find(
       ({ forecast }) =>
         deadline !== undefined &&

@@ -116,7 +116,7 @@ export const left = (
   const work = remainingCallsOf(agents, learned, count)
   const paused = pool.pause?.leftMillis ?? 0
   const reservedOutputTokens = reservedOf(work)
-  const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
+  const conditions = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
   /** How long the calls take, with those of the orchestrator after `worked` milliseconds. */
   const takes = (work: ReadonlyArray<RemainingCalls>, worked: number): number =>
     Duration.toMillis(
@@ -126,7 +126,7 @@ export const left = (
           startsAfter: Math.max(startOf(each, paused), each.name === Steps.orchestrator ? worked : 0),
           calls: each.calls.map((call, index) => (index === 0 ? { ...call, reservedOutputTokens } : call))
         })),
-        how
+        conditions
       ).duration
     )
   const worked = takes(
