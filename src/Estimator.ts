@@ -443,7 +443,7 @@ interface ExpectedPrompt {
   readonly cached: number
 }
 
-/** By its size: the cached part is the share that earlier calls have read, less two deviations. */
+/** Estimates a prompt by its size: the cached part is the share that earlier calls have read, less two deviations. */
 const promptBySize = (call: Call, memory: KindMemory): ExpectedPrompt => {
   const { cachedShare } = memory
   const tokens = Math.ceil(call.inputTokens ?? call.bytes * perByteOf(memory))
@@ -453,7 +453,7 @@ const promptBySize = (call: Call, memory: KindMemory): ExpectedPrompt => {
 const perByteOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
   tokensPerByte === undefined ? 1 / bytesPerToken : Estimating.high(tokensPerByte)
 
-/** By its content: the prefix has been counted, and of what is cached so much is read as usually is. */
+/** Estimates a prompt by its content: its prefix was counted, and the usual part of what is cached is read. */
 const promptByContent = (call: Call, prefix: Prefix, memory: KindMemory): ExpectedPrompt => ({
   tokens: call.inputTokens ?? prefix.tokens + Math.max(0, call.bytes - prefix.bytes) * appendedOf(prefix, memory),
   cached: prefix.cachedTokens * hitOf(memory)
@@ -499,7 +499,7 @@ const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number,
   memory[from]++
 }
 
-/** By how many tokens per byte a prompt may differ from the mean. */
+/** The tokens per byte by which a prompt may differ from the mean. */
 const spreadOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
   tokensPerByte === undefined ? firstSpread / bytesPerToken : Estimating.high(tokensPerByte) - tokensPerByte.mean
 

@@ -155,7 +155,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.isRetryable
   }
 
-  /** How long the provider asked to wait, at most an hour. */
+  /** The wait that the provider asked for, at most an hour. */
   get retryAfter(): Duration.Duration | undefined {
     return this.reason.retryAfter
   }

@@ -29,7 +29,7 @@ export class Queued {
   next: this | undefined = undefined
   /** The rank of its flow when it was served, -1 until then. */
   rank = -1
-  /** By how much serving it advanced virtual time. */
+  /** The advance of virtual time when it was served. */
   moved = 0
   /** The weight of all agents that waited when it was served. */
   among = 0

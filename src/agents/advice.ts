@@ -64,7 +64,7 @@ const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(
 /** A number of agents helps if it ends the job at most this much later than all agents at once. */
 const maxLater = 0.08
 
-/** How many agents at once help a job of this size, with those that run already. */
+/** The number of agents at once that help a job of this size, with those that run already. */
 const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
   fewestAsQuick(running + job, maxLater, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
 
@@ -85,7 +85,7 @@ export const numbersAround = (helps: number): ReadonlyArray<number> => {
   return [...numbers].filter((each) => each >= 1).sort((a, b) => a - b)
 }
 
-/** How much later the last agent ends with one agent more. */
+/** The time by which the last agent ends later with one agent more. */
 export const furtherAdded = (ends: Advice["ends"], helps: number): Duration.Duration => {
   const endWith = (count: number): number =>
     Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
@@ -105,7 +105,7 @@ const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Dura
   return Duration.millis(Math.max(shortest, Math.ceil(millis)))
 }
 
-/** How many agents help, and the forecast of the job with them. */
+/** The number of agents that help, and the forecast of the job with them. */
 export const helpful = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
   const { agents, error, running } = question
   const { atOnce, searched } = yield* search(foretell, question)
@@ -172,11 +172,11 @@ export const tooLarge = ({ asked, dimension, limit }: Amounts.Misfit): string =>
 
 const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
 
-/** How many more agents to try in a pool without a known limit. */
+/** The number of further agents to try in a pool without a known limit. */
 export const triableNumber = (running: number, isWaiting: boolean): number => (isWaiting ? 0 : Math.max(1, running))
 
 /**
- * How many agents to try in a pool of which no limit is known: as many again as run now, because the pool itself doubles its
+ * The number of agents to try in a pool of which no limit is known: as many again as run now, because the pool itself doubles its
  * calls until the provider says what it allows.
  */
 export const triable = Effect.fnUntraced(function* <E>(

@@ -178,7 +178,7 @@ const statesOf = Effect.fnUntraced(function* (
 
 type PoolNow = Effect.Success<ReturnType<typeof statesOf>>[number]
 
-/** How many agents run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
+/** The number of agents that run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
 const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<number> => {
   const queued = states.map(({ queued }) => queued)
   const part = Math.max(...queued) / Math.max(1, sumAll(queued))
@@ -193,7 +193,7 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
   return parts.map((_, index) => before(index + 1) - before(index))
 }
 
-/** How many of the asker's agents have neither ended nor begun a call, and so have all of their work to do. */
+/** The number of the asker's agents that have neither ended nor begun a call, and so have all of their work to do. */
 const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
   Math.max(0, own - begun - sumAll(states.map(({ inFlight, queued }) => inFlight + queued)))
 

@@ -19,7 +19,7 @@ export interface AdviceFigures extends Pick<
   /** The sizes of an agent's first call, if it differs. */
   readonly firstInputTokens?: number | undefined
   readonly firstOutputTokens?: number | undefined
-  /** By how many tokens the prompt of each call is longer than the one before. */
+  /** The tokens that the prompt of each call adds to the one before. */
   readonly growthTokens?: number | undefined
   /** The part of the prompt before that is read from the cache and does not count, from 0 to 1. */
   readonly cachedShare?: number | undefined

@@ -47,7 +47,7 @@ const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace
 const steps = 64
 
 /**
- * How many agents go to each place. Each further agent goes to the place whose part then ends earliest, so the latest end is as
+ * The number of agents that go to each place. Each further agent goes to the place whose part then ends earliest, so the latest end is as
  * early as possible. Agents for which no place has room are left out.
  */
 const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, agents: number) {
@@ -68,7 +68,7 @@ const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, a
   return shares
 })
 
-/** How many agents go to each place if each takes at most a given number. */
+/** The number of agents that go to each place if each takes at most a given number. */
 const dividedWithin = <E>(max: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<E>>, agents: number) =>
   divided(
     ends.map(
@@ -134,7 +134,7 @@ const later = (part: AdvisedPart, { restsFor, running }: AskedPlace<unknown>): A
   return { ...part, atOnce: running, helps: 0, expiresAfter: Duration.millis(Math.ceil(expires)) }
 }
 
-/** How many agents help in all, and at each place. */
+/** The number of agents that help in all, and at each place. */
 export const helpful = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
   places: ReadonlyArray<AskedPlace<E>>

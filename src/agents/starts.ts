@@ -24,7 +24,7 @@ const maxAsked = 64
 let jobs = 0
 
 /**
- * How many of the job's own agents may run. While the advice is a guess, at most as many agents as run are added.
+ * The number of the job's own agents that may run. While the advice is a guess, at most as many agents as run are added.
  */
 const allowed = ({ isGuess, more }: Allowance, running: number): number =>
   Math.max(1, running + (isGuess ? Math.min(more, Math.max(1, running)) : more))

@@ -120,7 +120,7 @@ export interface Immediate<Call, Actual, Estimate> {
   readonly learn: (call: Call, actual: Actual) => void
   /** Learns from a prompt that was counted. */
   readonly count: (call: Call, tokens: number) => void
-  /** By how many tokens the estimate of a prompt may be wrong. */
+  /** The tokens by which the estimate of a prompt may be wrong. */
   readonly uncertainty: (call: Call) => number
   /** How many answers it has learned from. */
   lessons: number

@@ -45,7 +45,7 @@ export const make = () => ({
   full: 0,
   /** When the verdicts on all of those are known. */
   dueAt: undefined as number | undefined,
-  /** By how much it grows next, and how many calls have to find it full before. */
+  /** The size of its next growth, and how many calls have to find it full before. */
   step: 1,
   need: 0,
   /** When it grows in any case, and how long after the last failed attempt that is. */

@@ -151,7 +151,7 @@ const ofRequests = [
   "failed_to_download_image"
 ]
 
-/** By type or code, for errors within a stream, which have no status. */
+/** Reasons by type or code, for errors within a stream, which have no status. */
 const byType: Readonly<Record<string, FailureReason>> = {
   ...Object.fromEntries(ofRequests.map((code) => [code, "InvalidRequest"])),
   overloaded_error: "Overloaded",

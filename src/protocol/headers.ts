@@ -166,7 +166,7 @@ const anthropic = (header: HeaderReader): Dimensions => {
   }
 }
 
-/** Of several limits on the same dimension, the one with the least remaining. */
+/** The limit with the least remaining, of several on the same dimension. */
 const tightest = (...limits: ReadonlyArray<Signal.DimensionSignal | undefined>): Signal.DimensionSignal | undefined => {
   let result: Signal.DimensionSignal | undefined
   for (const limit of limits) {
@@ -320,7 +320,7 @@ export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
 export const maxRetryAfterMillis = hour
 
 /**
- * How long the provider asks to wait, in milliseconds, above 0 and without an upper bound: `retry-after-ms`, or `retry-after` as
+ * The wait that the provider asks for, in milliseconds, above 0 and without an upper bound: `retry-after-ms`, or `retry-after` as
  * seconds or as an HTTP date. Zero, a date in the past and malformed values count as absent.
  *
  * Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
@@ -335,7 +335,7 @@ export const statedWaitMillis = (header: HeaderReader, now: number): number | un
   ].find((millis) => millis > 0)
 }
 
-/** How long to wait because the provider asks for it, in milliseconds, above 0 and at most an hour. */
+/** The wait to keep because the provider asks for it, in milliseconds, above 0 and at most an hour. */
 export const retryAfterMillis = (header: HeaderReader, now: number): number | undefined => {
   const millis = statedWaitMillis(header, now)
   return millis === undefined ? undefined : Math.min(millis, maxRetryAfterMillis)

@@ -50,7 +50,7 @@ type Asked = Pick<Description, "operation" | "maxTokens" | "choices" | "stream" 
 
 const isTokens = (prompt: ReadonlyArray<unknown>): boolean => prompt.every((token) => typeof token === "number")
 
-/** How many prompts a completion has. A list of numbers is one prompt. */
+/** The number of prompts of a completion. A list of numbers is one prompt. */
 const promptsOf = (prompt: unknown): number => (Array.isArray(prompt) && !isTokens(prompt) ? prompt.length : 1)
 
 const askedOfCompletion = (body: JsonBody): Asked => {

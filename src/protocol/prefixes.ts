@@ -168,7 +168,7 @@ export const markIn = (options: unknown): unknown => {
   return undefined
 }
 
-/** How long a model of an SDK keeps a prompt without being asked; Anthropic's want to be asked, wherever they are. */
+/** The time for which a model of an SDK keeps a prompt without being asked; Anthropic's want to be asked, wherever they are. */
 export const keptBy = (provider: string | undefined, model: string): number | undefined =>
   provider === "anthropic" || /claude|anthropic/.test(model) ? undefined : usualLifetime
 
@@ -182,7 +182,7 @@ export const keptBy = (provider: string | undefined, model: string): number | un
  */
 const maxRead = 256
 
-/** Of so many parts more is read: conversations differ in their first parts, and later ones have identifiers or follow answers. */
+/** The number of parts of which more is read: conversations differ in their first parts, and later ones have identifiers or follow answers. */
 const readParts = 4
 
 /** Messages that agents share, at the beginning of a list of messages. */

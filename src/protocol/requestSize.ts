@@ -38,7 +38,7 @@ const maxDepth = 200
 const encoder = new TextEncoder()
 /** The encoder counts bytes by writing them here; nothing reads them. */
 const scratch = new Uint8Array(48 * 1_024)
-/** As many units as the scratch holds, at three bytes each. */
+/** The number of units that the scratch holds, at three bytes each. */
 const maxUnits = scratch.length / 3
 /** Below this many units a loop is faster than a call of the encoder. */
 const shortUnits = 64

@@ -82,7 +82,7 @@ const isLive = ({ prefixes }: PromptCache, key: number, now: number): boolean =>
 /** The tokens of the first parts of a request. */
 type CountParts = (parts: number) => number
 
-/** How many parts of a request are in the cache. An automatic cache holds every prefix of what it has read. */
+/** Counts the parts of a request that are in the cache. An automatic cache holds every prefix of what it has read. */
 const cachedParts = (cache: PromptCache, { keys, ttls }: Prefixes.RequestPrefixes, now: number): number => {
   if (cache.mode === "automatic") {
     let parts = 0

@@ -10,7 +10,7 @@ import type { RequestOutcome, RequestRecord } from "./page/status.ts"
 
 /** How many requests are remembered. */
 export const maxRequests = 500
-/** Of those, how many may come from strangers, who must not be able to push the others out. */
+/** The number of those that may come from strangers, who must not be able to push the others out. */
 const maxStrangers = 50
 /** Names come from callers. */
 const longestName = 200

@@ -56,7 +56,7 @@ const network = { mean: 10, deviation: 2 }
 
 const jitters: ReadonlyArray<Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
 
-/** How long a client waits after `failed` attempts, if its last wait was `before`; `random` is in [0, 1). */
+/** The wait of a client after `failed` attempts, if its last wait was `before`; `random` is in [0, 1). */
 const waitOf = (jitter: Jitter, failed: number, before: number, random: number): number => {
   const whole = Math.min(cap, base * 2 ** (failed - 1))
   switch (jitter) {

@@ -81,7 +81,7 @@ const isOurs = (name: string): boolean => name.startsWith("floodgate")
 const quickest = (results: ReadonlyArray<RaceResult>): RaceResult =>
   results.reduce((best, one) => (one.makespanSeconds < best.makespanSeconds ? one : best))
 
-/** By how much a result is slower than another, in words. */
+/** Says how much slower a result is than another. */
 const behind = (one: RaceResult, other: RaceResult): string =>
   Words.percent(Math.max(0, one.makespanSeconds / other.makespanSeconds - 1))
 

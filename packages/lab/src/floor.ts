@@ -71,7 +71,7 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
   return worst
 }
 
-/** How long a script takes if no call waits. */
+/** The duration of a script if no call waits. */
 const scriptMillis = (
   { calls }: Sessions.AgentScript,
   latencyMillis: (call: Sessions.ScriptedCall) => number

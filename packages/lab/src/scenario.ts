@@ -466,7 +466,7 @@ export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): 
 }
 
 /**
- * How long the provider works on an admitted call, in milliseconds and without noise.
+ * The provider's time for an admitted call, in milliseconds and without noise.
  *
  * @stability experimental
  * @category getters

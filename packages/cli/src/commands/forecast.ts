@@ -220,7 +220,8 @@ const workloadOf = Effect.fnUntraced(function* (
 // -----------------------------------------------------------------------------
 
 /**
- * How many agents help: the smallest number of calls at once with which the workload takes at most 2 % longer than with all agents. Sessions
+ * The number of agents that help: the smallest number of calls at once with which the workload takes at most 2 % longer than with all
+ * agents. Sessions
  * pause, so for them it is the number of sessions at once.
  */
 const agentsThatHelp = ({ agents, sessions }: GivenWorkload, options: Forecast.Options): Effect.Effect<number> => {

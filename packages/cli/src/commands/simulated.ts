@@ -13,7 +13,7 @@ export const seed = number(
   (value) => Number.isSafeInteger(value) && value >= 0 && value <= maxSeed
 ).pipe(byDefault("Seed of all random numbers: the same seed gives the same results", 1))
 
-/** How long a call takes in addition to the usual time. */
+/** The time of a call in addition to the usual one. */
 export const latencyPerToken = atLeastZero("latency-per-token", maxMillis).pipe(
   optional(
     `Milliseconds per output token, in addition to ${Latency.usual.baseMillis} a call and ${Latency.usual.perInputTokenMillis} per input token (default: ${Latency.usual.perOutputTokenMillis})`

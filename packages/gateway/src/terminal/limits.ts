@@ -8,7 +8,7 @@ import type * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import { count, optional, positive } from "./flags.ts"
 
-/** How many calls may be in flight. */
+/** The number of calls that may be in flight. */
 export const concurrency = count("concurrency", 1_000_000).pipe(
   optional("Calls in flight at once (default: as many as the limits allow)")
 )

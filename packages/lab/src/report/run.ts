@@ -290,7 +290,7 @@ const sumOf = (of: keyof AnswerTokens, calls: ReadonlyArray<RunCall>, earlier: R
   calls.reduce((sum, { attempts }) => attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), sum), 0) +
   earlier.reduce((sum, { usage }) => sum + usage[of], 0)
 
-/** How many milliseconds agents waited in this run. */
+/** The milliseconds that agents waited in this run. */
 const waitedOf = (bars: ReadonlyArray<Figures.Bar>): number =>
   1_000 * bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
 

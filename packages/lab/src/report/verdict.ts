@@ -36,7 +36,7 @@ export interface Headline {
 }
 
 /**
- * How many, as "no 429", "1 rejection (429)" or "30 rejections (429)".
+ * The number of rejections, as "no 429", "1 rejection (429)" or "30 rejections (429)".
  *
  * @stability experimental
  * @category getters

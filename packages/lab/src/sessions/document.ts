@@ -68,7 +68,7 @@ const meanEnds = ({ makespanSeconds, meanEndSeconds }: RaceResult): number => me
 
 const behind = (one: number, other: number): string => (other === 0 ? "-" : (one / other).toFixed(2))
 
-/** How far ours are behind the queue that knows the cache, and who is better. */
+/** Says how far ours are behind the queue that knows the cache, and who is better. */
 const losses = (races: ReadonlyArray<SessionRace>): string => {
   const rows = races.flatMap((race) => {
     const known = race.results.find(({ strategy }) => strategy === "uncached-queue")
@@ -89,7 +89,7 @@ const losses = (races: ReadonlyArray<SessionRace>): string => {
   ].join("\n")
 }
 
-/** By how much the best and the worst of those that lose nothing differ. */
+/** The difference between the best and the worst of those that lose nothing. */
 const spread = ({ results, scenario }: SessionRace): string => {
   const times = results.filter(isDone).map(ends)
   return `${(Math.max(...times) / Math.min(...times)).toFixed(1)} in \`${scenario.name}\``

@@ -20,7 +20,7 @@ import * as SimulatedPackage from "./simulatedPackage.ts"
 /** Makes the queue of a race: a function that queues a job with its number of tokens. */
 type Queue = Effect.Effect<(tokens: number) => SimulatedPackage.Add, never, Scope.Scope>
 
-/** How many calls of mean size per second the limit allows. */
+/** The number of calls of mean size that the limit allows per second. */
 const callsPerSecond = (scenario: Scenario.Scenario): number => {
   const calls = Scenario.callsOf(scenario)
   const tokens = calls.reduce(

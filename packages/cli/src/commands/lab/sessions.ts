@@ -83,7 +83,7 @@ export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
   return own
 })
 
-/** How long the sessions took when they were recorded, in a sentence. */
+/** The time that the sessions took when they were recorded, in a sentence. */
 const takenOf = ({ recorded }: OwnScenario): ReadonlyArray<string> => {
   if (recorded?.seconds === undefined || recorded.meanEndSeconds === undefined) return []
   const [seconds, mean] = [recorded.seconds, recorded.meanEndSeconds].map((value) => value.toFixed(1))

@@ -89,7 +89,7 @@ export const planned = (cost: Cost, dollars: number | undefined): string => {
   return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}${days}`
 }
 
-/** How often a plan reaches the cap of a day, if nothing was spent on the first day before it starts. */
+/** The number of times that a plan reaches the cap of a day, if nothing was spent on the first day before it starts. */
 export const pausesOf = ({ maxDollars = Infinity, maxDollarsPerDay }: Cost, dollars: number | undefined): number =>
   maxDollarsPerDay === undefined || dollars === undefined
     ? 0

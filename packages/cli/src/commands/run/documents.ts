@@ -71,7 +71,7 @@ export interface LeftOut {
 /** The reason to leave out a file, in words. */
 export const skipReasonText = (why: SkipReason): string => skipReasons[why]
 
-/** How many files are left out and why, without those that the user's own patterns leave out. */
+/** Says how many files are left out and why, without those that the user's own patterns leave out. */
 export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
   const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
   if (surprising.length === 0) return ""

@@ -117,7 +117,7 @@ export const left = (
   const paused = pool.pause?.leftMillis ?? 0
   const reservedOutputTokens = reservedOf(work)
   const conditions = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
-  /** How long the calls take, with those of the orchestrator after `worked` milliseconds. */
+  /** The duration of the calls, with those of the orchestrator after `worked` milliseconds. */
   const takes = (work: ReadonlyArray<RemainingCalls>, worked: number): number =>
     Duration.toMillis(
       Forecast.make(

@@ -46,7 +46,7 @@ export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipe
   }
 }
 
-/** How many seconds the calls take at most under some limits; undefined if one of them never fits. */
+/** The most seconds that the calls take under some limits; undefined if one of them never fits. */
 export const secondsUnder = Effect.fnUntraced(function* (
   { agents, merge }: Plan,
   options: Omit<Forecast.Options, "limits"> & { readonly limits: Limits.Limits }

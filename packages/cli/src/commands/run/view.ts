@@ -247,7 +247,7 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
   callsLine(name, pool, `${pool.queued}`)
 ]
 
-/** How long a run still takes, or until when it pauses. */
+/** Says how long a run still takes, or until when it pauses. */
 const remaining = (pause: ViewState["pause"], seconds: number, left: number | undefined): string => {
   if (pause !== undefined && seconds < pause.ends) return `paused until ${pause.until}`
   return left === undefined ? "learning the time left" : `about ${clock(left)} left`
