@@ -67,16 +67,23 @@ import * as SyncForm from "./domain/syncForm.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
 import {
   admit,
-  settleAnswered,
   begin,
-  withBreaker,
+  checked,
+  inScope,
   leaveOpen,
+  type MakeAttempt,
+  sent,
+  settleAnswered,
+  when,
   withAdmission,
+  withAgent,
+  withBreaker,
   withRetries,
   withSettlement,
   withTimeout,
   withWarmup
 } from "./call/steps.ts"
+import type { GovernedAttempt } from "./call/attempt.ts"
 import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
@@ -160,11 +167,23 @@ export class Governor extends Context.Service<
 
 const optionsCheck = optionsOf(governorChecks)
 
-/** The steps of a call, from the inside to the outside. */
-const governed = <A, B, E, R>(
-  attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-  settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) => pipe(attempt, withTimeout, withBreaker, withSettlement(settle), withAdmission, withWarmup, withRetries)
+/** Runs the steps of a call, from the inside to the outside. Those that neither the governor nor the call needs are left out. */
+const governed =
+  <A, B, E, R>(attempt: MakeAttempt<A, E, R>, settle: (attempt: GovernedAttempt, value: A) => Effect.Effect<B>) =>
+  (call: GovernedCall): Effect.Effect<B, E | LlmError | Budget.BudgetError, R> => {
+    const { options, parts } = call
+    const run = pipe(
+      attempt,
+      when(options.timeout, withTimeout),
+      when(parts.breaker, withBreaker),
+      withSettlement(settle),
+      withAdmission,
+      when(options.cacheKey, withWarmup),
+      when(options.agent, withAgent),
+      withRetries
+    )
+    return run(call)
+  }
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -245,14 +264,22 @@ export const make = Effect.fnUntraced(function* (
     parts.history?.placed(model, openPlaces(parts, { model, places }))
   }
 
-  const open: Governor["Service"]["open"] = (call, attempt, callOptions) =>
-    begin("Governor.open", parts, call, callOptions, "scope", governed(attempt, leaveOpen))
+  const run: Direct.Run = (request, send, options) =>
+    begin(parts, request, options, "effect", governed(sent(send), settleAnswered))
+  const open: Governor["Service"]["open"] = (request, send, options) =>
+    begin(parts, request, options, "scope", governed(inScope(sent(send)), leaveOpen))
+  const checkedRun: Governor["Service"]["run"] = (request, send, options) =>
+    checked("Governor.run", request, options, () =>
+      begin(parts, request, options, "effect", governed(inScope(sent(send)), settleAnswered))
+    )
+  const checkedOpen: Governor["Service"]["open"] = (request, send, options) =>
+    checked("Governor.open", request, options, () => open(request, send, options))
 
   return Governor.of({
-    run: (call, attempt, callOptions) =>
-      begin("Governor.run", parts, call, callOptions, "effect", governed(attempt, settleAnswered)),
-    open: SyncForm.attach(open, Direct.begin("Governor.open", parts)),
-    admit: (call, callOptions) => begin("Governor.admit", parts, call, callOptions, "scope", admit),
+    run: SyncForm.attach(checkedRun, run),
+    open: SyncForm.attach<typeof open, Direct.OpenForms>(checkedOpen, { open, begin: Direct.begin(parts) }),
+    admit: (request, options) =>
+      checked("Governor.admit", request, options, () => begin(parts, request, options, "scope", admit)),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
     windows: Effect.sync(() => windows.status)

@@ -7,17 +7,17 @@
  *
  * **Details**
  *
- * `Governor.ts` composes the steps of a call, from the inside to the outside:
+ * `Governor.ts` composes the steps of a call, from the inside to the outside. Those that it does not need are left out:
  *
  * ```ts
  * pipe(
- *   attempt, //         one request to the provider
- *   timed, //           ends a request that takes too long; the time in the queue does not count
- *   broken, //          refuses while the circuit breaker of the pool is open
- *   settled(settle), // replaces the estimate by the usage, and lets the budget judge a failure
- *   reserved, //        waits for the TokenBudget: each attempt has a reservation of its own
- *   warmed, //          lets one call fill the provider's cache before the others that share its prefix
- *   retried //          waits as the retry policy says; meanwhile the call holds nothing
+ *   attempt, //                one request to the provider
+ *   withTimeout, //            ends a request that takes too long; the time in the queue does not count
+ *   withBreaker, //            refuses while the circuit breaker of the pool is open
+ *   withSettlement(settle), // replaces the estimate by the usage, and lets the budget judge a failure
+ *   withAdmission, //          waits for the TokenBudget: each attempt has a reservation of its own
+ *   withWarmup, //             lets one call fill the provider's cache before the others that share its prefix
+ *   withRetries //             waits as the retry policy says; meanwhile the call holds nothing
  * )
  * ```
  *
@@ -62,6 +62,7 @@ import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
+import type * as Direct from "./call/direct.ts"
 import * as OptionChecks from "./call/models.ts"
 import { minCountedBytes } from "./call/counting.ts"
 import * as Input from "./domain/input/checks.ts"
@@ -73,6 +74,7 @@ import type * as Messages from "./Messages.ts"
 import { hint } from "./domain/input/nearest.ts"
 import { shown } from "./domain/input/shown.ts"
 import * as PriceTable from "./domain/prices.ts"
+import * as SyncForm from "./domain/syncForm.ts"
 import { bodyOf, parsePlaces, placeChecks, placesCheck, StatedPlaces } from "./places/parse.ts"
 import type { PlacesOptions, ProviderPlace } from "./Places.ts"
 import * as Prices from "./Prices.ts"
@@ -221,6 +223,10 @@ const makeFor = (
   retry: Retry.Policy<LlmError>,
   destinationOf: (model: string) => Destination | string
 ) => {
+  // The client checks the options of its calls.
+  const run = SyncForm.of<Direct.Run>(governor.run) ?? governor.run
+  const { open } = SyncForm.of<Direct.OpenForms>(governor.open) ?? governor
+
   /** Finds where a call goes. Fails before the call is queued if the provider would reject the params. */
   const sentTo = (
     method: "create" | "stream" | "countTokens",
@@ -237,11 +243,11 @@ const makeFor = (
     { inputTokens, kind, ...options }: CallOptions
   ) => {
     const call = { ...describeFor(to, params, inputTokens, kind), stream: true }
-    const open = (ticket: Governor.Ticket) => {
+    const attempt = (ticket: Governor.Ticket) => {
       const { fields, provider } = providerFor(to, ticket)
       return openAttempt(provider, { ...params, ...fields }, ticket)
     }
-    return governor.open(call, open, options)
+    return open(call, attempt, options)
   }
 
   return LlmClient.of({
@@ -261,7 +267,7 @@ const makeFor = (
             }
           )
         }
-        return governor.run(describeFor(to, params, inputTokens, kind), attempt, callOptions)
+        return run(describeFor(to, params, inputTokens, kind), attempt, callOptions)
       }),
     stream: (params, options = {}) =>
       Stream.unwrap(

@@ -11,7 +11,7 @@ import type { GovernedOptions, Reservation } from "./models.ts"
 import { handOut } from "./reservation.ts"
 
 /**
- * Asks for admission without Effect. Returns the call, admitted or waiting, or an effect that fails with the refusal. The caller must
+ * Asks for admission without Effect, with options that were checked. Returns the call, admitted or waiting, or an effect that fails with the refusal. The caller must
  * end the call with {@link Entry.leave}.
  */
 export interface Ask {

@@ -78,11 +78,10 @@ export const make = (options: BudgetOptions) => {
 // Operations
 // -----------------------------------------------------------------------------
 
-/** Asks for admission: the call is admitted at once, refused, or queued. */
+/** Asks for admission: the call is admitted at once, refused, or queued. Its options were checked. */
 const ask =
   (pools: OpenPools): Ask =>
   (context, estimate, options) => {
-    if (options !== undefined) check("Budget.reserve", Options.reserveCheck, options)
     Options.checkCounted(context)
     if (pools.isClosed) return Effect.interrupt
     const pool = pools.of(options)
@@ -98,6 +97,7 @@ const reserve =
   (estimate: Limits.Estimate, options?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
+        if (options !== undefined) check("Budget.reserve", Options.reserveCheck, options)
         const asked = ask(pools)(context, estimate, options)
         if (!(asked instanceof Entry)) return asked
         const scope = Context.getUnsafe(context, Scope.Scope)

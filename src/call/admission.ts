@@ -14,13 +14,14 @@ import { certainly, claimed, counting, first, type GovernedOptions, revised } fr
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
+import type { GovernedAttempt, Held } from "./attempt.ts"
 import * as Counting from "./counting.ts"
-import type { GovernedCall } from "./governedCall.ts"
 import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
-import { type Reserving, admittedAtOnlyPlace } from "./place.ts"
+import type { Reserving } from "./place.ts"
 import type { CallPlace } from "../places/models.ts"
 import type * as Prices from "../Prices.ts"
+import { andThen, type Rest } from "./settlement.ts"
 import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
@@ -32,18 +33,14 @@ type Revise = GovernedOptions[typeof revised]
  * Admits an attempt. Returns what is left to do until it is admitted; undefined if it is. If that is interrupted or refused, the end of
  * the call releases what it holds.
  */
-export const admitted = (
-  call: GovernedCall,
-  context: Context.Context<never>
-): Effect.Effect<unknown, CallError> | undefined => {
-  call.price = priceOf(call.request, call.placement?.only, call.parts.prices)
-  call.known = Usage.known(call, call.request, call.pool)
-  const { estimates, estimator } = call.parts
-  if (estimates !== undefined) return admittedFor(call, estimates.estimate(call.known), context)
-  return Effect.flatMap(
-    estimator.estimate(call.known),
-    (estimate) => admittedFor(call, estimate, context) ?? Effect.void
-  )
+export const admitted = (attempt: GovernedAttempt, context: Context.Context<never>): Rest<CallError> => {
+  const { call, pool, request } = attempt
+  const { estimates, estimator, prices } = call.parts
+  const known = Usage.known(call, request, pool)
+  attempt.price = priceOf(request, call.placement?.only, prices)
+  attempt.known = known
+  if (estimates !== undefined) return admittedFor(attempt, estimates.estimate(known), context)
+  return Effect.flatMap(estimator.estimate(known), (estimate) => admittedFor(attempt, estimate, context) ?? Effect.void)
 }
 
 /** The price of a call at a place, which may state it. */
@@ -56,7 +53,11 @@ export const priceOf = (call: Call, place: CallPlace | undefined, prices: Prices
  * A function that estimates a call at a place again, with what is known of it by then. It returns undefined if that is the same, and
  * nothing was learned since it was last called. Undefined for an estimator without synchronous forms, which may take time.
  */
-export const revisionOf = (call: GovernedCall, at: { known: Usage.KnownCall }, before: Limits.Estimate): Revise => {
+export const revisionOf = (
+  { call }: GovernedAttempt,
+  at: { known: Usage.KnownCall },
+  before: Limits.Estimate
+): Revise => {
   const { conversations, estimates } = call.parts
   if (estimates === undefined) return undefined
   let { lessons } = estimates
@@ -71,15 +72,14 @@ export const revisionOf = (call: GovernedCall, at: { known: Usage.KnownCall }, b
 }
 
 const admittedFor = (
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   estimate: Limits.Estimate,
   context: Context.Context<never>
-): Effect.Effect<unknown, CallError> | undefined => {
-  if (call.last < call.now) return tooLate
-  const revise = revisionOf(call, call, estimate)
-  const unpaid = pay(call, call, estimate, context)
-  if (unpaid === undefined) return reserve(call, estimate, revise, call.now, context)
-  return Effect.flatMap(unpaid, () => reserve(call, estimate, revise, call.now, context) ?? Effect.void)
+): Rest<CallError> => {
+  const { call, last } = attempt
+  if (last < call.now) return tooLate
+  const revise = revisionOf(attempt, attempt, estimate)
+  return andThen(pay(attempt, attempt, estimate, context), () => reserve(attempt, estimate, revise, context))
 }
 
 // -----------------------------------------------------------------------------
@@ -88,16 +88,16 @@ const admittedFor = (
 
 /** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
 export const pay = (
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   at: Reserving,
   estimate: Limits.Estimate,
   context: Context.Context<never>
-): Effect.Effect<void, CallError> | undefined => {
-  const { options, parts, purses } = call
+): Rest<CallError> => {
+  const { call, until } = attempt
+  const { agent, clock, now: since, options, parts, purses } = call
   const { reportCap, wake, windows } = parts
   if (purses.length === 0 && options.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
-  const { agent, clock, now: since, until } = call
   const request: Payment.PaymentRequest = {
     purses,
     price,
@@ -117,61 +117,63 @@ export const pay = (
     until
   }
   // However the attempt ends, its end settles this.
-  const payment = (call.payment = new Payment.Payment())
+  const payment = (attempt.payment = new Payment.Payment())
   const rest = Payment.pay(payment, request, context)
-  return rest && Effect.mapError(rest, (error) => refusalFor(call, error, since))
+  return rest && Effect.mapError(rest, (error) => refusalFor(attempt, error, since))
 }
 
 // -----------------------------------------------------------------------------
 // Reservation
 // -----------------------------------------------------------------------------
 
-/** Reserves an estimate, and admits the call. It has waited since `since`. Returns what is left to do; undefined if it is admitted. */
+/** Reserves an estimate, and admits the attempt. Returns what is left to do; undefined if it is admitted. */
 const reserve = (
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   estimate: Limits.Estimate,
   revise: Revise,
-  since: number,
   context: Context.Context<never>
-): Effect.Effect<void, CallError> | undefined => {
-  const asked = ask(call, estimate, queueingOf(call, call, call.now, revise), context)
-  const admit = (held: Entry | Budget.Reservation): undefined => {
-    if (call.placement !== undefined) admittedAtOnlyPlace(call.placement, call)
-    call.admit(held)
-  }
-  if (asked instanceof Entry && asked.isOpen) return admit(asked)
-  const waiting: Effect.Effect<Entry | Budget.Reservation, Budget.BudgetError> =
-    asked instanceof Entry ? awaited(asked, context) : asked
-  return Effect.matchEffect(Counting.whileWaiting(call, [call], waiting), {
-    onSuccess: (held) => Effect.succeed(admit(held)),
-    onFailure: (error) => Effect.fail(refusalFor(call, error, since))
+): Rest<CallError> => {
+  const { call } = attempt
+  const since = call.now
+  const asked = ask(attempt, estimate, queueingOf(attempt, attempt, since, revise), context)
+  if (asked instanceof Entry && asked.isOpen) return admit(attempt, asked)
+  const waiting: Effect.Effect<Held, Budget.BudgetError> = asked instanceof Entry ? awaited(asked, context) : asked
+  return Effect.matchEffect(Counting.whileWaiting(call, [attempt], waiting), {
+    onSuccess: (held) => Effect.succeed(admit(attempt, held)),
+    onFailure: (error) => Effect.fail(refusalFor(attempt, error, since))
   })
 }
 
-/** Asks the budget to admit a call: at once, unless a layer has replaced `reserve`. */
+/** Admits an attempt where its call can only go. */
+const admit = (attempt: GovernedAttempt, held: Held): undefined => {
+  if (attempt.call.placement !== undefined) attempt.stayAt(attempt.call.placement)
+  attempt.admit(held)
+}
+
+/** Asks the budget to admit an attempt: at once, unless a layer has replaced `reserve`. */
 const ask = (
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   estimate: Limits.Estimate,
   options: GovernedOptions,
   context: Context.Context<never>
 ): Entry | Effect.Effect<Budget.Reservation, Budget.BudgetError> => {
-  const { ask, budget } = call.parts
+  const { ask, budget } = attempt.call.parts
   if (ask !== undefined && mayAsk(ask, context)) {
     const asked = ask(context, estimate, options)
-    if (asked instanceof Entry) call.entry = asked
+    if (asked instanceof Entry) attempt.held = asked
     return asked
   }
   // It is noted in the step in which the layer gives it, so that an interruption comes before it or after it.
   const noted = Effect.onExitPrimitive(budget.reserve(estimate, options), (exit) => {
-    if (exit._tag === "Success") call.given = exit.value
+    if (exit._tag === "Success") attempt.held = exit.value
     return undefined
   })
-  return Scope.provide(noted, call.scope)
+  return Scope.provide(noted, attempt.scope)
 }
 
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
-  { agent, options, isFirst, until }: GovernedCall,
+  { call: { agent, options }, isFirst, until }: GovernedAttempt,
   { accounting, known, pool }: Reserving,
   since: number,
   revise?: Revise,
@@ -198,8 +200,8 @@ export const queueingOf = (
 const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
 /** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
-export const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
-  const { from, isBoundByDeadline, last } = call
+export const refusalFor = (attempt: GovernedAttempt, error: Budget.BudgetError, since: number): CallError => {
+  const { from, isBoundByDeadline, last } = attempt
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error
   const { dimension, maxWait, pool } = reason

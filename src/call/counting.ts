@@ -31,7 +31,7 @@ interface CountedWait {
   known: KnownCall
 }
 
-/** A call at one of its attempts, as far as counting is concerned. */
+/** A call, as far as counting is concerned. */
 interface CountedCall {
   readonly request: Call
   readonly now: number

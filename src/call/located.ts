@@ -4,7 +4,7 @@ import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { priceOf, revisionOf } from "./admission.ts"
-import type { GovernedCall } from "./governedCall.ts"
+import type { GovernedAttempt } from "./attempt.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call } from "./models.ts"
 import { callAt, type Reserving } from "./place.ts"
@@ -42,32 +42,33 @@ const addressed = (parts: GovernorParts, given: Call, place: CallPlace): Omit<Re
   return { request, accounting, pool, price: priceOf(request, place, parts.prices) }
 }
 
-/** The call at a place. */
+/** The call of an attempt at a place. */
 export const locate = Effect.fnUntraced(function* (
-  governed: GovernedCall,
+  attempt: GovernedAttempt,
   placement: Placement,
   index: number,
   conversation: CachedConversation | undefined
 ): Effect.fn.Return<Located> {
-  const { parts } = governed
+  const { call } = attempt
+  const { parts } = call
   const place = placement.places[index]!
-  const { accounting, pool, price, request } = addressed(parts, governed.original, place)
-  const known = Usage.known(governed, request, pool)
+  const { accounting, pool, price, request } = addressed(parts, call.request, place)
+  const known = Usage.known(call, request, pool)
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, request, accounting, pool, price, known }
-  const located = Object.assign(at, estimated(governed, at, learned, conversation))
-  const again = revisionOf(governed, located, learned)
+  const located = Object.assign(at, estimated(parts, at, learned, conversation))
+  const again = revisionOf(attempt, located, learned)
   const revise = (): Limits.Estimate | undefined => {
     const next = again?.()
-    return next && Object.assign(located, estimated(governed, located, next, conversation)).estimate
+    return next && Object.assign(located, estimated(parts, located, next, conversation)).estimate
   }
   return Object.assign(located, { revise: again && revise })
 })
 
 /** What a call reserves at a place. The estimator has learned what is read from the cache, but not that another place has the cache. */
 const estimated = (
-  governed: GovernedCall,
+  parts: GovernorParts,
   { accounting, known, place, pool }: Locating,
   learned: Limits.Estimate,
   conversation: CachedConversation | undefined
@@ -75,7 +76,7 @@ const estimated = (
   // What each place has in its cache is known by the content.
   if (known.prefix !== undefined) return { cached: known.prefix.cachedTokens, estimate: learned }
   const expected = Usage.expected({ accounting, known, estimate: learned })
-  const cached = conversation?.place === place.name ? cachedTokens(governed, pool, expected, conversation) : 0
+  const cached = conversation?.place === place.name ? cachedTokens(parts, pool, expected, conversation) : 0
   if (conversation === undefined || cached === expected.cacheReadTokens) return { cached, estimate: learned }
   const estimate = accounting.estimate({
     // What another place has cached counts in full here.
@@ -89,7 +90,7 @@ const estimated = (
 
 /** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
 const cachedTokens = (
-  { parts: { memory } }: GovernedCall,
+  { memory }: GovernorParts,
   pool: PoolRecord,
   expected: Accounting.Actual,
   { prompt }: CachedConversation

@@ -3,7 +3,6 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
 import { priority, weight } from "../budget/options.ts"
@@ -300,10 +299,6 @@ export interface CallEnd {
   readonly outcome: "success" | "failure" | "refused" | "interrupted"
   readonly failure: string | undefined
 }
-
-/** Whether calls in a context have spans. */
-export const isTraced = (context: Context.Context<never>): boolean =>
-  (Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
 
 /** Restores the interruptibility around `Effect.uninterruptibleMask`. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -16,6 +16,7 @@ import { type CachedConversation, type Outlook, reviewMillis } from "../places/m
 import type { PlacedBecause, Placement } from "../places/placement.ts"
 import { type CallError, pay, queueingOf, refusalFor } from "./admission.ts"
 import * as Counting from "./counting.ts"
+import type { GovernedAttempt } from "./attempt.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Restore } from "./models.ts"
 import { type Located, locate, openPlaces } from "./located.ts"
@@ -28,7 +29,8 @@ import * as Usage from "./usage.ts"
 
 /** The places of one attempt while it waits. */
 class Race {
-  readonly call: GovernedCall
+  private readonly attempt: GovernedAttempt
+  private readonly call: GovernedCall
   private readonly placement: Placement
   private readonly clock: Clock.Clock
   readonly located: ReadonlyArray<Located>
@@ -44,17 +46,19 @@ class Race {
   readonly refusals = new Map<Located, Budget.BudgetError>()
 
   constructor(
-    call: GovernedCall,
+    attempt: GovernedAttempt,
     placement: Placement,
     located: ReadonlyArray<Located>,
     conversation: CachedConversation | undefined
   ) {
-    const { within } = call.original.places!
+    const { call } = attempt
+    const { within } = call.request.places!
+    this.attempt = attempt
     this.call = call
     this.placement = placement
     this.clock = call.clock
     this.located = located
-    this.deadline = Math.min(call.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
+    this.deadline = Math.min(attempt.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
     this.cachedAt = located.find(
       ({ place, pool }) => place.name === conversation?.place && call.parts.memory.caches(pool.name)
     )
@@ -86,11 +90,11 @@ class Race {
   }
 
   private outlook(at: Located, isOwn: boolean): Effect.Effect<Outlook> {
-    const { call, now } = this
+    const { attempt, call, now } = this
     const { budget, memory } = call.parts
     const known = isOwn ? undefined : memory.outlook(at.pool.name, now)
     if (known !== undefined) return Effect.succeed(known)
-    return Effect.map(budget.foresee(at.estimate, queueingOf(call, at, now)), ({ binding, refusal, wait }) => {
+    return Effect.map(budget.foresee(at.estimate, queueingOf(attempt, at, now)), ({ binding, refusal, wait }) => {
       const outlook = {
         wait: refusal === undefined ? Duration.toMillis(wait) : Infinity,
         isPaused: binding === "pause"
@@ -176,9 +180,9 @@ class Race {
 
   /** The refusal of a place that takes no calls until after the call's own limit; undefined if it may take the call in time. */
   private tooLate(at: Located): Budget.BudgetError | undefined {
-    const { call, now } = this
+    const { attempt, now } = this
     const wait = this.earliest(at) - now
-    const left = Math.max(0, call.until - now)
+    const left = Math.max(0, attempt.until - now)
     if (wait <= left) return undefined
     const times = { wait: Duration.millis(wait), maxWait: Duration.millis(left) }
     return new Budget.BudgetError({
@@ -224,22 +228,22 @@ class Race {
 
 /** Reserves at a place. The `maxWait` of the call counts from now. */
 const reserve = (
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   at: Located,
   claim: Claim | undefined
 ): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
-  call.parts.budget.reserve(at.estimate, queueingOf(call, at, call.now, at.revise, claim))
+  attempt.call.parts.budget.reserve(at.estimate, queueingOf(attempt, at, attempt.call.now, at.revise, claim))
 
 /**
  * Reserves at all places that the policy chooses. The first reservation wins. It ends the race in the step in which it is handed
  * out, so no other is handed out, and those that still wait are interrupted.
  */
-const raced = (race: Race, restore: Restore) => {
-  const { call, located, refusals } = race
+const raced = (attempt: GovernedAttempt, race: Race, restore: Restore) => {
+  const { located, refusals } = race
   const claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
-      restore(Effect.flatMap(race.joined(at), () => reserve(call, at, claim))).pipe(
+      restore(Effect.flatMap(race.joined(at), () => reserve(attempt, at, claim))).pipe(
         Effect.map((reserved) => ({ at, reserved })),
         Effect.tapError((error) => Effect.sync(() => refusals.set(at, error)))
       )
@@ -253,35 +257,36 @@ const raced = (race: Race, restore: Restore) => {
 // -----------------------------------------------------------------------------
 
 /** Admits an attempt at one of its places, and continues its call there. */
-export const admitted = (call: GovernedCall, placement: Placement): Effect.Effect<void, CallError> =>
-  Effect.uninterruptibleMask((restore) => Scope.provide(placed(call, placement, restore), call.scope))
+export const admitted = (attempt: GovernedAttempt, placement: Placement): Effect.Effect<void, CallError> =>
+  Effect.uninterruptibleMask((restore) => Scope.provide(placed(attempt, placement, restore), attempt.scope))
 
-const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Placement, restore: Restore) {
-  const { original, parts } = call
-  parts.history?.placed(original.model, openPlaces(parts, { ...original, places: original.places! }))
+const placed = Effect.fnUntraced(function* (attempt: GovernedAttempt, placement: Placement, restore: Restore) {
+  const { call } = attempt
+  const { parts, request } = call
+  parts.history?.placed(request.model, openPlaces(parts, { ...request, places: request.places! }))
   const named = conversationAt(call)
-  const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, named)))
+  const located = yield* restore(Effect.forEach(placement.open, (index) => locate(attempt, placement, index, named)))
   const conversation = warmest(located) ?? named
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
   const payer = dearest(located)
-  yield* restore(Effect.withFiber(({ context }) => pay(call, payer, payer.estimate, context) ?? Effect.void))
-  const race = new Race(call, placement, located, conversation)
+  yield* restore(Effect.withFiber(({ context }) => pay(attempt, payer, payer.estimate, context) ?? Effect.void))
+  const race = new Race(attempt, placement, located, conversation)
   yield* restore(race.review(true))
-  const racing = raced(race, restore)
+  const racing = raced(attempt, race, restore)
   // Prompts are counted at the first place, unless the call must not go there.
   const counting = located[0]!.index === 0 ? Counting.whileWaiting(call, located, racing) : racing
   const { at, reserved } = yield* Effect.catch(counting, (error) => {
     const all = [...race.refusals.values()]
     const isOne = all.length === 1 && placement.closed.length === 0
     const isAllWaiting = all.length > 0 && all.every(({ reason }) => reason._tag === "WaitTooLong")
-    if (isOne || (isAllWaiting && call.isBoundByDeadline))
-      return Effect.fail(refusalFor(call, all[0] ?? error, call.from))
+    if (isOne || (isAllWaiting && attempt.isBoundByDeadline))
+      return Effect.fail(refusalFor(attempt, all[0] ?? error, attempt.from))
     return Effect.fail<CallError>(refused(call, placement, race.refusals))
   })
   report(call, race, at, reserved)
   placement.current = at.index
-  call.moveTo(at)
-  call.admit(reserved)
+  attempt.moveTo(at, at.place.name)
+  attempt.admit(reserved)
 })
 
 /** The place that has the most of the prompt in its cache, by what is known of its content. */
@@ -318,7 +323,7 @@ const report = (call: GovernedCall, race: Race, at: Located, reservation: Budget
     at: now,
     pool: reservation.pool,
     agent: reservation.agent,
-    model: call.original.model,
+    model: call.request.model,
     place: at.place.name,
     why,
     waited: Duration.toMillis(reservation.waited),
@@ -329,7 +334,7 @@ const report = (call: GovernedCall, race: Race, at: Located, reservation: Budget
 
 /** The refusal of a call that no place can take. */
 const refused = (
-  { original }: GovernedCall,
+  { request }: GovernedCall,
   { closed }: Placement,
   refusals: ReadonlyMap<Located, Budget.BudgetError>
 ): Budget.BudgetError => {
@@ -340,5 +345,5 @@ const refused = (
   for (const [{ place }, { reason }] of refusals) {
     if (reason._tag !== "NoPlace") places.push({ place: place.name, reason })
   }
-  return new Budget.BudgetError({ reason: new Budget.NoPlace({ model: original.model, places }) })
+  return new Budget.BudgetError({ reason: new Budget.NoPlace({ model: request.model, places }) })
 }

@@ -6,144 +6,211 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import { type GovernedReservation, refused } from "../budget/models.ts"
+import { Entry } from "../budget/entry.ts"
 import { check } from "../domain/input/checks.ts"
-import * as Amounts from "../domain/amounts.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
-import * as RetryEngine from "./retryEngine.ts"
-import type { Failed } from "./retryPolicy.ts"
 import * as Admission from "./admission.ts"
 import type { CallError } from "./admission.ts"
-import * as Failure from "./failure.ts"
+import { GovernedAttempt } from "./attempt.ts"
 import { GovernedCall } from "./governedCall.ts"
+import {
+  type Breaker,
+  type Call,
+  callCheck,
+  type CallOptions,
+  callOptionsCheck,
+  type Outcome,
+  type Ticket
+} from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
-import { callCheck, callOptionsCheck, type Call, type CallOptions, type Outcome, type Ticket } from "./models.ts"
 import * as Placed from "./placed.ts"
+import { annotated, retryingOf } from "./retries.ts"
+import * as RetryEngine from "./retryEngine.ts"
+import * as Settlement from "./settlement.ts"
 import * as Trace from "./trace.ts"
 
-/** Makes one attempt of a call. */
-export type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
+/** Makes an attempt. */
+export type MakeAttempt<A, E, R> = (attempt: GovernedAttempt) => Effect.Effect<A, E, R>
 
-/** Checks a call and its options. */
-export const checkCall = (operation: string, described: Call, options: CallOptions): void => {
-  check(operation, callCheck, described)
-  check(operation, callOptionsCheck, options)
-}
+// -----------------------------------------------------------------------------
+// The beginning
+// -----------------------------------------------------------------------------
+
+/** Checks a call and its options at the door, before it is made. */
+export const checked = <A, E, R>(
+  operation: string,
+  request: Call,
+  options: CallOptions = {},
+  make: () => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    check(operation, callCheck, request)
+    check(operation, callOptionsCheck, options)
+    return make()
+  })
 
 /** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
 export const begin = <A, E, R>(
-  operation: string,
   parts: GovernorParts,
-  described: Call,
+  request: Call,
   options: CallOptions = {},
   endsWith: "effect" | "scope",
-  attempt: CallAttempt<A, E, R>
+  run: (call: GovernedCall) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    checkCall(operation, described, options)
     const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
-    return withAgent(attempt)(new GovernedCall(parts, described, options, context, scope))
+    return run(new GovernedCall(parts, request, options, context, scope))
   })
 
-/** Attempts read the agent from their context. */
-export const withAgent =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
-  (call) => {
-    const { agent } = call.options
-    return agent === undefined ? attempt(call) : Effect.provideService(attempt(call), Budget.Agent, agent)
+/** A step that a call may need. */
+type OptionalStep = <A, E, R>(make: MakeAttempt<A, E, R>) => MakeAttempt<A, E | LlmError, R>
+
+/** Takes a step only if its option is given. */
+export const when = <O>(option: O | undefined, step: (option: O) => OptionalStep): OptionalStep =>
+  option === undefined ? identity : step(option)
+
+// -----------------------------------------------------------------------------
+// An attempt
+// -----------------------------------------------------------------------------
+
+/** A view of an attempt. Its members are getters of functions, because callers may destructure it. */
+export class AttemptTicket implements Ticket {
+  protected readonly attempt: GovernedAttempt
+
+  constructor(attempt: GovernedAttempt) {
+    this.attempt = attempt
   }
 
-// -----------------------------------------------------------------------------
-// Timeout and circuit breaker
-// -----------------------------------------------------------------------------
+  get reservation(): Budget.Reservation {
+    return this.attempt.reservation
+  }
 
-/** Sends an attempt, and ends it after the timeout. The time in the queue does not count. */
-export const withTimeout =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
-  (call) => {
-    const { timeout } = call.options
-    const sent = Effect.suspend(() => {
-      call.send()
-      return attempt(call)
+  get place(): string | undefined {
+    return this.attempt.place
+  }
+
+  get observeLimits(): Ticket["observeLimits"] {
+    return (signal) => Settlement.later(() => Settlement.observe(this.attempt, signal))
+  }
+
+  get recordUsage(): Ticket["recordUsage"] {
+    return (actual) => Settlement.recordUsage(this.attempt, actual)
+  }
+
+  get succeed(): Ticket["succeed"] {
+    return (actual, response) => Settlement.later(() => Settlement.answered(this.attempt, actual, response))
+  }
+
+  get fail(): Ticket["fail"] {
+    return (error) => Settlement.later(() => Settlement.failed(this.attempt, error))
+  }
+
+  get annotate(): Ticket["annotate"] {
+    return (error) => annotated(this.attempt, error)
+  }
+}
+
+/** Sends an attempt. */
+export const sent =
+  <A, E, R>(send: (ticket: Ticket) => Effect.Effect<A, E, R>): MakeAttempt<A, E | CallError, R> =>
+  (attempt) =>
+    Effect.suspend(() => {
+      attempt.send()
+      return send(new AttemptTicket(attempt))
     })
-    if (timeout === undefined) return sent
-    const duration = Duration.fromInputUnsafe(timeout)
-    const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
-    return Effect.timeoutOrElse(sent, { duration, orElse })
-  }
+
+/** Ends an attempt after the timeout. The time in the queue does not count. */
+export const withTimeout = (timeout: Duration.Input): OptionalStep => {
+  const duration = Duration.fromInputUnsafe(timeout)
+  const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
+  return (make) => (attempt) => Effect.timeoutOrElse(make(attempt), { duration, orElse })
+}
 
 /** Refuses an attempt while the circuit breaker of its pool is open. */
 export const withBreaker =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
-  (call) => {
-    const { parts, pool } = call
-    return parts.breaker === undefined ? attempt(call) : parts.breaker.protect(pool.name, attempt(call))
-  }
+  (breaker: Breaker): OptionalStep =>
+  (make) =>
+  (attempt) =>
+    breaker.protect(attempt.pool.name, make(attempt))
 
 // -----------------------------------------------------------------------------
 // Settlement
 // -----------------------------------------------------------------------------
 
-/**
- * Makes an attempt in its scope, and settles its reservation if it succeeded or failed. The end of the call settles one that was
- * interrupted.
- */
+/** Makes an attempt in a scope of its own. */
+export const inScope =
+  <A, E, R>(make: MakeAttempt<A, E, R>): MakeAttempt<A, E, Exclude<R, Scope.Scope>> =>
+  (attempt) =>
+    Scope.provide(make(attempt), attempt.scope)
+
+/** Settles an attempt that succeeded or failed. The end of the call settles one that was interrupted. */
 export const withSettlement =
-  <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
-  <E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<B, E, Exclude<R, Scope.Scope>> =>
-  (call) => {
-    const running = Scope.provide(attempt(call), call.scope)
+  <A, B>(settle: (attempt: GovernedAttempt, value: A) => Effect.Effect<B>) =>
+  <E, R>(make: MakeAttempt<A, E, R>): MakeAttempt<B, E, R> =>
+  (attempt) => {
+    const running = make(attempt)
     // Both continue in the step in which the attempt ends, so that an interruption comes before it or after it.
     const settling = {
-      onSuccess: (value: A) => settle(call, value),
-      onFailure: (cause: Cause.Cause<E>) => Effect.uninterruptible(call.failWith(cause))
+      onSuccess: (value: A) => settle(attempt, value),
+      onFailure: (cause: Cause.Cause<E>) => Effect.uninterruptible(Settlement.failedFor(attempt, cause))
     }
-    if (call.entry !== undefined && call.parts.learns !== undefined) return Effect.matchCauseEffect(running, settling)
+    const isOwn = attempt.held instanceof Entry && attempt.call.parts.learns !== undefined
+    if (isOwn) return Effect.matchCauseEffect(running, settling)
     // What another layer has replaced needs effects to settle a call, and nothing may interrupt them.
     return Effect.uninterruptibleMask((restore) => Effect.matchCauseEffect(restore(running), settling))
   }
 
-/** Settles a call that was answered. */
+/** Settles an attempt that was answered. */
 export const settleAnswered = <A>(
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   { actual, response, signal, value }: Outcome<A>
 ): Effect.Effect<A> => {
-  const rest = call.settle(actual, response, signal)
+  const rest = Settlement.answered(attempt, actual, response, signal)
   return rest === undefined ? Effect.succeed(value) : Effect.as(rest, value)
 }
 
-/** Leaves an opened call to its caller, who concludes the ticket. */
-export const leaveOpen = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
+/** Leaves an opened attempt to its caller, who concludes the ticket. */
+export const leaveOpen = <A>(_: GovernedAttempt, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 // -----------------------------------------------------------------------------
 // Admission
 // -----------------------------------------------------------------------------
 
-/** Whether a call needs no choice of a place: it has no places, or only one, whose limits are applied already. */
-export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
+/** Whether an attempt needs no choice of a place: its call has no places, or only one, whose limits are applied already. */
+export const isPlain = ({ call: { parts, placement }, pool }: GovernedAttempt): boolean => {
   if (placement === undefined) return true
   return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
 }
 
 /** Makes an attempt as soon as it is admitted. */
 export const withAdmission =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, R> =>
-  (call) =>
+  <A, E, R>(make: MakeAttempt<A, E, R>): MakeAttempt<A, E | CallError, R> =>
+  (attempt) =>
     Effect.withFiber(({ context }) => {
-      const rest = isPlain(call) ? Admission.admitted(call, context) : Placed.admitted(call, call.placement!)
-      return rest === undefined ? attempt(call) : Effect.flatMap(rest, () => attempt(call))
+      const rest = isPlain(attempt)
+        ? Admission.admitted(attempt, context)
+        : Placed.admitted(attempt, attempt.call.placement!)
+      return rest === undefined ? make(attempt) : Effect.flatMap(rest, () => make(attempt))
     })
 
 /** Waits until another call has filled the provider's cache with the prefix that both share. */
 export const withWarmup =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
-  (call) => {
-    const { cacheKey } = call.options
-    if (cacheKey === undefined) return attempt(call)
-    return call.parts.warmup(JSON.stringify([call.request.model, cacheKey]), call.until, attempt(call))
+  (cacheKey: string): OptionalStep =>
+  (make) =>
+  (attempt) => {
+    const { call, request, until } = attempt
+    return call.parts.warmup(JSON.stringify([request.model, cacheKey]), until, make(attempt))
   }
+
+/** Provides the agent of a call, which attempts read from their context. */
+export const withAgent =
+  (agent: string): OptionalStep =>
+  (make) =>
+  (attempt) =>
+    Effect.provideService(make(attempt), Budget.Agent, agent)
 
 // -----------------------------------------------------------------------------
 // Retries
@@ -151,125 +218,47 @@ export const withWarmup =
 
 /** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
 export const withRetries =
-  <A, E, R>(attempt: CallAttempt<A, E | CallError, R>): CallAttempt<A, E | CallError, R> =>
-  (call) =>
-    runWithRetries(
-      call,
-      Effect.suspend(() => attempt(call.next(call.deadline, call.tokens))),
-      attempt
+  <A, E, R>(make: MakeAttempt<A, E | CallError, R>) =>
+  (call: GovernedCall): Effect.Effect<A, E | CallError, R> => {
+    const attempt = GovernedAttempt.first(call)
+    return runWithRetries(
+      attempt,
+      Effect.suspend(() => {
+        call.startTrying()
+        return make(attempt.begin(call.deadline))
+      }),
+      make
     )
+  }
 
-/** Makes the first attempt of a call, and others by the policy. */
+/** Goes on with the first attempt of a call, and makes others by the policy. */
 export const runWithRetries = <A, E, R>(
-  call: GovernedCall,
+  attempt: GovernedAttempt,
   first: Effect.Effect<A, E | CallError, R>,
-  attempt: CallAttempt<A, E | CallError, R>
+  make: MakeAttempt<A, E | CallError, R>
 ): Effect.Effect<A, E | CallError, R> => {
-  /** The call at its last attempt. */
-  let current = call
+  const { call } = attempt
+  let current = attempt
+  const next = (last: number) => {
+    const { failedAt, now } = call
+    // A policy that is not ours may retry an attempt that was refused.
+    const left = Settlement.left(current)
+    if (current.failed !== undefined) call.waited += now - failedAt
+    current = current.next()
+    current.begin(last)
+    return left === undefined ? make(current) : Effect.andThen(left, make(current))
+  }
   const again = (cause: Cause.Cause<E | CallError>) =>
     RetryEngine.again(
       call.options.retry ?? call.parts.policy,
       retryingOf<E>(call, () => current),
-      (last) => attempt((current = current.next(last, call.tokens))),
+      next,
       cause
     )
   const attempts = Effect.catchCause(first, again)
-  return Effect.onExitPrimitive(call.isTraced ? Trace.within(call, attempts) : attempts, (exit) => current.over(exit))
-}
-
-/** What the retry engine needs of a call. */
-const retryingOf = <E>({ clock, deadline, placement, tokens }: GovernedCall, current: () => GovernedCall) => ({
-  clock,
-  deadline,
-  tokens,
-  judge: (error: E | CallError) => judged(current(), error),
-  moves: placement && ((error: E | CallError) => moves(current(), error)),
-  waits: placement && ((millis: number) => Math.max(0, placement.avoidUntil(current().now + millis) - current().now)),
-  onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(current(), retry)),
-  finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
-})
-
-/** Whether a failure concerns only its own call. A tier without capacity would have refused any call. */
-const isAlone = (verdict: Budget.Verdict | undefined, error: unknown): boolean =>
-  verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
-
-/** A failed attempt as the policy sees it. */
-const judged = (call: GovernedCall, error: unknown): Failed<LlmError> => {
-  const { isRetryable, retryAfter } = Failure.read(error)
-  const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
-  const { failed } = call
-  if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
-  call.failure = error
-  const { isWrongAddress, verdict } = failed
-  // The provider may be healthy and always take longer than the caller's timeout.
-  const isOwn = isAlone(verdict, error) || Failure.isOwnTimeout(error)
-  return {
-    ...seen,
-    isLimited: failed.pushback === "rateLimit",
-    isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
-    // With several places, a failure is the call's own only after all of them.
-    isOwn: call.placement?.failed() === false ? false : isOwn
-  }
-}
-
-/**
- * Whether a failure concerns all calls at the place, so that no retry there can help: the credential, the bill, a missing model, or no
- * provider at all.
- */
-const isDenial = (error: unknown): boolean => {
-  const reason = Failure.reasonOf(error)
-  if (reason?._tag === "MalformedResponse") return reason.executed === false
-  return reason?._tag === "AccessDenied" || reason?._tag === "SpendLimited" || reason?.status === 404
-}
-
-/** Whether a call continues at another place at once, because no attempt can succeed where it is. */
-const moves = (call: GovernedCall, error: unknown): boolean => {
-  const { failed, now, parts, placement, pool } = call
-  if (failed === undefined || placement?.current === undefined) return false
-  if (failed.verdict === "impossible") return placement.close("tooLarge")
-  const isDenied = failed.isWrongAddress || isDenial(error)
-  if (isDenied) parts.memory.setAside(pool.name, now)
-  return (isDenied || Failure.errorType(error) === "CircuitOpen") && placement.close("denied")
-}
-
-/** Reports the wait for the next attempt to the observer. */
-const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Retrying<unknown>): void => {
-  const { attempts: attempt, now: at, parts, reservation } = call
-  const delayed = Duration.toMillis(retrying.delayed)
-  if (delayed > 0) call.pool.counts.retriesDelayed++
-  const { agent, pool } = reservation
-  const retry = { at, pool, agent, model: call.request.model, attempt, until: at + Math.ceil(Duration.toMillis(wait)) }
-  parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
-  if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
-}
-
-/** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
-const tooLarge = (call: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
-  const { estimate, failed, pool } = call
-  if (failed?.verdict !== "impossible") return undefined
-  const held: GovernedReservation = call.reservation
-  const refusal = held[refused]?.()
-  if (refusal !== undefined) return new Budget.BudgetError({ reason: refusal, failure: Failure.causeOf(error) })
-  const whole = Amounts.whole(estimate)
-  for (const dimension of Amounts.dimensions) {
-    const asked = whole[dimension]
-    const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
-    if (asked <= limit) continue
-    const reason = new Budget.EstimateTooLarge({ pool: pool.name, dimension, asked, limit })
-    return new Budget.BudgetError({ reason, failure: Failure.causeOf(error) })
-  }
-  return undefined
-}
-
-/** The error that the caller gets: the failure of the last attempt, or the refusal of a retry with the failure before it. */
-const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
-  const { failure } = call
-  if (!Failure.isRefusal(error))
-    return (tooLarge(call, error) as E | undefined) ?? call.withHistory(error, stoppedBy, true)
-  if (failure === undefined) return error
-  if (!(error instanceof Budget.BudgetError)) return call.withHistory(failure as E, "deadline", true)
-  return new Budget.BudgetError({ reason: error.reason, failure: Failure.causeOf(failure) }) as typeof error
+  return Effect.onExitPrimitive(call.isTraced ? Trace.within(attempt, attempts) : attempts, (exit) =>
+    Settlement.over(current, exit)
+  )
 }
 
 // -----------------------------------------------------------------------------
@@ -278,17 +267,18 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedB
 
 /** Admits one attempt, for code that makes its own. */
 export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
+  const attempt = GovernedAttempt.first(call)
   const admission = withAdmission(() => Effect.void)
   const held = Effect.onExitPrimitive(
-    Effect.suspend(() => admission(call.next(call.deadline))),
+    Effect.suspend(() => admission(attempt.begin(call.deadline))),
     (exit) =>
       exit._tag === "Success"
-        ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
-        : call.leave(exit)
+        ? Scope.addFinalizerExit(call.within!, (exit) => Settlement.release(attempt, exit) ?? Effect.void)
+        : Settlement.release(attempt, exit)
   )
   // If an admission is interrupted before its caller has received it, nothing was sent.
   return Effect.map(held, () => {
-    call.send()
-    return call
+    attempt.send()
+    return new AttemptTicket(attempt)
   })
 }

@@ -19,7 +19,8 @@ import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
 import { causeOf, errorType } from "./failure.ts"
-import { type Call, isTraced, type ResponseInfo } from "./models.ts"
+import { isTraced } from "./governedCall.ts"
+import type { Call, ResponseInfo } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Across processes
@@ -52,10 +53,14 @@ export const continuing = (
 
 /** Runs the attempts of a call in a span. */
 export const within = <A, E, R>(
-  governed: { readonly request: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
+  attempt: {
+    readonly call: { span: Tracer.Span | undefined }
+    readonly pool: { readonly name: string }
+    readonly request: Call
+  },
   attempts: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const { pool, request } = governed
+  const { call, pool, request } = attempt
   const operation = request.operation ?? "chat"
   const attributes = {
     "gen_ai.operation.name": operation,
@@ -66,7 +71,7 @@ export const within = <A, E, R>(
     ...(request.stream === true && { "gen_ai.request.stream": true })
   }
   const begun = Effect.map(Effect.makeSpan(`${operation} ${request.model}`, { kind: "client", attributes }), (span) => {
-    governed.span = span
+    call.span = span
     return span
   })
   return Effect.flatMap(Effect.uninterruptible(begun), (span) =>

@@ -40,7 +40,7 @@ export interface KnownCall
   readonly prefix: KnownPrefix | undefined
 }
 
-/** A call at one of its attempts, as far as it tells what is known of it. */
+/** A call, as far as it tells what is known of it. */
 interface AskingCall {
   readonly agent: string
   /** The tokens of its prompt, if they were counted. */
@@ -52,7 +52,7 @@ interface AskingCall {
 
 /** What is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
 export const known = (
-  { agent, counted, options, now, parts }: AskingCall,
+  { agent, counted, now, options, parts }: AskingCall,
   call: Call,
   { name: pool, usual: together }: PoolRecord
 ): KnownCall => {

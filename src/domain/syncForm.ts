@@ -1,5 +1,5 @@
 /**
- * Synchronous forms of the functions of a service, for callers that can do without Effect.
+ * Synchronous forms of the functions of a service, for callers that can do without Effect, or that have checked what they pass.
  *
  * A synchronous form is attached to the function that it stands for, and not to the service. So a layer that replaces the function,
  * as in `{ ...budget, reserve: mine }`, removes it and sees every call.

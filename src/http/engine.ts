@@ -18,11 +18,12 @@ import type { CallError } from "../call/admission.ts"
 import { forCaller } from "../call/failure.ts"
 import { inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
+import { callCheck } from "../call/models.ts"
 import * as Trace from "../call/trace.ts"
-import type { GovernedCall } from "../call/governedCall.ts"
 import * as SyncForm from "../domain/syncForm.ts"
 import * as Ceiling from "../domain/ceiling.ts"
 import * as Governor from "../Governor.ts"
+import { check } from "../domain/input/checks.ts"
 import { timerOf } from "../domain/input/silence.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
 import { type Accounts, type Identity, identityOf, makeAccounts } from "./account.ts"
@@ -225,7 +226,7 @@ class Driven<R extends ProviderResponse> implements DrivenCall {
 }
 
 // These are functions of their own because closures within the call would keep the request in memory as long as the stream.
-const endOf = (call: GovernedCall) => () => call.end(Exit.void)
+const endOf = (ticket: Direct.DirectTicket) => () => ticket.end(Exit.void)
 const closeOf = (scope: Scope.Closeable) => () => Scope.close(scope, Exit.void)
 const leaving = <R extends ProviderResponse>(exchange: HttpExchange<R>) =>
   Effect.suspend(() => exchange.leave() ?? Effect.void)
@@ -271,8 +272,11 @@ class EngineCall<R extends ProviderResponse> {
   private begin(terms: CallTerms, whose: CallAccount): void {
     const { context, driven, options, parts, planned } = this
     const { governor, run } = parts
-    const begin = SyncForm.of<Direct.Begin>(governor.open)
-    const call = begin?.(context, callOf(parts, planned, whose, terms.accounting), terms.callOptions)
+    const request = callOf(parts, planned, whose, terms.accounting)
+    const opening = SyncForm.of<Direct.OpenForms>(governor.open)
+    // The options were checked with the request, but a protocol or an accounting of the caller's may have described the call.
+    if (opening !== undefined) check("Governor.open", callCheck, request)
+    const call = opening?.begin(context, request, terms.callOptions)
     if (call === undefined) return this.goOn(this.open(terms, whose))
     const attempt = (ticket: Governor.Ticket) => this.attempt(ticket, whose)
     if (!call.isSent) return this.goOn(Direct.resume(call, attempt))

@@ -1,6 +1,7 @@
 /** Passes the stream of an answer on to its outlet, with back-pressure, and ends the call when the stream ends. */
 import * as Effect from "effect/Effect"
-import { type GovernedCall, inOrder } from "../call/governedCall.ts"
+import type { DirectTicket } from "../call/direct.ts"
+import { inOrder } from "../call/settlement.ts"
 import type { Conclusion } from "../call/stream.ts"
 import { type Patience, SilentStream, type SilenceTimer } from "../domain/input/silence.ts"
 import { LlmError } from "../LlmError.ts"
@@ -8,7 +9,7 @@ import type { CallResult, DrivenCall, OnUsage, Outlet, ProviderResponse } from "
 import type { BodyFlow, ChunkFlow, EventBody } from "./stream.ts"
 
 /** The call as its attempt settles it. Each function returns what is left to do, if there is anything. */
-export type SettledCall = Pick<GovernedCall, "observe" | "place" | "recordUsage" | "settle" | "settleFailed">
+export type SettledCall = Pick<DirectTicket, "observe" | "place" | "recordUsage" | "settle" | "settleFailed">
 
 /** Bounds the silence of a body for whoever receives it. */
 export class FlowSilence extends SilentStream {

@@ -80,7 +80,7 @@ export const ways = {
     const attempt = attempted(answer)
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber(({ context }) => {
-        const begun = SyncForm.of<Direct.Begin>(governor.open)!(context, call, how)
+        const begun = SyncForm.of<Direct.OpenForms>(governor.open)!.begin(context, call, how)
         if (begun === undefined) return restore(opened(governor, call, answer, how))
         if (!begun.isSent) return inFiber(Direct.resume(begun, attempt), context)
         const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))

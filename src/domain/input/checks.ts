@@ -133,9 +133,11 @@ export const wait: Check = duration("a duration", () => true)
 /** A finite wait. */
 export const finiteWait: Check = duration("a finite duration", (millis) => millis < Infinity)
 
-/** The milliseconds of a checked duration; a negative one counts as zero. */
-export const millisOf = (input: Duration.Input): number =>
-  Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(input)))
+/** The milliseconds of a checked duration; a negative one counts as zero. A number is milliseconds already. */
+export const millisOf = (input: Duration.Input): number => {
+  const millis = typeof input === "number" ? input : Duration.toMillis(Duration.fromInputUnsafe(input))
+  return millis > 0 ? millis : 0
+}
 
 /** Whether there is such a day: JavaScript takes 31 February for a day in March. */
 export const isDay = (date: string): boolean => {

@@ -1,0 +1,387 @@
+/**
+ * How an attempt ends: it was answered, it failed, or it was left. Then what it holds is replaced by what it has used, its payment by
+ * its cost, and its pool and its caller hear of it. Only the first end counts. What a usage is and costs is computed in `usage.ts`.
+ *
+ * A step does at once what needs no Effect, and returns the rest.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import type * as Accounting from "../Accounting.ts"
+import type * as Budget from "../Budget.ts"
+import { Entry, type SettledAs } from "../budget/entry.ts"
+import { type GovernedReservation, refused } from "../budget/models.ts"
+import * as Reservation from "../budget/reservation.ts"
+import { isAmount, promptTokens } from "../domain/amounts.ts"
+import { harmless } from "../domain/input/callbacks.ts"
+import { perDollar } from "../domain/spending/ledger.ts"
+import type * as Limits from "../Limits.ts"
+import type { GovernedAttempt, Held, JudgedFailure } from "./attempt.ts"
+import * as Failure from "./failure.ts"
+import type { ResponseInfo } from "./models.ts"
+import { remember } from "./place.ts"
+import * as Trace from "./trace.ts"
+import * as Usage from "./usage.ts"
+
+// -----------------------------------------------------------------------------
+// Rests
+// -----------------------------------------------------------------------------
+
+/** What is left to do, as an effect; undefined if nothing is. */
+export type Rest<E = never> = Effect.Effect<void, E> | undefined
+
+/** Goes on with another step. */
+export const andThen = <E, E2>(rest: Rest<E>, next: () => Rest<E2>): Rest<E | E2> =>
+  rest === undefined ? next() : Effect.flatMap(rest, (): Effect.Effect<void, E2> => next() ?? Effect.void)
+
+/** Runs a step as an effect. */
+export const later = (step: () => Rest): Effect.Effect<void> => Effect.suspend(() => step() ?? Effect.void)
+
+/** Runs what several steps have left, one after another. Each runs even if one before it fails. */
+export const inOrder = (...rests: ReadonlyArray<Rest>): Rest => {
+  let all: Rest
+  for (const next of rests) {
+    if (next !== undefined) all = all === undefined ? next : Effect.ensuring(all, next)
+  }
+  return all
+}
+
+// -----------------------------------------------------------------------------
+// Before the end
+// -----------------------------------------------------------------------------
+
+/** Learns what the headers of the response say about the limits. */
+export const observe = (attempt: GovernedAttempt, signal: Limits.Signal | undefined): Rest => {
+  if (signal === undefined) return undefined
+  observeWindows(attempt, signal)
+  return observeHeld(attempt.held!, signal)
+}
+
+const observeWindows = ({ call, payment, request }: GovernedAttempt, signal: Limits.Signal): void => {
+  if (signal.windows !== undefined) {
+    call.parts.windows.observe(request.account, signal, payment?.window)
+  }
+}
+
+/** Notes the usage so far, in case the attempt is left, and tells the budget if it is news. */
+export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual | undefined): void => {
+  const { call, held, phase } = attempt
+  const actual = call.parts.plausible.ofAnswer(attempt, usageOf(given))
+  attempt.observed = actual
+  if (actual === undefined) return
+  const isBegun = promptBegan(attempt, actual)
+  const soFar = grown(attempt, actual)
+  if (phase !== "sent" || !(isBegun || soFar !== undefined)) return
+  // The first waiting call is looked at again, which may begin with the same prefix, which is in the cache now.
+  const rest = observeHeld(held!, { dimensions: {}, soFar })
+  if (rest !== undefined) call.parts.fork(rest)
+}
+
+/** Remembers the prefixes of a prompt once the provider has counted it, and how its conversation grows. Returns whether it does so now. */
+const promptBegan = (attempt: GovernedAttempt, actual: Accounting.Actual): boolean => {
+  if (attempt.isRemembered) return false
+  const { call, known, pool, sentAt } = attempt
+  const { conversations, history } = call.parts
+  const turn = conversations.began(known, actual, sentAt, call.now)
+  if (turn === undefined) return false
+  history?.prompted(pool.name, turn, turn.prompt - (Usage.counted(attempt, actual).inputTokens ?? 0))
+  return (attempt.isRemembered = true)
+}
+
+/** What an answer that goes on has used, if its prompt is larger than it said before. */
+const grown = (attempt: GovernedAttempt, actual: Accounting.Actual): Limits.Usage | undefined => {
+  const prompt = promptTokens(actual)
+  if (!isAmount(prompt) || prompt <= attempt.prompt) return undefined
+  attempt.prompt = prompt
+  try {
+    return Usage.soFar(attempt, actual)
+  } catch {
+    // The accounting is the caller's. If it throws, the call keeps its estimate until its end.
+    return undefined
+  }
+}
+
+/** The usage that an adapter reports. Some services report `null`. */
+const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
+  Predicate.isObject(given) ? given : undefined
+
+// -----------------------------------------------------------------------------
+// Answered
+// -----------------------------------------------------------------------------
+
+/** Settles an attempt that was answered, and learns from it. */
+export const answered = (
+  attempt: GovernedAttempt,
+  given: Accounting.Actual | undefined,
+  response: ResponseInfo = {},
+  signal?: Limits.Signal
+): Rest => {
+  if (attempt.phase === "settled") return observe(attempt, signal)
+  const { call, pool, request } = attempt
+  const { plausible, windows } = call.parts
+  const actual = plausible.ofAnswer(attempt, usageOf(given))
+  pool.hasAnswered = true
+  pool.isDenied = false
+  attempt.answeredBy = response.model
+  if (windows.spendLimits.size > 0) windows.succeeded(request.account)
+  if (call.span !== undefined) Trace.succeeded(call.span, actual, response)
+  if (actual !== undefined) return answeredWith(attempt, actual, response, signal)
+  // The estimate is kept.
+  const billed = Usage.expected(attempt)
+  if (call.placement !== undefined) rememberPlace(attempt, undefined, response)
+  conclude(attempt, billed, false)
+  return settle(attempt, {}, undefined, signal)
+}
+
+const rememberPlace = (
+  attempt: GovernedAttempt,
+  actual: Accounting.Actual | undefined,
+  { continuation }: ResponseInfo
+): void => {
+  remember(attempt, attempt.call.now - attempt.sentAt, actual, continuation)
+}
+
+/** Settles an attempt whose answer has told its usage. */
+const answeredWith = (
+  attempt: GovernedAttempt,
+  actual: Accounting.Actual,
+  response: ResponseInfo,
+  signal: Limits.Signal | undefined
+): Rest => {
+  const { call, known, pool, request } = attempt
+  const { conversations, estimator, learns } = call.parts
+  const billed = Usage.billed(attempt, actual)
+  const usage = Usage.counted(attempt, actual)
+  const input = { predicted: Usage.promptOf(attempt), used: usage.inputTokens }
+  if (call.placement !== undefined) rememberPlace(attempt, actual, response)
+  promptBegan(attempt, actual)
+  conclude(attempt, billed)
+  pool.used(request, response.model, actual, input)
+  conversations.remember(known, response.continuation, actual, call.now)
+  const learning = Usage.learning(known, actual, response.finishReason)
+  // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
+  learns?.learn(learning, actual)
+  const settled = settle(attempt, usage, undefined, signal)
+  if (learns !== undefined) return settled
+  return andThen(settled, () => estimator.learn(learning, actual))
+}
+
+// -----------------------------------------------------------------------------
+// Failed
+// -----------------------------------------------------------------------------
+
+/** Settles an attempt that failed, and lets the budget judge a pushback. */
+export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
+  if (attempt.phase === "settled") return undefined
+  const { call, pool, request } = attempt
+  const { plausible, windows } = call.parts
+  const facts = plausible.ofError(attempt, Failure.read(error))
+  const type = Failure.errorType(error)
+  const isDenied = type === "AccessDenied"
+  pool.isDenied = isDenied && pool.isDenied !== false
+  const isWrongAddress = pool.isWrongAddress(Failure.reach(error), call.now)
+  const reason = isWrongAddress ? undefined : facts.pushback
+  const { retryAfter, signal } = facts
+  const billed = Usage.billedAfterFailure(attempt, facts.pushback, facts.usage)
+  const usage = Usage.afterFailure(attempt, facts.pushback, facts.usage)
+  conclude(attempt, billed)
+  windows.failed(request.account, Failure.resumesAt(error))
+  const judged = (verdict: Budget.Verdict | undefined): undefined =>
+    noteFailure(attempt, { ...facts, pushback: reason, verdict, isWrongAddress }, type)
+  if (reason === undefined) {
+    const ended = settle(attempt, usage, isDenied ? "denied" : "failure", signal)
+    return ended === undefined ? judged(undefined) : Effect.map(ended, () => judged(undefined))
+  }
+  if (signal !== undefined) observeWindows(attempt, signal)
+  return failHeld(attempt.held!, { reason, retryAfter, usage, signal }, judged)
+}
+
+/** Notes how an attempt failed, and the verdict. */
+const noteFailure = (attempt: GovernedAttempt, failed: JudgedFailure, type: string): undefined => {
+  const { call, pool } = attempt
+  const { pushback, signal } = failed
+  const isRejected = pushback === "rateLimit" || pushback === "ramp"
+  attempt.failed = failed
+  call.failedAt = call.now
+  if (call.placement !== undefined) call.parts.memory.failed(pool.name, call.failedAt - attempt.sentAt)
+  call.limit = pushback === "rateLimit" ? Usage.limitHit(signal, attempt.estimate) : undefined
+  if (isRejected) reportRejection(attempt, failed)
+  pool.counts.failed(1, type)
+  if (call.span !== undefined) {
+    Trace.failed(call.span, call.attempts, type, call.limit, call.clock.currentTimeNanosUnsafe())
+  }
+}
+
+const reportRejection = (
+  { call, held, request }: GovernedAttempt,
+  { retryAfter, verdict = "isolated" }: JudgedFailure
+): void => {
+  const { attempts, limit: dimension, now: at, parts } = call
+  const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
+  const attempt = { ...namesOf(held!), model: request.model, attempt: attempts }
+  parts.observer?.({ type: "rejection", at, ...attempt, verdict, dimension, until })
+}
+
+/** Settles an attempt that failed for a cause, and closes what it opened, before its call waits. An interrupted one is left. */
+export const failedFor = <E>(attempt: GovernedAttempt, cause: Cause.Cause<E>): Effect.Effect<never, E> => {
+  const exit = Exit.failCause(cause)
+  if (Cause.hasInterruptsOnly(cause)) return exit
+  const judged = failed(attempt, Cause.squash(cause))
+  const { opened } = attempt
+  const closed = opened === undefined ? exit : Effect.ensuring(exit, Scope.close(opened, exit))
+  return judged === undefined ? closed : Effect.andThen(judged, closed)
+}
+
+// -----------------------------------------------------------------------------
+// Left
+// -----------------------------------------------------------------------------
+
+/**
+ * Settles an attempt that nobody waits for any longer. One that was not sent has used nothing. Otherwise its input counts as used, and
+ * its output as far as it was observed.
+ */
+export const left = (attempt: GovernedAttempt): Rest => {
+  const { held, payment, phase, pool } = attempt
+  switch (phase) {
+    case "settled":
+      return undefined
+    case "waiting":
+      attempt.phase = "settled"
+      payment?.settle(0)
+      return held && refund(held)
+    case "admitted":
+      conclude(attempt, undefined)
+      return refund(held!)
+    case "sent": {
+      pool.isDenied = false
+      const { billed, isKnown, usage } = soFar(attempt)
+      conclude(attempt, billed, isKnown)
+      return settle(attempt, usage, "failure")
+    }
+  }
+}
+
+/** The usage so far. It is unknown if the caller's accounting throws, and then all that was reserved counts. */
+const soFar = (
+  attempt: GovernedAttempt
+): { readonly billed: Accounting.Actual | undefined; readonly isKnown: boolean; readonly usage: Limits.Usage } => {
+  try {
+    return { billed: Usage.billed(attempt), isKnown: true, usage: Usage.counted(attempt) }
+  } catch {
+    return { billed: undefined, isKnown: false, usage: {} }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// What every end does
+// -----------------------------------------------------------------------------
+
+/**
+ * Ends an attempt that was admitted, and bills it; undefined if it costs nothing. If its usage is not known, its purses spend all that
+ * they reserved. Whatever may throw must run before this, because nothing settles an attempt twice.
+ */
+const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefined, isKnown = true): void => {
+  const { call, payment, pool, price, request } = attempt
+  const { onBilled } = call.options
+  attempt.phase = "settled"
+  pool.ended()
+  const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
+  payment?.settle(isKnown ? cost : undefined)
+  pool.counts.dollars += cost / perDollar
+  if (billed === undefined || onBilled === undefined) return
+  harmless(onBilled)({ model: request.model, actual: billed, dollars: price && cost / perDollar })
+}
+
+/** Replaces the estimate by a usage, once the budget has learned what the headers say. */
+const settle = (
+  attempt: GovernedAttempt,
+  usage: Limits.Usage,
+  outcome?: "failure" | "denied",
+  signal?: Limits.Signal
+): Rest => {
+  if (signal !== undefined) observeWindows(attempt, signal)
+  return settleHeld(attempt.held!, usage, outcome, signal)
+}
+
+// -----------------------------------------------------------------------------
+// What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer or of one of several places
+// -----------------------------------------------------------------------------
+
+/** Names the pool and the agent, as the budget does. */
+export const namesOf = ({
+  agent,
+  pool
+}: Pick<Entry, "agent" | "pool"> | Pick<Budget.Reservation, "agent" | "pool">): {
+  readonly agent: string
+  readonly pool: string
+} => ({ agent, pool: typeof pool === "string" ? pool : pool.name })
+
+/** Why the provider's rejection is final; undefined if another attempt may be accepted. */
+export const refusalOf = (held: Held): Budget.BudgetError["reason"] | undefined => {
+  if (held instanceof Entry) return held.rejection
+  const { [refused]: refusal }: GovernedReservation = held
+  return refusal?.()
+}
+
+/** Learns what a response says, before the attempt has ended. */
+const observeHeld = (held: Held, said: Budget.Observation): Rest =>
+  held instanceof Entry ? Reservation.observe(held, said) : held.observe(said)
+
+/** Replaces the estimate by a usage, once the budget has learned what the headers say. */
+const settleHeld = (held: Held, usage: Limits.Usage, outcome?: SettledAs, signal?: Limits.Signal): Rest => {
+  if (held instanceof Entry) {
+    return Reservation.ending(held, (entry) => Reservation.settle(entry, usage, outcome, signal))
+  }
+  if (signal === undefined) return held.settle(usage, outcome)
+  if (outcome === undefined) return held.observe({ ...signal, usage })
+  return Effect.andThen(held.observe(signal), held.settle(usage, outcome))
+}
+
+/** Lets the budget judge a pushback. */
+const failHeld = (held: Held, failure: Budget.FailOptions, judged: (verdict: Budget.Verdict) => undefined): Rest => {
+  if (!(held instanceof Entry)) return Effect.map(held.fail(failure), judged)
+  return judged(Reservation.ending(held, (entry) => Reservation.fail(entry, failure)))
+}
+
+/** Gives everything back: the attempt has used nothing, and waits no longer. */
+const refund = (held: Held): Rest => {
+  if (!(held instanceof Entry)) return held.refund
+  held.pool.cancel(held)
+  return undefined
+}
+
+// -----------------------------------------------------------------------------
+// The end of the call
+// -----------------------------------------------------------------------------
+
+/** Ends a call with its last attempt, or leaves that to the scope in which the call continues. */
+export const over = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
+  const { call } = attempt
+  call.stopTrying()
+  if (call.within === undefined || exit._tag === "Failure") return end(attempt, exit)
+  return Scope.addFinalizerExit(call.within, (exit) => end(attempt, exit) ?? Effect.void)
+}
+
+/** Ends a call: gives back what its last attempt holds, counts it, and pauses the pool if the provider asked for that. */
+export const end = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
+  const { call, pool } = attempt
+  const { budget } = call.parts
+  call.stopTrying()
+  const ended = exit._tag === "Success" ? Failure.none : Failure.endOf(exit)
+  pool.over(attempt.request, attempt.answeredBy, (call.now - call.startedAt) / 1_000, ended)
+  const released = release(attempt, exit)
+  const traced = call.span && Trace.ended(call.span, call, exit)
+  const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined
+  return inOrder(released, pause && budget.pause({ ...pause, pool: pool.name }), traced)
+}
+
+/** Gives back what an attempt holds, and closes what it opened. It ends a single admission, whose caller makes the attempts. */
+export const release = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
+  const { call, opened, phase, pool } = attempt
+  const settled = phase === "settled" ? undefined : left(attempt)
+  if (call.hasBegun) call.parts.pools.released(pool)
+  return inOrder(settled, opened && Scope.closeUnsafe(opened, exit))
+}
