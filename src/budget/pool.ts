@@ -376,7 +376,6 @@ export class Pool implements PoolOfCall {
   /** After a change of limits: computes costs again, and refuses callers that can never fit. */
   private configured(): void {
     const { concurrency, rules } = this.config
-    this.line.yield()
     this.permits.resize(concurrency)
     for (const entry of Array.from(this.queue.inOrder())) {
       const misfit = entry.fit(rules)

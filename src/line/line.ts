@@ -13,8 +13,11 @@ import { isBlocked, type Law, Refused } from "./law.ts"
 
 /** Permits that belong to this process. They are taken before a decision, because it may be played more than once. */
 export interface PermitGate {
-  /** False if there is none. */
-  readonly take: () => boolean
+  /** Those that were taken for the next decision. */
+  inHand: number
+  /** Takes one for each of the next calls, as long as there are any. */
+  readonly take: (calls: number) => void
+  /** A call that has one has ended. */
   readonly release: () => void
 }
 
@@ -50,11 +53,9 @@ export class Line<T extends Terms, H extends Hold<T>> {
   private readonly law: Law<T, H>
   private readonly events: LineEvents<H>
   private readonly gate: PermitGate | undefined
-  /** Permits for the next decision. */
-  private permits = 0
   /** A call that arrives at an empty queue, until it is admitted or queued. */
   private arriving: H | undefined = undefined
-  /** The first call of the queue, if the last decision let it wait and nothing has changed since. */
+  /** The first call of the queue, if it lacked a permit or the last decision let it wait, and nothing has changed since. */
   private blocked: H | undefined = undefined
 
   constructor(
@@ -103,6 +104,7 @@ export class Line<T extends Terms, H extends Hold<T>> {
     this.blocked = undefined
     const isAny = this.prepare()
     if (isAny) this.port.transact(this.play, this.played)
+    else if (this.queue.size > 0) this.blocked = this.queue.peek()
     return isAny
   }
 
@@ -112,22 +114,17 @@ export class Line<T extends Terms, H extends Hold<T>> {
     const waiting = arriving === undefined ? queue.size : 1
     if (gate === undefined) return waiting > 0
     const wanted = Math.min(waiting, this.port.batch)
-    for (; this.permits > wanted; this.permits--) gate.release()
-    while (this.permits < wanted && gate.take()) this.permits++
-    if (this.permits === 0) return false
+    gate.take(wanted)
+    if (wanted === 0 || gate.inHand <= 0) return false
     if (arriving === undefined) this.events.deciding?.(this.next)
     return true
-  }
-
-  /** Gives the permits for the next decision back. */
-  yield(): void {
-    for (; this.permits > 0; this.permits--) this.gate!.release()
   }
 
   /** The calls that are decided on next. */
   get next(): ReadonlyArray<H> {
     const next: Array<H> = []
-    for (const hold of this.heads(this.port.batch)) if (next.push(hold) >= this.permits) break
+    const max = this.gate?.inHand ?? 1
+    for (const hold of this.heads(this.port.batch)) if (next.push(hold) >= max) break
     return next
   }
 
@@ -141,11 +138,11 @@ export class Line<T extends Terms, H extends Hold<T>> {
     const { gate, law, port } = this
     const weight = this.arriving?.weight ?? this.queue.weight
     const outcomes: Array<Outcome<T, H>> = []
-    let free = gate === undefined ? Infinity : this.permits
+    let free = gate?.inHand ?? Infinity
     let head: H | undefined
     let blocked: Blocked | undefined
     for (const hold of this.heads(max)) {
-      if (free === 0 || outcomes.length >= max) break
+      if (free <= 0 || outcomes.length >= max) break
       const { ask } = hold
       const answer = law.admit(draft, port.id, hold, weight, now)
       if (isBlocked(answer)) {
@@ -191,7 +188,7 @@ export class Line<T extends Terms, H extends Hold<T>> {
     hold.ask = ask
     hold.grant = grant
     hold.chargedPort = by
-    if (this.gate !== undefined) this.permits--
+    if (this.gate !== undefined) this.gate.inHand--
     if (hold === this.arriving) this.arriving = undefined
     if (flow !== undefined) this.queue.serve(hold)
     this.events.granted(hold)

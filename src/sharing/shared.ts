@@ -10,7 +10,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
-import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type { Blocked } from "../admission/blocked.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
@@ -172,7 +171,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   private playOnView<A>(step: StateStep<A, S>): A {
     const draft = this.spec.copy(this.known)
     const answer = step(draft, this.time.now)
-    MutableRef.set(this.view.ref, draft)
+    Effect.runFork(Ref.set(this.view, draft))
     return answer
   }
 
@@ -418,7 +417,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const done = this.take(stored, found, sent, since)
     const view = this.spec.copy(this.base.state)
     this.catchUp(view)
-    MutableRef.set(this.view.ref, view)
+    Effect.runFork(Ref.set(this.view, view))
     if (done !== undefined) this.carryOut(done)
     const { changes } = this.base.state
     if (this.committed === undefined || this.changes === changes) return

@@ -1,6 +1,6 @@
 /**
  * TokenBudget is built on a semaphore and a Ref. Each of these tests fails if the part that it names is sabotaged, because
- * nothing else counts the calls in flight or knows what was taken. `test/card/sabotage.full.test.ts` shows it.
+ * nothing else counts the permits or knows what was taken. `test/card/sabotage.full.test.ts` shows it.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -46,6 +46,14 @@ describe("the card: Semaphore and Ref", () => {
       assert.strictEqual(yield* maxTogether(budget, 10), 4)
       yield* budget.resize({ concurrency: 2 })
       assert.strictEqual(yield* maxTogether(budget, 10), 2)
+    })
+  )
+
+  it.effect("Semaphore.release gives back the permits of ended calls", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ concurrency: 3 })
+      yield* maxTogether(budget, 3)
+      assert.strictEqual(yield* maxTogether(budget, 10), 3)
     })
   )
 
