@@ -1,6 +1,6 @@
 /**
- * A process that runs the tests of the card without a sabotage, and again with each one, which replaces a module of Effect for the
- * files in `src`. It sends the result of each test to its parent.
+ * A process that runs the tests of the card without a sabotage, and again with each one, which replaces a module for all our files. It
+ * sends the result of each test to its parent.
  */
 import { globSync } from "node:fs"
 import { registerHooks } from "node:module"
@@ -10,7 +10,7 @@ import { collect, tasks } from "../../scripts/mutation/vitest.ts"
 import { sabotages } from "./sabotages.ts"
 
 const root = join(import.meta.dirname, "../..")
-const sources = pathToFileURL(join(root, "src/")).href
+const replacements = new URL("sabotage/", import.meta.url).href
 const own = pathToFileURL(join(root, "/")).href
 const shim = new URL("../../scripts/mutation/vitest.ts", import.meta.url).href
 
@@ -22,10 +22,8 @@ registerHooks({
     const [from = "", played] = parentURL.split("?played=")
     if (played === undefined) return next(name, context)
     const sabotage = sabotages.find((each) => each.name === decodeURIComponent(played))
-    if (name === sabotage?.module && from.startsWith(sources)) {
-      return { url: new URL(`sabotage/${sabotage.file}`, import.meta.url).href, shortCircuit: true }
-    }
-    const resolved = next(name, context)
+    const isReplaced = name === sabotage?.module && !from.startsWith(replacements)
+    const resolved = isReplaced ? { url: `${replacements}${sabotage.file}`, shortCircuit: true } : next(name, context)
     const isOwn = resolved.url.startsWith(own) && !resolved.url.includes("/node_modules/")
     return isOwn ? { ...resolved, url: `${resolved.url}?played=${played}` } : resolved
   }

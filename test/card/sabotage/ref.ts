@@ -1,12 +1,7 @@
-/** `effect/Ref` that drops every write: a reference keeps its first value. */
+/** `effect/Ref` with a `set` that drops what it is given: a reference keeps its first value. */
 import * as Effect from "effect/Effect"
-import * as Ref from "effect/Ref"
+import type * as Ref from "effect/Ref"
 
 export * from "effect/Ref"
 
-export const makeUnsafe: typeof Ref.makeUnsafe = (value) => {
-  const ref = Ref.makeUnsafe(value)
-  Object.defineProperty(ref.ref, "current", { get: () => value, set: () => {} })
-  return ref
-}
-export const make: typeof Ref.make = (value) => Effect.sync(() => makeUnsafe(value))
+export const set = ((): Effect.Effect<void> => Effect.void) as unknown as typeof Ref.set
