@@ -67,7 +67,11 @@ describe("the card: LlmClient", () => {
       yield* Effect.addFinalizer(() => Effect.sync(() => (globalThis.fetch = fetch)))
       const retry = Retry.make<LlmError>({ attempts: 2, backoff: Schedule.forever })
       const live = LlmClient.layer({ apiKey: Redacted.make("any"), retry }).pipe(Layer.provide(Budget.layer()))
-      yield* Effect.flip(Effect.provide(LlmClient.create(params), live))
+      const fiber = yield* Effect.forkChild(Effect.exit(Effect.provide(LlmClient.create(params), live)))
+      while (fiber.pollUnsafe() === undefined) {
+        yield* TestClock.adjust("1 minute")
+        yield* Effect.promise(() => new Promise(setImmediate))
+      }
       assert.strictEqual(requests, 2)
     })
   )
