@@ -124,7 +124,7 @@ export const found = Effect.fnUntraced(function* <E>(
   const unbounded = yield* foretell(searched, Infinity)
   const misfit = unbounded.refused[0]
   if (misfit !== undefined) {
-    const agents = yield* mostThatFit(foretell, searched)
+    const agents = yield* maxThatFit(foretell, searched)
     if (agents === 0) return never({ ...question, ...advice }, misfit)
     const name = `quota of ${plural(2, units[misfit.dimension])}`
     const quota = { name, agents, text: `the ${name} has room for ${counted(agents, "agent")} of this kind` }
@@ -146,7 +146,7 @@ export const found = Effect.fnUntraced(function* <E>(
 })
 
 /** The most agents of which no call is refused because a quota is used up. With `max` agents, some are. */
-const mostThatFit = <E>(foretell: Foretell<E>, max: number): Effect.Effect<number, E> => {
+const maxThatFit = <E>(foretell: Foretell<E>, max: number): Effect.Effect<number, E> => {
   const isRefused = (agents: number) => Effect.map(foretell(agents, Infinity), ({ refused }) => refused.length > 0)
   return Effect.map(smallest(max, isRefused), (agents) => agents - 1)
 }

@@ -45,7 +45,7 @@ export const observe = (
 const certainly = 1.6
 
 /** The certain usage of a call. Only the estimate of its prompt may be many times too high, because the prompt may be cached. */
-const leastOf = ({ charge }: Admission, dimension: Dimension, certain: Charge | undefined): number =>
+const minUse = ({ charge }: Admission, dimension: Dimension, certain: Charge | undefined): number =>
   certain === undefined || dimension === "outputTokens" || dimension === "requests"
     ? charge[dimension] / certainly
     : (get(certain, dimension) ?? 0)
@@ -56,7 +56,7 @@ export const isExceeded = (
   dimension: Dimension,
   { limit = Infinity }: Reading,
   certain: Charge | undefined
-): boolean => leastOf(admission, dimension, certain) > limit * 60_000
+): boolean => minUse(admission, dimension, certain) > limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
 const covers = (pacer: Pacer, readings: Readings): boolean =>
