@@ -6,10 +6,14 @@
  */
 import { isUtf8 } from "node:buffer"
 import { parseArgs } from "node:util"
-import { anthropic, type Prefixes } from "floodgate/protocol"
+import { type Description, protocols } from "floodgate/protocol"
 import { Conversations } from "../src/call/conversations.ts"
 import { add, addSchema, type Sum } from "../src/protocol/requestSize.ts"
 import { inTurns, resultsOf, timed } from "./support/inTurns.ts"
+
+type Prefixes = NonNullable<Description["prefixes"]>
+
+const { anthropic } = protocols
 
 const { values: options } = parseArgs({ options: { rounds: { type: "string", default: "40" } } })
 const rounds = Number(options.rounds)

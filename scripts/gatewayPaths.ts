@@ -4,8 +4,8 @@
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { protocols } from "../src/http/plan.ts"
 import { callIn } from "../src/protocol/protocol.ts"
+import { protocols } from "../src/protocol/protocols.ts"
 import { costOf } from "../src/protocol/uncounted.ts"
 import { root } from "../test/support/modules.ts"
 
@@ -227,7 +227,7 @@ export const handlingOf = (provider: string, path: string): Handling => {
     .replace("/...", "/x")
     .replace(/\/M(?=[:/])/, "/model-1")
     .replace(".M/", ".claude-1/")
-  const call = callIn(protocols, "POST", sample)
+  const call = callIn(Object.values(protocols), "POST", sample)
   const isAmbiguous = /conversations/.test(path) && (provider === "OpenAI" || provider === "Mistral")
   const description = call?.protocol.describe({ model: "m", inputs: "", input: "", ...bodyOf(sample) }, call.route)
   if (description !== undefined && !(isAmbiguous && !isMistrals(provider, call!.protocol.name))) {

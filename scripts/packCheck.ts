@@ -409,7 +409,7 @@ const checkEveryName = (folder: string): void => {
   const open = new Set([...subpaths.map(specifier), ...Object.keys(extra)])
   // For types that the lab takes from `floodgate/testing`, TypeScript names the files of its namespaces, if nothing else of the program
   // imports the module.
-  const known = ["models", "ProviderSim", "Sessions", "Texts"].map((name) => `floodgate/testing/${name}`)
+  const known = ["models", "ProviderSim", "Sessions"].map((name) => `floodgate/testing/${name}`)
   const hidden = [...names].filter((name) => !open.has(name) && !known.includes(name))
   check("every public name can be exported without its type", problems.join("\n") || undefined)
   check("and the declarations name public modules only", hidden.join("\n") || undefined)

@@ -63,14 +63,8 @@ import { Breaker } from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import { CircuitOpen, LlmError } from "../LlmError.ts"
 
-/**
- * The options of a circuit: when it opens, and for how long.
- *
- * @stability experimental
- * @category options
- * @since 0.1.0
- */
-export interface Options {
+/** The options of a circuit: when it opens, and for how long. */
+type Options = {
   /**
    * Failures in a row that open the circuit. Agents run in parallel, so one short disturbance may cause several failures, and
    * with a low number it would stop all of them.

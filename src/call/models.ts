@@ -11,7 +11,7 @@ import * as Input from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../domain/signal.ts"
-import type { Prefixes } from "../protocol/index.ts"
+import type { Prefixes } from "../protocol/models.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 // Public modules, so that the declarations of a program that infers these types name modules that it can import.

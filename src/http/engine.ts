@@ -26,11 +26,12 @@ import * as Governor from "../Governor.ts"
 import { check } from "../domain/input/checks.ts"
 import { timerOf } from "../domain/input/silence.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
+import { protocols } from "../protocol/protocols.ts"
 import { type Accounts, type Identity, identityOf, makeAccounts } from "./account.ts"
 import { type AttemptEnds, type ExchangeTools, HttpExchange, ofTicket } from "./exchange.ts"
 import type { PassedStream, SettledCall } from "./passing.ts"
 import { callPlacesOf, changeAt, parseHttpPlaces, targetsOf } from "./places.ts"
-import { accountingOf, planOf, protocols, routes } from "./plan.ts"
+import { accountingOf, planOf, routes } from "./plan.ts"
 import type { AttemptFailure, EndedAnswer } from "./reply.ts"
 import {
   type CallTerms,
@@ -49,7 +50,6 @@ import { makeUsageRequests } from "./usageRequests.ts"
 
 export * from "./models.ts"
 export { type Accounts, makeAccounts } from "./account.ts"
-export { protocols } from "./plan.ts"
 export { overrideIn } from "../protocol/uncounted.ts"
 export { refuse, type RefusedCall } from "./refuse.ts"
 export { anyModel, type OtherRequest, type Judgement, unreadCall } from "./uncounted.ts"
@@ -97,7 +97,7 @@ interface EngineParts extends ExchangeTools {
 export const make = Effect.fnUntraced(function* (
   settings: EngineSettings
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
-  const { idleTimeout, protocols: known = protocols } = settings
+  const { idleTimeout, protocols: known = Object.values(protocols) } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
   const places = parseHttpPlaces(settings.places)

@@ -79,7 +79,6 @@ import { httpPlaces, placesHeader } from "./places.ts"
 import { makeCaller } from "./driven.ts"
 import { fetchResponseOf, readerOf } from "./response.ts"
 
-export { ClosedError } from "../call/promises.ts"
 export type { CallRequest, HttpPlace } from "./models.ts"
 
 type Fetch = typeof globalThis.fetch

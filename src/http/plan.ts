@@ -3,43 +3,13 @@ import * as EffectResult from "effect/Result"
 import * as Accounting from "../Accounting.ts"
 import * as Called from "../call/models.ts"
 import { check } from "../domain/input/checks.ts"
-import { anthropic } from "../protocol/anthropic.ts"
-import { bedrockConverse } from "../protocol/bedrockConverse.ts"
-import { cohere } from "../protocol/cohere.ts"
-import { gemini } from "../protocol/gemini.ts"
-import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
-import { geminiInteractions } from "../protocol/geminiInteractions.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
-import { mistral } from "../protocol/mistral.ts"
-import { mistralConversations } from "../protocol/mistralConversations.ts"
-import { ollama } from "../protocol/ollama.ts"
-import { openaiChat } from "../protocol/openaiChat.ts"
-import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
-import { openaiRequests } from "../protocol/openaiRequests.ts"
-import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { callIn, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
 import { takesSlowLane } from "../protocol/headers.ts"
 import { hasServerTools } from "../protocol/serverTools.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
 import { type PlacesByModel, placesHeader } from "./places.ts"
-
-/** The protocols that are known by default. */
-export const protocols: ReadonlyArray<Protocol> = [
-  anthropic,
-  openaiRequests,
-  openaiChat,
-  openaiResponses,
-  openaiEmbeddings,
-  gemini,
-  geminiEmbeddings,
-  geminiInteractions,
-  bedrockConverse,
-  cohere,
-  mistral,
-  mistralConversations,
-  ollama
-]
 
 /** More addresses than a program calls, and the longest that is remembered: clients of a gateway can invent them. */
 const maxRemembered = 1_000

@@ -296,7 +296,7 @@ const errorBody = ({ kind, message }: Refusal) => ({
  * **Example** (A turn that continues a thread)
  *
  * ```ts doctest
- * import { anthropic } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
  * const body = {
  *   model: "claude-sonnet-5",
@@ -304,8 +304,8 @@ const errorBody = ({ kind, message }: Refusal) => ({
  *   thread: { type: "continue", previous_message_id: "msg_1" },
  *   messages: [{ role: "user", content: "And now?" }]
  * }
- * const route = anthropic.match("POST", "/v1/messages")!
- * const description = anthropic.describe(body, route)
+ * const route = protocols.anthropic.match("POST", "/v1/messages")!
+ * const description = protocols.anthropic.describe(body, route)
  *
  * description?.continues // => "msg_1"
  * description?.stored // => true

@@ -155,11 +155,11 @@ const exceptions: Partial<Record<Refusal["kind"], string>> = {
  * **Example** (The end of a stream)
  *
  * ```ts doctest
- * import { bedrockConverse } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
  * const usage = { inputTokens: 20, outputTokens: 4, totalTokens: 124, cacheReadInputTokens: 100 }
  * const metadata = { name: "metadata", data: JSON.stringify({ usage, metrics: { latencyMs: 900 } }) }
- * const answer = bedrockConverse.observe(bedrockConverse.answer(undefined), metadata)
+ * const answer = protocols.bedrockConverse.observe(protocols.bedrockConverse.answer(undefined), metadata)
  *
  * answer.counts.inputTokens // => 20
  * answer.counts.cacheReadTokens // => 100

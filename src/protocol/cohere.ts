@@ -159,12 +159,12 @@ const ofEnd = ({ message }: Refusal) => ({ type: "message-end", delta: { error: 
  * **Example** (What a chat used)
  *
  * ```ts doctest
- * import { cohere } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
  * const usage = { billed_units: { input_tokens: 12, output_tokens: 3 }, tokens: { input_tokens: 80, output_tokens: 3 } }
  *
- * cohere.match("POST", "/v2/chat")?.operation // => "generate"
- * cohere.answer({ id: "c1", finish_reason: "COMPLETE", usage }).counts.inputTokens // => 12
+ * protocols.cohere.match("POST", "/v2/chat")?.operation // => "generate"
+ * protocols.cohere.answer({ id: "c1", finish_reason: "COMPLETE", usage }).counts.inputTokens // => 12
  * ```
  *
  * @stability unstable

@@ -11,84 +11,18 @@
  */
 import type * as Limits from "../Limits.ts"
 import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
-import {
-  offersSlowLane,
-  type HeaderReader,
-  maxRetryAfterMillis,
-  retryAfterMillis,
-  signalOf,
-  statedWaitMillis,
-  timeOf
-} from "./headers.ts"
+import { offersSlowLane, maxRetryAfterMillis, retryAfterMillis, signalOf, statedWaitMillis, timeOf } from "./headers.ts"
 import { at, isRecord, parseJson, textOf } from "./json.ts"
+import type { Failure, FailureContext, HeaderReader } from "./models.ts"
 
-/**
- * The reason why a request failed, by its name in `floodgate/LlmError`.
- *
- * @category models
- * @since 0.1.0
- */
-type FailureReason =
-  | "RateLimited"
-  | "RampLimited"
-  | "SpendLimited"
-  | "Overloaded"
-  | "TierFull"
-  | "ServerFailed"
-  | "TimedOut"
-  | "InvalidRequest"
-  | "AccessDenied"
-  | "MalformedResponse"
-
-/**
- * The meaning of a failed response.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Failure {
-  readonly reason: FailureReason
-  /** The status of the response; 200 for an error within a stream. */
-  readonly status: number
-  /** The provider's name for the request. */
-  readonly requestId: string | undefined
-  /** The provider's error code, or its error type if there is no code. */
-  readonly code: string | undefined
-  /** The provider's message in one line, without secrets. It is for people, and must not be matched on. */
-  readonly detail: string | undefined
-  /** How long the provider asks to wait, in milliseconds, at most an hour. */
-  readonly retryAfterMillis: number | undefined
-  /** False if the header `x-should-retry` says that a retry does not help. */
-  readonly shouldRetry: false | undefined
-  /** When a spend limit or a quota is reset, in milliseconds since the epoch, if that is known. */
-  readonly resumesAt: number | undefined
-  /** The limits in the response. */
-  readonly signal: Limits.Signal | undefined
-}
-
-/**
- * The context of a failure that is not in the response.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface FailureContext {
-  /** Milliseconds since the epoch. */
-  readonly now: number
-  /** A secret to remove from the provider's message. */
-  readonly secret?: string | undefined
-  /** Whether an unknown code within a stream or an answer blames the request, and not the provider. @default false */
-  readonly isFinal?: boolean | undefined
-}
+export type { Failure, FailureContext } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Tables
 // -----------------------------------------------------------------------------
 
 /** Codes that are more exact than the status. A 429 with one of the spend codes lasts for days. */
-const byCode: Readonly<Record<string, FailureReason>> = {
+const byCode: Readonly<Record<string, Failure["reason"]>> = {
   ramp_limit_exceeded: "RampLimited",
   slow_down: "RampLimited",
   enforced_spend_limit_reached: "SpendLimited",
@@ -110,7 +44,7 @@ const byCode: Readonly<Record<string, FailureReason>> = {
   ModelNotReadyException: "Overloaded"
 }
 
-const byStatus: Readonly<Record<number, FailureReason>> = {
+const byStatus: Readonly<Record<number, Failure["reason"]>> = {
   401: "AccessDenied",
   402: "SpendLimited",
   403: "AccessDenied",
@@ -152,7 +86,7 @@ const ofRequests = [
 ]
 
 /** Reasons by type or code, for errors within a stream, which have no status. */
-const byType: Readonly<Record<string, FailureReason>> = {
+const byType: Readonly<Record<string, Failure["reason"]>> = {
   ...Object.fromEntries(ofRequests.map((code) => [code, "InvalidRequest"])),
   overloaded_error: "Overloaded",
   service_unavailable_error: "Overloaded",
@@ -189,9 +123,9 @@ const byType: Readonly<Record<string, FailureReason>> = {
 }
 
 const lookUp = (
-  table: Readonly<Record<string, FailureReason>>,
+  table: Readonly<Record<string, Failure["reason"]>>,
   { code, type }: ErrorObject
-): FailureReason | undefined => {
+): Failure["reason"] | undefined => {
   // AWS writes types with a small letter in events, and with a capital in the names of its SDK's errors.
   const names = [code, type, type?.replace(/^./, (first) => first.toLowerCase())]
   const key = names.find((key) => key !== undefined && Object.hasOwn(table, key))
@@ -206,7 +140,7 @@ const reasonOf = (
   status: number | undefined,
   error: ErrorObject,
   { isFinal = false }: FailureContext
-): FailureReason => {
+): Failure["reason"] => {
   const coded = lookUp(byCode, error)
   if (coded !== undefined) return coded
   if (status === undefined) {
@@ -305,7 +239,7 @@ const nextMonth = (now: number): number => {
 }
 
 const resumesAt = (
-  reason: FailureReason,
+  reason: Failure["reason"],
   error: ErrorObject,
   stated: number | undefined,
   now: number
@@ -320,7 +254,7 @@ const resumesAt = (
 const maxRateLimitMillis = 6 * 3_600_000
 
 /** A provider may report a spend limit with the type of a rate limit. Only its wait of days shows what it is. */
-const byWait = (reason: FailureReason, stated = 0): FailureReason =>
+const byWait = (reason: Failure["reason"], stated = 0): Failure["reason"] =>
   reason === "RateLimited" && stated > maxRateLimitMillis ? "SpendLimited" : reason
 
 const waitOf = (header: HeaderReader, { quota }: ErrorObject, now: number): number | undefined => {

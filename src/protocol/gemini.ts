@@ -215,12 +215,12 @@ const errorBody = (refusal: Refusal) => {
  * **Example** (The limit that an error names)
  *
  * ```ts doctest
- * import { gemini } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
  * const quotaId = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
  * const violations = [{ quotaId, quotaValue: "15" }]
  * const body = { error: { code: 429, status: "RESOURCE_EXHAUSTED", details: [{ violations }, { retryDelay: "16s" }] } }
- * const failure = gemini.failure({ status: 429, header: () => undefined, body }, { now: 0 })
+ * const failure = protocols.gemini.failure({ status: 429, header: () => undefined, body }, { now: 0 })
  *
  * failure.reason // => "RateLimited"
  * failure.retryAfterMillis // => 16_000

@@ -53,12 +53,12 @@ const describe: Protocol["describe"] = (body, route) => {
  * **Example** (The requests of a batch)
  *
  * ```ts doctest
- * import { geminiEmbeddings } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const route = geminiEmbeddings.match("POST", "/v1beta/models/gemini-embedding-001:batchEmbedContents")!
+ * const route = protocols.geminiEmbeddings.match("POST", "/v1beta/models/gemini-embedding-001:batchEmbedContents")!
  * const content = { parts: [{ text: "Hello" }] }
  *
- * geminiEmbeddings.describe({ requests: [{ content }, { content }, { content }] }, route)?.requests // => 3
+ * protocols.geminiEmbeddings.describe({ requests: [{ content }, { content }, { content }] }, route)?.requests // => 3
  * ```
  *
  * @stability unstable

@@ -150,9 +150,9 @@ const errorOf = ({ kind, message }: Refusal) => ({
  * **Example** (What an interaction used)
  *
  * ```ts doctest
- * import { geminiInteractions } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const { counts } = geminiInteractions.answer({
+ * const { counts } = protocols.geminiInteractions.answer({
  *   id: "i1",
  *   status: "completed",
  *   usage: { total_input_tokens: 90, total_cached_tokens: 60, total_output_tokens: 5, total_thought_tokens: 7 }

@@ -16,15 +16,9 @@
 import type * as Limits from "../Limits.ts"
 import type * as Signal from "../domain/signal.ts"
 import { maxAmount } from "./json.ts"
+import type { HeaderReader } from "./models.ts"
 
-/**
- * Looks a header up by its name in lower case.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type HeaderReader = (name: string) => string | null | undefined
+export type { HeaderReader } from "./models.ts"
 
 /** Reads from a `Headers` object, or from a record with names in lower case. Values of other types count as absent. */
 export const headerReader = (source: object): HeaderReader => {

@@ -9,10 +9,10 @@
  * **Example** (A service that speaks Chat Completions at a path of its own)
  *
  * ```ts doctest
- * import { openaiChat, type Protocol } from "floodgate/protocol"
+ * import { type Protocol, protocols } from "floodgate/protocol"
  *
  * const assistant: Protocol = {
- *   ...openaiChat,
+ *   ...protocols.openaiChat,
  *   name: "assistant",
  *   match: (method, path) =>
  *     method === "POST" && path === "/assistant/ask" ? { operation: "generate", path } : undefined
@@ -24,8 +24,9 @@
  * **Example** (Reading a stream, event by event)
  *
  * ```ts doctest
- * import { openaiChat } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
+ * const { openaiChat } = protocols
  * const events = [
  *   '{"id":"c1","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":"stop"}],"usage":null}',
  *   '{"id":"c1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}',
@@ -43,29 +44,5 @@
  * @stability unstable
  * @since 0.1.0
  */
-export type { Failure, FailureContext } from "./errors.ts"
-export type { HeaderReader } from "./headers.ts"
-export { anthropic } from "./anthropic.ts"
-export { bedrockConverse } from "./bedrockConverse.ts"
-export { cohere } from "./cohere.ts"
-export { gemini } from "./gemini.ts"
-export { geminiEmbeddings } from "./geminiEmbeddings.ts"
-export { geminiInteractions } from "./geminiInteractions.ts"
-export { mistral } from "./mistral.ts"
-export { mistralConversations } from "./mistralConversations.ts"
-export { ollama } from "./ollama.ts"
-export { openaiChat } from "./openaiChat.ts"
-export { openaiEmbeddings } from "./openaiEmbeddings.ts"
-export { openaiRequests } from "./openaiRequests.ts"
-export { openaiResponses } from "./openaiResponses.ts"
-export {
-  type Answer,
-  type Counts,
-  type Description,
-  type Protocol,
-  type ResponseParts,
-  type Route,
-  type StreamFormat
-} from "./protocol.ts"
-export type { Prefixes } from "./prefixes.ts"
-export type { Refusal } from "./refusal.ts"
+export type { Answer, Description, Protocol } from "./models.ts"
+export { protocols } from "./protocols.ts"

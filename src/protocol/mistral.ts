@@ -65,13 +65,13 @@ export const errorBody = (refusal: Refusal) => ({ object: "error", ...errorOf(re
  * **Example** (What OCR used)
  *
  * ```ts doctest
- * import { mistral } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const route = mistral.match("POST", "/v1/ocr")!
+ * const route = protocols.mistral.match("POST", "/v1/ocr")!
  * const document = { type: "document_url", document_url: "https://example.com/a.pdf" }
- * const answer = mistral.answer({ model: "mistral-ocr-latest", pages: [], usage_info: { pages_processed: 7 } })
+ * const answer = protocols.mistral.answer({ model: "mistral-ocr-latest", pages: [], usage_info: { pages_processed: 7 } })
  *
- * mistral.describe({ model: "mistral-ocr-latest", document, pages: [0, 1] }, route)?.bytes // => 2
+ * protocols.mistral.describe({ model: "mistral-ocr-latest", document, pages: [0, 1] }, route)?.bytes // => 2
  * answer.counts.inputTokens // => 7
  * ```
  *

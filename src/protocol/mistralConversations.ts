@@ -106,12 +106,12 @@ const observe: Protocol["observe"] = (answer, { data, name }) => {
  * **Example** (A turn of a conversation)
  *
  * ```ts doctest
- * import { mistralConversations } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const route = mistralConversations.match("POST", "/v1/conversations/conv_1")!
+ * const route = protocols.mistralConversations.match("POST", "/v1/conversations/conv_1")!
  *
- * mistralConversations.describe({ inputs: "And now?" }, route)?.continues // => "conv_1"
- * mistralConversations.describe({ metadata: { topic: "gates" } }, route) // => undefined
+ * protocols.mistralConversations.describe({ inputs: "And now?" }, route)?.continues // => "conv_1"
+ * protocols.mistralConversations.describe({ metadata: { topic: "gates" } }, route) // => undefined
  * ```
  *
  * @stability unstable

@@ -136,10 +136,10 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * **Example** (The end of a stream)
  *
  * ```ts doctest
- * import { ollama } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
  * const lines = ['{"message":{"content":"Hello"},"done":false}', '{"done":true,"prompt_eval_count":9,"eval_count":1}']
- * const answer = lines.reduce((answer, data) => ollama.observe(answer, { name: undefined, data }), ollama.answer(undefined))
+ * const answer = lines.reduce((answer, data) => protocols.ollama.observe(answer, { name: undefined, data }), protocols.ollama.answer(undefined))
  *
  * answer.complete // => true
  * answer.counts.inputTokens // => 9

@@ -169,9 +169,9 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * **Example** (Asking for usage)
  *
  * ```ts doctest
- * import { openaiChat } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const body = openaiChat.usageRequest?.inject('{"model":"gpt-6","stream":true}')
+ * const body = protocols.openaiChat.usageRequest?.inject('{"model":"gpt-6","stream":true}')
  *
  * body // => '{"stream_options":{"include_usage":true},"model":"gpt-6","stream":true}'
  * ```

@@ -44,14 +44,14 @@ const tokensOf = (usage: unknown): unknown => amountOf(at(usage, "prompt_tokens"
  * **Example** (What a request asks for, and what it used)
  *
  * ```ts doctest
- * import { openaiEmbeddings } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const route = openaiEmbeddings.match("POST", "/v1/embeddings")!
+ * const route = protocols.openaiEmbeddings.match("POST", "/v1/embeddings")!
  * const body = { model: "text-embedding-3-small", input: ["Hello", "world"] }
- * const answer = openaiEmbeddings.answer({ object: "list", data: [], usage: { prompt_tokens: 2, total_tokens: 2 } })
+ * const answer = protocols.openaiEmbeddings.answer({ object: "list", data: [], usage: { prompt_tokens: 2, total_tokens: 2 } })
  *
  * route.operation // => "embed"
- * openaiEmbeddings.describe(body, route)?.bytes // => 10
+ * protocols.openaiEmbeddings.describe(body, route)?.bytes // => 10
  * answer.counts.inputTokens // => 2
  * ```
  *

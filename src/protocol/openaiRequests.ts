@@ -163,13 +163,13 @@ const observe: Protocol["observe"] = (answer, { data }) => {
  * **Example** (What an image used)
  *
  * ```ts doctest
- * import { openaiRequests } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const route = openaiRequests.match("POST", "/v1/images/generations")!
+ * const route = protocols.openaiRequests.match("POST", "/v1/images/generations")!
  * const body = { model: "gpt-image-1", prompt: "A gate", n: 2 }
- * const answer = openaiRequests.answer({ data: [], usage: { input_tokens: 9, output_tokens: 544 } })
+ * const answer = protocols.openaiRequests.answer({ data: [], usage: { input_tokens: 9, output_tokens: 544 } })
  *
- * openaiRequests.describe(body, route)?.choices // => 2
+ * protocols.openaiRequests.describe(body, route)?.choices // => 2
  * answer.counts.outputTokens // => 544
  * ```
  *

@@ -165,9 +165,9 @@ const errorEvent = (refusal: Refusal) => {
  * **Example** (Usage with cached input)
  *
  * ```ts doctest
- * import { openaiResponses } from "floodgate/protocol"
+ * import { protocols } from "floodgate/protocol"
  *
- * const { counts } = openaiResponses.answer({
+ * const { counts } = protocols.openaiResponses.answer({
  *   id: "resp_1",
  *   status: "completed",
  *   usage: { input_tokens: 1_000, input_tokens_details: { cached_tokens: 600 }, output_tokens: 50 }

@@ -10,7 +10,10 @@
  * What asks for caching (`cache_control`) is not part of a fingerprint, because it moves on with each request.
  */
 import { at, isRecord } from "./json.ts"
+import type { Prefixes } from "./models.ts"
 import { add, addProperties, addSchema, marks, type Sum } from "./requestSize.ts"
+
+export type { Prefixes } from "./models.ts"
 
 const minute = 60_000
 
@@ -24,28 +27,6 @@ const anHour = 60 * minute
  * shorter ones are learned (`call/lifetimes.ts`).
  */
 export const usualLifetime: number = fiveMinutes
-
-/**
- * The prefixes of one prompt, the shortest first, by fingerprints that hold no text. A prefix ends after the tools, after each block of the
- * system prompt and after each block of a message. Of a long prompt the last 256 are known, and those that end in its tools and system
- * prompt.
- *
- * @stability unstable
- * @category models
- * @since 0.5.0
- */
-export interface Prefixes {
-  /** Numbers of 53 bits, which differ from process to process. */
-  readonly fingerprints: ReadonlyArray<number>
-  /** The size of each in bytes, as the size of the request counts them. */
-  readonly bytes: ReadonlyArray<number>
-  /** How many of them end within the tools and the system prompt, which agents share. */
-  readonly shared: number
-  /** Where the request asks the provider to write its cache, by index, and for how many milliseconds. */
-  readonly marks: ReadonlyArray<{ readonly index: number; readonly life: number }>
-  /** For how many milliseconds the provider keeps prefixes without being asked; undefined if it wants to be asked. */
-  readonly automatic: number | undefined
-}
 
 // -----------------------------------------------------------------------------
 // Mixing

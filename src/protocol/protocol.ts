@@ -6,100 +6,16 @@
  * with another `match`.
  */
 import type * as Accounting from "../Accounting.ts"
-import type * as Limits from "../Limits.ts"
-import type { Failure, FailureContext } from "./errors.ts"
-import { type HeaderReader, signalOf } from "./headers.ts"
+import { signalOf } from "./headers.ts"
 import { nameOf } from "./json.ts"
-import type { Prefixes } from "./prefixes.ts"
-import type { Refusal } from "./refusal.ts"
-import { bytesPerToken, type Size } from "./requestSize.ts"
+import type { Answer, Counts, Description, HeaderReader, Protocol, Route } from "./models.ts"
+import { bytesPerToken } from "./requestSize.ts"
+
+export type { Answer, Counts, Description, Protocol, Route, StreamFormat } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
 // -----------------------------------------------------------------------------
-
-/**
- * A request that a protocol recognises by its method and path.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Route {
-  /**
-   * The operation of the request.
-   *
-   * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
-   * - `"stream"`: the model answers with a stream of server-sent events.
-   * - `"embed"`: the model embeds its input, without output.
-   * - `"countTokens"`: tokens are counted, which has limits of its own.
-   * - `"passThrough"`: any other request that the provider serves, to be passed on unchanged.
-   */
-  readonly operation: "generate" | "stream" | "embed" | "countTokens" | "passThrough"
-  /** The model, if the path names it. It takes precedence over the model in the body. */
-  readonly model?: string | undefined
-  /** The path that the provider serves: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
-  readonly path: string
-}
-
-/**
- * The description of a request. Token counts are in tokens, sizes in bytes of UTF-8.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Description extends Size {
-  /** Undefined if neither the path nor the body names one. */
-  readonly model: string | undefined
-  /** The most output that the request allows for all its answers together; undefined if it sets no limit. */
-  readonly maxTokens: number | undefined
-  /** How many answers are requested, each as long as the model can write if `maxTokens` is undefined. @default 1 */
-  readonly choices?: number | undefined
-  /** How many requests the provider counts. @default 1 */
-  readonly requests?: number | undefined
-  /** Whether the model is asked to think before it answers. */
-  readonly thinking: boolean
-  /** Whether a stream is requested. The response's content type decides whether the answer is one. */
-  readonly stream: boolean
-  /** The answer or stored conversation that this request continues: the {@link Answer.continuation} of that answer. */
-  readonly continues: string | undefined
-  /**
-   * Whether the provider adds stored content to the prompt: the continued conversation, a cached prefix, a file. The prompt then
-   * has more tokens than its bytes suggest.
-   */
-  readonly stored: boolean
-  /**
-   * Whether the request asks the provider to cache its prompt, if the provider wants to be asked. If it does not ask, nothing is read
-   * from a cache.
-   *
-   * @default unknown: the prompt may be cached
-   */
-  readonly caches?: boolean | undefined
-  /**
-   * The prefixes of the prompt by their content, which tell how much of it the provider has seen before.
-   *
-   * @default unknown: the call is estimated by its size alone
-   * @since 0.5.0
-   */
-  readonly prefixes?: Prefixes | undefined
-  /** Whether a fast mode is requested, which is more expensive. @default false */
-  readonly fast?: boolean | undefined
-  /** The name of a tier with limits of its own, which is a pool of its own, such as "fast". @default none */
-  readonly tier?: string | undefined
-  /** Whether the flex tier is requested, which is cheaper and may be refused. @default false */
-  readonly flex?: boolean | undefined
-  /** The factor by which other options of the request multiply its price. @default 1 */
-  readonly priceFactor?: number | undefined
-  /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "embeddings" or "chat", by the route */
-  readonly operation?: string | undefined
-  /** Whether the provider goes on with the answer after its caller has left. @default false */
-  readonly background?: boolean | undefined
-  /** Whether the answer is a file, which is passed on as it arrives, without being read. @default false */
-  readonly binary?: boolean | undefined
-  /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */
-  readonly needsUsageRequest: boolean
-}
 
 /** Several versions in a row: the base URL had one, and the client added its own. */
 const repeatedVersions = /(?:\/v\d[a-z\d]*)+(?=\/v\d[a-z\d]*\/)/g
@@ -179,50 +95,6 @@ export const sessionOf = (
 // -----------------------------------------------------------------------------
 // Answers
 // -----------------------------------------------------------------------------
-
-/**
- * Tokens as the provider has counted them; undefined until it has. The three kinds of input do not overlap.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Counts {
-  /** Input that was neither read from a cache nor written to it. */
-  readonly inputTokens?: number | undefined
-  readonly cacheCreationTokens?: number | undefined
-  /** The part of `cacheCreationTokens` that the cache keeps for longer than usual. */
-  readonly cacheCreationLongTokens?: number | undefined
-  readonly cacheReadTokens?: number | undefined
-  /** Output, thinking included. */
-  readonly outputTokens?: number | undefined
-}
-
-/**
- * The known facts of an answer, or of the part of a stream that was read.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Answer {
-  readonly id: string | undefined
-  /** The model that answered, which may be more exact than the requested one. */
-  readonly model: string | undefined
-  /** Why the model stopped, in the provider's words. */
-  readonly finishReason: string | undefined
-  /** The name by which a later request continues this answer: the {@link Description.continues} of that request. */
-  readonly continuation: string | undefined
-  readonly counts: Counts
-  /** Characters of output since the provider last counted it. */
-  readonly uncounted: number
-  /** Whether content has begun, so that a retry would repeat it. */
-  readonly started: boolean
-  /** Whether the answer is complete. A stream that ends before that was cut off. */
-  readonly complete: boolean
-  /** An error within an answer that began with status 200: the body for {@link Protocol.failure}. */
-  readonly error: unknown
-}
 
 /** An answer of which nothing is known yet. */
 export const emptyAnswer: Answer = {
@@ -304,20 +176,6 @@ export const receivedOf = (answer: Answer, text: string) => {
 // Protocols
 // -----------------------------------------------------------------------------
 
-/**
- * The parts of a response that are read.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface ResponseParts {
-  readonly status: number
-  readonly header: HeaderReader
-  /** The body of an error, as text or as parsed JSON. */
-  readonly body?: unknown
-}
-
 // A protocol names what it shares with others part by part: bundlers keep an object with a spread in it even if nothing uses it.
 
 /** The agent of a request whose body names none. */
@@ -325,90 +183,6 @@ export const agentInHeaders: Protocol["agentOf"] = (_, header) => agentOf(header
 
 /** The limits of a provider that states them in headers only. */
 export const limitsInHeaders: Protocol["limits"] = ({ header }) => signalOf(header)
-
-/**
- * The format of a stream.
- *
- * - `"events"`: server-sent events.
- * - `"list"`: one JSON list, each object of which is an event.
- * - `"lines"`: JSON objects, each of which is an event, on lines of their own.
- * - `"frames"`: Amazon's binary event stream, to which no text can be added.
- *
- * @stability unstable
- * @category models
- * @since 0.5.0
- */
-export type StreamFormat = "events" | "list" | "lines" | "frames"
-
-/**
- * A provider's protocol.
- *
- * **Details**
- *
- * No function throws: bodies, headers and events come from outside, and may be malformed.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Protocol {
-  /** A unique name, such as `openai-chat`. */
-  readonly name: string
-  /** The provider's name as OpenTelemetry's GenAI conventions spell it, such as `openai`. */
-  readonly provider: string
-  /** Recognises a request by method and path, never by host. The path is as {@link match} prepares it. */
-  readonly match: (method: string, path: string) => Route | undefined
-  /**
-   * Describes a request; undefined if its parsed body does not fit this protocol. Headers may change the prompt, such as Anthropic's
-   * betas; without them, the prefixes of two requests that differ only in such a header are the same.
-   */
-  readonly describe: (body: unknown, route: Route, header?: HeaderReader) => Description | undefined
-  /** The agent that makes a request, by the most specific name in its headers and its body; undefined if they name none. */
-  readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
-  /**
-   * Reads the parsed body of a whole answer. For an undefined body it returns the answer with which a stream starts, of which
-   * nothing is known yet.
-   */
-  readonly answer: (body: unknown) => Answer
-  /**
-   * Takes in one event of a stream, by its `event` and `data` fields; an unknown or malformed one changes nothing.
-   */
-  readonly observe: (answer: Answer, event: { readonly name: string | undefined; readonly data: string }) => Answer
-  /** The limits in a response, from its headers or the body of an error. */
-  readonly limits: (response: ResponseParts) => Limits.Signal | undefined
-  /** Explains an error status; with status 200, {@link Answer.error}. */
-  readonly failure: (response: ResponseParts, context: FailureContext) => Failure
-  /**
-   * A refusal of our own as a whole response in the provider's form. Names of headers are in lower case: `content-type`, and
-   * `retry-after` if the client should retry, otherwise `x-should-retry: false`.
-   */
-  readonly refuse: (refusal: Refusal) => {
-    readonly status: number
-    readonly headers: Readonly<Record<string, string>>
-    readonly body: string
-  }
-  /** A refusal of our own as the last event of a stream that has begun. */
-  readonly refuseInStream: (refusal: Refusal) => string
-  /** The text that keeps a response alive while there is nothing to send; clients skip it. */
-  readonly keepAlive: { readonly stream: string; readonly whole: string }
-  /** The format of the stream for this URL. @default `"events"` */
-  readonly streamFormat?: ((url: string) => StreamFormat) | undefined
-  /** How usage is requested, if streams leave it out by default. */
-  readonly usageRequest?:
-    | {
-        /** Adds the request for usage to a body; everything else keeps its bytes. */
-        readonly inject: (body: string) => string
-        /**
-         * The properties that request usage when they are inserted at the beginning of this parsed body; undefined if the body
-         * must be changed elsewhere. Without them `inject` is called, for which the body is decoded again. A gateway does that
-         * for bodies of at most 4 MiB; the usage of larger ones stays unknown, and their calls keep their estimates.
-         */
-        readonly insertion?: ((body: object) => string | undefined) | undefined
-        /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
-        readonly isExtra: (event: { readonly name: string | undefined; readonly data: string }) => boolean
-      }
-    | undefined
-}
 
 /**
  * A request that a protocol recognised.

@@ -80,6 +80,7 @@ import { started } from "./started.ts"
 import * as Validity from "./validity.ts"
 
 export type { Entry, Fault, Options, SimulatedWindow, Stats } from "./models.ts"
+export { tokenizer } from "./textKinds.ts"
 
 // -----------------------------------------------------------------------------
 // Options

@@ -15,8 +15,7 @@
  * @since 0.5.0
  */
 
-export type { Session, SessionAgent, SessionTurn } from "./sessions/models.ts"
+export type { Session, SessionAgent } from "./sessions/models.ts"
 export { providerOptions, run } from "./sessions/play.ts"
-export { script, type AgentScript, type ScriptedCall, type ScriptOptions } from "./sessions/script.ts"
-export { format, parse, type SessionTable, type UnreadableTurn } from "./sessions/table.ts"
-export { inputTokens } from "./sessions/texts.ts"
+export { script, type AgentScript } from "./sessions/script.ts"
+export { parse } from "./sessions/table.ts"

@@ -32,10 +32,3 @@ export * as Simulation from "./Simulation.ts"
  * @since 0.2.0
  */
 export * as StoreContract from "./StoreContract.ts"
-
-/**
- * Text as programs send it to models: prose, code, JSON, Chinese and Japanese.
- *
- * @since 0.4.0
- */
-export * as Texts from "./Texts.ts"

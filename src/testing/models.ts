@@ -368,7 +368,7 @@ export interface Options {
    */
   readonly charsPerToken?: number | undefined
   /**
-   * Counts the input tokens of a request, such as `Texts.tokenizer("claude")`, which counts by what texts are made of.
+   * Counts the input tokens of a request, such as `ProviderSim.tokenizer("claude")`, which counts by what texts are made of.
    *
    * @default characters divided by `charsPerToken`
    */

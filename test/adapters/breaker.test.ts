@@ -29,7 +29,7 @@ const unlimited = Layer.effect(
 ).pipe(Layer.provide(Budget.layerUnlimited))
 const once = Retry.make({ attempts: 1 })
 
-const layer = (options: Breaker.Options = { failures: 2 }, retry = once, budget = unlimited) =>
+const layer = (options: Parameters<typeof Breaker.layer>[0] = { failures: 2 }, retry = once, budget = unlimited) =>
   Governor.layer({ retry }).pipe(
     Layer.provide(Breaker.layer(options)),
     Layer.provideMerge(budget),

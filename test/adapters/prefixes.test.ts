@@ -3,7 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Prompt from "effect/ai/Prompt"
 import * as Ai from "../../src/adapters/ai/describe.ts"
 import * as AiSdk from "../../src/adapters/aiSdk/describe.ts"
-import type { Prefixes } from "floodgate/protocol"
+import type { Description } from "floodgate/protocol"
+
+type Prefixes = NonNullable<Description["prefixes"]>
 
 const common = (one: Prefixes, other: Prefixes): number => {
   let n = 0

@@ -1,10 +1,12 @@
 /** The memory of prefixes on its own: its bounds, and what it makes of counts that cannot be. */
 import { assert, describe, it } from "@effect/vitest"
-import type { Prefixes } from "floodgate/protocol"
 import { sized } from "../support/size.ts"
 import { Conversations } from "../../src/call/conversations.ts"
 import { LearnedLifetime } from "../../src/call/lifetimes.ts"
 import { FairShares, type SharedThing } from "../../src/call/fairShares.ts"
+import type { Description } from "floodgate/protocol"
+
+type Prefixes = NonNullable<Description["prefixes"]>
 
 /** A conversation of its own, with so many parts of 400 bytes, of which the last is marked. */
 const prefixesOf = (conversation: number, parts: number): Prefixes => {

@@ -8,7 +8,9 @@ import * as TestClock from "effect/testing/TestClock"
 import type * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
-import type { Prefixes } from "floodgate/protocol"
+import type { Description } from "floodgate/protocol"
+
+type Prefixes = NonNullable<Description["prefixes"]>
 
 const bytesPerToken = 4
 const seconds = 120

@@ -7,8 +7,10 @@ import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { openaiChat } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { ProviderSim } from "floodgate/testing"
+
+const { openaiChat } = protocols
 
 const minute = 60_000
 

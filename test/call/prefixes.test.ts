@@ -9,8 +9,10 @@ import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
-import { anthropic, type Description, openaiChat } from "floodgate/protocol"
+import { type Description, protocols } from "floodgate/protocol"
 import { isDone, start } from "../support/budget.ts"
+
+const { anthropic, openaiChat } = protocols
 
 const mark = { cache_control: { type: "ephemeral" } }
 

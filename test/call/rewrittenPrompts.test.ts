@@ -5,8 +5,10 @@ import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as Governor from "floodgate/Governor"
-import { anthropic } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { MapStore } from "../support/store.ts"
+
+const { anthropic } = protocols
 
 const mark = { cache_control: { type: "ephemeral" } }
 const text = (tokens: number, salt = "") => salt.padEnd(4 * tokens, "The agent reads a file. ")

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, openaiChat, openaiResponses } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { match } from "../../src/protocol/protocol.ts"
 import { clients } from "./clients.ts"
+
+const { anthropic, gemini, openaiChat, openaiResponses } = protocols
 
 // When a cap in dollars is reached, no real client repeats the call, and its user can read why.
 

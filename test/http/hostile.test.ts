@@ -7,12 +7,14 @@ import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
-import { openaiChat, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols } from "floodgate/protocol"
 import * as Retry from "floodgate/Retry"
 import { setImmediate } from "node:timers/promises"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { rejection } from "../support/rejection.ts"
+
+const { openaiChat } = protocols
 
 // Transports and callers that do everything at the worst moment. Waits are for conditions, never for times.
 

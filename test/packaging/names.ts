@@ -118,8 +118,8 @@ export const floodgateLearned = floodgate.learned()
 export const sdkMiddleware = floodgate.middleware
 export const vercel = floodgate.aiSdk
 export const whyRefused = (error: Floodgate.RefusedError) => error.reason
-export const protocol: Protocol.Protocol = { ...Protocol.openaiChat, name: "mine" }
-export const answer = Protocol.openaiChat.answer({})
+export const protocol: Protocol.Protocol = { ...Protocol.protocols.openaiChat, name: "mine" }
+export const answer = Protocol.protocols.openaiChat.answer({})
 export const provider = Provider.layerConfig()
 export const own = Provider.fromClient({
   messages: {

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { step } from "../../src/protocol/anthropic.ts"
 import { anthropicMessage, anthropicStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
 import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
+
+const { anthropic } = protocols
 
 const match = (path: string, method = "POST") => anthropic.match(method, path)
 const none = () => undefined

@@ -1,11 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { openaiChat } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import OpenAI from "openai"
 import { makeSseFilter, makeSseParser, type SseEvent } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { chatStream, chatStreamFiltered, chatStreamPlain } from "./fixtures.ts"
 import { bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
+
+const { openaiChat } = protocols
 
 const { inject, isExtra } = openaiChat.usageRequest!
 

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { geminiEmbeddings, openaiEmbeddings, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols } from "floodgate/protocol"
+
+const { geminiEmbeddings, openaiEmbeddings } = protocols
 
 const described = (protocol: Protocol, path: string, body: unknown) => {
   const route = protocol.match("POST", path)

@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols } from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
 import { fromResponse } from "../../src/protocol/sdkErrors.ts"
 import type { Failure } from "../../src/protocol/errors.ts"
+
+const { anthropic, gemini, openaiChat, openaiResponses } = protocols
 
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = Date.UTC(2026, 10, 24, 12)

@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { gemini } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { geminiList, geminiQuotaError, geminiResponse, geminiStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
 import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
+
+const { gemini } = protocols
 
 const match = (path: string, method = "POST") => gemini.match(method, path)
 const none = () => undefined

@@ -1,11 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { gemini } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { makeJsonListParser } from "../../src/protocol/jsonList.ts"
 import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
 import { geminiList } from "./fixtures.ts"
 import { bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
 import { mulberry } from "../support/random.ts"
+
+const { gemini } = protocols
 
 const dataOf = (pieces: ReadonlyArray<Uint8Array>, options?: { readonly maxBytes?: number }): ReadonlyArray<string> => {
   const parser = makeJsonListParser(options)

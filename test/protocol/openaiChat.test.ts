@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { openaiChat } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { chatCompletion, chatStream, chatStreamPlain } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
 import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
+
+const { openaiChat } = protocols
 
 const match = (path: string, method = "POST") => openaiChat.match(method, path)
 const none = () => undefined

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { openaiRequests } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { answerOfText } from "./reading.ts"
+
+const { openaiRequests } = protocols
 
 const described = (path: string, body: unknown) => {
   const route = openaiRequests.match("POST", path)

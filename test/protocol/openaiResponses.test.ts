@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { openaiResponses } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { response, responsesEvents, responsesStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
 import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
+
+const { openaiResponses } = protocols
 
 const match = (path: string, method = "POST") => openaiResponses.match(method, path)
 const none = () => undefined

@@ -1,6 +1,10 @@
 /** What a prompt has in common with an earlier one, by the descriptions of all protocols. */
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, openaiChat, openaiResponses, type Prefixes, type Protocol } from "floodgate/protocol"
+import { type Description, type Protocol, protocols } from "floodgate/protocol"
+
+type Prefixes = NonNullable<Description["prefixes"]>
+
+const { anthropic, gemini, openaiChat, openaiResponses } = protocols
 
 type Body = Readonly<Record<string, unknown>>
 

@@ -1,22 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import {
-  type Answer,
-  anthropic,
-  gemini,
-  geminiEmbeddings,
-  openaiChat,
-  openaiEmbeddings,
-  openaiRequests,
-  openaiResponses,
-  type Protocol
-} from "floodgate/protocol"
+import { type Answer, type Protocol, protocols as known } from "floodgate/protocol"
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { anthropicStream, chatStream, geminiStream, responsesStream } from "./fixtures.ts"
 import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
 import { emptyAnswer, match, usageOf } from "../../src/protocol/protocol.ts"
 import { sized } from "../support/size.ts"
+
+const { anthropic, gemini, geminiEmbeddings, openaiChat, openaiEmbeddings, openaiRequests, openaiResponses } = known
 
 const protocols = [anthropic, openaiRequests, openaiChat, openaiResponses, openaiEmbeddings, gemini, geminiEmbeddings]
 const streams: ReadonlyArray<readonly [string, Protocol, string]> = [

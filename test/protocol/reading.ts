@@ -1,5 +1,5 @@
 /** Reads streams as the governed fetch does: from bytes to events to an answer. */
-import { type Answer, type Protocol } from "floodgate/protocol"
+import type { Answer, Protocol } from "floodgate/protocol"
 import { makeSseParser, type SseEvent } from "../../src/protocol/sse.ts"
 import { emptyAnswer } from "../../src/protocol/protocol.ts"
 

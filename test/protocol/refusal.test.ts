@@ -1,10 +1,12 @@
 import Anthropic, * as AnthropicSdk from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols as known } from "floodgate/protocol"
 import OpenAI, * as OpenAiSdk from "openai"
 import { anthropicStream, chatCompletion, chatStream, response, responsesStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
 import type { Refusal } from "../../src/protocol/refusal.ts"
+
+const { anthropic, gemini, openaiChat, openaiResponses } = known
 
 // How real SDKs read our refusals. @google/genai is not a dependency, so its reader is repeated below.
 

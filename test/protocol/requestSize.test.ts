@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols } from "floodgate/protocol"
 import { documentShare, imageBytes, jsonBytes, mediaShare, utf8Length } from "../../src/protocol/requestSize.ts"
+
+const { anthropic, gemini, openaiChat, openaiResponses } = protocols
 
 const utf8 = (text: string): number => new TextEncoder().encode(text).length
 

@@ -1,8 +1,10 @@
 /** Each protocol as a client would write it by hand: a request of each kind, and a reader of its answer. */
-import { anthropic, type Answer, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import { type Answer, type Protocol, protocols } from "floodgate/protocol"
 import { headerReader } from "../../src/protocol/headers.ts"
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import { emptyAnswer } from "../../src/protocol/protocol.ts"
+
+const { anthropic, gemini, openaiChat, openaiResponses } = protocols
 
 export interface Asks {
   readonly text: string

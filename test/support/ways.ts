@@ -14,7 +14,7 @@ import * as FloodgateAiSdk from "floodgate/ai-sdk"
 import * as FloodgateAnthropic from "floodgate/anthropic"
 import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
-import { anthropic } from "floodgate/protocol"
+import { protocols } from "floodgate/protocol"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
@@ -25,6 +25,8 @@ import type { Setup, Way, World } from "./clientSuite.ts"
 import * as AiSdkModel from "./aiSdkModel.ts"
 import * as Models from "./models.ts"
 import { answerOf, send, type Spoken, textsOf } from "./spoken.ts"
+
+const { anthropic } = protocols
 
 /** The status of a pool that no call has used yet. */
 export const unused: Budget.PoolStatus = {

@@ -2,12 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { format, inputTokens } from "floodgate/internal/testing"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 
 const head = "session,path,pause,input,cached,output"
 
-const turn = (fields: Partial<Sessions.SessionTurn>): Sessions.SessionTurn => ({
+type SessionTurn = Sessions.SessionAgent["turns"][number]
+type ScriptedCall = Sessions.AgentScript["calls"][number]
+
+const turn = (fields: Partial<SessionTurn>): SessionTurn => ({
   inputTokens: 1,
   cachedTokens: 0,
   outputTokens: 0,
@@ -16,7 +20,7 @@ const turn = (fields: Partial<Sessions.SessionTurn>): Sessions.SessionTurn => ({
   ...fields
 })
 
-const flat = ({ calls }: Sessions.AgentScript): ReadonlyArray<Sessions.ScriptedCall> =>
+const flat = ({ calls }: Sessions.AgentScript): ReadonlyArray<ScriptedCall> =>
   calls.flatMap((call) => [call, ...call.subAgents.flatMap(flat)])
 
 describe("Sessions", () => {
@@ -143,7 +147,7 @@ describe("Sessions", () => {
   describe("format", () => {
     it("writes what parse reads, and repeats nothing", () => {
       const text = `${head}\na,0,0,100,0,5\n,0/7,0.25,40,0,3\n,,1,60,40,4\n,0,3,160,100,6\nb,0,1,50,0,2\n,,2,70,50,2\n`
-      assert.strictEqual(Sessions.format(Sessions.parse(text).sessions), text)
+      assert.strictEqual(format(Sessions.parse(text).sessions), text)
     })
   })
 
@@ -160,7 +164,7 @@ job,0,1,16000,0,300
 
   const session = Sessions.parse(table).sessions[0]!
 
-  const textsOf = ({ messages }: Sessions.ScriptedCall["params"]): ReadonlyArray<string> =>
+  const textsOf = ({ messages }: ScriptedCall["params"]): ReadonlyArray<string> =>
     messages.flatMap(({ content }) =>
       typeof content === "string" ? [content] : content.map((block) => (block.type === "text" ? block.text : ""))
     )
@@ -181,7 +185,7 @@ job,0,1,16000,0,300
           ["job", 4, 9_000, 150]
         ]
       )
-      for (const { inputTokens, params } of calls) assert.strictEqual(Sessions.inputTokens(params), inputTokens)
+      for (const call of calls) assert.strictEqual(inputTokens(call.params), call.inputTokens)
       const [first, second, , , , third, rewritten, other] = calls.map(({ params }) => textsOf(params))
       assert.deepStrictEqual(second!.slice(0, 1), first)
       assert.deepStrictEqual(third!.slice(0, 3), second)

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Texts } from "floodgate/testing"
+import { Texts } from "floodgate/internal/testing"
 
 const kinds: ReadonlyArray<Texts.TextKind> = ["prose", "code", "json", "cjk"]
 const tokenizers: ReadonlyArray<Texts.Tokenizer> = ["claude", "published", "o200k"]

@@ -1,7 +1,7 @@
 /** Decides who may send requests: callers with the token, or local programs if the gateway has none. */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import { isIP } from "node:net"
-import type { Refusal } from "floodgate/protocol"
+import type { Refusal } from "floodgate/internal"
 import { isSecret } from "./secrets.ts"
 
 /** The part of a path with the token. */

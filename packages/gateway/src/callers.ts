@@ -1,8 +1,7 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
-import type { HeaderReader } from "floodgate/protocol"
-import { credentialsOf, Engine, Lru } from "floodgate/internal"
+import { credentialsOf, Engine, type HeaderReader, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"

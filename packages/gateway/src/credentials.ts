@@ -1,7 +1,13 @@
 /** Takes the caller's key out of a request, and puts the provider's credential in. */
 import type { IncomingHttpHeaders } from "node:http"
-import type { HeaderReader } from "floodgate/protocol"
-import { type CredentialHeader, credentialLocation, headerWith, ofCallers, replacedIn } from "floodgate/internal"
+import {
+  type CredentialHeader,
+  credentialLocation,
+  type HeaderReader,
+  headerWith,
+  ofCallers,
+  replacedIn
+} from "floodgate/internal"
 import type { KeyHolder } from "./keys.ts"
 import type { Routed } from "./routes.ts"
 

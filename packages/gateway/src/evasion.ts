@@ -1,6 +1,5 @@
 /** Requests that ask to be taken for others, so that they would evade caps and limits. */
-import type { Refusal } from "floodgate/protocol"
-import { Engine, type Match } from "floodgate/internal"
+import { Engine, type Match, type Refusal } from "floodgate/internal"
 import type { ProxiedRequest } from "./call.ts"
 import * as Headers from "./headers.ts"
 import { hasBody } from "./passing.ts"

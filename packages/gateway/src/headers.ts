@@ -1,7 +1,6 @@
 /** Selects the headers that are passed on, in both directions. */
 import type { IncomingHttpHeaders } from "node:http"
-import type { HeaderReader } from "floodgate/protocol"
-import { type CredentialHeader, headerReader, replacedTrace } from "floodgate/internal"
+import { type CredentialHeader, type HeaderReader, headerReader, replacedTrace } from "floodgate/internal"
 import { type Exchange, isReplaced, readerOf as exchangedReader } from "./credentials.ts"
 
 /** Headers as Node gives those of a response. */

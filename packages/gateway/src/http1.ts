@@ -1,7 +1,6 @@
 /** Checks what HTTP/1.1 demands of a request before a server looks at what it wants. */
 import type { IncomingMessage } from "node:http"
-import type { Refusal } from "floodgate/protocol"
-import { bounds } from "floodgate/internal"
+import { bounds, type Refusal } from "floodgate/internal"
 
 /** A target in absolute form, which clients send to proxies and every server must accept (RFC 9112, 3.2.2). */
 const absolute = /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i

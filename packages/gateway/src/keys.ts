@@ -4,7 +4,7 @@
  */
 import type * as Schema from "effect/Schema"
 import { timingSafeEqual } from "node:crypto"
-import type { Refusal } from "floodgate/protocol"
+import type { Refusal } from "floodgate/internal"
 import { sha256Of } from "./secrets.ts"
 import type * as Values from "./settings/values.ts"
 

@@ -1,7 +1,6 @@
 /** Tells calls from other requests, and reads the bodies of calls. */
 import * as Effect from "effect/Effect"
-import type { Refusal } from "floodgate/protocol"
-import { type Engine, isRecord, type Match } from "floodgate/internal"
+import { type Engine, isRecord, type Match, type Refusal } from "floodgate/internal"
 import * as Bodies from "./bodies.ts"
 import { govern, type ProxiedRequest } from "./call.ts"
 import { evasionIn } from "./evasion.ts"

@@ -2,11 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { ServerResponse } from "node:http"
-import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
-import { type Engine, fromThrown, maxValues, type RefusalResponse } from "floodgate/internal"
+import { type Protocol, protocols } from "floodgate/protocol"
+import { type Engine, fromThrown, maxValues, type Refusal, type RefusalResponse } from "floodgate/internal"
 import type * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { UpstreamResponse } from "./transport.ts"
+
+const { anthropic } = protocols
 
 // -----------------------------------------------------------------------------
 // Reasons

@@ -1,8 +1,7 @@
 /** The last requests: who called which model, how long it took, what it cost, and how it ended. They hold neither content nor keys. */
 import type { ServerResponse } from "node:http"
-import type { Refusal } from "floodgate/protocol"
+import { hint, promptTokens, type Refusal } from "floodgate/internal"
 import type * as Governor from "floodgate/Governor"
-import { hint, promptTokens } from "floodgate/internal"
 import { outcome } from "./endpointSchemas.ts"
 import type { Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"

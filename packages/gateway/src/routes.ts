@@ -1,8 +1,17 @@
 /**
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
-import type { HeaderReader, Protocol } from "floodgate/protocol"
-import { baseUrl, Engine, type Match, matches, pathOf, Lru, withOneVersion } from "floodgate/internal"
+import { type Protocol, protocols } from "floodgate/protocol"
+import {
+  baseUrl,
+  Engine,
+  type HeaderReader,
+  Lru,
+  type Match,
+  matches,
+  pathOf,
+  withOneVersion
+} from "floodgate/internal"
 
 /** A provider to which requests are passed on. */
 export interface Upstream {
@@ -62,7 +71,7 @@ const nameFor = (upstreams: Upstreams, { protocol: { provider }, route: { path }
   path.startsWith("/model/") && upstreams.has("bedrock") ? "bedrock" : (names[provider] ?? provider)
 
 const found = (upstreams: Upstreams, method: string, path: string): ReadonlyArray<NamedMatch> =>
-  matches(Engine.protocols, method, path).map((found) => ({ ...found, name: nameFor(upstreams, found) }))
+  matches(Object.values(protocols), method, path).map((found) => ({ ...found, name: nameFor(upstreams, found) }))
 
 const has = (header: HeaderReader, name: string): boolean => (header(name) ?? "") !== ""
 

@@ -7,9 +7,11 @@ import * as Schedule from "effect/Schedule"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
-import { openaiChat, type Protocol } from "floodgate/protocol"
+import { type Protocol, protocols } from "floodgate/protocol"
 import * as Retry from "floodgate/Retry"
 import { serve } from "../../../test/support/httpServer.ts"
+
+const { openaiChat } = protocols
 
 // These use real HTTP, so they run on the real clock. They wait only for conditions.
 

@@ -141,7 +141,7 @@ calls, in simulated time, against the simulated provider of \`floodgate/testing\
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
 [Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. Figures depend on
 the provider, which the line above each table describes: fixed retries, for example, never finish if rejected requests count. Agents send prose, code,
-JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`Texts\` of \`floodgate/testing\`).
+JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`ProviderSim.tokenizer\`).
 
 ![Makespan of each strategy in the incident](images/incident-makespan.svg)
 

@@ -74,7 +74,7 @@ export const floor = (scenario: Scenario.Scenario): Floor => {
 /** The duration of a script if no call waits. */
 const scriptMillis = (
   { calls }: Sessions.AgentScript,
-  latencyMillis: (call: Sessions.ScriptedCall) => number
+  latencyMillis: (call: Sessions.AgentScript["calls"][number]) => number
 ): number => {
   const subAgents: Array<{ readonly until: number; readonly end: number }> = []
   const waitedFor = (index: number, from: number): number =>

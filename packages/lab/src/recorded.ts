@@ -177,9 +177,7 @@ const prefixOf = (call: SessionCall, before: SessionCall, isCached: boolean): nu
 /** An agent goes on at once when its sub-agents have ended. If its next turn comes later than this, it was waiting for something else. */
 const reactionMillis = 5_000
 
-interface RecordedTurn extends Sessions.SessionTurn {
-  readonly subAgents: Array<Sessions.SessionAgent>
-}
+type RecordedTurn = Sessions.SessionAgent["turns"][number] & { readonly subAgents: Array<Sessions.SessionAgent> }
 
 /** A lane under the turn that started it. */
 interface StartedLane {
@@ -298,7 +296,7 @@ export const kindOf = (text: string): "recording" | "trace" | "other" => {
  * @category sessions
  * @since 0.5.0
  */
-export const ofTable = ({ sessions, unreadable }: Sessions.SessionTable): RecordedSessions => ({
+export const ofTable = ({ sessions, unreadable }: ReturnType<typeof Sessions.parse>): RecordedSessions => ({
   sessions,
   unreadable,
   models: [],

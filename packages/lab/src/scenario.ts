@@ -12,7 +12,8 @@
 import { Input, Latency, Words, limitsText } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
-import { type ProviderSim, Sessions, Texts } from "floodgate/testing"
+import { inputTokens, Texts } from "floodgate/internal/testing"
+import type { ProviderSim, Sessions } from "floodgate/testing"
 import * as Seeded from "./seeded.ts"
 
 // -----------------------------------------------------------------------------
@@ -41,7 +42,7 @@ export interface ScenarioCall {
   readonly prompt:
     | {
         /** The kind of text that it is made of. */
-        readonly text: Texts.TextKind
+        readonly text: "prose" | "code" | "json" | "cjk"
         /** How many of its characters make a token, which only the provider knows in advance. */
         readonly charactersPerToken: number
       }
@@ -235,7 +236,7 @@ const lanes = { kind: 201, file: 202, part: 203 }
 
 /**
  * The text of an agent's call: prose for half of the agents, code for a quarter, and JSON, Chinese and Japanese for the others.
- * How many characters make a token varies from agent to agent and from call to call, as measured (`Texts`).
+ * How many characters make a token varies from agent to agent and from call to call, as measured.
  *
  * @stability experimental
  * @category getters
@@ -458,7 +459,7 @@ export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): 
     ...place.provider,
     limits: place.limits,
     // The cache also counts parts of requests.
-    inputTokens: isOfSessions(scenario) ? Sessions.inputTokens : (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
+    inputTokens: isOfSessions(scenario) ? inputTokens : (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
     outputTokens: (params) => calls.get(keyOf(params))?.outputTokens ?? 1,
     reply: () => "ok",
     seed: scenario.seed

@@ -12,7 +12,9 @@ import { type Bar, lanesOf } from "../src/report/bars.ts"
 
 const strategy = (wanted: string) => Strategies.all.find(({ name }) => name === wanted)!
 
-const turn = (fields: Partial<Sessions.SessionTurn>): Sessions.SessionTurn => ({
+type SessionTurn = Sessions.SessionAgent["turns"][number]
+
+const turn = (fields: Partial<SessionTurn>): SessionTurn => ({
   inputTokens: 10_000,
   cachedTokens: 0,
   outputTokens: 100,

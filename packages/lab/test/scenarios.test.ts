@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import { Floor, Matrix, type Race, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { isFull, some } from "../../../test/support/size.ts"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { ProviderSim, Simulation, Texts } from "floodgate/testing"
+import { Texts } from "floodgate/internal/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { resultOf, strategy } from "./support/race.ts"
 
 describe("scenarios", () => {

@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import { Floor, Race, Scenario, Scenarios, Strategies } from "@floodgate/lab/internal"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
+import { inputTokens } from "floodgate/internal/testing"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { sized } from "../../../test/support/size.ts"
 import { resultOf, strategy } from "./support/race.ts"
 
@@ -176,6 +177,6 @@ describe("sessions", () => {
 
   it("are of the kind that Sessions counts", () => {
     const [call] = Scenario.callsOf(small("sessions", 1))
-    assert.strictEqual(Sessions.inputTokens(Scenario.paramsOf(call!)), call!.inputTokens)
+    assert.strictEqual(inputTokens(Scenario.paramsOf(call!)), call!.inputTokens)
   })
 })

@@ -80,12 +80,8 @@ import * as RoundTrip from "./roundTrip.ts"
 /**
  * The description of a model's calls for the budget. `effect/ai` keeps a model's name and limits in the provider's
  * configuration and does not expose them.
- *
- * @stability unstable
- * @category options
- * @since 0.1.0
  */
-export interface Options extends Governor.CallOptions {
+type Options = Governor.CallOptions & {
   /** The model, which decides the pool of limits. @default the `ModelName` of the context, which `Model.make` provides */
   readonly model?: string | undefined
   /** Groups calls that are similar: estimates are learned per kind. @default the agent */

@@ -87,14 +87,8 @@ export type { CallParams } from "./describe.ts"
 // Options
 // -----------------------------------------------------------------------------
 
-/**
- * The options of the middleware.
- *
- * @stability unstable
- * @category options
- * @since 0.2.0
- */
-export interface Options {
+/** The options of the middleware. */
+type Options = {
   /**
    * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the call and its model.
    *

@@ -43,7 +43,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../../Accounting.ts"
 import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
-import { type AnthropicClient, withMiddleware } from "../anthropic/client.ts"
+import { withMiddleware } from "../anthropic/client.ts"
 import { unmistakable } from "../anthropic/unmistakable.ts"
 import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
@@ -52,7 +52,7 @@ import * as Events from "../../Events.ts"
 import * as Fetch from "../../http/index.ts"
 import * as Advice from "../../agents/advice.ts"
 import * as Advise from "../../agents/advise.ts"
-import type { AdviseOptions, PlainAdvice } from "../../agents/models.ts"
+import type { PlainAdvice } from "../../agents/models.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
 import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts"
 import { inScope } from "../../call/stream.ts"
@@ -80,28 +80,13 @@ import { layerStore } from "./store.ts"
 import { Purses } from "../../domain/spending/models.ts"
 
 export { RedisMissingError, RefusedError } from "./errors.ts"
-export type { AnthropicClient } from "../anthropic/client.ts"
-export { type AdviseOptions, type AgentWork, type CapRoom, type PlainAdvice, PoolUnclear } from "../../agents/models.ts"
+export type { PlainAdvice } from "../../agents/models.ts"
 export { ClosedError } from "../../call/promises.ts"
-export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
+export type { Call, CallOptions, Options } from "./options.ts"
 
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
-
-/**
- * One attempt of a call, for the function that makes it.
- *
- * @stability stable
- * @category models
- * @since 0.3.0
- */
-export interface Attempt {
-  /** Aborts if the call is aborted or times out, or if the floodgate is disposed. */
-  readonly signal: AbortSignal
-  /** Reports the usage of the call, as the response states it. Without it the estimate is kept. */
-  readonly used: (tokens: Accounting.Actual) => void
-}
 
 /**
  * An admitted call. End it with one of the methods; only the first has an effect.
@@ -142,14 +127,29 @@ export interface Floodgate {
    *
    * @since 0.4.0
    */
-  readonly anthropic: <A extends AnthropicClient>(client: A) => A
+  readonly anthropic: <
+    A extends {
+      readonly middleware: ReadonlyArray<unknown>
+      withOptions(options: { readonly middleware: ReadonlyArray<never> }): unknown
+    }
+  >(
+    client: A
+  ) => A
   /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
   readonly aiSdk: AiSdk.Middleware
   /**
    * Calls a function when its call is admitted, and retries it if its error can be retried. Rejects with the error of the last
    * attempt, or with a `RefusedError`.
    */
-  readonly run: <A>(call: Call, attempt: (attempt: Attempt) => Promise<A>) => Promise<A>
+  readonly run: <A>(
+    call: Call,
+    attempt: (attempt: {
+      /** Aborts if the call is aborted or times out, or if the floodgate is disposed. */
+      readonly signal: AbortSignal
+      /** Reports the usage of the call, as the response states it. Without it the estimate is kept. */
+      readonly used: (tokens: Accounting.Actual) => void
+    }) => Promise<A>
+  ) => Promise<A>
   /** Admits calls that something else makes and retries. */
   readonly limiter: {
     /** Waits until the call is admitted. Rejects with a `RefusedError` if it is refused. */
@@ -161,7 +161,7 @@ export interface Floodgate {
    *
    * @since 0.4.0
    */
-  readonly advise: (options?: AdviseOptions) => Promise<PlainAdvice>
+  readonly advise: (options?: Agents.AdviseOptions) => Promise<PlainAdvice>
   /** The status of all pools. */
   readonly status: () => Promise<Budget.BudgetStatus>
   /** The cost of all calls, and what is left of the `cap`, in dollars. */
@@ -183,6 +183,9 @@ export interface Floodgate {
   /** For `await using`. */
   readonly [Symbol.asyncDispose]: () => Promise<void>
 }
+
+/** One attempt of a call, for the function that makes it. */
+type Attempt = Parameters<Parameters<Floodgate["run"]>[1]>[0]
 
 // -----------------------------------------------------------------------------
 // Parts

@@ -81,14 +81,8 @@ export interface Call extends CallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/**
- * The options of retries.
- *
- * @stability stable
- * @category options
- * @since 0.2.0
- */
-export interface RetryOptions {
+/** The options of retries. */
+type RetryOptions = {
   /**
    * How many attempts a call may make, including the first, whatever ended them.
    *
@@ -104,14 +98,8 @@ export interface RetryOptions {
   readonly maxElapsedSeconds?: number | undefined
 }
 
-/**
- * The Redis server through which processes share their budget.
- *
- * @stability stable
- * @category options
- * @since 0.2.0
- */
-export interface RedisOptions {
+/** The Redis server through which processes share their budget. */
+type RedisOptions = {
   /**
    * Such as `redis://127.0.0.1:6379`, `redis://host:6379,host:6379` for nodes of a cluster, or
    * `redis+sentinel://host:26379,host:26379/master-name`. The package `redis` or `ioredis` must be installed.
@@ -154,7 +142,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    * @default the budget is not shared
    */
   readonly redis?: string | RedisOptions | undefined
-  /** The options of retries. @default see {@link RetryOptions} */
+  /** The options of retries. @default 5 attempts within 10 minutes, after 2 seconds and then twice as long each */
   readonly retry?: RetryOptions | undefined
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined

@@ -2,11 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { RedisMissingError } from "./errors.ts"
-import type { Options, RedisOptions } from "./options.ts"
+import type { Options } from "./options.ts"
 
 /** The used part of `@floodgate/redis`. */
 interface RedisPackage {
-  readonly layerStoreUrl: (options: RedisOptions) => Layer.Layer<never>
+  readonly layerStoreUrl: (options: Exclude<Options["redis"], string | undefined>) => Layer.Layer<never>
 }
 
 /** Not a literal, so that neither the compiler nor a bundler needs the package where nobody uses it. */

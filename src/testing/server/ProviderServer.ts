@@ -77,8 +77,6 @@ import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import { answered, play } from "./serving.ts"
 
-export type { Entry, Fault, SimulatedWindow, Stats } from "../models.ts"
-
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

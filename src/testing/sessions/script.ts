@@ -6,14 +6,8 @@ import type { Params } from "../../LlmProvider.ts"
 import type { Session, SessionAgent, SessionTurn } from "./models.ts"
 import * as Written from "./texts.ts"
 
-/**
- * The options of a played session.
- *
- * @stability unstable
- * @category options
- * @since 0.5.0
- */
-export interface ScriptOptions {
+/** The options of a played session. */
+type ScriptOptions = {
   /**
    * All sizes are divided by this, also `max_tokens`. Providers do not scale their shortest cached prefix with it.
    *
@@ -27,31 +21,6 @@ export interface ScriptOptions {
 }
 
 /**
- * A call of a played session. Its sizes are those of its request, which differ from the table where a text is shorter than its name, or
- * where the prefix ends within a message.
- *
- * @stability unstable
- * @category models
- * @since 0.5.0
- */
-export interface ScriptedCall {
-  /** The agent's name: that of the session, with the path below the lead, as in `review/6`. */
-  readonly agent: string
-  /** Its number within the agent, from 0. */
-  readonly index: number
-  readonly params: Params
-  readonly inputTokens: number
-  /**
-   * The tokens that a cache reads if it forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of
-   * its session.
-   */
-  readonly cachedTokens: number
-  readonly outputTokens: number
-  readonly pauseMillis: number
-  readonly subAgents: ReadonlyArray<AgentScript>
-}
-
-/**
  * The calls of an agent, one after the other.
  *
  * @stability unstable
@@ -59,11 +28,27 @@ export interface ScriptedCall {
  * @since 0.5.0
  */
 export interface AgentScript {
+  /** Its name: that of the session, with the path below the lead, as in `review/6`. */
   readonly agent: string
-  readonly calls: ReadonlyArray<ScriptedCall>
+  readonly calls: ReadonlyArray<{
+    /** The name of its agent. */
+    readonly agent: string
+    /** Its number within the agent, from 0. */
+    readonly index: number
+    readonly params: Params
+    readonly inputTokens: number
+    /** What a cache reads that forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of its session. */
+    readonly cachedTokens: number
+    readonly outputTokens: number
+    readonly pauseMillis: number
+    readonly subAgents: ReadonlyArray<AgentScript>
+  }>
   /** How many calls the agent that starts this one makes before it waits for its end. */
   readonly turnsMeanwhile: number
 }
+
+/** A call of a played session. */
+export type ScriptedCall = AgentScript["calls"][number]
 
 const optionsCheck = Input.options<ScriptOptions>({ scale: Input.positive, maxPause: Input.wait, model: Input.text })
 
@@ -227,7 +212,7 @@ const firstTurns = (session: Session): ReadonlyArray<SessionTurn> =>
  * - Breakpoints are where Claude Code sets them: at the last tool, the system prompt, and the last two messages of the user
  * - Tools and system prompt are at most 20,000 tokens, and are shared by all agents of a session, and by no other session
  * - Texts are code, prose and JSON, with a line at the start of each that names it. How many characters make a token differs from text to
- *   text, as measured (`Texts`): {@link inputTokens} counts them
+ *   text, as measured; `providerOptions` count them
  *
  * **Gotchas**
  *

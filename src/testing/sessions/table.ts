@@ -1,32 +1,6 @@
 /** Sessions as a table: one line a turn, in CSV. Pure. */
 import type { Session, SessionAgent, SessionTurn } from "./models.ts"
 
-/**
- * A line of a table that cannot be read.
- *
- * @stability unstable
- * @category errors
- * @since 0.5.0
- */
-export interface UnreadableTurn {
-  /** Its number in the file, counted from 1. */
-  readonly line: number
-  /** The problem: what was expected, and what was found. */
-  readonly problem: string
-}
-
-/**
- * The sessions of a table, and the lines that were skipped.
- *
- * @stability unstable
- * @category models
- * @since 0.5.0
- */
-export interface SessionTable {
-  readonly sessions: ReadonlyArray<Session>
-  readonly unreadable: ReadonlyArray<UnreadableTurn>
-}
-
 const columns = ["session", "path", "pause", "input", "cached", "output"] as const
 
 type ColumnName = (typeof columns)[number]
@@ -149,7 +123,13 @@ const agentOf = (session: OpenSession, path: string): OpenAgent | string => {
  * @category tables
  * @since 0.5.0
  */
-export const parse = (text: string): SessionTable => {
+export const parse = (
+  text: string
+): {
+  readonly sessions: ReadonlyArray<Session>
+  /** The lines that are left out: their numbers in the file, counted from 1, and what was expected. */
+  readonly unreadable: ReadonlyArray<{ readonly line: number; readonly problem: string }>
+} => {
   const lines = text.replace(/^\uFEFF/, "").split(/\r?\n/)
   const isTurn = (line: string) => line.trim() !== "" && !line.startsWith("#")
   const first = Math.max(0, lines.findIndex(isTurn))
@@ -163,7 +143,7 @@ export const parse = (text: string): SessionTable => {
     const problem = `expected the columns ${columns.join(",")}, got ${shown(lines[first]!)}`
     return { sessions: [], unreadable: [{ line: first + 1, problem }] }
   }
-  const unreadable: Array<UnreadableTurn> = []
+  const unreadable: Array<ReturnType<typeof parse>["unreadable"][number]> = []
   const sessions = new Map<string, OpenSession>()
   let name = ""
   let path = lead

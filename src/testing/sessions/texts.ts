@@ -5,7 +5,7 @@
 import type { ContentBlockParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { CountParams, Params } from "../../LlmProvider.ts"
 import * as Seeded from "../seeded.ts"
-import * as Texts from "../Texts.ts"
+import * as Texts from "../textKinds.ts"
 
 /** The kinds of text that coding agents read and write. Not measured. */
 const kinds: ReadonlyArray<readonly [kind: Texts.TextKind, upTo: number]> = [

@@ -26,7 +26,7 @@ interface World {
 }
 
 const world = Effect.fnUntraced(function* (
-  options: FloodgateAiSdk.Options & Pick<Budget.Options, "limits" | "concurrency"> = {}
+  options: Parameters<typeof FloodgateAiSdk.make>[0] & Pick<Budget.Options, "limits" | "concurrency"> = {}
 ): Effect.fn.Return<World, never, Scope.Scope> {
   const { callOptions, ...budget } = options
   const live = Layer.provideMerge(Governor.layer({ retry: quick }), Budget.layer({ limits: quotas, ...budget }))

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Agents from "floodgate/Agents"
 import * as Floodgate from "floodgate/promise"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
@@ -73,12 +74,12 @@ describe("Floodgate", () => {
 
     it("rejects with an error that names the option or the pools", async () => {
       await using floodgate = Floodgate.create({ limits: { pools: { "opus-5": limits } } })
-      const failed = (options: Floodgate.AdviseOptions) => floodgate.advise(options).catch((error: unknown) => error)
+      const failed = (options: Agents.AdviseOptions) => floodgate.advise(options).catch((error: unknown) => error)
       const invalid = await failed({ agents: 0 })
       assert.instanceOf(invalid, RangeError)
       assert.include(String(invalid), "Floodgate.advise: agents: expected an integer from 1 to 10000, got 0")
       const unknown = await failed({ model: "claude-haiku-5" })
-      assert.instanceOf(unknown, Floodgate.PoolUnclear)
+      assert.instanceOf(unknown, Agents.PoolUnclear)
       assert.include(String(unknown), 'No pool is known for "claude-haiku-5"')
     })
 

@@ -219,7 +219,8 @@ describe("floodgate/promise", () => {
 
   it("learns from calls whose tokens are known how many tokens a text has", async () => {
     await using floodgate = Floodgate.create({ limits: ledger })
-    const attempt = async ({ used }: Floodgate.Attempt) => used({ inputTokens: 1_000, outputTokens: 1 })
+    const attempt = async ({ used }: Parameters<Parameters<Floodgate.Floodgate["run"]>[1]>[0]) =>
+      used({ inputTokens: 1_000, outputTokens: 1 })
     for (let n = 0; n < 30; n++) await floodgate.run({ model: "m", inputTokens: 1_000, maxTokens: 1 }, attempt)
     const before = (await floodgate.status()).pools["default"]!.dimensions.inputTokens!.level
     using _ = await floodgate.limiter.acquire({ model: "m", bytes: 2_700, maxTokens: 1 })

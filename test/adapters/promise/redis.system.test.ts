@@ -6,7 +6,8 @@ import * as FloodgateRedis from "@floodgate/redis"
 import * as Redis from "../../../packages/redis/test/server.ts"
 
 /** The compiler checks that the package takes what the option `redis` gives it. */
-const layerStoreUrl: (options: Floodgate.RedisOptions) => Layer.Layer<never> = FloodgateRedis.layerStoreUrl
+const layerStoreUrl: (options: Exclude<Floodgate.Options["redis"], string | undefined>) => Layer.Layer<never> =
+  FloodgateRedis.layerStoreUrl
 
 describe.skipIf(Redis.skipped !== undefined)("floodgate/promise with Redis", () => {
   let server: Redis.Server

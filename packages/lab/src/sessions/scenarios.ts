@@ -38,7 +38,7 @@ const fanOut = { subAgents: 48, turns: 8, headTokens: 15_000 }
 
 /** A lead that starts many sub-agents at once. Recorded sessions have few, so this is invented. */
 const invented = (): ReadonlyArray<Sessions.Session> => {
-  const turnsOf = (first: number, count: number, seed: number): ReadonlyArray<Sessions.SessionTurn> => {
+  const turnsOf = (first: number, count: number, seed: number): Sessions.SessionAgent["turns"] => {
     const unit = Seeded.draws(Seeded.seedFor(301, seed))
     let input = first
     return Array.from({ length: count }, (_, index) => {

@@ -5,7 +5,7 @@ import type { Sessions } from "floodgate/testing"
 import { Recorded } from "@floodgate/lab/internal"
 
 /** A turn, and the part of its prompt that a provider's cache still has. */
-const cachedOf = ({ cachedTokens, pauseMillis }: Sessions.SessionTurn): number =>
+const cachedOf = ({ cachedTokens, pauseMillis }: Sessions.SessionAgent["turns"][number]): number =>
   pauseMillis < Recorded.lifetimeMillis ? cachedTokens : 0
 
 /** How long the provider takes. */

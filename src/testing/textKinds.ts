@@ -17,19 +17,6 @@
  * more tokens, as Anthropic documents for its models since Claude 4.7
  * (https://platform.claude.com/docs/en/build-with-claude/token-counting).
  *
- * **Example** (A provider that counts by what a text is made of)
- *
- * ```ts doctest
- * import { Texts } from "floodgate/testing"
- *
- * const tokens = Texts.tokenizer("claude")
- * const count = (text: string) => tokens({ model: "claude-sonnet-5", messages: [{ role: "user", content: text }] })
- *
- * count(Texts.write("prose", 10_000)) < count(Texts.write("code", 10_000)) // => true
- * count(Texts.write("code", 10_000)) < count(Texts.write("cjk", 10_000)) // => true
- * ```
- *
- * @stability stable
  * @since 0.4.0
  */
 import type { CountParams, Params } from "../LlmProvider.ts"
@@ -40,23 +27,11 @@ import * as Seeded from "./seeded.ts"
 // Measurements
 // -----------------------------------------------------------------------------
 
-/**
- * The kind of content of a text.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
+/** The kind of content of a text. */
 export type TextKind = "prose" | "code" | "json" | "cjk"
 
-/**
- * A way to count tokens; see the module's documentation.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export type Tokenizer = "claude" | "published" | "o200k"
+/** A way to count tokens. */
+export type Tokenizer = Parameters<typeof tokenizer>[0]
 
 /** The measurements of one kind. */
 interface TextMeasurement {
@@ -79,9 +54,6 @@ const claudeFactor = 1.3
  * The characters per token of a part of a file. `file` and `part` are random numbers in [0, 1): parts of the same file resemble each
  * other, and 0.5 is the median.
  *
- * @stability stable
- * @category getters
- * @since 0.4.0
  */
 export const charactersPerToken = (kind: TextKind, tokenizer: Tokenizer, file = 0.5, part = 0.5): number => {
   const of = measured[kind]
@@ -117,9 +89,6 @@ const shareOf = (sample: string, marks: RegExp): number => (sample.match(marks)?
 /**
  * The kind of a text, judged by a sample of it.
  *
- * @stability stable
- * @category getters
- * @since 0.4.0
  */
 export const kindOf = (text: string): TextKind => {
   const sample = sampleOf(text)
@@ -130,13 +99,25 @@ export const kindOf = (text: string): TextKind => {
 
 /**
  * Counts the input tokens of requests by the kinds of their texts, for the option `inputTokens` of `ProviderSim`. Texts of a kind
- * differ as measured, and the same text always has the same number of tokens.
+ * differ as measured, and the same text always has the same number of tokens: `"claude"` counts as models since Claude 4.7,
+ * `"published"` as the tokenizer of Claude 2, `"o200k"` as OpenAI.
+ *
+ * **Example** (A provider that counts by what a text is made of)
+ *
+ * ```ts doctest
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const tokens = ProviderSim.tokenizer("claude")
+ * const count = (text: string) => tokens({ model: "claude-sonnet-5", messages: [{ role: "user", content: text }] })
+ *
+ * count("A queue is fair. ".repeat(100)) < count("给每个人一个位置。".repeat(200)) // => true
+ * ```
  *
  * @stability stable
  * @category constructors
  * @since 0.4.0
  */
-export const tokenizer = (tokenizer: Tokenizer): ((params: CountParams | Params) => number) => {
+export const tokenizer = (tokenizer: "claude" | "published" | "o200k"): ((params: CountParams | Params) => number) => {
   const count = (text: string): number => {
     const hash = Seeded.hashText(text)
     return text.length / charactersPerToken(kindOf(text), tokenizer, Seeded.unit(hash, 1), Seeded.unit(hash, 2))
