@@ -17,5 +17,5 @@
 
 export type { Session, SessionAgent } from "./sessions/models.ts"
 export { providerOptions, run } from "./sessions/play.ts"
-export { script, type AgentScript } from "./sessions/script.ts"
+export { script, type AgentScript, type ScriptedCall } from "./sessions/script.ts"
 export { parse } from "./sessions/table.ts"

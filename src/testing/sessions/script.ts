@@ -21,6 +21,27 @@ type ScriptOptions = {
 }
 
 /**
+ * A call of a played session. Sizes are at full scale.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.5.0
+ */
+export interface ScriptedCall {
+  /** The name of its agent. */
+  readonly agent: string
+  /** Its number within the agent, from 0. */
+  readonly index: number
+  readonly params: Params
+  readonly inputTokens: number
+  /** What a cache reads that forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of its session. */
+  readonly cachedTokens: number
+  readonly outputTokens: number
+  readonly pauseMillis: number
+  readonly subAgents: ReadonlyArray<AgentScript>
+}
+
+/**
  * The calls of an agent, one after the other.
  *
  * @stability unstable
@@ -30,25 +51,10 @@ type ScriptOptions = {
 export interface AgentScript {
   /** Its name: that of the session, with the path below the lead, as in `review/6`. */
   readonly agent: string
-  readonly calls: ReadonlyArray<{
-    /** The name of its agent. */
-    readonly agent: string
-    /** Its number within the agent, from 0. */
-    readonly index: number
-    readonly params: Params
-    readonly inputTokens: number
-    /** What a cache reads that forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of its session. */
-    readonly cachedTokens: number
-    readonly outputTokens: number
-    readonly pauseMillis: number
-    readonly subAgents: ReadonlyArray<AgentScript>
-  }>
+  readonly calls: ReadonlyArray<ScriptedCall>
   /** How many calls the agent that starts this one makes before it waits for its end. */
   readonly turnsMeanwhile: number
 }
-
-/** A call of a played session. */
-export type ScriptedCall = AgentScript["calls"][number]
 
 const optionsCheck = Input.options<ScriptOptions>({ scale: Input.positive, maxPause: Input.wait, model: Input.text })
 
