@@ -21,7 +21,8 @@ type ScriptOptions = {
 }
 
 /**
- * A call of a played session. Sizes are at full scale.
+ * A call of a played session. Its sizes are those of its request, which differ from the table where a text is shorter than its name, or
+ * where the prefix ends within a message.
  *
  * @stability unstable
  * @category models
@@ -34,7 +35,7 @@ export interface ScriptedCall {
   readonly index: number
   readonly params: Params
   readonly inputTokens: number
-  /** What a cache reads that forgets nothing. For the first turn of a sub-agent these are the tools and the system prompt of its session. */
+  /** The tokens that a cache reads if it forgets nothing. For the first turn of a sub-agent these are its tools and system prompt. */
   readonly cachedTokens: number
   readonly outputTokens: number
   readonly pauseMillis: number
