@@ -9,7 +9,6 @@
  * - https://ai.google.dev/gemini-api/docs/troubleshooting
  * - https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ResponseStream.html
  */
-import type * as Limits from "../Limits.ts"
 import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
 import { offersSlowLane, maxRetryAfterMillis, retryAfterMillis, signalOf, statedWaitMillis, timeOf } from "./headers.ts"
 import { at, isRecord, parseJson, textOf } from "./json.ts"

@@ -2,16 +2,7 @@
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import { type Protocol, protocols } from "floodgate/protocol"
-import {
-  baseUrl,
-  Engine,
-  type HeaderReader,
-  Lru,
-  type Match,
-  matches,
-  pathOf,
-  withOneVersion
-} from "floodgate/internal"
+import { baseUrl, type HeaderReader, Lru, type Match, matches, pathOf, withOneVersion } from "floodgate/internal"
 
 /** A provider to which requests are passed on. */
 export interface Upstream {
