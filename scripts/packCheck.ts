@@ -134,7 +134,7 @@ const subpaths = [
     .filter(isPublic)
     .map((file) => `./${file.slice(0, -3)}`)
 ]
-const forbidden = ["./pacing/law", "./budget/make", "./index", "./testing/engine", "./dist/index.js"]
+const forbidden = ["./pacing/pacer", "./budget/make", "./index", "./testing/engine", "./dist/index.js"]
 
 const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
 

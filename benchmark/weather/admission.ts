@@ -3,7 +3,7 @@
  * fast as the library. Output is estimated as its mean.
  */
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/domain/amounts.ts"
 import type * as Amounts from "./amounts.ts"
 import type * as Engine from "./engine.ts"
@@ -16,10 +16,10 @@ const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amou
   tokens: tokens ?? inputTokens + outputTokens
 })
 
-const readingsOf = (readings: Amounts.Readings | undefined): Law.Readings | undefined =>
+const readingsOf = (readings: Amounts.Readings | undefined): Pacer.Readings | undefined =>
   readings === undefined
     ? undefined
-    : mapDimensions<Amounts.Reading, Law.Reading>(readings, ({ limit, remaining, roundedTo }) => ({
+    : mapDimensions<Amounts.Reading, Pacer.Reading>(readings, ({ limit, remaining, roundedTo }) => ({
         limit: limit / 60_000,
         remaining,
         roundedTo
@@ -38,20 +38,20 @@ export const make = (
   dimensions: ReadonlyArray<Amounts.Dimension>,
   now: number,
   { share }: { readonly share: number }
-): Engine.Law<Law.Admission> => {
+): Engine.Law<Pacer.Admission> => {
   const sharesOf = (limits: Limits.Limits): PerDimension<number> =>
     share === 1
       ? {}
       : Object.fromEntries(dimensions.filter((each) => limits[each] === undefined).map((each) => [each, share]))
   const stated = limitsOf(told, share)
-  const pool = Law.make(Rules.resolve(stated), sharesOf(stated), now)
+  const pool = Pacer.make(Rules.resolve(stated), sharesOf(stated), now)
   return {
-    ask: (charge, now) => Math.min(Law.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
-    send: (charge, now) => Law.take(pool, whole(charge), now),
+    ask: (charge, now) => Math.min(Pacer.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
+    send: (charge, now) => Pacer.take(pool, whole(charge), now),
     answered: (admission, used, now, readings) => {
-      Law.accept(pool, admission)
-      if (readings !== undefined) Law.observe(pool, admission, readingsOf(readings)!, now)
-      Law.settle(pool, admission, whole(used), now)
+      Pacer.accept(pool, admission)
+      if (readings !== undefined) Pacer.observe(pool, admission, readingsOf(readings)!, now)
+      Pacer.settle(pool, admission, whole(used), now)
     },
     rejected: (admission, now, { code, readings, retryAfter }) => {
       const rejection = {
@@ -60,16 +60,16 @@ export const make = (
         readings: readingsOf(readings),
         used: nothing
       }
-      const verdict = Law.reject(pool, admission, rejection, now)
+      const verdict = Pacer.reject(pool, admission, rejection, now)
       return verdict === "ramp" || verdict === "isolated" ? verdict : "exhausted"
     },
     overloaded: (admission, now, { used }) => {
-      const verdict = Law.overload(pool, admission, { retryAfter: undefined, used: whole(used) }, now)
+      const verdict = Pacer.overload(pool, admission, { retryAfter: undefined, used: whole(used) }, now)
       return verdict === "outage" ? "outage" : "isolated"
     },
     resized: (limits, now) => {
       const next = limitsOf(limits, share)
-      Law.resize(pool, Rules.resolve(next), sharesOf(next), now)
+      Pacer.resize(pool, Rules.resolve(next), sharesOf(next), now)
     }
   }
 }

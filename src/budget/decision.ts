@@ -2,8 +2,8 @@
  * The steps of a pool, as pure functions on a draft of the state: the decision on the first calls of a queue, and the end of a
  * call. A port plays them. With a store it may play a step more than once.
  */
-import { isBlocked, type Law as LineLaw, Refused } from "../line/law.ts"
-import * as Law from "../pacing/law.ts"
+import { isBlocked, type Law, Refused } from "../line/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import * as Members from "../sharing/members.ts"
 import type { PoolState } from "../sharing/state.ts"
 import type * as Limits from "../Limits.ts"
@@ -16,7 +16,7 @@ import { quotaExhausted } from "./foresee.ts"
 const minCost = 1e-4
 
 /** The law of a pool: the user's limits and what was learned of the provider's, in the turns of the processes that share them. */
-export const lawOf = (pool: string): LineLaw<PoolTerms, Entry> => ({
+export const lawOf = (pool: string): Law<PoolTerms, Entry> => ({
   expires: true,
   admit: (draft, id, entry, weight, now) => {
     const answer = Members.admit(draft, id, entry, weight, now)
@@ -27,7 +27,7 @@ export const lawOf = (pool: string): LineLaw<PoolTerms, Entry> => ({
     Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight }),
   release: (draft, id, admission, now) => {
     Members.end(draft, id, admission, Amounts.nothing)
-    Law.release(draft.law, admission, Amounts.nothing, now)
+    Pacer.release(draft.law, admission, Amounts.nothing, now)
   }
 })
 
@@ -61,7 +61,7 @@ export const chargeMore = (
   now: number
 ): void => {
   Members.owe(draft, chargedPort!.id, excess)
-  Law.owe(draft.law, grant!, excess, now)
+  Pacer.owe(draft.law, grant!, excess, now)
 }
 
 /**
@@ -73,7 +73,7 @@ export const conclude = <A>(
   draft: PoolState,
   { among, charge, grant, chargedPort, owed, wasQueued }: Entry,
   used: Amounts.Charge,
-  learn: (law: Law.Pacer, admission: Law.Admission, used: Amounts.Charge, now: number) => A,
+  learn: (law: Pacer.Pacer, admission: Pacer.Admission, used: Amounts.Charge, now: number) => A,
   now: number,
   isCorrected?: (answer: A) => boolean
 ): readonly [answer: A, part: number] => {
@@ -103,7 +103,7 @@ const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
 /** A charge in the limited dimensions only. */
-export const limited = (pacer: Law.Pacer, charge: Amounts.Whole): Amounts.Charge => {
+export const limited = (pacer: Pacer.Pacer, charge: Amounts.Whole): Amounts.Charge => {
   // Written out, because every reservation comes through here.
   const result: { [D in Limits.Dimension]?: number } = {}
   if (isLimited(pacer, "requests")) result.requests = charge.requests
@@ -113,7 +113,7 @@ export const limited = (pacer: Law.Pacer, charge: Amounts.Whole): Amounts.Charge
   return result
 }
 
-const isLimited = ({ caps, meters }: Law.Pacer, dimension: Limits.Dimension): boolean => {
+const isLimited = ({ caps, meters }: Pacer.Pacer, dimension: Limits.Dimension): boolean => {
   if (Amounts.get(caps, dimension) !== undefined) return true
   for (const meter of meters) if (meter.dimension === dimension) return meter.limit < Infinity
   return false

@@ -4,7 +4,7 @@ import { type Blocked, dimensionOf } from "../admission/blocked.ts"
 import type { Claim } from "../line/hold.ts"
 import { Hold } from "../line/hold.ts"
 import type { Wake } from "../line/waker.ts"
-import type * as Law from "../pacing/law.ts"
+import type * as Pacer from "../pacing/pacer.ts"
 import type { PoolState } from "../sharing/state.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -35,7 +35,7 @@ export type SettledAs = "success" | "failure" | "denied"
 export interface PoolTerms {
   readonly state: PoolState
   readonly ask: Pick<Amounts.Fitted, "charge" | "estimate">
-  readonly grant: Law.Admission
+  readonly grant: Pacer.Admission
   readonly refusal: BudgetErrorReason
 }
 
@@ -48,13 +48,13 @@ export interface EntryWatcher {
 /** The operations of a pool that a call and its holder need. */
 export interface PoolOfCall {
   readonly name: string
-  readonly law: Law.Pacer
+  readonly law: Pacer.Pacer
   review(entry: Entry): void
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
-  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Law.Readings): undefined
-  fail(entry: Entry, failure: Law.FailedCall): Law.Verdict
-  observe(readings: Law.Readings, entry: Entry): undefined
+  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Pacer.Readings): undefined
+  fail(entry: Entry, failure: Pacer.FailedCall): Pacer.Verdict
+  observe(readings: Pacer.Readings, entry: Entry): undefined
 }
 
 export class Entry extends Hold<PoolTerms> {

@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import { type Blocked, dimensionOf, type Obstacle } from "../admission/blocked.ts"
 import * as Preview from "../pacing/preview.ts"
 import type { FairQueue } from "../admission/fairQueue.ts"
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
@@ -29,7 +29,7 @@ const reviewMillis = 1_000
 export interface PoolView {
   readonly pool: string
   readonly rules: Rules.Rules
-  readonly law: Law.Pacer
+  readonly law: Pacer.Pacer
   readonly now: number
   readonly maxInFlight: number
   /** The calls of this process that are in flight. The law counts those of other processes, too. */
@@ -63,7 +63,7 @@ const noPlace: Blocked = { by: "concurrency", millis: Infinity }
 
 /** A copy of a pool whose time is advanced as calls enter. */
 class Projection {
-  readonly law: Law.Pacer
+  readonly law: Pacer.Pacer
   private readonly maxInFlight: number
   private readonly answerMillis: number
   /** The ends of calls, in order; undefined if calls in flight are not limited. */
@@ -102,7 +102,7 @@ class Projection {
   /** Charges several calls at once, whatever the limits say. The next call waits until that debt is refilled. */
   force(charge: Amounts.Whole, calls: number): void {
     const { inFlight } = this.law
-    Law.take(this.law, charge, this.at)
+    Pacer.take(this.law, charge, this.at)
     this.law.inFlight = inFlight
     for (let i = 0; i < calls; i++) {
       this.endCalls()
@@ -162,7 +162,7 @@ export interface PredictedWait {
   /** What it would wait for last. */
   readonly obstacle: Obstacle | undefined
   /** The law at its turn, if a quota has too little left for it by then. */
-  readonly exhausted: Law.Pacer | undefined
+  readonly exhausted: Pacer.Pacer | undefined
   /** Whether calls before it were not played. */
   readonly isLowerBound: boolean
 }
@@ -208,7 +208,7 @@ export const maxPause = 600_000
 
 export const quotaExhausted = (
   pool: string,
-  { caps }: Law.Pacer,
+  { caps }: Pacer.Pacer,
   charge: Amounts.Whole
 ): QuotaExhausted | undefined => {
   for (const dimension of Amounts.dimensions) {
@@ -235,7 +235,7 @@ export const tooLong = (
   })
 
 /** Refuses every call while a pool pauses for longer than `maxPause`. */
-export const pausedTooLong = (pool: string, { gate }: Law.Pacer, now: number): WaitTooLong | undefined => {
+export const pausedTooLong = (pool: string, { gate }: Pacer.Pacer, now: number): WaitTooLong | undefined => {
   const left = gate.until - now
   return left > maxPause ? tooLong(pool, undefined, left, maxPause) : undefined
 }

@@ -1,6 +1,6 @@
 /** The calls of a queue that are decided on next. */
 import type { FairQueue } from "../admission/fairQueue.ts"
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import type { Entry } from "./entry.ts"
 
 export class Heads {
@@ -13,12 +13,12 @@ export class Heads {
   }
 
   /** Notes a call that is about to be put into the queue. */
-  queued(entry: Entry, law: Law.Pacer, now: number): void {
-    if (this.largeOf(law, now) === undefined && Law.isKeptFor(law, entry.charge, now)) this.large = entry
+  queued(entry: Entry, law: Pacer.Pacer, now: number): void {
+    if (this.largeOf(law, now) === undefined && Pacer.isKeptFor(law, entry.charge, now)) this.large = entry
   }
 
   /** The first calls in the order of service. */
-  of(max: number, law: Law.Pacer, now: number): Iterable<Entry> {
+  of(max: number, law: Pacer.Pacer, now: number): Iterable<Entry> {
     const large = this.largeOf(law, now)
     if (large !== undefined) return [large]
     let head = this.queue.peek()
@@ -32,11 +32,11 @@ export class Heads {
   }
 
   /** The large call, while it waits and the room is kept. */
-  private largeOf(law: Law.Pacer, now: number): Entry | undefined {
+  private largeOf(law: Pacer.Pacer, now: number): Entry | undefined {
     const { large } = this
     if (large === undefined) return undefined
     const waits = large.flow !== undefined && large.queueing.claim?.isTaken !== true
-    if (!waits || !Law.isKeptFor(law, large.charge, now)) this.large = undefined
+    if (!waits || !Pacer.isKeptFor(law, large.charge, now)) this.large = undefined
     return this.large
   }
 }

@@ -6,7 +6,7 @@
  * tried again after ten minutes, and what is accepted refutes the sizes up to its own.
  */
 import * as Amounts from "../domain/amounts.ts"
-import type * as Law from "../pacing/law.ts"
+import type * as Pacer from "../pacing/pacer.ts"
 import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import type { Entry } from "./entry.ts"
@@ -42,7 +42,7 @@ interface FullBucket {
  * may be smaller than the provider's. Otherwise headers must have shown a whole minute of the limit: if they have shown less, small calls
  * may keep the bucket from filling, and what rejections suggest is no measure, because they suggest that of a bucket of any size.
  */
-const burstOf = (law: Law.Pacer, meter: Meter.Meter): number => {
+const burstOf = (law: Pacer.Pacer, meter: Meter.Meter): number => {
   const rule = law.caps[meter.dimension]?.rule
   if (rule !== undefined) return rule.quota ? Infinity : Math.max(Meter.burst(meter), rule.most / rule.share)
   const shown = Meter.shownBurst(meter) ?? 0
@@ -50,7 +50,7 @@ const burstOf = (law: Law.Pacer, meter: Meter.Meter): number => {
 }
 
 /** The known buckets that an estimate is larger than. */
-const exceeded = (law: Law.Pacer, asked: Amounts.Whole): ReadonlyArray<FullBucket> =>
+const exceeded = (law: Pacer.Pacer, asked: Amounts.Whole): ReadonlyArray<FullBucket> =>
   law.meters
     .map((meter) => ({ dimension: meter.dimension, burst: burstOf(law, meter) }))
     .filter(({ burst, dimension }) => asked[dimension] > burst)
@@ -65,7 +65,7 @@ export class Oversize {
   }
 
   /** Why a call is refused at once; undefined if it may be tried. */
-  refusal(law: Law.Pacer, estimate: Limits.Estimate, now: number): RejectedAsTooLarge | undefined {
+  refusal(law: Pacer.Pacer, estimate: Limits.Estimate, now: number): RejectedAsTooLarge | undefined {
     if (this.rejected.size === 0) return undefined
     const whole = Amounts.whole(estimate)
     for (const { dimension, ...known } of exceeded(law, whole)) {
@@ -90,9 +90,9 @@ export class Oversize {
    * Calls that were sent before the last one was rejected say nothing more.
    */
   reject(
-    law: Law.Pacer,
+    law: Pacer.Pacer,
     { asked, grant }: Entry,
-    readings: Law.Readings | undefined,
+    readings: Pacer.Readings | undefined,
     now: number
   ): RejectedAsTooLarge | undefined {
     const whole = Amounts.whole(asked)

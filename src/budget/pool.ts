@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { dimensionOf } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
 import { Line } from "../line/line.ts"
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
 import type { After, Port } from "../sharing/port.ts"
@@ -88,7 +88,7 @@ export class Pool implements PoolOfCall {
   private get config(): State.Config {
     return this.port.state.config
   }
-  get law(): Law.Pacer {
+  get law(): Pacer.Pacer {
     return this.port.state.law
   }
   /** What it has learned of its limits; undefined if nothing. */
@@ -150,8 +150,8 @@ export class Pool implements PoolOfCall {
     const { view } = this
     if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, estimate, queueing)
     const rules = Rules.resolve(this.limits, counting)
-    const law = Law.copy(view.law)
-    Law.resize(law, rules, Rules.shares(this.limits), view.now)
+    const law = Pacer.copy(view.law)
+    Pacer.resize(law, rules, Rules.shares(this.limits), view.now)
     return Foresee.foresee({ ...view, law, rules }, estimate, queueing)
   }
 
@@ -216,14 +216,14 @@ export class Pool implements PoolOfCall {
    * Ends a reservation and replaces its charge by the actual usage, once the law has learned what the response says. Only the first end
    * counts.
    */
-  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Law.Readings): undefined {
+  settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Pacer.Readings): undefined {
     if (!entry.isOpen) return readings && this.observe(readings, entry)
     const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
     this.end(entry, used, (law, admission, rest, now) => {
-      if (!isAccepted) Law.accept(law, admission)
-      if (readings !== undefined) Law.observe(law, admission, readings, now)
-      if (outcome === "success") Law.settle(law, admission, rest, now)
-      else Law.release(law, admission, rest, now)
+      if (!isAccepted) Pacer.accept(law, admission)
+      if (readings !== undefined) Pacer.observe(law, admission, readings, now)
+      if (outcome === "success") Pacer.settle(law, admission, rest, now)
+      else Pacer.release(law, admission, rest, now)
     })
     if (outcome === "success") this.oversize?.accept(entry.asked)
     if (outcome !== "denied" || readings !== undefined) this.isProven = true
@@ -237,9 +237,9 @@ export class Pool implements PoolOfCall {
     if (!entry.isOpen) return
     this.isProven = true
     const { charge, isAccepted, owed } = entry
-    const learn = (law: Law.Pacer, admission: Law.Admission): void => {
-      if (hasSucceeded && !isAccepted) Law.accept(law, admission)
-      Law.keep(law, admission)
+    const learn = (law: Pacer.Pacer, admission: Pacer.Admission): void => {
+      if (hasSucceeded && !isAccepted) Pacer.accept(law, admission)
+      Pacer.keep(law, admission)
     }
     this.end(entry, Amounts.plus(charge, owed), learn, () => false)
     this.drain()
@@ -249,7 +249,7 @@ export class Pool implements PoolOfCall {
   private end<A>(
     entry: Entry,
     used: Amounts.Charge,
-    learn: (law: Law.Pacer, admission: Law.Admission, rest: Amounts.Charge, now: number) => A,
+    learn: (law: Pacer.Pacer, admission: Pacer.Admission, rest: Amounts.Charge, now: number) => A,
     isCorrected?: (answer: A) => boolean
   ): A {
     let answer: A
@@ -268,14 +268,14 @@ export class Pool implements PoolOfCall {
   // ---------------------------------------------------------------------------
 
   /** Learns from a response that is not a rejection. Its call, if that is known, still runs or has ended. */
-  observe(readings: Law.Readings, entry?: Entry): undefined {
+  observe(readings: Pacer.Readings, entry?: Entry): undefined {
     this.isProven = true
     const isNews = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true
     const port = entry?.chargedPort ?? this.port
     port.transact(({ law }, now) => {
-      if (isNews) Law.accept(law, entry!.grant!)
-      Law.observe(law, entry?.grant, readings, now)
+      if (isNews) Pacer.accept(law, entry!.grant!)
+      Pacer.observe(law, entry?.grant, readings, now)
     })
     this.repriceOnce()
     this.drain()
@@ -297,11 +297,11 @@ export class Pool implements PoolOfCall {
   }
 
   /** Ends a call that the provider rejected or failed, and judges the failure. */
-  fail(entry: Entry, failure: Law.FailedCall): Law.Verdict {
+  fail(entry: Entry, failure: Pacer.FailedCall): Pacer.Verdict {
     if (!entry.isOpen) return "isolated"
     this.isProven = true
     const { reason, used } = failure
-    const judge = reason === "overload" ? Law.overload : Law.reject
+    const judge = reason === "overload" ? Pacer.overload : Pacer.reject
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     if (reason === "rateLimit") {
@@ -312,7 +312,7 @@ export class Pool implements PoolOfCall {
         this.now()
       )
     }
-    const verdict = this.end<Law.Verdict>(
+    const verdict = this.end<Pacer.Verdict>(
       entry,
       used,
       (law, admission, rest, now) => judge(law, admission, { ...failure, used: rest }, now),
@@ -330,7 +330,7 @@ export class Pool implements PoolOfCall {
     this.isProven = true
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
-    this.port.transact(({ law }, now) => Law.pause(law, reason, now + millis))
+    this.port.transact(({ law }, now) => Pacer.pause(law, reason, now + millis))
     const refusal = Foresee.pausedTooLong(this.name, this.law, this.now())
     if (refusal !== undefined) this.line.clear(refusal)
     this.drain()

@@ -2,7 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Reading, Readings } from "../pacing/law.ts"
+import type { Reading, Readings } from "../pacing/pacer.ts"
 import { check, millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"

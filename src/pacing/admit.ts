@@ -7,7 +7,7 @@ import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import { type Opening, type Pacer, sumsOf, type Admission } from "./pacer.ts"
+import { type Opening, type Pacer, sumsOf, type Admission } from "./state.ts"
 import * as Window from "./window.ts"
 
 /** The reason why a call with this charge cannot be sent now; undefined if it can. In that case meters and caps are up to date. */

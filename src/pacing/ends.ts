@@ -8,7 +8,7 @@ import * as Gate from "./gate.ts"
 import type { Readings } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
-import { type Pacer, sumsOf, type Admission } from "./pacer.ts"
+import { type Pacer, sumsOf, type Admission } from "./state.ts"
 import * as Window from "./window.ts"
 
 /** The failure of a call. */

@@ -2,7 +2,7 @@
  * Whether a call was rejected or failed because too many are in flight. Servers with a number of slots answer 429 or 503 when all are
  * taken, and a proxy in front of them may break the connection.
  */
-import { isUnknown, type Admission, type Pacer } from "./pacer.ts"
+import { isUnknown, type Admission, type Pacer } from "./state.ts"
 import { alarmScore, pendingCalls, verdictMillis } from "./rates.ts"
 import * as Window from "./window.ts"
 

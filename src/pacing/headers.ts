@@ -6,7 +6,7 @@ import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import { isStated, meterOf, type Pacer, type Admission } from "./pacer.ts"
+import { isStated, meterOf, type Pacer, type Admission } from "./state.ts"
 
 /**
  * A response's figures for one dimension: the limit per millisecond, the amount left, and the step to which that is rounded.

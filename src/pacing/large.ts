@@ -7,7 +7,7 @@
  */
 import { type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
-import { type Admission, isStated, type Pacer } from "./pacer.ts"
+import { type Admission, isStated, type Pacer } from "./state.ts"
 
 /** A call is large if it needs more than this many times what calls need on average: that those are accepted says little of it. */
 const manyCalls = 4

@@ -6,7 +6,7 @@ import type { Rule, Rules } from "../domain/rules.ts"
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import { empty, isStated, meterOf, type Pacer } from "./pacer.ts"
+import { empty, isStated, meterOf, type Pacer } from "./state.ts"
 
 /** A pacer under the user's limits. */
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {

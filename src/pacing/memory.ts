@@ -4,9 +4,9 @@
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
-import * as Law from "./law.ts"
+import * as Pacer from "./pacer.ts"
 import * as Meter from "./meter.ts"
-import { isStated } from "./pacer.ts"
+import { isStated } from "./state.ts"
 
 /** The learned figures of one dimension. Rates are per millisecond. */
 export interface Remembered {
@@ -30,7 +30,7 @@ export interface LearnedLimits {
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
 /** Returns what a pool has learned; undefined if it has learned nothing. */
-export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined => {
+export const recall = (pacer: Pacer.Pacer, now: number): LearnedLimits | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
   const window = finite(pacer.window.size)
   let isEmpty = window === undefined
@@ -56,12 +56,12 @@ const maxDebtMillis = 600_000
  * rejections correct the rest, as in any pool.
  */
 export const restore = (
-  pacer: Law.Pacer,
+  pacer: Pacer.Pacer,
   { dimensions, window }: LearnedLimits,
   elapsed: number,
   now: number
 ): void => {
-  const readings: { [D in Dimension]?: Law.Reading } = {}
+  const readings: { [D in Dimension]?: Pacer.Reading } = {}
   for (const [name, { burst, limit }] of Object.entries(dimensions)) {
     const dimension = name as Dimension
     const isGiven = isStated(pacer, dimension)
@@ -69,7 +69,7 @@ export const restore = (
     else if (!pacer.meters.some((meter) => meter.dimension === dimension)) pacer.meters.push(Meter.make(dimension, now))
   }
   // As if headers had named these limits.
-  Law.observe(pacer, undefined, readings, now)
+  Pacer.observe(pacer, undefined, readings, now)
   for (const meter of pacer.meters) {
     const remembered = dimensions[meter.dimension]
     if (remembered === undefined) continue
@@ -114,7 +114,7 @@ export interface PoolSnapshot {
 }
 
 /** Takes a snapshot of what a pool without calls has learned and used. */
-export const snapshot = (pacer: Law.Pacer, now: number): PoolSnapshot => {
+export const snapshot = (pacer: Pacer.Pacer, now: number): PoolSnapshot => {
   const used: { [D in Dimension]?: Spent } = {}
   const levels: { [D in Dimension]?: Remembered } = {}
   let until = now
@@ -137,7 +137,7 @@ export const snapshot = (pacer: Law.Pacer, now: number): PoolSnapshot => {
 }
 
 /** Lets a new pool continue from where another one of its name was left. */
-export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: PoolSnapshot, now: number): void => {
+export const resume = (pacer: Pacer.Pacer, { at, levels, memory, used }: PoolSnapshot, now: number): void => {
   const elapsed = Math.max(0, now - at)
   for (const dimension of dimensions) {
     const cap = pacer.caps[dimension]

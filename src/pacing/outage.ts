@@ -8,7 +8,7 @@ import { end, type FailedCall } from "./ends.ts"
 import * as Full from "./full.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
-import type { Pacer, Admission } from "./pacer.ts"
+import type { Pacer, Admission } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 

@@ -1,146 +1,39 @@
 /**
- * A pacer: the user's limits of a pool, the provider's buckets, and the evidence of what the provider does.
+ * The pacer, which is the law of a pool: which calls may be sent now, and what their answers teach. One file for each event:
  *
- * The numbers of a pacer, its meters and its caps are changed in place, and each copy has its own. Everything else is a value
- * that is replaced and never changed, so copies share it. The types say which is which.
+ * | event | file |
+ * | --- | --- |
+ * | a call asks to be sent | `admit.ts` |
+ * | a call is accepted, or ends | `ends.ts` |
+ * | a response has headers | `headers.ts` |
+ * | a 429 | `rejections.ts` |
+ * | a 529, another 5xx, a broken connection | `outage.ts` |
+ * | the user sets limits | `limits.ts` |
+ *
+ * The user's limits and the queue are in `src/admission`. They are deterministic and import nothing from here. This folder has
+ * what is learned of the provider: its buckets (`meter.ts`), pauses and probes (`gate.ts`), the limit of calls in flight
+ * (`window.ts`, `full.ts`) and the tests that judge failures (`verdicts.ts`). The state of all of them is in `state.ts`.
+ *
+ * A pacer reacts in proportion to the evidence. An isolated rejection delays only its own call. If the bucket was empty, the
+ * rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and single calls then
+ * probe whether the cause is over.
+ *
+ * An event changes the pacer that it is given, so it is played on a copy, which is cheap. Nothing here reads a clock or draws
+ * a random number; time is an argument.
  */
-import type { Dimension, PerDimension, Whole } from "../domain/amounts.ts"
-import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
-import * as Meter from "./meter.ts"
-import * as Verdicts from "./verdicts.ts"
-import * as Window from "./window.ts"
+import type { Pacer } from "./state.ts"
 
-/** The current round of verdicts, while no limit is known. */
-export interface Opening {
-  /** When it began, and how many calls had been sent before. */
-  readonly at: number
-  readonly since: number
-  /** The calls of the round before it, and how many it may have itself. */
-  readonly last: number
-  readonly allowed: number
-  /** Whether headers have named the limits meanwhile. */
-  readonly isNamed?: boolean | undefined
+export { make, resize } from "./limits.ts"
+export { admit, decide, take } from "./admit.ts"
+export { accept, adopt, type FailedCall, keep, owe, release, settle } from "./ends.ts"
+export { observe, type Reading, type Readings } from "./headers.ts"
+export { reject } from "./rejections.ts"
+export { overload } from "./outage.ts"
+export { type Admission, copy, isKeptFor, meterOf, type Pacer } from "./state.ts"
+export type { Verdict } from "./verdicts.ts"
+
+/** Pauses until `until`. Probes that are under way keep their reason. */
+export const pause = (pacer: Pacer, reason: Gate.Gate["reason"], until: number): void => {
+  pacer.gate = Gate.pause(pacer.gate, reason, until)
 }
-
-/** The assumed time to a rejection and to an overload, until one has been measured. */
-const firstRejectMillis = 200
-const firstOverloadMillis = 1_000
-/** The assumed time to the end of an answer, until one has been measured. */
-const firstAnswerMillis = 2_000
-
-/** A pacer that knows nothing yet, not even the user's limits. */
-export const empty = (now: number) => ({
-  /** The provider's buckets. */
-  meters: [] as Array<Meter.Meter>,
-  /** The user's limits. */
-  caps: {} as Caps.Caps,
-  /** The user's shares of limits that only headers name. */
-  shares: {} as PerDimension<number>,
-  gate: Gate.make(),
-  window: Window.make(),
-  opening: { at: now, since: 0, last: 1, allowed: 1 } as Opening | undefined,
-  /** The test for an empty bucket, the rate of random rejections, and how many safe calls taught that rate. */
-  bucketTest: Verdicts.makeTest(),
-  random: Verdicts.minRandom,
-  learnedFrom: 0,
-  /** The test for an outage, and the rate of random overloads. */
-  outageTest: Verdicts.makeTest(),
-  randomOverload: Verdicts.minOverload,
-  /** The number of calls sent, and of those that were sent while the bucket could not be empty. */
-  sent: 0,
-  safe: 0,
-  inFlight: 0,
-  /** The number of calls that ended without having been accepted. */
-  refused: 0,
-  /** The number of calls that failed by an overload, and of those accepted before the last such call outside an outage. */
-  failed: 0,
-  failedUpTo: 0,
-  /** The number of calls sent up to `at`, and up to the block before; `Admission.earlier` is counted in such blocks. */
-  block: { at: now, sent: 0, before: 0 },
-  /** The mean times to a rejection, to an overload, and to the end of an answer. */
-  rejectMillis: firstRejectMillis,
-  overloadMillis: firstOverloadMillis,
-  answerMillis: firstAnswerMillis,
-  /** Headers are ignored until then, because they showed room that did not exist. */
-  distrustUntil: -Infinity,
-  /** When the provider last said that usage grows too fast. */
-  rampAt: -Infinity,
-  /** How long after its admission a call may be sent; above 0 only if processes share the pool. */
-  lag: 0
-})
-
-export type Pacer = ReturnType<typeof empty>
-
-/**
- * A call from its admission to its end. Properties that change when another pacer takes the call over are not
- * readonly.
- */
-export interface Admission {
-  /** When it was admitted, its charge, and the number of calls in flight with it. */
-  readonly at: number
-  readonly charge: Whole
-  readonly inFlight: number
-  /** Whether it was sent while the bucket could not be empty. */
-  readonly isSafe: boolean
-  /** The number of calls sent up to it, and of those that were sent while the bucket could not be empty. */
-  number: number
-  safe: number
-  /** `Pacer.refused` when it was sent. */
-  refused: number
-  /** `Window.crowded` when it was sent. */
-  crowded: number
-  /** The number of calls sent so long before it that an overload would have failed them earlier. */
-  earlier: number
-  /** For each meter, in order: the sum of all charges sent by then, and of those that had been rejected. */
-  sums: ReadonlyArray<number>
-}
-
-/** Whether neither the user nor headers have named the limits. */
-export const isUnknown = ({ opening }: Pacer): boolean => opening !== undefined && opening.isNamed !== true
-
-/** `Admission.sums` of a call that is sent now. */
-export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
-  const sums: Array<number> = []
-  for (const { rejected, sum } of meters) sums.push(sum, rejected)
-  return sums
-}
-
-/** The meter of a dimension, if the pacer has one. */
-export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined =>
-  meters.find((meter) => meter.dimension === dimension)
-
-/** Whether room is kept for a call of this size, because one was rejected. */
-export const isKeptFor = ({ meters }: Pacer, charge: Whole, now: number): boolean =>
-  meters.some((meter) => Meter.isKept(meter, now) && Meter.isAsLarge(meter, charge[meter.dimension]))
-
-/** Whether the user describes the provider's bucket of a dimension, which a quota does not. */
-export const isStated = ({ caps }: Pacer, dimension: Dimension): boolean => caps[dimension]?.rule.quota === false
-
-/** A copy for an event to change. Every event needs one, and naming the properties is faster than spreading the pacer. */
-export const copy = (pacer: Pacer): Pacer => ({
-  meters: pacer.meters.map(Meter.copy),
-  caps: Caps.copy(pacer.caps),
-  shares: pacer.shares,
-  gate: pacer.gate,
-  window: pacer.window,
-  opening: pacer.opening,
-  bucketTest: pacer.bucketTest,
-  random: pacer.random,
-  learnedFrom: pacer.learnedFrom,
-  outageTest: pacer.outageTest,
-  randomOverload: pacer.randomOverload,
-  sent: pacer.sent,
-  safe: pacer.safe,
-  inFlight: pacer.inFlight,
-  refused: pacer.refused,
-  failed: pacer.failed,
-  failedUpTo: pacer.failedUpTo,
-  block: pacer.block,
-  rejectMillis: pacer.rejectMillis,
-  overloadMillis: pacer.overloadMillis,
-  answerMillis: pacer.answerMillis,
-  distrustUntil: pacer.distrustUntil,
-  rampAt: pacer.rampAt,
-  lag: pacer.lag
-})

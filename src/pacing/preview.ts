@@ -5,7 +5,7 @@ import { type Blocked, dimensionOf } from "../admission/blocked.ts"
 import type { Dimension, Whole } from "../domain/amounts.ts"
 import { admit as admitNow } from "./admit.ts"
 import * as Meter from "./meter.ts"
-import { copy, type Pacer, type Admission } from "./pacer.ts"
+import { copy, type Pacer, type Admission } from "./state.ts"
 import * as Window from "./window.ts"
 
 /**

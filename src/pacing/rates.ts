@@ -3,7 +3,7 @@
  */
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
-import { isUnknown, type Pacer, type Admission } from "./pacer.ts"
+import { isUnknown, type Pacer, type Admission } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 
 /** A call that was not rejected counts as accepted after this time. */

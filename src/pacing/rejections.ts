@@ -13,7 +13,7 @@ import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } fro
 import * as Large from "./large.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import { isStated, isUnknown, meterOf, type Pacer, type Admission } from "./pacer.ts"
+import { isStated, isUnknown, meterOf, type Pacer, type Admission } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"

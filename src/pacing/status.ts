@@ -5,9 +5,9 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type { Rule } from "../domain/rules.ts"
 import * as Cap from "../admission/cap.ts"
-import type * as Law from "./law.ts"
+import type * as Pacer from "./pacer.ts"
 import * as Meter from "./meter.ts"
-import { meterOf } from "./pacer.ts"
+import { meterOf } from "./state.ts"
 
 /**
  * The state of one dimension of a pool. Amounts are in the dimension's unit.
@@ -46,7 +46,7 @@ export interface KnownFigure {
 }
 
 /** Lists what is known of the limits of a pool. */
-export const knownOf = (law: Law.Pacer, now: number): ReadonlyArray<KnownFigure> => {
+export const knownOf = (law: Pacer.Pacer, now: number): ReadonlyArray<KnownFigure> => {
   const { burst, size } = law.window
   const known = Amounts.dimensions.flatMap((dimension): ReadonlyArray<KnownFigure> => {
     const rule = law.shares[dimension] === undefined ? law.caps[dimension]?.rule : undefined
@@ -88,7 +88,7 @@ const learnedBy = (meter: Meter.Meter, isStated: boolean, now: number): Readonly
 }
 
 /** For each dimension, the tighter of the user's limit and the provider's. */
-export const dimensionsOf = (law: Law.Pacer, now: number): Amounts.PerDimension<DimensionStatus> => {
+export const dimensionsOf = (law: Pacer.Pacer, now: number): Amounts.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]

@@ -5,9 +5,8 @@
 import * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
 import type { Blocked } from "../admission/blocked.ts"
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import * as Meter from "../pacing/meter.ts"
-import { meterOf } from "../pacing/pacer.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
@@ -35,7 +34,7 @@ export const count = ({ law, members }: PoolState): void => {
 }
 
 /** Writes off what the calls of a process hold, or reverses that with `sign` -1. */
-const writeOff = (law: Law.Pacer, { held, lost }: PoolMember, sign: number, at: number): void => {
+const writeOff = (law: Pacer.Pacer, { held, lost }: PoolMember, sign: number, at: number): void => {
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, sign * held[meter.dimension])
   if (lost === "refund") charge(law, held, -sign, at)
 }
@@ -57,7 +56,7 @@ export const lower = (meter: Meter.Meter, amount: number): void => {
 }
 
 /** Subtracts an amount from every level, or adds it. */
-const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: number, at: number): void => {
+const charge = (law: Pacer.Pacer, amount: Amounts.Charge, sign: number, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
     const cap = law.caps[dimension]
@@ -69,7 +68,7 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: number, at: number
 /** Changes the limits. */
 export const configure = (state: PoolState, config: Config, now: number): void => {
   State.configure(state, config)
-  Law.resize(state.law, config.rules, config.shares, now)
+  Pacer.resize(state.law, config.rules, config.shares, now)
 }
 
 /** Changes the limit of calls in flight. */
@@ -95,17 +94,17 @@ export const admit = (
   call: CandidateCall,
   weight: number,
   now: number
-): Law.Admission | Blocked => {
+): Pacer.Admission | Blocked => {
   const { law } = state
   const { charge, cost } = call
-  if (state.joined === 0) return Law.admit(law, charge, now)
+  if (state.joined === 0) return Pacer.admit(law, charge, now)
   const member = state.members[id]
   const turn = Turns.aheadOf(state, id, call, weight, now, charges)
   // All others wait for a large call that was rejected.
-  const ahead = Law.isKeptFor(law, charge, now) ? { ...turn, calls: 0, charge: Amounts.nothing } : turn
+  const ahead = Pacer.isKeptFor(law, charge, now) ? { ...turn, calls: 0, charge: Amounts.nothing } : turn
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
-  const admission = Law.take(law, charge, now)
+  const admission = Pacer.take(law, charge, now)
   if (member === undefined) return admission
   member.tag = ahead.tag + cost / weight
   member.inFlight++
@@ -123,7 +122,7 @@ export const owe = (state: PoolState, id: string, excess: Amounts.Whole): void =
 }
 
 /** A call of a process is over. */
-export const end = (state: PoolState, id: string, admission: Law.Admission, used: Amounts.Charge): void => {
+export const end = (state: PoolState, id: string, admission: Pacer.Admission, used: Amounts.Charge): void => {
   const member = state.members[id]
   if (member === undefined) return
   member.inFlight--
@@ -142,7 +141,7 @@ export const end = (state: PoolState, id: string, admission: Law.Admission, used
 
 /** Why a call must wait behind the calls ahead of it. */
 const decide = (
-  law: Law.Pacer,
+  law: Pacer.Pacer,
   charge: Amounts.Whole,
   ahead: Turns.CallsAhead<Amounts.Whole>,
   max: number,
@@ -150,7 +149,7 @@ const decide = (
 ): Blocked | undefined => {
   if (law.inFlight + ahead.calls >= max) return { by: "concurrency", millis: Infinity }
   law.inFlight += ahead.calls
-  const blocked = Law.decide(law, Amounts.plus(charge, ahead.charge), now)
+  const blocked = Pacer.decide(law, Amounts.plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls
   return blocked ?? yields(law, charge, ahead.charge)
 }
@@ -159,7 +158,7 @@ const decide = (
  * Lets a call wait if even a full bucket does not hold both this call and those ahead. Otherwise a call ahead that needs a full
  * bucket would never find one.
  */
-const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Blocked | undefined => {
+const yields = (law: Pacer.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Blocked | undefined => {
   const full = (dimension: Limits.Dimension): number => {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
@@ -219,7 +218,7 @@ export const smaller = (one: MemberPart, other: MemberPart): MemberPart => {
 }
 
 /** A part after its process has used some of its quotas. */
-export const leftOf = (part: MemberPart, law: Law.Pacer): MemberPart => ({
+export const leftOf = (part: MemberPart, law: Pacer.Pacer): MemberPart => ({
   ...part,
   quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
     Math.min(left, law.caps[dimension]?.level ?? left)
@@ -227,7 +226,7 @@ export const leftOf = (part: MemberPart, law: Law.Pacer): MemberPart => ({
 })
 
 /** Charges the pool for the part of a silent process, which may be using it. */
-const keepPart = (law: Law.Pacer, member: PoolMember, part: MemberPart, now: number): void => {
+const keepPart = (law: Pacer.Pacer, member: PoolMember, part: MemberPart, now: number): void => {
   const from = Math.max(member.at + part.fromMillis, part.keptTo)
   const to = Math.min(now, member.at + part.untilMillis)
   if (to <= from) return
@@ -245,7 +244,7 @@ const keepPart = (law: Law.Pacer, member: PoolMember, part: MemberPart, now: num
   member.part = { ...part, keptTo: to }
 }
 
-export const keepQuotas = (law: Law.Pacer, { quotas }: MemberPart, sign: 1 | -1 = 1): void => {
+export const keepQuotas = (law: Pacer.Pacer, { quotas }: MemberPart, sign: 1 | -1 = 1): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
@@ -253,7 +252,7 @@ export const keepQuotas = (law: Law.Pacer, { quotas }: MemberPart, sign: 1 | -1 
 }
 
 /** Returns the quotas that were kept for a process: it has committed, and with that reported what it used. */
-export const takeBack = (law: Law.Pacer, member: PoolMember): void => {
+export const takeBack = (law: Pacer.Pacer, member: PoolMember): void => {
   const { part } = member
   if (part === undefined || part.keptTo === -Infinity) return
   keepQuotas(law, part, -1)
@@ -273,10 +272,10 @@ const maxInFlight = ({ config, members }: PoolState, now: number): number => {
 const scaled = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
 
 /** The law of a process in degraded mode: that of the pool, scaled by its part. Buckets start empty, and keep their debts. */
-export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, now: number): Law.Pacer => {
+export const partOfLaw = (law: Pacer.Pacer, part: MemberPart, inFlight: number, now: number): Pacer.Pacer => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
-  const own = Law.copy(law)
+  const own = Pacer.copy(law)
   own.inFlight = inFlight
   own.lag = 0
   own.window = { ...own.window, size: Math.max(1, Math.floor(own.window.size * of)) }
@@ -313,7 +312,7 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
  * Adds what a process used in degraded mode. The pool was already charged for its part, so only what it used beyond that, and
  * of quotas, is charged now. If the process was forgotten meanwhile, the quotas that were kept for it stay charged.
  */
-export const comeBack = (law: Law.Pacer, began: Law.Pacer, ended: Law.Pacer, isForgotten: boolean): void => {
+export const comeBack = (law: Pacer.Pacer, began: Pacer.Pacer, ended: Pacer.Pacer, isForgotten: boolean): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     const own = ended.caps[dimension]
@@ -323,7 +322,7 @@ export const comeBack = (law: Law.Pacer, began: Law.Pacer, ended: Law.Pacer, isF
     else cap.level += Math.min(0, own.level - first)
   }
   for (const [i, { dimension, level }] of ended.meters.entries()) {
-    const meter = meterOf(law, dimension)
+    const meter = Pacer.meterOf(law, dimension)
     if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }

@@ -1,5 +1,5 @@
 /** The states of pools, as a port keeps them. */
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { StateSpec } from "./stateSpec.ts"
@@ -62,6 +62,6 @@ export const pools: StateSpec<PoolState> = {
   comeBack: ({ law }, ours, used, began, ended) => {
     if (ours !== undefined) ours.spent = Amounts.plus(ours.spent, used.spent)
     Members.comeBack(law, began.law, ended.law, ours?.part === undefined)
-    for (const admission of ended.degraded!.open) Law.adopt(law, admission)
+    for (const admission of ended.degraded!.open) Pacer.adopt(law, admission)
   }
 }

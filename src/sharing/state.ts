@@ -1,7 +1,7 @@
 /**
  * What processes share of one pool or ledger, as plain data.
  */
-import * as Law from "../pacing/law.ts"
+import * as Pacer from "../pacing/pacer.ts"
 import type * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 
@@ -107,9 +107,9 @@ export interface Shared<G = unknown, M extends Member = Member> {
 }
 
 export interface PoolState extends Shared<Config, PoolMember> {
-  readonly law: Law.Pacer
+  readonly law: Pacer.Pacer
   /** In degraded mode, and never stored: the share of the rates, from 0 to 1, and the admitted calls that still run. */
-  degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Admission> } | undefined
+  degraded?: { readonly of: number; readonly open: ReadonlySet<Pacer.Admission> } | undefined
 }
 
 /** A new state, which no process has joined. */
@@ -132,7 +132,7 @@ export const begin = <G, L extends Shared["law"]>(
 })
 
 export const make = (config: Config, time: number, origin: string): PoolState =>
-  begin(config, Law.make(config.rules, config.shares, time), time, origin)
+  begin(config, Pacer.make(config.rules, config.shares, time), time, origin)
 
 /** What a process needs to say of itself to join. */
 export type Joining = Pick<Member, "leaseMillis" | "lost" | "name">
@@ -175,18 +175,5 @@ export const copy = (state: PoolState): PoolState => {
   const members: PoolState["members"] = {}
   // The first process joins on a copy of its own.
   if (state.joined > 0) for (const id in state.members) members[id] = { ...state.members[id]! }
-  // Every event needs a copy, and naming the properties is faster than spreading them.
-  return {
-    origin: state.origin,
-    time: state.time,
-    joined: state.joined,
-    forgotten: state.forgotten,
-    started: state.started,
-    config: state.config,
-    changes: state.changes,
-    virtual: state.virtual,
-    law: Law.copy(state.law),
-    members,
-    degraded: state.degraded
-  }
+  return { ...state, law: Pacer.copy(state.law), members }
 }

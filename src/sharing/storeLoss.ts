@@ -1,6 +1,6 @@
 /** How a pool or a ledger recovers when its store has lost the state, or returned to an older one. */
 import * as Cap from "../admission/cap.ts"
-import type * as Law from "../pacing/law.ts"
+import type * as Pacer from "../pacing/pacer.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { type StateSpec, membersOf } from "./stateSpec.ts"
@@ -77,7 +77,7 @@ export const adopt: StateSpec<PoolState>["adopt"] = ({ law }, other, ahead) => {
 }
 
 /** Charges what processes have spent, or gives back a negative amount. The debt is at most one bucket. */
-const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
+const spend = (law: Pacer.Pacer, spent: Amounts.Whole): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap === undefined) continue
@@ -91,7 +91,7 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
 }
 
 /** Quotas that both states keep for a process are kept only once. */
-const withPart = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember, ahead: number): PoolMember => {
+const withPart = (law: Pacer.Pacer, found: PoolMember | undefined, member: PoolMember, ahead: number): PoolMember => {
   const keptTo = Math.max((member.part?.keptTo ?? -Infinity) + ahead, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }
   if (found !== undefined) Members.takeBack(law, found)

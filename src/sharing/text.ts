@@ -5,7 +5,7 @@
  */
 import type * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
-import type * as Law from "../pacing/law.ts"
+import type * as Pacer from "../pacing/pacer.ts"
 import type * as Meter from "../pacing/meter.ts"
 import type * as Verdicts from "../pacing/verdicts.ts"
 import type * as Window from "../pacing/window.ts"
@@ -138,7 +138,7 @@ const window = object<Window.Window>({
   need: within(0, maxStep)
 })
 
-const law = object<Law.Pacer>({
+const law = object<Pacer.Pacer>({
   meters: list(meter, Amounts.dimensions.length),
   caps: perDimension(cap),
   shares: perDimension(share),

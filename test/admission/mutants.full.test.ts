@@ -43,21 +43,21 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   ],
   [
     "judging: a rejection is an exhaustion if its headers leave less than its charge, and only then",
-    { without: "the evidence of headers", in: "Law.reject", by: Fault.never(Fault.returning('"exhausted"')) }
+    { without: "the evidence of headers", in: "Pacer.reject", by: Fault.never(Fault.returning('"exhausted"')) }
   ],
   [
     "isolated: a lone rejection changes nothing for others",
-    { without: "a verdict", in: "Law.reject", by: Fault.never(Fault.returning('"isolated"')) }
+    { without: "a verdict", in: "Pacer.reject", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "exhausted: the rate becomes what was delivered between two exhaustions, at most halved at once",
-    { without: "what was delivered", in: "Law.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
+    { without: "what was delivered", in: "Pacer.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
   ],
   [
     "headers: lower levels apply at once, higher ones gradually",
     {
       without: "doubt about higher levels",
-      in: "Law.observe",
+      in: "Pacer.observe",
       by: Fault.through(Fault.operating("*", undefined, difference), () => Infinity)
     }
   ],
@@ -67,17 +67,17 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   ],
   [
     "overload: a lone one delays nobody, and 5 % of random ones cost next to nothing",
-    { without: "a verdict", in: "Law.overload", by: Fault.never(Fault.returning('"isolated"')) }
+    { without: "a verdict", in: "Pacer.overload", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "nothing known: calls double with each round of verdicts until rejections or headers end that",
-    { without: "an opening", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
+    { without: "an opening", in: "Pacer.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
     "cap: neither headers nor an oversized call raise what the user states",
     {
       without: "a meter of its own",
-      in: "Law.make",
+      in: "Pacer.make",
       by: Fault.instead((make: (rules: object, shares: object, ...rest: Array<unknown>) => unknown) => {
         // As if the user had stated all of what headers say.
         return (rules: object, _: object, ...rest: Array<unknown>) => make(rules, { tokens: 1 }, ...rest)
@@ -88,7 +88,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     "cap: the part of a quota that is kept stays kept when limits change, even before any call",
     {
       without: "the kept part of a quota if nothing was sent",
-      in: "Law.resize",
+      in: "Pacer.resize",
       by: Fault.instead((resize: (...args: Array<unknown>) => unknown) => (law: Unused, ...rest: Array<unknown>) => {
         const resized = resize(law, ...rest)
         if (law.sent > 0) return resized
@@ -99,7 +99,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   ],
   [
     "overload: an outage is probed after 1, 2, 3, 5, 7, 10 s, one call at a time",
-    { without: "one probe at a time", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
+    { without: "one probe at a time", in: "Pacer.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
     "ramp: growth is bounded by 40 % a minute after a ramp error",
@@ -194,17 +194,17 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 9, a lone rejection costs one call",
-    { without: "a verdict", in: "Law.reject", by: Fault.never(Fault.returning('"isolated"')) }
+    { without: "a verdict", in: "Pacer.reject", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "law 10, what was delivered decides",
-    { without: "what was delivered", in: "Law.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
+    { without: "what was delivered", in: "Pacer.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
   ],
   [
     "law 11, verdicts, not answers",
     {
       without: "verdicts before answers",
-      in: "Law.reject",
+      in: "Pacer.reject",
       by: Fault.instead(
         (reject: (...args: Array<unknown>) => unknown) =>
           (law: { readonly inFlight: number }, admission: { readonly number: number }, ...rest: Array<unknown>) => {
@@ -216,7 +216,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 12, weather loses no work",
-    { without: "a pause for all callers", in: "Law.overload", by: Fault.always(Fault.returning('"isolated"')) }
+    { without: "a pause for all callers", in: "Pacer.overload", by: Fault.always(Fault.returning('"isolated"')) }
   ],
   [
     "law 13, nobody harms another",
@@ -268,7 +268,9 @@ describe("mutants", () => {
     it.effect(`"${name}" catches a law without ${fault.without}`, () =>
       Fault.notices(
         fault,
-        checking("pacing/law.ts", (law: Parameters<(typeof rules)[RuleName]>[0]) => Effect.sync(() => rules[name](law)))
+        checking("pacing/pacer.ts", (law: Parameters<(typeof rules)[RuleName]>[0]) =>
+          Effect.sync(() => rules[name](law))
+        )
       )
     )
   }

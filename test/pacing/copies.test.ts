@@ -1,7 +1,8 @@
 /** Copies of a pacer, on which steps and previews are played; the original does not change. */
 import { assert, describe, it } from "@effect/vitest"
 import { dimensionOf } from "../../src/admission/blocked.ts"
-import * as Law from "../../src/pacing/law.ts"
+import * as Cap from "../../src/admission/cap.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import * as Memory from "../../src/pacing/memory.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import * as Preview from "../../src/pacing/preview.ts"
@@ -20,7 +21,20 @@ const freeze = <A>(value: A): A => {
   return value
 }
 
-const next = (pool: Law.Pacer): Law.Pacer => Law.copy(freeze(pool))
+const next = (pool: Pacer.Pacer): Pacer.Pacer => Pacer.copy(freeze(pool))
+
+/** A value of each property that no other property has. */
+const marked = <A extends object>(value: A): A =>
+  Object.fromEntries(Object.keys(value).map((key) => [key, `the value of ${key}`])) as A
+
+describe("a copy", () => {
+  it("has each property of its original, with its own value", () => {
+    const meter = marked(Meter.make("tokens", 0))
+    assert.deepStrictEqual(Meter.copy(meter), meter)
+    const cap = marked(Cap.make(Rules.resolve({ tokens: { perMinute: 1 } }).tokens!, 0))
+    assert.deepStrictEqual(Cap.copy(cap), cap)
+  })
+})
 
 describe("a copy of a pacer", () => {
   it("decides as its original would, and no event of the copy changes the original", { tags: "full" }, () => {
@@ -35,19 +49,19 @@ describe("a copy of a pacer", () => {
 
   it("may take over a call from another pacer without changing its original", () => {
     const limits = { outputTokens: { perMinute: 60_000, window: "sliding" } } as const
-    const pool = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 0))
-    const smaller = Law.copy(pool)
-    const admission = Law.take(smaller, whole(10), 0)
-    Law.adopt(next(pool), admission)
+    const pool = next(Pacer.make(Rules.resolve(limits), Rules.shares(limits), 0))
+    const smaller = Pacer.copy(pool)
+    const admission = Pacer.take(smaller, whole(10), 0)
+    Pacer.adopt(next(pool), admission)
     assert.strictEqual(pool.inFlight, 0)
   })
 
   it("may resume what a closed pool left without changing its original", () => {
     const limits = { tokens: { perMinute: 60_000, window: "sliding" } } as const
-    const pool = Law.make(Rules.resolve(limits), Rules.shares(limits), 0)
-    for (let i = 0; i < 5; i++) Law.settle(pool, Law.take(pool, whole(1_000), i * 2_000), whole(500), i * 2_000)
+    const pool = Pacer.make(Rules.resolve(limits), Rules.shares(limits), 0)
+    for (let i = 0; i < 5; i++) Pacer.settle(pool, Pacer.take(pool, whole(1_000), i * 2_000), whole(500), i * 2_000)
     const rest = freeze(Memory.snapshot(freeze(pool), 10_000))
-    const resumed = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 11_000))
+    const resumed = next(Pacer.make(Rules.resolve(limits), Rules.shares(limits), 11_000))
     Memory.resume(resumed, { ...rest, memory: { dimensions: {}, window: 7 } }, 11_000)
     assert.strictEqual(resumed.window.size, 7)
   })
@@ -57,12 +71,12 @@ describe("admit", () => {
   it("is decide followed by take, in any state", { tags: "full" }, () => {
     let admitted = 0
     let blocked = 0
-    const compare = (pool: Law.Pacer): Law.Pacer => {
+    const compare = (pool: Pacer.Pacer): Pacer.Pacer => {
       const now = 16 + Math.max(...pool.meters.map(({ at }) => at))
       const charge = whole(640)
-      const [one, other] = [Law.copy(pool), Law.copy(pool)]
-      const answer = Law.admit(one, charge, now)
-      assert.deepStrictEqual(answer, Law.decide(other, charge, now) ?? Law.take(other, charge, now))
+      const [one, other] = [Pacer.copy(pool), Pacer.copy(pool)]
+      const answer = Pacer.admit(one, charge, now)
+      assert.deepStrictEqual(answer, Pacer.decide(other, charge, now) ?? Pacer.take(other, charge, now))
       assert.deepStrictEqual(one, other)
       if ("at" in answer) admitted++
       else blocked++
@@ -73,37 +87,37 @@ describe("admit", () => {
   })
 })
 
-const tokensOf = ({ meters }: Law.Pacer): Meter.Meter => meters.find(({ dimension }) => dimension === "tokens")!
+const tokensOf = ({ meters }: Pacer.Pacer): Meter.Meter => meters.find(({ dimension }) => dimension === "tokens")!
 
 describe("a preview", () => {
   it("does not change its pacer", () => {
-    const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
-    let now = flow(Law, pool, 0, 20_000)
-    now = exhaust(Law, pool, now)
+    const pool = poolOf(Pacer, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
+    let now = flow(Pacer, pool, 0, 20_000)
+    now = exhaust(Pacer, pool, now)
     const before = structuredClone(pool)
     const ahead = Preview.of(pool)
-    for (let i = 0; i < 20; i++) now = send(Law, ahead, now).at
+    for (let i = 0; i < 20; i++) now = send(Pacer, ahead, now).at
     assert.deepStrictEqual(pool, before)
   })
 
   it("goes on by the share that headers measure, and lets one grow that only rejections measure", () => {
     for (const hasHeader of [true, false]) {
-      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 1e6 } })
+      const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 1e6 } })
       const meter = tokensOf(pool)
       meter.mean = 100
       Meter.restart(meter, 5, 0)
       meter.level = -1e9
       if (hasHeader) meter.header = { at: 0, remaining: 0, sum: 0 }
       const ahead = Preview.of(pool)
-      Law.decide(ahead, whole(100), 60_000)
+      Pacer.decide(ahead, whole(100), 60_000)
       assert.strictEqual(Meter.rate(tokensOf(ahead)) === 5, hasHeader)
-      Law.decide(pool, whole(100), 60_000)
+      Pacer.decide(pool, whole(100), 60_000)
       assert.isAbove(Meter.rate(meter), 5, "headers that become old measure nothing")
     }
   })
 
   it("admits calls up to a concurrency, and names that as what others wait for", () => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000 } })
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000 } })
     for (let i = 0; i < 2; i++) assert.property(Preview.admit(pool, 2, whole(10), 0), "at")
     assert.deepStrictEqual(Preview.admit(pool, 2, whole(10), 0), { by: "concurrency", millis: Infinity })
     assert.strictEqual(pool.inFlight, 2)
@@ -111,11 +125,11 @@ describe("a preview", () => {
 
   it("waits in whole milliseconds, and never too short for its time to advance", () => {
     for (const now of [0, 1e15, 1e18]) {
-      const pool = poolOf(Law, { tokens: { perSecond: 3_000 } }, now)
-      Law.take(pool, whole(3_000), now)
+      const pool = poolOf(Pacer, { tokens: { perSecond: 3_000 } }, now)
+      Pacer.take(pool, whole(3_000), now)
       const blocked = Preview.admit(pool, Infinity, whole(1), now)
       assert.notProperty(blocked, "at")
-      const { by, millis } = blocked as Exclude<typeof blocked, Law.Admission>
+      const { by, millis } = blocked as Exclude<typeof blocked, Pacer.Admission>
       assert.strictEqual(by, "tokens")
       assert.isAbove(now + millis, now)
       assert.strictEqual(millis, now === 1e18 ? now * Number.EPSILON : 1)
@@ -123,7 +137,7 @@ describe("a preview", () => {
   })
 
   it("names the quota that is used up, and nothing that a call waits for", () => {
-    const pool = poolOf(Law, { tokens: { total: 100 }, requests: { perSecond: 1, burst: 1 } })
+    const pool = poolOf(Pacer, { tokens: { total: 100 }, requests: { perSecond: 1, burst: 1 } })
     pool.opening = undefined
     const exhaustedBy = (maxInFlight: number, tokens: number) => {
       const blocked = Preview.admit(pool, maxInFlight, whole(tokens), 0)
@@ -139,15 +153,15 @@ describe("a preview", () => {
 
 describe("what a call waits for", () => {
   it("is a dimension, the end of another call, or the end of a pause", () => {
-    const pool = poolOf(Law, { requests: { perSecond: 1, burst: 1 } })
+    const pool = poolOf(Pacer, { requests: { perSecond: 1, burst: 1 } })
     pool.opening = undefined
-    Law.take(pool, whole(1), 0)
-    assert.strictEqual(Law.decide(pool, whole(1), 0)?.by, "requests")
+    Pacer.take(pool, whole(1), 0)
+    assert.strictEqual(Pacer.decide(pool, whole(1), 0)?.by, "requests")
     pool.window = { ...pool.window, size: 1, need: 9 }
-    assert.strictEqual(Law.decide(pool, whole(1), 0)?.by, "concurrency")
+    assert.strictEqual(Pacer.decide(pool, whole(1), 0)?.by, "concurrency")
     pool.window = { ...pool.window, size: 2 }
-    Law.pause(pool, "overload", 5_000)
-    assert.deepStrictEqual(Law.decide(pool, whole(1), 0), { by: "pause", millis: 5_000 })
+    Pacer.pause(pool, "overload", 5_000)
+    assert.deepStrictEqual(Pacer.decide(pool, whole(1), 0), { by: "pause", millis: 5_000 })
     assert.deepStrictEqual((["tokens", "requests", "concurrency", "pause", undefined] as const).map(dimensionOf), [
       "tokens",
       "requests",
@@ -162,7 +176,7 @@ const size = 1_000
 const millis = 120_000
 
 /** The calls that go in the next two minutes, each of which takes `takes`, and the most in flight. */
-const playedAhead = (pool: Law.Pacer, now: number, takes = 0) => {
+const playedAhead = (pool: Pacer.Pacer, now: number, takes = 0) => {
   const ahead = Preview.ofLong(pool, now)
   const ends: Array<number> = []
   let calls = 0
@@ -181,14 +195,14 @@ const playedAhead = (pool: Law.Pacer, now: number, takes = 0) => {
 
 describe("a pool that is played ahead for minutes", () => {
   it("delivers the average of what headers measured, not what they measured last", () => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 100_000 } })
     // Others take half of the refill. Each header errs, because calls do not arrive in the order in which they were sent.
     const random = mulberry(1)
     const rates: Array<number> = []
     for (let now = 0; now < 300_000; now += 1_000) {
-      const admission = Law.take(pool, whole(5_000), now)
-      Law.observe(pool, admission, readings(10, now === 0 ? 100_000 : 80_000 - 60_000 * random()), now)
-      answer(Law, pool, admission, now)
+      const admission = Pacer.take(pool, whole(5_000), now)
+      Pacer.observe(pool, admission, readings(10, now === 0 ? 100_000 : 80_000 - 60_000 * random()), now)
+      answer(Pacer, pool, admission, now)
       if (now >= 270_000) rates.push((playedAhead(pool, now).calls * size) / millis)
     }
     // The bucket holds 50,000 to begin with.
@@ -196,15 +210,15 @@ describe("a pool that is played ahead for minutes", () => {
   })
 
   it("delivers no more than before, if rejections have shown how much that is", () => {
-    const pool = poolOf(Law)
-    const now = exhaust(Law, pool, flow(Law, pool, exhaust(Law, pool, 0), 60_000, 0.5))
+    const pool = poolOf(Pacer)
+    const now = exhaust(Pacer, pool, flow(Pacer, pool, exhaust(Pacer, pool, 0), 60_000, 0.5))
     const { calls } = playedAhead(pool, now)
     assert.isAtMost((calls * size) / millis, 1.1 * 5)
     assert.isAtLeast((calls * size) / millis, 0.8 * 5)
   })
 
   it("keeps to a learned limit of calls in flight, which attempts to grow would refute", () => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000_000, burst: 10_000_000 } })
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000_000, burst: 10_000_000 } })
     const burst = { knownAt: 0, refused: 0, times: 3, first: 1, found: 5 }
     pool.window = Window.claim({ ...Window.make(), high: 5, burst }, 0, 100)
     assert.strictEqual(playedAhead(pool, 0, 1_000).most, 5)
@@ -213,8 +227,8 @@ describe("a pool that is played ahead for minutes", () => {
   })
 
   /** A pool that has used its bucket up, with the given figures of its meter, played ahead for two minutes. */
-  const rateAhead = (figures: Partial<Meter.Meter>, change: (pool: Law.Pacer) => void = () => {}): number => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+  const rateAhead = (figures: Partial<Meter.Meter>, change: (pool: Pacer.Pacer) => void = () => {}): number => {
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 10_000 } })
     Object.assign(tokensOf(pool), { mean: size, level: 0, ...figures })
     change(pool)
     return (playedAhead(pool, 0).calls * size) / millis

@@ -1,7 +1,7 @@
 /** The evidence of a rejection: the calls accepted since the last one, their sizes, the random rate, and the dimension to blame. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import * as Verdicts from "../../src/pacing/verdicts.ts"
@@ -9,32 +9,32 @@ import { readings, whole } from "../support/play.ts"
 import { flow, poolOf, reject, send } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
-const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Pacer.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** The scores of a rejection and of an acceptance, at one random rejection in a thousand. */
 const cost = Math.log(0.3 / 0.001)
 const each = Math.log((1 - 0.001) / (1 - 0.3))
 
-const accepted = (pool: Law.Pacer, charge: Law.Admission["charge"], count: number, now = 0): void => {
-  for (let i = 0; i < count; i++) Law.accept(pool, Law.take(pool, charge, now))
+const accepted = (pool: Pacer.Pacer, charge: Pacer.Admission["charge"], count: number, now = 0): void => {
+  for (let i = 0; i < count; i++) Pacer.accept(pool, Pacer.take(pool, charge, now))
 }
 const rejected = (
-  pool: Law.Pacer,
-  charge: Law.Admission["charge"],
-  says: Partial<Parameters<typeof Law.reject>[2]> = {},
+  pool: Pacer.Pacer,
+  charge: Pacer.Admission["charge"],
+  says: Partial<Parameters<typeof Pacer.reject>[2]> = {},
   now = 0
-): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
+): Pacer.Verdict => reject(Pacer, pool, Pacer.take(pool, charge, now), now, says)
 
 /** A pool that has learned the mean charge. */
-const known = (size = 100, limits = stated): Law.Pacer => {
-  const pool = poolOf(Law, limits)
+const known = (size = 100, limits = stated): Pacer.Pacer => {
+  const pool = poolOf(Pacer, limits)
   accepted(pool, whole(size), 100)
   return pool
 }
 
 /** Makes the call rate so high that two rejections together raise no alarm. */
-const unalarmed = (pool: Law.Pacer): void => {
+const unalarmed = (pool: Pacer.Pacer): void => {
   for (const meter of pool.meters) meter.mean = 1
 }
 
@@ -63,13 +63,13 @@ describe("the score of a rejection", () => {
   })
 
   it("counts calls alone if they use nothing of the limit, or only output, which is counted later", () => {
-    const output = (amount: number): Law.Admission["charge"] => ({ ...whole(0), outputTokens: amount })
+    const output = (amount: number): Pacer.Admission["charge"] => ({ ...whole(0), outputTokens: amount })
     for (const [limits, small, large] of [
       [stated, whole(10), whole(0)],
       [stated, whole(0), whole(0)],
       [{ outputTokens: { perSecond: 10_000, burst: 1_000_000 } }, output(10), output(1_000)]
-    ] satisfies ReadonlyArray<readonly [Limits.Limits, Law.Admission["charge"], Law.Admission["charge"]]>) {
-      const pool = poolOf(Law, limits)
+    ] satisfies ReadonlyArray<readonly [Limits.Limits, Pacer.Admission["charge"], Pacer.Admission["charge"]]>) {
+      const pool = poolOf(Pacer, limits)
       accepted(pool, small, 100)
       rejected(pool, large)
       accepted(pool, small, 5)
@@ -81,14 +81,14 @@ describe("the score of a rejection", () => {
 
   it("assumes 2 % random rejections while nothing is known, and keeps at most as many acceptances as calls may be out", () => {
     const [p, allowed] = [0.02, 4]
-    const pool = poolOf(Law, {})
+    const pool = poolOf(Pacer, {})
     accepted(pool, whole(100), 100)
     pool.opening = { at: 0, since: 0, last: 1, allowed }
-    const old = Array.from({ length: 3 }, () => Law.take(pool, whole(100), 0))
+    const old = Array.from({ length: 3 }, () => Pacer.take(pool, whole(100), 0))
     accepted(pool, whole(100), 100)
     const score = (): number => {
       rejected(pool, whole(100), {}, 0)
-      for (const admission of old) reject(Law, pool, admission, 0)
+      for (const admission of old) reject(Pacer, pool, admission, 0)
       return pool.bucketTest.score
     }
     // The score of four rejections at once ends the opening.
@@ -100,7 +100,7 @@ describe("the score of a rejection", () => {
 })
 
 describe("the rate of random rejections is learned", () => {
-  const room: Law.Readings = { requests: { limit: 1, remaining: 1e6, roundedTo: 1 }, ...readings(10, 500_000) }
+  const room: Pacer.Readings = { requests: { limit: 1, remaining: 1e6, roundedTo: 1 }, ...readings(10, 500_000) }
 
   it("from rejections whose headers show room, over the calls sent since the last one", () => {
     const pool = known(100, { ...stated, requests: { perSecond: 1_000, burst: 1e6 } })
@@ -142,7 +142,7 @@ describe("the rate of random rejections is learned", () => {
     Meter.restart(meter, 5, -0.5)
     const { safe } = pool
     accepted(pool, whole(100), 10)
-    const old = Law.take(pool, whole(100), 0)
+    const old = Pacer.take(pool, whole(100), 0)
     assert.strictEqual(pool.safe, safe + 11)
     accepted(pool, whole(100), 9)
     // Calls that are sent above it are not counted.
@@ -153,7 +153,7 @@ describe("the rate of random rejections is learned", () => {
     rejected(pool, whole(100))
     const first = Verdicts.learn(0.001, 21, true, 0.001)
     assert.closeTo(pool.random, first, 1e-12)
-    reject(Law, pool, old, 0)
+    reject(Pacer, pool, old, 0)
     assert.strictEqual(pool.random, first, "an older one tells nothing more")
     pool.bucketTest = { ...pool.bucketTest, score: 0 }
     accepted(pool, whole(100), 5)
@@ -164,7 +164,7 @@ describe("the rate of random rejections is learned", () => {
 
 describe("a call is sent below the measured share", () => {
   it("if the meter that has grown furthest is below it", () => {
-    const pool = poolOf(Law, {
+    const pool = poolOf(Pacer, {
       requests: { perSecond: 10, burst: 1_000 },
       tokens: { perSecond: 10_000, burst: 1_000_000 }
     })
@@ -173,16 +173,16 @@ describe("a call is sent below the measured share", () => {
         Object.assign(meter, { level: -1e6, mean: 1 })
         Meter.restart(meter, meter.limit / 2, phases[i]!)
       }
-      return Law.take(pool, whole(1), 0).isSafe
+      return Pacer.take(pool, whole(1), 0).isSafe
     }
     assert.deepStrictEqual([isSafe(-0.5, -0.2), isSafe(-0.5, 0.5), isSafe(0.5, -0.5)], [true, false, false])
   })
 
   it("if nothing is measured only where no limit is known, and the number in flight holds calls back", () => {
     const isSafe = (limits: Limits.Limits, size: number): boolean => {
-      const pool = poolOf(Law, limits)
+      const pool = poolOf(Pacer, limits)
       pool.window = { ...pool.window, size }
-      return Law.take(pool, whole(1), 0).isSafe
+      return Pacer.take(pool, whole(1), 0).isSafe
     }
     assert.deepStrictEqual(
       [isSafe({}, 5), isSafe({}, Infinity), isSafe(stated, 5), isSafe(stated, Infinity)],
@@ -193,7 +193,7 @@ describe("a call is sent below the measured share", () => {
 
 describe("the threshold of an alarm", () => {
   it("is lower while more than the measured share is tried", () => {
-    const verdict = (phase: number, score: number): Law.Verdict => {
+    const verdict = (phase: number, score: number): Pacer.Verdict => {
       const pool = known(10)
       const meter = meterOf(pool)
       Object.assign(meter, { mean: 10, level: -1e6 })
@@ -223,15 +223,15 @@ describe("an alarm is blamed on", () => {
   }
   /** The dimensions that three rejections in a row slow down. */
   const slowed = (
-    pool: Law.Pacer,
+    pool: Pacer.Pacer,
     now: number,
     size: number,
-    says: Partial<Parameters<typeof Law.reject>[2]> = {}
+    says: Partial<Parameters<typeof Pacer.reject>[2]> = {}
   ): ReadonlyArray<string> => {
     for (let i = 0; i < 5; i++) {
-      const admission = send(Law, pool, now, size)
+      const admission = send(Pacer, pool, now, size)
       now = admission.at + 50
-      if (reject(Law, pool, admission, now, says) === "exhausted") break
+      if (reject(Pacer, pool, admission, now, says) === "exhausted") break
     }
     return pool.meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
   }
@@ -242,35 +242,35 @@ describe("an alarm is blamed on", () => {
       [4_000, ["tokens"]]
     ] as const) {
       // 10 requests a second are known; the limit of tokens is forgotten.
-      const pool = poolOf(Law, both)
-      const now = flow(Law, pool, 0, 60_000, size === 10 ? 0.01 : 1, size)
-      Law.resize(pool, Rules.resolve({ requests: both.requests }), {}, now)
+      const pool = poolOf(Pacer, both)
+      const now = flow(Pacer, pool, 0, 60_000, size === 10 ? 0.01 : 1, size)
+      Pacer.resize(pool, Rules.resolve({ requests: both.requests }), {}, now)
       assert.deepStrictEqual(slowed(pool, now, size), expected)
     }
   })
 
   it("a limit whose headers show no room for the call", () => {
     const says = { readings: { tokens: { limit: undefined, remaining: 4_500, roundedTo: 1 } } }
-    const pool = poolOf(Law, both)
-    const now = flow(Law, pool, 0, 60_000, 1, 4_000)
-    assert.deepStrictEqual(slowed(Law.copy(pool), now, 4_000), ["tokens"])
-    assert.deepStrictEqual(slowed(Law.copy(pool), now, 4_000, says), ["requests"])
+    const pool = poolOf(Pacer, both)
+    const now = flow(Pacer, pool, 0, 60_000, 1, 4_000)
+    assert.deepStrictEqual(slowed(Pacer.copy(pool), now, 4_000), ["tokens"])
+    assert.deepStrictEqual(slowed(Pacer.copy(pool), now, 4_000, says), ["requests"])
   })
 
   it("tokens even if headers that are distrusted show room", () => {
     const says = { readings: { tokens: { limit: undefined, remaining: 500_000, roundedTo: 1 } } }
-    const pool = poolOf(Law, both)
-    const now = flow(Law, pool, 0, 60_000, 1, 4_000)
+    const pool = poolOf(Pacer, both)
+    const now = flow(Pacer, pool, 0, 60_000, 1, 4_000)
     pool.distrustUntil = now + 60_000
     assert.deepStrictEqual(slowed(pool, now, 4_000, says), ["tokens"])
     assert.strictEqual(pool.distrustUntil, now + 60_000)
   })
 
   it("bursts of requests only if headers show room in all dimensions", () => {
-    const room: Law.Readings = { requests: { limit: 0.01, remaining: 900, roundedTo: 1 }, ...readings(10, 500_000) }
-    const requests = (says: Law.Readings): ReadonlyArray<number> => {
-      const pool = poolOf(Law, both)
-      slowed(pool, flow(Law, pool, 0, 60_000, 1, 4_000), 4_000, { readings: says })
+    const room: Pacer.Readings = { requests: { limit: 0.01, remaining: 900, roundedTo: 1 }, ...readings(10, 500_000) }
+    const requests = (says: Pacer.Readings): ReadonlyArray<number> => {
+      const pool = poolOf(Pacer, both)
+      slowed(pool, flow(Pacer, pool, 0, 60_000, 1, 4_000), 4_000, { readings: says })
       return pool.meters.map(({ mostBurst }) => mostBurst)
     }
     assert.deepStrictEqual(requests(room), [50, Infinity])
@@ -280,7 +280,7 @@ describe("an alarm is blamed on", () => {
 
 describe("a rejection is evidence of a limit of calls in flight", () => {
   it("unless no limit is known, the pool is paused, or the call was sent before an exhaustion", () => {
-    const suspects = (change: (pool: Law.Pacer) => void): boolean => {
+    const suspects = (change: (pool: Pacer.Pacer) => void): boolean => {
       const pool = known()
       change(pool)
       rejected(pool, whole(100), {}, 100)

@@ -1,7 +1,7 @@
 /** The effects of a rejection or a failure: on which dimension, for how long, and which call probes. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { readings, whole } from "../support/play.ts"
@@ -13,7 +13,7 @@ const both: Limits.Limits = {
 }
 
 /** The dimensions whose rate is below their limit. */
-const slowed = ({ meters }: Law.Pacer): ReadonlyArray<string> =>
+const slowed = ({ meters }: Pacer.Pacer): ReadonlyArray<string> =>
   meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
 
 describe("an exhaustion that headers do not explain slows down", () => {
@@ -21,34 +21,34 @@ describe("an exhaustion that headers do not explain slows down", () => {
     ["tokens, where those are nearly used", 4_000, "tokens"],
     ["requests, where those are", 100, "requests"]
   ] as const)("%s", (_, size, expected) => {
-    const pool = poolOf(Law, both)
-    exhaust(Law, pool, flow(Law, pool, 0, 20_000, 1, size))
+    const pool = poolOf(Pacer, both)
+    exhaust(Pacer, pool, flow(Pacer, pool, 0, 20_000, 1, size))
     assert.deepStrictEqual(slowed(pool), [expected])
   })
 
   it("the dimension in which the rejected calls are larger than others", () => {
-    const pool = poolOf(Law, both)
+    const pool = poolOf(Pacer, both)
     // All requests that are allowed, and a tenth of the tokens.
-    let now = flow(Law, pool, 0, 20_000, 1, 100)
-    let verdict: Law.Verdict = "isolated"
+    let now = flow(Pacer, pool, 0, 20_000, 1, 100)
+    let verdict: Pacer.Verdict = "isolated"
     for (let i = 0; i < 20 && verdict === "isolated"; i++) {
-      const admission = send(Law, pool, now, 5_000)
+      const admission = send(Pacer, pool, now, 5_000)
       now = admission.at + 50
-      verdict = reject(Law, pool, admission, now)
+      verdict = reject(Pacer, pool, admission, now)
     }
     assert.strictEqual(verdict, "exhausted")
     assert.deepStrictEqual(slowed(pool), ["tokens"])
   })
 
   it("the dimension for which headers show no room", () => {
-    const pool = poolOf(Law, both)
-    let now = flow(Law, pool, 0, 20_000, 1, 4_000)
+    const pool = poolOf(Pacer, both)
+    let now = flow(Pacer, pool, 0, 20_000, 1, 4_000)
     const { tokens } = readings(10, 90_000)
-    let verdict: Law.Verdict = "isolated"
+    let verdict: Pacer.Verdict = "isolated"
     for (let i = 0; i < 10 && verdict === "isolated"; i++) {
-      const admission = send(Law, pool, now, 4_000)
+      const admission = send(Pacer, pool, now, 4_000)
       now = admission.at + 50
-      verdict = reject(Law, pool, admission, now, { readings: { tokens: tokens! } })
+      verdict = reject(Pacer, pool, admission, now, { readings: { tokens: tokens! } })
     }
     assert.strictEqual(verdict, "exhausted")
     assert.deepStrictEqual(slowed(pool), ["requests"])
@@ -58,19 +58,19 @@ describe("an exhaustion that headers do not explain slows down", () => {
 describe("headers that showed room which did not exist", () => {
   /** The level after a header that says that nothing is left, this long after an exhaustion that headers denied. */
   const levelAfter = (millis: number, isDenied: boolean): number => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
-    let now = flow(Law, pool, 0, 20_000, 0.2)
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 100_000 } })
+    let now = flow(Pacer, pool, 0, 20_000, 0.2)
     for (let i = 0; i < 20; i++) {
-      const admission = send(Law, pool, now)
+      const admission = send(Pacer, pool, now)
       now = admission.at + 50
       const says = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 }, ...readings(10, 90_000) }
-      if (reject(Law, pool, admission, now, isDenied ? { readings: says } : {}) === "exhausted") break
+      if (reject(Pacer, pool, admission, now, isDenied ? { readings: says } : {}) === "exhausted") break
     }
     now += millis
-    const admission = send(Law, pool, now)
+    const admission = send(Pacer, pool, now)
     now = admission.at
-    Law.accept(pool, admission)
-    Law.observe(pool, admission, readings(10, 0), now)
+    Pacer.accept(pool, admission)
+    Pacer.observe(pool, admission, readings(10, 0), now)
     return pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   }
 
@@ -86,30 +86,30 @@ describe("a ramp error", () => {
 
   it("pauses for the retry-after, or five seconds, once for all calls in flight", () => {
     for (const retryAfter of [3_000, undefined]) {
-      const pool = poolOf(Law, both)
-      const now = flow(Law, pool, 0, 20_000)
-      const [one, two, three] = [send(Law, pool, now), send(Law, pool, now), send(Law, pool, now + 1)] as const
-      assert.strictEqual(reject(Law, pool, one, now + 50, { ...ramp, retryAfter }), "ramp")
+      const pool = poolOf(Pacer, both)
+      const now = flow(Pacer, pool, 0, 20_000)
+      const [one, two, three] = [send(Pacer, pool, now), send(Pacer, pool, now), send(Pacer, pool, now + 1)] as const
+      assert.strictEqual(reject(Pacer, pool, one, now + 50, { ...ramp, retryAfter }), "ramp")
       const pause = retryAfter ?? 5_000
-      assert.strictEqual(wait(Law, pool, now + 50), pause)
-      assert.strictEqual(reject(Law, pool, two, now + 100, { ...ramp, retryAfter: 60_000 }), "ramp")
-      assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
+      assert.strictEqual(wait(Pacer, pool, now + 50), pause)
+      assert.strictEqual(reject(Pacer, pool, two, now + 100, { ...ramp, retryAfter: 60_000 }), "ramp")
+      assert.strictEqual(wait(Pacer, pool, now + 100), pause - 50)
       // Further rejections of those calls teach nothing.
-      assert.strictEqual(reject(Law, pool, three, now + 100), "exhausted")
-      assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
+      assert.strictEqual(reject(Pacer, pool, three, now + 100), "exhausted")
+      assert.strictEqual(wait(Pacer, pool, now + 100), pause - 50)
     }
   })
 
   it("lets one call probe, then allows the tokens of the last minute, and requests as before", () => {
-    const pool = poolOf(Law, both)
-    let now = flow(Law, pool, 0, 60_000, 0.5)
-    reject(Law, pool, send(Law, pool, now), now + 50, { ...ramp, retryAfter: 3_000 })
+    const pool = poolOf(Pacer, both)
+    let now = flow(Pacer, pool, 0, 60_000, 0.5)
+    reject(Pacer, pool, send(Pacer, pool, now), now + 50, { ...ramp, retryAfter: 3_000 })
     now += 3_050
-    const probe = send(Law, pool, now, 100)
+    const probe = send(Pacer, pool, now, 100)
     assert.strictEqual(probe.at, now)
-    assert.isAbove(wait(Law, pool, now, 100), 0, "another one waits for its verdict")
-    answer(Law, pool, probe, now + 10)
-    assert.strictEqual(wait(Law, pool, now + 10, 100), 0)
+    assert.isAbove(wait(Pacer, pool, now, 100), 0, "another one waits for its verdict")
+    answer(Pacer, pool, probe, now + 10)
+    assert.strictEqual(wait(Pacer, pool, now + 10, 100), 0)
     const [requests, tokens] = ["requests", "tokens"].map((name) =>
       pool.meters.find(({ dimension }) => dimension === name)!
     )
@@ -118,59 +118,59 @@ describe("a ramp error", () => {
     // At least 80 % of that, however little was sent before the next ramp error.
     const later = now + 300_000
     const known = tokens!.ramp
-    reject(Law, pool, send(Law, pool, later), later + 50, { ...ramp, retryAfter: 0 })
+    reject(Pacer, pool, send(Pacer, pool, later), later + 50, { ...ramp, retryAfter: 0 })
     assert.isAtLeast(tokens!.ramp, 0.8 * known)
     assert.isAtMost(tokens!.ramp, tokens!.limit)
   })
 
   it("allows no burst of saved-up refill", () => {
-    const pool = poolOf(Law, both)
-    const now = flow(Law, pool, 0, 60_000, 0.5)
-    reject(Law, pool, send(Law, pool, now), now + 50, { ...ramp, retryAfter: 0 })
-    assert.isAtLeast(wait(Law, pool, now + 51, 100), 10)
+    const pool = poolOf(Pacer, both)
+    const now = flow(Pacer, pool, 0, 60_000, 0.5)
+    reject(Pacer, pool, send(Pacer, pool, now), now + 50, { ...ramp, retryAfter: 0 })
+    assert.isAtLeast(wait(Pacer, pool, now + 51, 100), 10)
   })
 })
 
 describe("an outage", () => {
   /** A pool whose calls failed until the law found an outage. */
   const away = (millis = 50) => {
-    const pool = poolOf(Law, both)
-    let now = flow(Law, pool, 0, 20_000)
-    const old = send(Law, pool, now)
+    const pool = poolOf(Pacer, both)
+    let now = flow(Pacer, pool, 0, 20_000)
+    const old = send(Pacer, pool, now)
     for (let i = 0; i < 20; i++) {
-      const admission = send(Law, pool, now)
+      const admission = send(Pacer, pool, now)
       now = admission.at + millis
-      if (fail(Law, pool, admission, now) === "outage") return { pool, now, old }
+      if (fail(Pacer, pool, admission, now) === "outage") return { pool, now, old }
     }
     return assert.fail("twenty failures in a row are an outage")
   }
 
   it("ends when a call is accepted, and one failure after it starts no new one", () => {
     const { now, pool } = away()
-    const probe = send(Law, pool, now)
+    const probe = send(Pacer, pool, now)
     assert.isAtLeast(probe.at, now + 1_000)
-    answer(Law, pool, probe, probe.at + 50)
-    const later = flow(Law, pool, probe.at + 50, 10_000)
-    assert.strictEqual(fail(Law, pool, send(Law, pool, later), later + 50), "isolated")
-    assert.strictEqual(wait(Law, pool, later + 51), 0)
+    answer(Pacer, pool, probe, probe.at + 50)
+    const later = flow(Pacer, pool, probe.at + 50, 10_000)
+    assert.strictEqual(fail(Pacer, pool, send(Pacer, pool, later), later + 50), "isolated")
+    assert.strictEqual(wait(Pacer, pool, later + 51), 0)
   })
 
   it("is probed by one call, by the next one if that is inconclusive, and never by calls sent before", () => {
     const { now, old, pool } = away()
-    const probe = send(Law, pool, now)
-    assert.isAbove(wait(Law, pool, probe.at), 0)
-    Law.release(pool, old, {}, probe.at)
-    assert.isAbove(wait(Law, pool, probe.at), 0, "the end of a call from before tells nothing")
-    Law.release(pool, probe, {}, probe.at)
-    assert.strictEqual(wait(Law, pool, probe.at), 0, "nobody knows what became of the one that was to find out")
+    const probe = send(Pacer, pool, now)
+    assert.isAbove(wait(Pacer, pool, probe.at), 0)
+    Pacer.release(pool, old, {}, probe.at)
+    assert.isAbove(wait(Pacer, pool, probe.at), 0, "the end of a call from before tells nothing")
+    Pacer.release(pool, probe, {}, probe.at)
+    assert.strictEqual(wait(Pacer, pool, probe.at), 0, "nobody knows what became of the one that was to find out")
   })
 
   it("waits for the verdict on a probe as long as failures take", () => {
     const quick = away(50)
     const slow = away(5_000)
     const waits = [quick, slow].map(({ now, pool }) => {
-      const probe = send(Law, pool, now)
-      return wait(Law, pool, probe.at)
+      const probe = send(Pacer, pool, now)
+      return wait(Pacer, pool, probe.at)
     })
     assert.isAbove(waits[1]!, 2 * waits[0]!)
   })
@@ -178,59 +178,59 @@ describe("an outage", () => {
 
 describe("refill up to an event counts before the event", () => {
   const tokens = { perSecond: 10_000, burst: 10_000 }
-  const levels = (pool: Law.Pacer): ReadonlyArray<number> => [
+  const levels = (pool: Pacer.Pacer): ReadonlyArray<number> => [
     pool.caps.tokens!.level,
     pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   ]
   const ends: ReadonlyArray<
-    readonly [string, (pool: Law.Pacer, admission: Law.Admission, used: { readonly tokens: number }) => unknown]
+    readonly [string, (pool: Pacer.Pacer, admission: Pacer.Admission, used: { readonly tokens: number }) => unknown]
   > = [
-    ["that was accepted", (pool, admission, used) => Law.settle(pool, admission, used, 1_000)],
-    ["that told nothing", (pool, admission, used) => Law.release(pool, admission, used, 1_000)],
-    ["that failed", (pool, admission, used) => Law.overload(pool, admission, { used, retryAfter: undefined }, 1_000)]
+    ["that was accepted", (pool, admission, used) => Pacer.settle(pool, admission, used, 1_000)],
+    ["that told nothing", (pool, admission, used) => Pacer.release(pool, admission, used, 1_000)],
+    ["that failed", (pool, admission, used) => Pacer.overload(pool, admission, { used, retryAfter: undefined }, 1_000)]
   ]
 
   for (const [name, end] of ends) {
     it(`when a call used more than it asked for, ${name}`, () => {
-      const pool = poolOf(Law, { tokens })
-      const admission = Law.take(pool, whole(5_000), 0)
+      const pool = poolOf(Pacer, { tokens })
+      const admission = Pacer.take(pool, whole(5_000), 0)
       end(pool, admission, { tokens: 8_000 })
       assert.deepStrictEqual(levels(pool), [7_000, 7_000])
     })
   }
 
   it("when an answer that has begun used more than its call asked for", () => {
-    const pool = poolOf(Law, { tokens })
-    const admission = Law.take(pool, whole(5_000), 0)
-    Law.owe(pool, admission, { tokens: 3_000 }, 1_000)
+    const pool = poolOf(Pacer, { tokens })
+    const admission = Pacer.take(pool, whole(5_000), 0)
+    Pacer.owe(pool, admission, { tokens: 3_000 }, 1_000)
     assert.deepStrictEqual(levels(pool), [7_000, 7_000])
     assert.strictEqual(pool.inFlight, 1)
   })
 
   it("when a call is taken without a decision", () => {
-    const pool = poolOf(Law, { tokens })
-    Law.take(pool, whole(5_000), 0)
-    Law.take(pool, whole(5_000), 1_000)
+    const pool = poolOf(Pacer, { tokens })
+    Pacer.take(pool, whole(5_000), 0)
+    Pacer.take(pool, whole(5_000), 1_000)
     assert.deepStrictEqual(levels(pool), [5_000, 5_000])
   })
 })
 
 describe("an answer that has begun and used more than its call asked for", () => {
   it("owes nothing in a dimension that was named after it was sent", () => {
-    const pool = poolOf(Law, {})
-    const admission = Law.take(pool, whole(100), 0)
-    Law.observe(pool, undefined, { outputTokens: { limit: 10, remaining: 5_000, roundedTo: 1 } }, 0)
+    const pool = poolOf(Pacer, {})
+    const admission = Pacer.take(pool, whole(100), 0)
+    Pacer.observe(pool, undefined, { outputTokens: { limit: 10, remaining: 5_000, roundedTo: 1 } }, 0)
     const level = () => pool.meters.find(({ dimension }) => dimension === "outputTokens")!.level
-    Law.owe(pool, admission, { outputTokens: 1_000 }, 0)
+    Pacer.owe(pool, admission, { outputTokens: 1_000 }, 0)
     assert.strictEqual(level(), 5_000)
-    Law.owe(pool, Law.take(pool, whole(100), 0), { outputTokens: 1_000 }, 0)
+    Pacer.owe(pool, Pacer.take(pool, whole(100), 0), { outputTokens: 1_000 }, 0)
     assert.strictEqual(level(), 4_000)
   })
 
   it("owes nothing in a dimension of which it used no more", () => {
-    const pool = poolOf(Law, both)
-    const admission = Law.take(pool, whole(100), 0)
-    Law.owe(pool, admission, { tokens: 1_000 }, 0)
+    const pool = poolOf(Pacer, both)
+    const admission = Pacer.take(pool, whole(100), 0)
+    Pacer.owe(pool, admission, { tokens: 1_000 }, 0)
     const levels = pool.meters.map(({ dimension, level }) => [dimension, level])
     assert.deepStrictEqual(Object.fromEntries(levels), { requests: 99, tokens: 98_900 })
   })
@@ -239,12 +239,12 @@ describe("an answer that has begun and used more than its call asked for", () =>
 describe("the durations of calls", () => {
   // After a store has lost a pool, another machine may give it another time.
   const mean = (at: number): ReadonlyArray<number> => {
-    const pool = poolOf(Law, { tokens: { total: 100 } })
+    const pool = poolOf(Pacer, { tokens: { total: 100 } })
     const used = whole(0)
-    const take = () => Law.take(pool, whole(1), 1e9)
-    Law.settle(pool, take(), used, at)
-    Law.reject(pool, take(), { reason: "rateLimit", used, readings: undefined, retryAfter: undefined }, at)
-    Law.overload(pool, take(), { used, retryAfter: undefined }, at)
+    const take = () => Pacer.take(pool, whole(1), 1e9)
+    Pacer.settle(pool, take(), used, at)
+    Pacer.reject(pool, take(), { reason: "rateLimit", used, readings: undefined, retryAfter: undefined }, at)
+    Pacer.overload(pool, take(), { used, retryAfter: undefined }, at)
     return [pool.answerMillis, pool.rejectMillis, pool.overloadMillis]
   }
 
@@ -257,35 +257,35 @@ describe("the durations of calls", () => {
 })
 
 describe("a resize", () => {
-  const resize = (pool: Law.Pacer, to: Limits.Limits, now: number): void =>
-    Law.resize(pool, Rules.resolve(to), Rules.shares(to), now)
+  const resize = (pool: Pacer.Pacer, to: Limits.Limits, now: number): void =>
+    Pacer.resize(pool, Rules.resolve(to), Rules.shares(to), now)
 
   it("changes a quota by the difference", () => {
-    const pool = poolOf(Law, { tokens: { total: 100 } })
-    Law.take(pool, whole(50), 0)
+    const pool = poolOf(Pacer, { tokens: { total: 100 } })
+    Pacer.take(pool, whole(50), 0)
     resize(pool, { tokens: { total: 200 } }, 1_000)
-    assert.strictEqual(wait(Law, pool, 1_000, 150), 0)
-    assert.strictEqual(wait(Law, pool, 1_000, 151), Infinity)
+    assert.strictEqual(wait(Pacer, pool, 1_000, 150), 0)
+    assert.strictEqual(wait(Pacer, pool, 1_000, 151), Infinity)
     resize(pool, { tokens: { total: 80 } }, 2_000)
-    assert.strictEqual(wait(Law, pool, 2_000, 30), 0)
-    assert.strictEqual(wait(Law, pool, 2_000, 31), Infinity)
+    assert.strictEqual(wait(Pacer, pool, 2_000, 30), 0)
+    assert.strictEqual(wait(Pacer, pool, 2_000, 31), Infinity)
   })
 
   it("from a quota to a rate begins with a full bucket, and back with the whole quota", () => {
-    const pool = poolOf(Law, { tokens: { total: 100 } })
-    Law.take(pool, whole(90), 0)
+    const pool = poolOf(Pacer, { tokens: { total: 100 } })
+    Pacer.take(pool, whole(90), 0)
     resize(pool, { tokens: { perSecond: 1, burst: 50 } }, 0)
     assert.strictEqual(pool.caps.tokens!.level, 50)
-    Law.take(pool, whole(50), 0)
+    Pacer.take(pool, whole(50), 0)
     resize(pool, { tokens: { total: 80 } }, 0)
     assert.strictEqual(pool.caps.tokens!.level, 80)
   })
 
   it("of one dimension keeps what headers taught about another one with a share", () => {
     const share = { requests: { share: 0.5 } }
-    const pool = poolOf(Law, share)
-    const admission = Law.take(pool, whole(1), 0)
-    Law.observe(pool, admission, { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }, 100)
+    const pool = poolOf(Pacer, share)
+    const admission = Pacer.take(pool, whole(1), 0)
+    Pacer.observe(pool, admission, { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }, 100)
     const { level, rule } = pool.caps.requests!
     resize(pool, { ...share, tokens: { total: 200 } }, 100)
     assert.deepStrictEqual(pool.caps.requests && [pool.caps.requests.level, pool.caps.requests.rule], [level, rule])
@@ -294,10 +294,10 @@ describe("a resize", () => {
   })
 
   it("to a larger burst allows that burst once it has refilled", () => {
-    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
-    send(Law, pool, 0, 1)
+    const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 10_000 } })
+    send(Pacer, pool, 0, 1)
     resize(pool, { tokens: { perSecond: 10_000, burst: 100_000 } }, 10)
-    const calls = [40_000, 40_000].map((size) => send(Law, pool, 60_000, size))
+    const calls = [40_000, 40_000].map((size) => send(Pacer, pool, 60_000, size))
     assert.deepStrictEqual(
       calls.map(({ at }) => at),
       [60_000, 60_000]
@@ -307,12 +307,12 @@ describe("a resize", () => {
 
 describe("a call that does not fit", () => {
   it("waits for the dimension that binds", () => {
-    const pool = poolOf(Law, both)
-    for (let i = 0; i < 100; i++) Law.take(pool, whole(0), 0)
-    assert.strictEqual(Law.decide(pool, whole(10), 0)?.by, "requests")
-    const other = poolOf(Law, both)
-    Law.take(other, whole(100_000), 0)
-    assert.strictEqual(Law.decide(other, whole(10), 0)?.by, "tokens")
+    const pool = poolOf(Pacer, both)
+    for (let i = 0; i < 100; i++) Pacer.take(pool, whole(0), 0)
+    assert.strictEqual(Pacer.decide(pool, whole(10), 0)?.by, "requests")
+    const other = poolOf(Pacer, both)
+    Pacer.take(other, whole(100_000), 0)
+    assert.strictEqual(Pacer.decide(other, whole(10), 0)?.by, "tokens")
   })
 })
 
@@ -325,37 +325,37 @@ const large = 10_000
 const perMinute = 60_000
 
 /** Makes a call each 100 ms for a minute. Returns when that was. */
-const flowOf = (pool: Law.Pacer, from: number, tokens = small): number => {
+const flowOf = (pool: Pacer.Pacer, from: number, tokens = small): number => {
   for (let now = from; now < from + perMinute; now += 100) {
-    const admission = Law.take(pool, whole(tokens), now)
-    Law.accept(pool, admission)
-    Law.settle(pool, admission, whole(tokens), now + 50)
+    const admission = Pacer.take(pool, whole(tokens), now)
+    Pacer.accept(pool, admission)
+    Pacer.settle(pool, admission, whole(tokens), now + 50)
   }
   return from + perMinute
 }
 
 /** A pool that has made a small call each 100 ms for a minute, and when that was. */
-const busy = (limits: Limits.Limits = {}): readonly [Law.Pacer, number] => {
-  const pool = poolOf(Law, limits)
+const busy = (limits: Limits.Limits = {}): readonly [Pacer.Pacer, number] => {
+  const pool = poolOf(Pacer, limits)
   flowOf(pool, 0)
   // It has been open for longer than the rounds of a new pool take.
   pool.opening = undefined
   return [pool, perMinute]
 }
 
-const rejectAt = (pool: Law.Pacer, now: number, tokens: number, shown?: Law.Readings): Law.Verdict =>
-  Law.reject(
+const rejectAt = (pool: Pacer.Pacer, now: number, tokens: number, shown?: Pacer.Readings): Pacer.Verdict =>
+  Pacer.reject(
     pool,
-    Law.take(pool, whole(tokens), now - 20),
+    Pacer.take(pool, whole(tokens), now - 20),
     { reason: "rateLimit", retryAfter: undefined, readings: shown, used: whole(0) },
     now
   )
 
 /** How long a call waits if no other is sent; 0 if it may be sent. */
-const waitOf = (pool: Law.Pacer, tokens: number, now: number): number => {
-  const copy = Law.copy(pool)
+const waitOf = (pool: Pacer.Pacer, tokens: number, now: number): number => {
+  const copy = Pacer.copy(pool)
   for (let at = now, looks = 0; ; looks++) {
-    const blocked = Law.decide(copy, whole(tokens), at)
+    const blocked = Pacer.decide(copy, whole(tokens), at)
     if (blocked === undefined) return at - now
     assert.isBelow(looks, 200, "it is blocked for no time")
     at += Math.ceil(blocked.millis)
@@ -383,20 +383,20 @@ describe("a large call that was rejected twice", () => {
   it("is left its room by all that are less than half as large, until it or one about as large is sent", () => {
     const [pool, now] = rejectedTwice()
     const then = now + waitOf(pool, large, now)
-    assert.isTrue(Law.isKeptFor(pool, whole(large / 2), then))
-    assert.isFalse(Law.isKeptFor(pool, whole(large / 2 - 1), then))
+    assert.isTrue(Pacer.isKeptFor(pool, whole(large / 2), then))
+    assert.isFalse(Pacer.isKeptFor(pool, whole(large / 2 - 1), then))
     // There is room for ten of the small ones.
     assert.isAbove(waitOf(pool, small, then - 1_000), 0)
     assert.isAbove(waitOf(pool, large / 2 - 1, then - 1_000), 0)
-    Law.take(pool, whole(large / 2), then - 1_000)
+    Pacer.take(pool, whole(large / 2), then - 1_000)
     assert.strictEqual(waitOf(pool, small, then - 1_000), 0)
-    assert.isFalse(Law.isKeptFor(pool, whole(large), then - 1_000))
+    assert.isFalse(Pacer.isKeptFor(pool, whole(large), then - 1_000))
   })
 
   it("keeps its room when smaller ones are sent", () => {
     const [pool, now] = rejectedTwice()
-    Law.take(pool, whole(small), now + 1)
-    assert.isTrue(Law.isKeptFor(pool, whole(large), now + 1))
+    Pacer.take(pool, whole(small), now + 1)
+    assert.isTrue(Pacer.isKeptFor(pool, whole(large), now + 1))
   })
 
   it("stops the growth of the rate while its room is kept, unless the limit is known", () => {
@@ -405,8 +405,8 @@ describe("a large call that was rejected twice", () => {
     // All that is refilled is used.
     meter.level = -1e9
     const phaseAt = (at: number): number => {
-      const copy = Law.copy(pool)
-      Law.decide(copy, whole(1), at)
+      const copy = Pacer.copy(pool)
+      Pacer.decide(copy, whole(1), at)
       return copy.meters.find(({ dimension }) => dimension === "tokens")!.phase
     }
     assert.strictEqual(phaseAt(now + 119_999), 0)
@@ -426,8 +426,8 @@ describe("a large call that was rejected twice", () => {
     const then = now + waitOf(pool, large, now)
     assert.isAtMost(waitOf(pool, small, then), 1_000)
     const until = now + 120_000
-    assert.isTrue(Law.isKeptFor(pool, whole(large), until - 1))
-    assert.isFalse(Law.isKeptFor(pool, whole(large), until))
+    assert.isTrue(Pacer.isKeptFor(pool, whole(large), until - 1))
+    assert.isFalse(Pacer.isKeptFor(pool, whole(large), until))
   })
 
   it("waits a minute in which nothing is sent, if it is rejected once more", () => {
@@ -463,16 +463,16 @@ describe("a large call that was rejected twice", () => {
   it("is forgotten once one about as large is accepted", () => {
     const [pool, now] = rejectedTwice()
     const then = now + waitOf(pool, large, now)
-    Law.accept(pool, Law.take(pool, whole(large), then))
+    Pacer.accept(pool, Pacer.take(pool, whole(large), then))
     assert.isUndefined(pool.meters.find(({ dimension }) => dimension === "tokens")!.lacked)
   })
 })
 
 describe("no room is kept", () => {
-  const isKept = (tokens: number, limits?: Limits.Limits, shown?: Law.Readings): boolean => {
+  const isKept = (tokens: number, limits?: Limits.Limits, shown?: Pacer.Readings): boolean => {
     const [pool, from] = busy(limits)
     rejectAt(pool, from + 20, tokens, shown)
-    return Law.isKeptFor(pool, whole(tokens), from + 20)
+    return Pacer.isKeptFor(pool, whole(tokens), from + 20)
   }
 
   it("for a call of the usual size, which the rate alone makes room for", () => {
@@ -487,12 +487,12 @@ describe("no room is kept", () => {
   it("for what the answer may have, which is counted when it is produced", () => {
     const [pool, from] = busy()
     const of = (outputTokens: number) => ({ ...whole(small), outputTokens })
-    const first = Law.take(pool, of(small), from)
-    Law.accept(pool, first)
-    Law.observe(pool, first, { outputTokens: { limit: 1, remaining: large, roundedTo: 1 } }, from + 10)
-    const second = Law.take(pool, of(large), from + 20)
-    reject(Law, pool, second, from + 40)
-    assert.isFalse(Law.isKeptFor(pool, of(large), from + 40))
+    const first = Pacer.take(pool, of(small), from)
+    Pacer.accept(pool, first)
+    Pacer.observe(pool, first, { outputTokens: { limit: 1, remaining: large, roundedTo: 1 } }, from + 10)
+    const second = Pacer.take(pool, of(large), from + 20)
+    reject(Pacer, pool, second, from + 40)
+    assert.isFalse(Pacer.isKeptFor(pool, of(large), from + 40))
   })
 
   it("if headers show that the bucket had room", () => {
@@ -504,12 +504,12 @@ describe("no room is kept", () => {
 describe("while nothing is known, a rejection", () => {
   /** What holds the next call back after three answers, then so many calls at once, and the rejection of the first. */
   const waitWith = (calls: number, inFlightLimit = Infinity): readonly [wait: number, rejectMillis: number] => {
-    const pool = poolOf(Law, {})
-    for (const at of [0, 100, 200]) answer(Law, pool, Law.take(pool, whole(small), at), at + 100)
+    const pool = poolOf(Pacer, {})
+    for (const at of [0, 100, 200]) answer(Pacer, pool, Pacer.take(pool, whole(small), at), at + 100)
     pool.window = { ...pool.window, size: inFlightLimit }
-    const [first] = Array.from({ length: calls }, () => Law.take(pool, whole(small), 300))
-    assert.strictEqual(reject(Law, pool, first!, 400), "isolated")
-    return [wait(Law, pool, 400, small), pool.rejectMillis]
+    const [first] = Array.from({ length: calls }, () => Pacer.take(pool, whole(small), 300))
+    assert.strictEqual(reject(Pacer, pool, first!, 400), "isolated")
+    return [wait(Pacer, pool, 400, small), pool.rejectMillis]
   }
 
   it("holds calls back until the next verdict is due, if others are under way", () => {
@@ -527,10 +527,10 @@ describe("while nothing is known, a rejection", () => {
 
 describe("an empty bucket", () => {
   it("ends a limit of calls in flight that was claimed and refuted", () => {
-    const pool = poolOf(Law, both)
-    const now = flow(Law, pool, 0, 20_000, 1, 4_000)
+    const pool = poolOf(Pacer, both)
+    const now = flow(Pacer, pool, 0, 20_000, 1, 4_000)
     pool.window = { ...pool.window, size: 50, refutedAt: now }
-    exhaust(Law, pool, now)
+    exhaust(Pacer, pool, now)
     assert.strictEqual(pool.window.size, Infinity)
   })
 })
@@ -561,11 +561,11 @@ describe("the end of the opening", () => {
 
 describe("a second exhaustion in a row", () => {
   it("does not leave more in the bucket than the first", () => {
-    const pool = poolOf(Law)
+    const pool = poolOf(Pacer)
     const reserve = () => pool.meters.map((meter) => meter.reserve)
-    const now = exhaust(Law, pool, 0)
+    const now = exhaust(Pacer, pool, 0)
     const before = reserve()
-    exhaust(Law, pool, now)
+    exhaust(Pacer, pool, now)
     assert.strictEqual(pool.gate.misses, 2)
     assert.deepStrictEqual(reserve(), before)
   })

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Window from "../../src/pacing/window.ts"
 import * as Rules from "../../src/domain/rules.ts"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import { whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
 import { answer, exhaust, fail, poolOf, reject, send } from "../support/rules.ts"
@@ -471,10 +471,10 @@ describe("window", () => {
 describe("a limit of calls in flight", () => {
   it("is at least the number in flight that an accepted call found, unless calls were refused meanwhile", () => {
     for (const refused of [0, 1]) {
-      const pool = poolOf(Law, {})
-      const calls = Array.from({ length: 12 }, () => Law.take(pool, whole(100), 0))
-      for (const call of calls.slice(0, refused)) Law.release(pool, call, {}, 10)
-      Law.accept(pool, calls.at(-1)!)
+      const pool = poolOf(Pacer, {})
+      const calls = Array.from({ length: 12 }, () => Pacer.take(pool, whole(100), 0))
+      for (const call of calls.slice(0, refused)) Pacer.release(pool, call, {}, 10)
+      Pacer.accept(pool, calls.at(-1)!)
       assert.strictEqual(pool.window.high, refused === 0 ? 12 : 0)
     }
   })
@@ -487,9 +487,9 @@ describe("a limit of calls in flight", () => {
       [12, 14, 10, 13, 11]
     ]
     for (const order of orders) {
-      const pool = poolOf(Law, {})
-      const calls = Array.from({ length: 15 }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
-      for (const [i, n] of order.entries()) reject(Law, pool, calls[n]!, 1_200 + 10 * i)
+      const pool = poolOf(Pacer, {})
+      const calls = Array.from({ length: 15 }, (_, i) => Pacer.take(pool, whole(100), 1_000 + i))
+      for (const [i, n] of order.entries()) reject(Pacer, pool, calls[n]!, 1_200 + 10 * i)
       assert.strictEqual(pool.window.size, 10, order.join())
       assert.strictEqual(pool.inFlight, 10)
     }
@@ -498,12 +498,12 @@ describe("a limit of calls in flight", () => {
   describe("is tested by an attempt to grow, whose rejection", () => {
     /** A pool that found a limit of ten, perhaps beside limits that were stated then, with an attempt to grow under way. */
     const attempting = (limits?: Limits.Limits) => {
-      const pool = poolOf(Law, {})
-      const calls = Array.from({ length: 15 }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
-      for (let i = 10; i < calls.length; i++) reject(Law, pool, calls[i]!, 1_200 + i)
+      const pool = poolOf(Pacer, {})
+      const calls = Array.from({ length: 15 }, (_, i) => Pacer.take(pool, whole(100), 1_000 + i))
+      for (let i = 10; i < calls.length; i++) reject(Pacer, pool, calls[i]!, 1_200 + i)
       assert.strictEqual(pool.window.size, 10)
-      if (limits !== undefined) Law.resize(pool, Rules.resolve(limits), {}, 1_300)
-      const attempt = send(Law, pool, 2_000, 100)
+      if (limits !== undefined) Pacer.resize(pool, Rules.resolve(limits), {}, 1_300)
+      const attempt = send(Pacer, pool, 2_000, 100)
       assert.strictEqual(pool.inFlight, 11)
       return { pool, attempt, first: calls[0]! }
     }
@@ -513,10 +513,10 @@ describe("a limit of calls in flight", () => {
       // Regression: beside a known limit, an attempt used up one of its call's five attempts, and calls were lost.
       for (const limits of [undefined, stated]) {
         const { attempt, first, pool } = attempting(limits)
-        assert.strictEqual(reject(Law, pool, attempt, attempt.at + 50), "exhausted")
+        assert.strictEqual(reject(Pacer, pool, attempt, attempt.at + 50), "exhausted")
         assert.strictEqual(pool.window.size, 10)
-        answer(Law, pool, first, attempt.at + 60)
-        assert.isBelow(send(Law, pool, attempt.at + 70, 100).at, attempt.at + 200, "and nobody else waits")
+        answer(Pacer, pool, first, attempt.at + 60)
+        assert.isBelow(send(Pacer, pool, attempt.at + 70, 100).at, attempt.at + 200, "and nobody else waits")
       }
     })
 
@@ -529,7 +529,7 @@ describe("a limit of calls in flight", () => {
         const { attempt, pool } = attempting(limits)
         // One of two attempts, so that the other one must confirm it.
         pool.window = { ...pool.window, size: 12, refutedAt }
-        reject(Law, pool, attempt, attempt.at + 50)
+        reject(Pacer, pool, attempt, attempt.at + 50)
         assert.strictEqual(pool.bucketTest.score > 0, isEvidence)
       }
     })
@@ -541,11 +541,11 @@ describe("a limit of calls in flight", () => {
       ] as const) {
         const { attempt, first, pool } = attempting(limits)
         pool.random = 0.05
-        answer(Law, pool, first, attempt.at + 10)
-        const other = Law.take(pool, whole(100), attempt.at + 20)
-        reject(Law, pool, attempt, attempt.at + 50)
-        answer(Law, pool, send(Law, pool, attempt.at + 55, 100), attempt.at + 60)
-        assert.strictEqual(reject(Law, pool, other, attempt.at + 70), expected)
+        answer(Pacer, pool, first, attempt.at + 10)
+        const other = Pacer.take(pool, whole(100), attempt.at + 20)
+        reject(Pacer, pool, attempt, attempt.at + 50)
+        answer(Pacer, pool, send(Pacer, pool, attempt.at + 55, 100), attempt.at + 60)
+        assert.strictEqual(reject(Pacer, pool, other, attempt.at + 70), expected)
       }
     })
   })
@@ -553,18 +553,18 @@ describe("a limit of calls in flight", () => {
   it("is given up when a call that was sent later is accepted with half as many again in flight", () => {
     // Regression: of calls that go together, some are rejected at random, and these are known before any acceptance. Then the
     // window followed the first of them, and took minutes to grow back.
-    const pool = poolOf(Law, { requests: { perMinute: 120_000, burst: 20_000 } })
-    const calls = Array.from({ length: 2_000 }, () => Law.take(pool, whole(100), 1_000))
+    const pool = poolOf(Pacer, { requests: { perMinute: 120_000, burst: 20_000 } })
+    const calls = Array.from({ length: 2_000 }, () => Pacer.take(pool, whole(100), 1_000))
     const random = mulberry(8)
     const rejected = calls.filter(() => random() < 0.05)
-    for (const [i, each] of rejected.toSorted(() => random() - 0.5).entries()) reject(Law, pool, each, 1_100 + i)
+    for (const [i, each] of rejected.toSorted(() => random() - 0.5).entries()) reject(Pacer, pool, each, 1_100 + i)
     const { size } = pool.window
     assert.isBelow(size, 200)
     // A server with that many slots accepts these, too.
-    for (const each of calls.slice(0, size)) if (!rejected.includes(each)) answer(Law, pool, each, 2_000)
+    for (const each of calls.slice(0, size)) if (!rejected.includes(each)) answer(Pacer, pool, each, 2_000)
     assert.isBelow(pool.window.size, 200)
     answer(
-      Law,
+      Pacer,
       pool,
       calls.findLast((each) => !rejected.includes(each))!,
       2_010
@@ -573,11 +573,11 @@ describe("a limit of calls in flight", () => {
   })
 
   it("is not claimed from random rejections at different numbers in flight", () => {
-    const pool = poolOf(Law, {})
-    const open: Array<Law.Admission> = []
+    const pool = poolOf(Pacer, {})
+    const open: Array<Pacer.Admission> = []
     for (let i = 0; i < 60; i++) {
-      const admission = Law.take(pool, whole(100), i * 1_000)
-      if (i % 20 === 10) reject(Law, pool, admission, i * 1_000 + 100)
+      const admission = Pacer.take(pool, whole(100), i * 1_000)
+      if (i % 20 === 10) reject(Pacer, pool, admission, i * 1_000 + 100)
       else open.push(admission)
     }
     assert.strictEqual(pool.window.size, Infinity)
@@ -586,16 +586,16 @@ describe("a limit of calls in flight", () => {
   describe("that a server shows by failing calls", () => {
     /** Fails calls, which were sent and are numbered from 0, 10 ms after each other. */
     const failAll = (
-      pool: Law.Pacer,
-      calls: ReadonlyArray<Law.Admission>,
+      pool: Pacer.Pacer,
+      calls: ReadonlyArray<Pacer.Admission>,
       numbers: ReadonlyArray<number>,
       at = 1_200
-    ) => numbers.map((n, i) => fail(Law, pool, calls[n]!, at + 10 * i))
-    const sent = (pool: Law.Pacer, count: number) =>
-      Array.from({ length: count }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
+    ) => numbers.map((n, i) => fail(Pacer, pool, calls[n]!, at + 10 * i))
+    const sent = (pool: Pacer.Pacer, count: number) =>
+      Array.from({ length: count }, (_, i) => Pacer.take(pool, whole(100), 1_000 + i))
 
     it("is found from the first failures, and is not taken for an outage", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const verdicts = failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14])
       assert.strictEqual(pool.window.size, 10)
       assert.notInclude(verdicts, "outage")
@@ -603,30 +603,30 @@ describe("a limit of calls in flight", () => {
     })
 
     it("is tested by an attempt to grow, and a failed attempt costs nothing else", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const calls = sent(pool, 15)
       failAll(pool, calls, [10, 11, 12, 13, 14])
       // The first attempt comes after the time of a verdict.
-      const attempt = send(Law, pool, 2_000)
-      assert.strictEqual(fail(Law, pool, attempt, attempt.at + 50), "exhausted")
+      const attempt = send(Pacer, pool, 2_000)
+      assert.strictEqual(fail(Pacer, pool, attempt, attempt.at + 50), "exhausted")
       assert.strictEqual(pool.window.size, 10)
-      assert.strictEqual(Law.decide(pool, whole(100), attempt.at + 60)?.by, "concurrency")
-      answer(Law, pool, calls[0]!, attempt.at + 70)
-      assert.isBelow(send(Law, pool, attempt.at + 80).at, attempt.at + 500)
+      assert.strictEqual(Pacer.decide(pool, whole(100), attempt.at + 60)?.by, "concurrency")
+      answer(Pacer, pool, calls[0]!, attempt.at + 70)
+      assert.isBelow(send(Pacer, pool, attempt.at + 80).at, attempt.at + 500)
     })
 
     it("is attempted again only after four times the pause", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14])
       const { pause } = pool.window
-      const attempt = send(Law, pool, 2_000)
-      fail(Law, pool, attempt, attempt.at + 50)
-      assert.strictEqual(Law.decide(pool, whole(100), attempt.at + 50)?.millis, 4 * pause!)
+      const attempt = send(Pacer, pool, 2_000)
+      fail(Pacer, pool, attempt, attempt.at + 50)
+      assert.strictEqual(Pacer.decide(pool, whole(100), attempt.at + 50)?.millis, 4 * pause!)
     })
 
     it("is attempted later if the server takes longer to refuse calls", () => {
       const pauses = [200, 1_000].map((after) => {
-        const pool = poolOf(Law, {})
+        const pool = poolOf(Pacer, {})
         failAll(pool, sent(pool, 15), [10, 11], 1_010 + after)
         assert.strictEqual(pool.window.size, 10)
         return pool.window.pause!
@@ -635,25 +635,25 @@ describe("a limit of calls in flight", () => {
     })
 
     it("explains failures of calls that were sent up to the time when it was found", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const calls = sent(pool, 15)
-      fail(Law, pool, calls[10]!, 1_200)
-      const [same, later] = [Law.take(pool, whole(100), 1_210), Law.take(pool, whole(100), 1_211)]
-      fail(Law, pool, calls[11]!, 1_210)
+      fail(Pacer, pool, calls[10]!, 1_200)
+      const [same, later] = [Pacer.take(pool, whole(100), 1_210), Pacer.take(pool, whole(100), 1_211)]
+      fail(Pacer, pool, calls[11]!, 1_210)
       assert.strictEqual(pool.window.size, 10)
-      assert.strictEqual(fail(Law, pool, same, 1_260), "exhausted")
-      assert.strictEqual(fail(Law, pool, later, 1_261), "isolated")
+      assert.strictEqual(fail(Pacer, pool, same, 1_260), "exhausted")
+      assert.strictEqual(fail(Pacer, pool, later, 1_261), "isolated")
     })
 
     it("is not assumed to explain the failure of a call that was sent before an exhaustion", () => {
-      const pool = poolOf(Law)
-      const call = send(Law, pool, 0)
-      exhaust(Law, pool, 1)
-      assert.strictEqual(fail(Law, pool, call, 900), "isolated")
+      const pool = poolOf(Pacer)
+      const call = send(Pacer, pool, 0)
+      exhaust(Pacer, pool, 1)
+      assert.strictEqual(fail(Pacer, pool, call, 900), "isolated")
     })
 
     it("is less likely than an outage if other limits are known and calls also fail at random", () => {
-      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+      const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 10_000 } })
       pool.randomOverload = 0.05
       assert.include(failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14]), "outage")
       assert.strictEqual(pool.window.size, Infinity)
@@ -664,29 +664,29 @@ describe("a limit of calls in flight", () => {
         [fail, false],
         [reject, true]
       ] as const) {
-        const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+        const pool = poolOf(Pacer, { tokens: { perSecond: 10_000, burst: 100_000 } })
         for (let round = 1; round <= 20; round++) {
           const now = 1_000 * round
-          const calls = Array.from({ length: 20 }, (_, i) => Law.take(pool, whole(10), now + i))
+          const calls = Array.from({ length: 20 }, (_, i) => Pacer.take(pool, whole(10), now + i))
           const [failed] = calls.splice(19 - (round % 2), 1)
-          end(Law, pool, failed!, now + 100)
-          for (const call of calls) answer(Law, pool, call, now + 200)
+          end(Pacer, pool, failed!, now + 100)
+          for (const call of calls) answer(Pacer, pool, call, now + 200)
         }
         assert.strictEqual(pool.window.size < Infinity, isFound, end.name)
       }
     })
 
     it("is not assumed if fewer calls were in flight than before, because then it is an outage", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const before = sent(pool, 12)
-      for (const call of before) answer(Law, pool, call, 2_000)
-      const calls = Array.from({ length: 12 }, (_, i) => Law.take(pool, whole(100), 3_000 + i))
+      for (const call of before) answer(Pacer, pool, call, 2_000)
+      const calls = Array.from({ length: 12 }, (_, i) => Pacer.take(pool, whole(100), 3_000 + i))
       assert.include(failAll(pool, calls, [0, 1, 2, 3], 3_200), "outage")
       assert.strictEqual(pool.window.size, Infinity)
     })
 
     it("is not assumed if calls fail at random while more and more are in flight", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const random = mulberry(3)
       const calls = sent(pool, 400)
       failAll(
@@ -703,24 +703,24 @@ describe("a limit of calls in flight", () => {
         [2_000, 10],
         [2_001, Infinity]
       ] as const) {
-        const pool = poolOf(Law, {})
-        const calls = Array.from({ length: 15 }, () => Law.take(pool, whole(100), 1_000))
-        for (const call of calls.slice(10)) fail(Law, pool, call, 1_000 + after)
+        const pool = poolOf(Pacer, {})
+        const calls = Array.from({ length: 15 }, () => Pacer.take(pool, whole(100), 1_000))
+        for (const call of calls.slice(10)) fail(Pacer, pool, call, 1_000 + after)
         assert.strictEqual(pool.window.size, size)
       }
     })
 
     it("leaves no evidence of an outage, so the next failure below the limit counts as the first", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       const calls = sent(pool, 15)
       failAll(pool, calls, [10, 11, 12, 13, 14])
-      for (const call of calls.slice(0, 10)) Law.release(pool, call, {}, 1_300)
-      assert.strictEqual(fail(Law, pool, send(Law, pool, 1_400), 1_450), "isolated")
+      for (const call of calls.slice(0, 10)) Pacer.release(pool, call, {}, 1_300)
+      assert.strictEqual(fail(Pacer, pool, send(Pacer, pool, 1_400), 1_450), "isolated")
       assert.strictEqual(pool.window.size, 10)
     })
 
     it("is not assumed if calls fail late, because a full server refuses calls at once", () => {
-      const pool = poolOf(Law, {})
+      const pool = poolOf(Pacer, {})
       failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14], 31_000)
       assert.strictEqual(pool.window.size, Infinity)
     })

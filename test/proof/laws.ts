@@ -164,7 +164,7 @@ const nobodyFits: Law = (play) => {
 const isWoken: Law = (play) => {
   const { code, head, now, open, pool, setting, timers } = play
   if (head === undefined || open.length >= (setting.concurrency ?? Infinity)) return undefined
-  const blocked = code.Law.decide(structuredClone(pool.law), head.charge, now)
+  const blocked = code.Pacer.decide(structuredClone(pool.law), head.charge, now)
   if (blocked === undefined) return `the law lets call ${head.id} go, and it waits`
   const by = now + Math.ceil(blocked.millis)
   if (blocked.millis === Infinity || timers.some(({ at }) => at <= by + rounding)) return undefined

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import { countsOf } from "../../src/budget/metrics.ts"
 import type { PoolOptions } from "../../src/budget/opening.ts"
 import { Pool } from "../../src/budget/pool.ts"
@@ -19,11 +19,11 @@ import type { Limit } from "../support/ledger.ts"
 /** The code under test: the library's, or a broken copy of it. */
 export interface Code {
   readonly Pool: typeof Pool
-  readonly Law: typeof Law
+  readonly Pacer: typeof Pacer
   readonly Waker: typeof Waker
 }
 
-export const library: Code = { Pool, Law, Waker }
+export const library: Code = { Pool, Pacer, Waker }
 
 /** What the code of a careless caller throws. */
 class Harm extends Error {}
@@ -142,7 +142,7 @@ const half = (amount: number): number => amount / 2
 const twice = (amount: number): number => 2 * amount
 
 /** A limit of the provider that delays no call, so that only the user's limits do. */
-const generous: Law.Readings = Amounts.mapDimensions(Amounts.nothing, () => ({
+const generous: Pacer.Readings = Amounts.mapDimensions(Amounts.nothing, () => ({
   limit: 1e9,
   remaining: 1e12,
   roundedTo: 1

@@ -177,7 +177,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "an end of the wait for a probe",
     scope: "probes",
     moves: 8,
-    in: "Law.decide",
+    in: "Pacer.decide",
     by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
       const { allowed, misses, probes, until } = law.gate
       const isProbed = now >= until && misses > 1 && probes >= allowed
@@ -225,7 +225,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "the last millisecond of a pause",
     scope: "ramp",
     moves: 4,
-    in: "Law.decide",
+    in: "Pacer.decide",
     by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
       const { until } = law.gate
       if (now >= until) return decide(law, charge, now)
@@ -242,7 +242,7 @@ describe("a shortest history shows", () => {
         Effect.gen(function* () {
           const code: Code = {
             ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-            Law: yield* take<Code["Law"]>("pacing/law.ts"),
+            Pacer: yield* take<Code["Pacer"]>("pacing/pacer.ts"),
             Waker: yield* take<Code["Waker"]>("budget/waker.ts")
           }
           const found = Search.search(code, scopes[scope], { depth: moves + 1 })

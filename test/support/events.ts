@@ -1,7 +1,7 @@
 /** Random histories of pacing: all of its events in random order, with a provider that changes its limits. */
 import type * as Limits from "floodgate/Limits"
 import type { Pushback } from "../../src/domain/signal.ts"
-import * as Law from "../../src/pacing/law.ts"
+import * as Pacer from "../../src/pacing/pacer.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { mulberry } from "./random.ts"
 
@@ -28,16 +28,16 @@ const limits: ReadonlyArray<(unit: number) => Limits.Limits> = [
 export const play = (
   seed: number,
   { from, unit }: Variant,
-  copy: (pool: Law.Pacer) => Law.Pacer = (pool) => pool
+  copy: (pool: Pacer.Pacer) => Pacer.Pacer = (pool) => pool
 ): ReadonlyArray<number | string> => {
   const random = mulberry(seed)
   const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
   const statedBy = (n: number): Limits.Limits => limits[n % limits.length]!(unit)
   const stated = statedBy(seed)
-  let pool = Law.make(Rules.resolve(stated), Rules.shares(stated), from)
-  const apply = <A>(event: (pool: Law.Pacer) => A): A => event((pool = copy(pool)))
+  let pool = Pacer.make(Rules.resolve(stated), Rules.shares(stated), from)
+  const apply = <A>(event: (pool: Pacer.Pacer) => A): A => event((pool = copy(pool)))
   const trace: Array<number | string> = []
-  const open: Array<Law.Admission> = []
+  const open: Array<Pacer.Admission> = []
   // Calls of two sizes; the provider stays in one of several states for a while.
   const small = unit * 64
   let weather = pick("well", "tight", "random", "out")
@@ -46,21 +46,25 @@ export const play = (
     if (random() < 0.04) weather = pick("well", "well", "tight", "random", "out")
     const millis = pick(0, 16, 16, 64, 512)
     now += millis
-    if (random() < 0.01) apply((pool) => Law.pause(pool, "rateLimit", now + 1_024))
+    if (random() < 0.01) apply((pool) => Pacer.pause(pool, "rateLimit", now + 1_024))
     if (random() < 0.01) {
       const next = statedBy(pick(seed, seed + 1))
-      apply((pool) => Law.resize(pool, Rules.resolve(next), Rules.shares(next), now))
+      apply((pool) => Pacer.resize(pool, Rules.resolve(next), Rules.shares(next), now))
     }
     const tokens = small * pick(1, 1, 4, 32)
     const charge = { requests: 1, inputTokens: tokens, outputTokens: tokens / 4, tokens }
-    const blocked = apply((pool) => Law.decide(pool, charge, now))
+    const blocked = apply((pool) => Pacer.decide(pool, charge, now))
     trace.push(blocked?.millis ?? 0, blocked?.by ?? "")
-    if (blocked === undefined) open.push(apply((pool) => Law.take(pool, charge, now)))
+    if (blocked === undefined) open.push(apply((pool) => Pacer.take(pool, charge, now)))
     const [admission] = random() < 0.6 ? open.splice(Math.floor(random() * Math.min(2, open.length)), 1) : []
     if (admission === undefined) continue
-    const reading = (limit: number, left: number, roundedTo = 1): Law.Reading => ({ limit, remaining: left, roundedTo })
+    const reading = (limit: number, left: number, roundedTo = 1): Pacer.Reading => ({
+      limit,
+      remaining: left,
+      roundedTo
+    })
     const left = weather === "tight" ? 0 : 20_000 * unit
-    const readings = pick<Law.Readings | undefined>(undefined, undefined, {
+    const readings = pick<Pacer.Readings | undefined>(undefined, undefined, {
       tokens: reading(unit, left, 2 * unit),
       requests: reading(0.01, weather === "tight" ? 0 : 10)
     })
@@ -69,17 +73,17 @@ export const play = (
     const end = random()
     if (fails && weather === "out") {
       const retryAfter = pick(undefined, 4_096)
-      trace.push(apply((pool) => Law.overload(pool, admission, { used: {}, retryAfter }, now)))
+      trace.push(apply((pool) => Pacer.overload(pool, admission, { used: {}, retryAfter }, now)))
     } else if (fails) {
       const reason: Pushback = random() < 0.05 ? "ramp" : "rateLimit"
       const rejection = { reason, used: { tokens: 0 }, readings, retryAfter: pick(undefined, 256) }
-      trace.push(apply((pool) => Law.reject(pool, admission, rejection, now)))
+      trace.push(apply((pool) => Pacer.reject(pool, admission, rejection, now)))
     } else {
-      apply((pool) => Law.accept(pool, admission))
-      if (readings !== undefined) apply((pool) => Law.observe(pool, admission, readings, now))
-      if (end < 0.05) apply((pool) => Law.release(pool, admission, used, now))
-      else if (end < 0.1) apply((pool) => Law.keep(pool, admission))
-      else apply((pool) => Law.settle(pool, admission, used, now))
+      apply((pool) => Pacer.accept(pool, admission))
+      if (readings !== undefined) apply((pool) => Pacer.observe(pool, admission, readings, now))
+      if (end < 0.05) apply((pool) => Pacer.release(pool, admission, used, now))
+      else if (end < 0.1) apply((pool) => Pacer.keep(pool, admission))
+      else apply((pool) => Pacer.settle(pool, admission, used, now))
     }
     trace.push(pool.inFlight, Math.max(0, pool.gate.until - now))
   }

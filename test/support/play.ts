@@ -5,17 +5,17 @@
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
-import type * as Law from "../../src/pacing/law.ts"
+import type * as Pacer from "../../src/pacing/pacer.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
 
-export type TheLaw = typeof Law
+export type TheLaw = typeof Pacer
 
 /** A call with only input tokens. */
 export const whole = (tokens: number): Amounts.Whole => ({ requests: 1, inputTokens: tokens, outputTokens: 0, tokens })
 
 /** The headers of a response: the limit in tokens per millisecond, and what is left. */
-export const readings = (limit: number | undefined, remaining: number | undefined, roundedTo = 1): Law.Readings => ({
+export const readings = (limit: number | undefined, remaining: number | undefined, roundedTo = 1): Pacer.Readings => ({
   tokens: { limit, remaining, roundedTo }
 })
 
@@ -29,7 +29,7 @@ export interface Play {
   /** @default 1,000 tokens, or from a half to one and a half of it */
   readonly size?: ((random: () => number) => number) | undefined
   /** Called before each step, for events from outside. */
-  readonly step?: ((pool: Law.Pacer, now: number) => void) | undefined
+  readonly step?: ((pool: Pacer.Pacer, now: number) => void) | undefined
 }
 
 export interface Attempt {
@@ -39,7 +39,7 @@ export interface Attempt {
   readonly inFlight: number
   readonly outcome: Outcome
   endedAt: number | undefined
-  verdict: Law.Verdict | undefined
+  verdict: Pacer.Verdict | undefined
 }
 
 interface Call {
@@ -72,7 +72,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
 
   const signalOf = ({ remaining }: Outcome) => (remaining === undefined ? undefined : readings(weather.rate, remaining))
 
-  const fail = (call: Call, attempt: Attempt, verdict: Law.Verdict) => {
+  const fail = (call: Call, attempt: Attempt, verdict: Pacer.Verdict) => {
     attempt.verdict = verdict
     // In an outage, each probe is another call.
     if (verdict === "outage") return void queue.push(call)
@@ -84,7 +84,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
     return at(now + random() * 2_000 * 2 ** (call.failures - 1), () => again(call))
   }
 
-  const send = (call: Call, admission: Law.Admission) => {
+  const send = (call: Call, admission: Pacer.Admission) => {
     const outcome = provider.arrive(call.id, call.tokens, now)
     const { inFlight } = pool
     const attempt: Attempt = {

@@ -6,7 +6,7 @@ import { assert } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
-import type * as Law from "../../src/pacing/law.ts"
+import type * as Pacer from "../../src/pacing/pacer.ts"
 import * as Ledger from "./ledger.ts"
 import { play, type Play, readings, type TheLaw, whole } from "./play.ts"
 import { mulberry } from "./random.ts"
@@ -16,11 +16,11 @@ const limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const weather = { rate: 10, burst: 10_000 }
 const tokens = 1_000
 
-export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pacer =>
+export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Pacer.Pacer =>
   law.make(Rules.resolve(of), Rules.shares(of), now)
 
 /** A call that goes as soon as it may. Returns its admission, which says when. */
-export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): Law.Admission => {
+export const send = (law: TheLaw, pool: Pacer.Pacer, now: number, size = tokens): Pacer.Admission => {
   let at = now
   for (let looks = 0; ; looks++) {
     const blocked = law.decide(pool, whole(size), at)
@@ -30,18 +30,18 @@ export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): 
   }
 }
 
-export const answer = (law: TheLaw, pool: Law.Pacer, admission: Law.Admission, now: number): void => {
+export const answer = (law: TheLaw, pool: Pacer.Pacer, admission: Pacer.Admission, now: number): void => {
   law.accept(pool, admission)
   law.settle(pool, admission, admission.charge, now)
 }
 
 export const reject = (
   law: TheLaw,
-  pool: Law.Pacer,
-  admission: Law.Admission,
+  pool: Pacer.Pacer,
+  admission: Pacer.Admission,
   now: number,
-  says: Partial<Parameters<typeof Law.reject>[2]> = {}
-): Law.Verdict =>
+  says: Partial<Parameters<typeof Pacer.reject>[2]> = {}
+): Pacer.Verdict =>
   law.reject(
     pool,
     admission,
@@ -51,18 +51,18 @@ export const reject = (
 
 export const fail = (
   law: TheLaw,
-  pool: Law.Pacer,
-  admission: Law.Admission,
+  pool: Pacer.Pacer,
+  admission: Pacer.Admission,
   now: number,
   retryAfter?: number
-): Law.Verdict => law.overload(pool, admission, { retryAfter, used: Amounts.nothing }, now)
+): Pacer.Verdict => law.overload(pool, admission, { retryAfter, used: Amounts.nothing }, now)
 
 /** Milliseconds until a call is admitted. */
-export const wait = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): number =>
+export const wait = (law: TheLaw, pool: Pacer.Pacer, now: number, size = tokens): number =>
   law.decide(pool, whole(size), now)?.millis ?? 0
 
 /** Tokens per millisecond that are admitted in the next seconds from an empty bucket. */
-export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000): number => {
+export const rateOf = (law: TheLaw, pool: Pacer.Pacer, now: number, millis = 2_000): number => {
   const ahead = structuredClone(pool)
   const small = 20
   let at = send(law, ahead, now, small).at
@@ -77,7 +77,7 @@ export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000
 }
 
 /** Sends calls as fast as they are admitted for some time, all of them accepted. Returns the time at the end. */
-export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number, part = 1, size = tokens): number => {
+export const flow = (law: TheLaw, pool: Pacer.Pacer, from: number, millis: number, part = 1, size = tokens): number => {
   let now = from
   while (now < from + millis) {
     const admission = send(law, pool, now, size)
@@ -88,7 +88,7 @@ export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number,
 }
 
 /** Sends calls that are all rejected until the verdict is an exhaustion. Returns the time at the end. */
-export const exhaust = (law: TheLaw, pool: Law.Pacer, from: number): number => {
+export const exhaust = (law: TheLaw, pool: Pacer.Pacer, from: number): number => {
   let now = from
   for (let i = 0; i < 10; i++) {
     const admission = send(law, pool, now)
@@ -332,10 +332,14 @@ export const rules = {
     const lying = seeds.map((seed) => {
       const stale = {
         ...law,
-        observe: (pool: Law.Pacer, admission: Law.Admission | undefined, _: Law.Readings, now: number) =>
+        observe: (pool: Pacer.Pacer, admission: Pacer.Admission | undefined, _: Pacer.Readings, now: number) =>
           law.observe(pool, admission, readings(10, 10_000), now),
-        reject: (pool: Law.Pacer, admission: Law.Admission, says: Parameters<typeof Law.reject>[2], now: number) =>
-          law.reject(pool, admission, { ...says, readings: readings(10, 10_000) }, now)
+        reject: (
+          pool: Pacer.Pacer,
+          admission: Pacer.Admission,
+          says: Parameters<typeof Pacer.reject>[2],
+          now: number
+        ) => law.reject(pool, admission, { ...says, readings: readings(10, 10_000) }, now)
       }
       return play(stale, { limits, callers: 60, seed, ...of, weather: { ...of.weather, hasHeaders: true } })
     })
@@ -370,7 +374,7 @@ export const rules = {
       const pool = poolOf(law)
       let now = from === 0 ? 0 : flow(law, pool, 0, from)
       let failures = 0
-      let verdict: Law.Verdict
+      let verdict: Pacer.Verdict
       do {
         failures++
         const admission = send(law, pool, now)

@@ -10,7 +10,7 @@ import * as Heap from "../../admission/heap.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import type * as Rules from "../../domain/rules.ts"
 import type { Stepwise } from "../../domain/stepwise.ts"
-import * as Law from "../../pacing/law.ts"
+import * as Pacer from "../../pacing/pacer.ts"
 import * as Preview from "../../pacing/preview.ts"
 
 /** What a call is charged, what it then uses, and how long it takes. */
@@ -46,7 +46,7 @@ export interface PresentAgent {
 export interface Setup {
   readonly agents: ReadonlyArray<ForecastAgent>
   /** The simulation changes it. */
-  readonly law: Law.Pacer
+  readonly law: Pacer.Pacer
   readonly rules: Rules.Rules
   /** Calls in flight at once. */
   readonly concurrency: number
@@ -120,7 +120,7 @@ interface Due extends Heap.Item {
   readonly turn: number
   readonly player: Player
   /** What has ended then: a call of the simulation, or one that was in flight at its start. */
-  readonly ended: { readonly waiting: AskedCall; readonly admission: Law.Admission } | "present" | undefined
+  readonly ended: { readonly waiting: AskedCall; readonly admission: Pacer.Admission } | "present" | undefined
 }
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
@@ -143,7 +143,7 @@ export const play = (setup: Setup): Stepwise<Played> => new FanOut(setup).run()
 
 class FanOut {
   private readonly setup: Setup
-  private readonly law: Law.Pacer
+  private readonly law: Pacer.Pacer
   private readonly queue = new FairQueue<AskedCall>()
   private readonly due: Array<Due> = []
   private scheduled = 0
@@ -252,8 +252,8 @@ class FanOut {
     const { used } = waiting.call
     const asked = waiting.cost
     if (asked > 0) this.queue.correct(waiting, Amounts.dominantShare(used, this.setup.rules) / asked)
-    Law.accept(this.law, admission)
-    Law.settle(this.law, admission, used, now)
+    Pacer.accept(this.law, admission)
+    Pacer.settle(this.law, admission, used, now)
   }
 
   private ask(player: Player, now: number): void {

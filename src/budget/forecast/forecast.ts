@@ -7,7 +7,7 @@ import * as Input from "../../domain/input/checks.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import * as Rules from "../../domain/rules.ts"
 import { type Stepwise, yielding } from "../../domain/stepwise.ts"
-import * as Law from "../../pacing/law.ts"
+import * as Pacer from "../../pacing/pacer.ts"
 import * as Preview from "../../pacing/preview.ts"
 import { endsOf, type PoolView } from "../foresee.ts"
 import * as FanOut from "./fanOut.ts"
@@ -114,7 +114,7 @@ export const prepare = (operation: string, given: Workload, options: Options): F
   Input.check(operation, conditions, options)
   const { atOnce: maxAgents = Infinity, concurrency = Infinity, latency, levels = {}, limits } = options
   const rules = Rules.resolve(limits)
-  const law = Law.make(rules, {}, 0)
+  const law = Pacer.make(rules, {}, 0)
   // The limits of the forecast are complete, so there is nothing to learn.
   law.opening = undefined
   for (const dimension of Amounts.dimensions) {
