@@ -8,7 +8,7 @@ import { isUtf8 } from "node:buffer"
 import { parseArgs } from "node:util"
 import { type Description, protocols } from "floodgate/protocol"
 import { Conversations } from "../src/call/conversations.ts"
-import { add, addSchema, type Sum } from "../src/protocol/requestSize.ts"
+import { add, addSchema, newSum } from "../src/protocol/requestSize.ts"
 import { inTurns, resultsOf, timed } from "./support/inTurns.ts"
 
 type Prefixes = NonNullable<Description["prefixes"]>
@@ -67,7 +67,7 @@ const parsed = (raw: Buffer): Readonly<Record<string, unknown>> => {
 }
 const sized = (raw: Buffer): number => {
   const body = parsed(raw)
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   add(sum, body["system"])
   add(sum, body["messages"])
   addSchema(sum, body["tools"])

@@ -369,21 +369,25 @@ const tokensBy = (
   const { bytes, marks } = prefixes
   const end = bytes.length - 1
   const mark = marks.at(-1)?.index ?? -1
-  const points: Array<readonly [bytes: number, tokens: number]> = [[0, 0]]
+  // Two lists of numbers: for pairs the steps of their iterators would be a third of what an answer takes here.
+  const sizes = [0]
+  const counts = [0]
   const add = (index: number, tokens: number): void => {
-    const [lastBytes, lastTokens] = points.at(-1)!
-    if (index >= 0 && bytes[index]! > lastBytes && tokens >= lastTokens) points.push([bytes[index]!, tokens])
+    if (index < 0 || bytes[index]! <= sizes.at(-1)! || tokens < counts.at(-1)!) return
+    sizes.push(bytes[index]!)
+    counts.push(tokens)
   }
   if (tokens <= prompt) add(known, tokens)
   if (mark < end && cached <= prompt && cached > 0) add(mark, cached)
   add(end, prompt)
   return (index) => {
-    const size = bytes[index]!
     let next = 1
-    while (next < points.length - 1 && points[next]![0] < size) next++
-    const [fromBytes, from] = points[next - 1]!
-    const [toBytes, to] = points[next] ?? points[0]!
-    return toBytes === fromBytes ? to : Math.round(from + ((to - from) * (size - fromBytes)) / (toBytes - fromBytes))
+    while (next < sizes.length - 1 && sizes[next]! < bytes[index]!) next++
+    const from = counts[next - 1]!
+    const more = bytes[index]! - sizes[next - 1]!
+    return next === sizes.length
+      ? 0
+      : Math.round(from + ((counts[next]! - from) * more) / (sizes[next]! - sizes[next - 1]!))
   }
 }
 

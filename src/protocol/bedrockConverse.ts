@@ -21,7 +21,7 @@ import {
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse } from "./refusal.ts"
-import { add, addFile, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addFile, addSchema, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 const converse = /^\/model\/(?<model>[^/]+)\/(?<method>converse|converse-stream)$/
 
@@ -58,7 +58,7 @@ const addBlock = (sum: Sum, block: unknown): void => {
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   for (const block of listOf(body["system"])) addBlock(sum, block)
   for (const message of listOf(body["messages"]))
     for (const block of listOf(at(message, "content"))) addBlock(sum, block)

@@ -22,7 +22,7 @@ import {
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
-import { add, addSchema, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -77,7 +77,7 @@ const addTexts = (sum: Sum, body: Readonly<Record<string, unknown>>): void => {
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   let asked: ReturnType<typeof ofChat> | typeof withoutOutput = withoutOutput
   if (route.operation === "generate") asked = ofChat(sum, body)
   else if (route.path.endsWith("/v2/rerank")) sum.text = searchesOf(body["documents"])

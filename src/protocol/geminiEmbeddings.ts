@@ -10,7 +10,7 @@ import { observe, readAnswer, withoutOutput } from "./embeddings.ts"
 import { gemini } from "./gemini.ts"
 import { at, isRecord, listOf } from "./json.ts"
 import { decodeSegment, type Protocol, type Route, withVersion } from "./protocol.ts"
-import { add, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { add, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 /** `models/M:embedContent`, also of Vertex AI's own models. */
 const embed = /\/models\/(?<model>[^/:]+):(?:embedContent|batchEmbedContents)$/
@@ -34,7 +34,7 @@ const addContent = (sum: Sum, request: unknown): void => {
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const items = listOf(body["requests"])
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   if (items.length > 0) for (const item of items) addContent(sum, item)
   else if (body["content"] === undefined) sum.text = jsonBytes(body)
   else addContent(sum, body)

@@ -8,7 +8,7 @@ import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf }
 import { errorIn, tierOf } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, newSum, sizeOf } from "./requestSize.ts"
 
 const interactions = /^(?:|\/(?:.*\/)?v\d[a-z\d]*|\/.*\/locations\/[^/]+)\/interactions(?<rest>\/.*)?$/
 
@@ -30,7 +30,7 @@ const storedParts = ["cached_content", "continuation_token", "agent", "environme
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const config = body["generation_config"]
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   add(sum, body["system_instruction"])
   add(sum, body["input"])
   addSchema(sum, body["tools"])

@@ -13,7 +13,7 @@ import { errorOf, reasons } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
 import { outputOf, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, newSum, sizeOf } from "./requestSize.ts"
 
 const requests = /^(?:|\/(?:.*\/)?v\d+)\/(?<endpoint>agents\/completions|fim\/completions|ocr)$/
 
@@ -30,7 +30,7 @@ const maxPages = 1_000
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const model = nameOf(body["model"]) ?? nameOf(body["agent_id"])
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   if (route.operation === "embed") {
     sum.text = listOf(body["pages"]).length || maxPages
     return { ...sizeOf(sum), ...withoutOutput, model, stored: false }

@@ -8,7 +8,7 @@ import { errorBody, mistral } from "./mistral.ts"
 import { countsOf, errorIn, outcomeOf, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { refusalResponse, sseEvent, statusOf } from "./refusal.ts"
-import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, newSum, sizeOf } from "./requestSize.ts"
 
 const conversations = /^(?:|\/(?:.*\/)?v\d+)\/conversations(?:\/(?<id>[^/]+)(?<rest>\/restart)?)?$/
 
@@ -28,7 +28,7 @@ const describe: Protocol["describe"] = (body, { path }) => {
   const id = conversations.exec(path)?.groups?.["id"]
   if (body["inputs"] === undefined && model === undefined) return undefined
   const config = body["completion_args"]
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   add(sum, body["instructions"])
   add(sum, body["inputs"])
   addSchema(sum, body["tools"])

@@ -17,7 +17,7 @@ import {
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
-import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -51,7 +51,7 @@ const describe: Protocol["describe"] = (body, route) => {
   const model = nameOf(body["model"])
   // Programs have paths such as `/api/chat` of their own.
   if (model === undefined) return undefined
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   if (route.operation === "embed") {
     for (const name of ["input", "prompt"]) add(sum, body[name])
     if (sum.text === 0) sum.text = jsonBytes(body)

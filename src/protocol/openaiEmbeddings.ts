@@ -8,7 +8,7 @@ import { amountOf, at, isRecord, nameOf } from "./json.ts"
 import { addInput, deploymentOf } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
 import { type Protocol, type Route, withVersion } from "./protocol.ts"
-import { jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { jsonBytes, newSum, sizeOf } from "./requestSize.ts"
 
 /** `/embeddings` at the root, after a version, after `openai`, or after a deployment of Azure. */
 const embeddings = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|openai|deployments\/[^/]+))\/embeddings$/
@@ -24,7 +24,7 @@ const matchRoute = (method: string, path: string): Route | undefined =>
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   if (body["input"] === undefined) sum.text = jsonBytes(body)
   else addInput(sum, body["input"])
   return {

@@ -21,7 +21,7 @@ import {
   withCounts,
   withVersion
 } from "./protocol.ts"
-import { add, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { add, jsonBytes, newSum, sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes
@@ -89,7 +89,7 @@ const askedOf = (endpoint: string | undefined, body: JsonBody): Asked => {
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  const sum: Sum = { text: 0, files: 0 }
+  const sum = newSum()
   // A body of no known form counts by its size, so that it is no way around a limit.
   if (body["prompt"] === undefined && body["input"] === undefined) sum.text = jsonBytes(body)
   else {

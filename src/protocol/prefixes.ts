@@ -3,15 +3,16 @@
  *
  * A prompt is read in one pass with its size. After each part (the tools, a block of the system prompt, a block of a message) the
  * fingerprint of everything up to there is noted. It is a number of 53 bits, chained from a secret of the process, so it says nothing
- * about the text, and two processes do not share it. It samples: the length of a text and four of its characters, more of the first
- * parts, the end of an identifier, and the bytes of whatever else a part has. A change that it does not see makes an estimate worse and
- * nothing else, and reading every byte would cost as much as parsing them.
+ * about the text, and two processes do not share it. It is chained from the samples that the size takes on its way (`sampling.ts`): the
+ * length of a text and four of its characters, the end of an identifier, and the bytes of tools and of what they are called with. Of the
+ * first parts it reads more. A change that it does not see makes an estimate worse and nothing else.
  *
  * What asks for caching (`cache_control`) is not part of a fingerprint, because it moves on with each request.
  */
 import { at, isRecord } from "./json.ts"
 import type { Prefixes } from "./models.ts"
-import { add, addProperties, addSchema, marks, type Sum } from "./requestSize.ts"
+import { add, addProperties, addSchema, newSum, type Sum } from "./requestSize.ts"
+import { mix, mixIdentifier, mixText, mixValue, mixWell } from "./sampling.ts"
 
 export type { Prefixes } from "./models.ts"
 
@@ -28,106 +29,10 @@ const anHour = 60 * minute
  */
 export const usualLifetime: number = fiveMinutes
 
-// -----------------------------------------------------------------------------
-// Mixing
-// -----------------------------------------------------------------------------
-
 /** Drawn when it is first needed, because some runtimes have no random numbers while modules load. */
 let secret: number | undefined
 
 const drawn = (): number => (secret ??= globalThis.crypto.getRandomValues(new Uint32Array(1))[0]! | 0)
-
-const mix = (hash: number, value: number): number => {
-  const mixed = Math.imul(hash ^ value, 0x9e3779b1)
-  return mixed ^ (mixed >>> 15)
-}
-
-/** The length of a text, and four of its characters. */
-const mixText = (hash: number, text: string): number => {
-  const { length } = text
-  if (length === 0) return mix(hash, 0)
-  const pair = (first: number, second: number): number => (text.charCodeAt(first) << 16) | text.charCodeAt(second)
-  const begun = mix(mix(hash, length), pair(0, (length * 0.3) | 0))
-  return mix(begun, pair((length * 0.7) | 0, length - 1))
-}
-
-/** How much is read of each end of a text, and how often between. */
-const readEnds = 32
-const readBetween = 256
-
-/**
- * More of a text: its ends, where names, numbers and times are, and many characters between. Prompts that were made of one template often
- * have the same length.
- */
-const mixWell = (hash: number, text: string): number => {
-  const { length } = text
-  let mixed = mixText(hash, text)
-  const head = Math.min(readEnds, length)
-  const tail = Math.max(head, length - readEnds)
-  const step = Math.max(1, (tail - head) / readBetween)
-  for (let i = 0; i < head; i++) mixed = Math.imul(mixed ^ text.charCodeAt(i), 0x01000193)
-  for (let i = head; i < tail; i += step) mixed = Math.imul(mixed ^ text.charCodeAt(i | 0), 0x01000193)
-  for (let i = tail; i < length; i++) mixed = Math.imul(mixed ^ text.charCodeAt(i), 0x01000193)
-  return mix(mixed, length)
-}
-
-const identifierEnd = 8
-
-/** The end of an identifier, which is random. */
-const mixIdentifier = (hash: number, name: string): number => {
-  let mixed = mix(hash, name.length)
-  for (let i = Math.max(0, name.length - identifierEnd); i < name.length; i++) {
-    mixed = Math.imul(mixed ^ name.charCodeAt(i), 0x01000193)
-  }
-  return mixed
-}
-
-/** Deeper values and further items are known by their bytes only. */
-const maxDepth = 4
-const maxItems = 16
-
-const mixItems = (hash: number, items: ReadonlyArray<unknown>, depth: number): number => {
-  let mixed = mix(hash, items.length)
-  for (let i = 0; i < items.length && i < maxItems; i++) mixed = mixValue(mixed, items[i], depth)
-  return mixed
-}
-
-const mixRecord = (hash: number, value: Readonly<Record<string, unknown>>, depth: number): number => {
-  let mixed = hash
-  let left = maxItems
-  for (const key of Object.keys(value)) {
-    if (marks.has(key)) continue
-    if (left-- === 0) break
-    mixed = mixValue(mix(mixed, key.length), value[key], depth)
-  }
-  return mixed
-}
-
-const mixValue = (hash: number, value: unknown, depth = 0): number => {
-  if (typeof value === "string") return mixText(hash, value)
-  if (typeof value === "number") return mix(hash, value | 0)
-  if (typeof value !== "object" || value === null) return mix(hash, value === true ? 1 : 2)
-  if (ArrayBuffer.isView(value)) return mix(hash, value.byteLength)
-  if (depth >= maxDepth) return hash
-  return isRecord(value) ? mixRecord(hash, value, depth + 1) : mixItems(hash, value as Array<unknown>, depth + 1)
-}
-
-/** The identifiers by which calls of tools and their results are known, in all protocols. */
-const identifierOf = (part: Readonly<Record<string, unknown>>): unknown =>
-  part["id"] ?? part["tool_use_id"] ?? part["call_id"] ?? part["tool_call_id"] ?? part["toolCallId"]
-
-const mixPart = (hash: number, part: unknown, isRead = false, depth = 0): number => {
-  const text = isRecord(part) ? part["text"] : part
-  if (typeof text === "string") return isRead ? mixWell(hash, text) : mixText(hash, text)
-  if (!isRecord(part) || depth >= maxDepth) return mixValue(hash, part, depth)
-  const id = identifierOf(part)
-  if (typeof id !== "string") return mixValue(hash, part)
-  const result = part["content"] ?? part["output"]
-  const known = mixIdentifier(hash, id)
-  return Array.isArray(result)
-    ? mixPart(mix(known, result.length), result[0], false, depth + 1)
-    : mixValue(known, result)
-}
 
 // -----------------------------------------------------------------------------
 // Marks
@@ -171,8 +76,8 @@ const instructing: ReadonlySet<unknown> = new Set(["system", "developer"])
 
 /** Reads a prompt part by part, in the order in which the provider has them: the tools, the system prompt, the messages. */
 export class PrefixReader {
-  readonly sum: Sum = { text: 0, files: 0 }
-  private hash = drawn()
+  /** Its samples begin with the secret. */
+  readonly sum: Sum = newSum(drawn())
   private second = 1
   private fingerprints: Array<number> = []
   private bytes: Array<number> = []
@@ -183,7 +88,8 @@ export class PrefixReader {
 
   /** Adds what changes the hidden prompt, without being counted: the choice of a tool, thinking. */
   setting(value: unknown): void {
-    if (value !== undefined) this.hash = mixValue(mix(this.hash, 3), value)
+    const { sum } = this
+    if (value !== undefined) sum.samples = mixValue(mix(sum.samples, 3), value)
   }
 
   /** Tools and formats of answers, which count as schemas. */
@@ -192,8 +98,8 @@ export class PrefixReader {
     const before = sum.text
     addSchema(sum, value)
     if (sum.text === before) return
-    this.hash = mix(mixSchema(this.hash, value), sum.text - before)
-    this.end(Array.isArray(value) ? value.map((tool) => at(tool, "cache_control")).findLast(isRecord) : undefined)
+    sum.samples = mix(mixSchema(sum.samples, value), sum.text - before)
+    this.end(Array.isArray(value) ? lastMark(value) : undefined)
     this.sharedEnd()
   }
 
@@ -214,19 +120,12 @@ export class PrefixReader {
 
   private message(message: unknown, name: "content" | "parts"): void {
     const parts = isRecord(message) ? message[name] : undefined
-    // A message may be an item with an identifier, such as the result of a tool.
-    if (!isRecord(message) || parts === undefined || parts === null || typeof identifierOf(message) === "string") {
-      return this.block(message)
-    }
+    // It may be an item without parts, such as the result of a tool.
+    if (!isRecord(message) || parts === undefined || parts === null) return this.block(message)
     const { sum } = this
-    const role = message["role"]
-    if (typeof role === "string") this.hash = mix(this.hash, role.length)
     sum.mark = undefined
     addProperties(sum, message, name)
-    const { mark } = sum
-    const calls = message["tool_calls"]
-    if (calls !== undefined) this.hash = mixValue(this.hash, calls)
-    this.blocks(parts, mark)
+    this.blocks(parts, sum.mark)
   }
 
   /** A text, or a list of blocks. A text is the same as a block with it. */
@@ -239,27 +138,24 @@ export class PrefixReader {
 
   private block(block: unknown): void {
     const { sum } = this
-    const before = sum.text
+    const { samples } = sum
     sum.mark = undefined
     add(sum, block)
-    this.hash = mixPart(this.hash, block, this.isRead)
-    // A text is known by its length; a call of a tool has an input, which is known by its bytes.
-    if (typeof block !== "string" && !(isRecord(block) && typeof block["text"] === "string")) {
-      this.hash = mix(this.hash, sum.text - before)
-    }
+    const text = isRecord(block) ? block["text"] : block
+    if (typeof text === "string") sum.samples = this.mixed(samples, text)
     this.end(sum.mark)
   }
 
-  private get isRead(): boolean {
-    return this.fingerprints.length < readParts
+  private mixed(samples: number, text: string): number {
+    return this.fingerprints.length < readParts ? mixWell(samples, text) : mixText(samples, text)
   }
 
   /** A part that the caller has added to the sum. */
   counted(part: unknown, mark?: unknown): void {
     const { bytes, sum } = this
-    const more = sum.text - (bytes.at(-1) ?? 0)
-    this.hash = mixPart(this.hash, part, this.isRead)
-    if (!isRecord(part) || typeof part["text"] !== "string") this.hash = mix(this.hash, more | 0)
+    const text = isRecord(part) ? part["text"] : part
+    if (typeof text === "string") sum.samples = this.mixed(sum.samples, text)
+    else sum.samples = mix(mixPart(sum.samples, part), (sum.text - (bytes.at(-1) ?? 0)) | 0)
     this.end(mark)
   }
 
@@ -275,10 +171,10 @@ export class PrefixReader {
   }
 
   private end(mark: unknown): void {
-    const { sum } = this
-    this.second = mix(this.second, this.hash)
-    this.fingerprints.push((this.hash >>> 0) * 0x20_0000 + (this.second & 0x1f_ffff))
-    this.bytes.push(sum.text + sum.files)
+    const { files, samples, text } = this.sum
+    this.second = mix(this.second, samples)
+    this.fingerprints.push((samples >>> 0) * 0x20_0000 + (this.second & 0x1f_ffff))
+    this.bytes.push(text + files)
     this.mark(mark)
   }
 
@@ -306,6 +202,16 @@ export class PrefixReader {
   }
 }
 
+/** The identifiers by which SDKs know calls of tools and their results. */
+const identifierOf = (part: Readonly<Record<string, unknown>>): unknown => part["id"] ?? part["toolCallId"]
+
+/** A part without a text: by its identifier and its result, if it has one. */
+const mixPart = (hash: number, part: unknown): number => {
+  const id = isRecord(part) ? identifierOf(part) : undefined
+  if (!isRecord(part) || typeof id !== "string") return mixValue(hash, part)
+  return mixValue(mixIdentifier(hash, id), part["content"] ?? part["output"])
+}
+
 /** Tools are known by their names, and by the lengths of their descriptions. */
 const mixSchema = (hash: number, value: unknown): number => {
   if (!Array.isArray(value)) return mixValue(hash, value)
@@ -315,8 +221,19 @@ const mixSchema = (hash: number, value: unknown): number => {
 }
 
 const mixTool = (hash: number, tool: unknown): number => {
-  const name = at(tool, "name") ?? at(tool, "function", "name")
+  // Chat Completions have the tool within a property.
+  const named = isRecord(tool) && typeof tool["name"] !== "string" ? tool["function"] : tool
+  if (!isRecord(named)) return mixValue(hash, tool)
+  const { description, name } = named
   if (typeof name !== "string") return mixValue(hash, tool)
-  const description = at(tool, "description") ?? at(tool, "function", "description")
   return mix(mixText(hash, name), typeof description === "string" ? description.length : 0)
+}
+
+/** The mark of the last tool that asks for caching. */
+const lastMark = (tools: ReadonlyArray<unknown>): unknown => {
+  for (let index = tools.length - 1; index >= 0; index--) {
+    const tool = tools[index]
+    if (isRecord(tool) && isRecord(tool["cache_control"])) return tool["cache_control"]
+  }
+  return undefined
 }

@@ -6,6 +6,7 @@
  */
 
 import { at, isRecord, textOf } from "./json.ts"
+import { marks, mix, mixIdentifier, mixText, mixValue } from "./sampling.ts"
 
 /**
  * Bytes of English text per token when nothing has been learned yet: about 2.7 since Claude 4.7. `src/Estimator.ts` has
@@ -73,14 +74,51 @@ const inParts = (text: string, lengthOf: (part: string) => number): number => {
 export const utf8Length = (text: string): number =>
   text.length < shortUnits ? shortLength(text) : inParts(text, (part) => encoder.encodeInto(part, scratch).written)
 
-/** Characters that JSON may write as escapes. */
-// oxlint-disable-next-line no-control-regex -- JSON escapes exactly these.
-const escaped = /["\\\u0000-\u001f\ud800-\udfff]/
+/** By how many bytes a character of ASCII is longer in JSON. */
+const escapes = /* @__PURE__ */ Uint8Array.from({ length: 256 }, (_, code) =>
+  code < 0x80 ? JSON.stringify(String.fromCharCode(code)).length - 3 : 0
+)
+
+/** The scratch, four bytes at a time. */
+const scratchWords = /* @__PURE__ */ new Int32Array(scratch.buffer)
+
+/** Whether one of four bytes is a control character, a quote or a backslash. Reading bytes one by one takes twice as long. */
+const mayEscape = (four: number): boolean =>
+  (((four - 0x20202020) | ((four ^ 0x22222222) - 0x01010101) | ((four ^ 0x5c5c5c5c) - 0x01010101)) &
+    ~four &
+    0x80808080) !==
+  0
+
+/** With half a surrogate pair, which JSON escapes, only the platform's own text is exact. */
+const serialised = (text: string): number => utf8Length(JSON.stringify(text))
+
+const shortQuoted = (text: string): number => {
+  let bytes = 2 + text.length
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code < 0x80) bytes += escapes[code]!
+    else if (code >= 0xd800 && code <= 0xdfff) return serialised(text)
+    else bytes += code < 0x800 ? 1 : 2
+  }
+  return bytes
+}
 
 /** The length of a text in JSON, in bytes of UTF-8. */
 const quoted = (text: string): number => {
+  if (text.length < shortUnits) return shortQuoted(text)
   if (text.length > maxUnits) return 2 + inParts(text, (part) => quoted(part) - 2)
-  return escaped.test(text) ? utf8Length(JSON.stringify(text)) : utf8Length(text) + 2
+  const { written } = encoder.encodeInto(text, scratch)
+  if (written > text.length && !text.isWellFormed()) return serialised(text)
+  let bytes = 2 + written
+  const words = written >>> 2
+  for (let word = 0; word < words; word++) {
+    const four = scratchWords[word]!
+    if (!mayEscape(four)) continue
+    bytes +=
+      escapes[four & 0xff]! + escapes[(four >>> 8) & 0xff]! + escapes[(four >>> 16) & 0xff]! + escapes[four >>> 24]!
+  }
+  for (let at = 4 * words; at < written; at++) bytes += escapes[scratch[at]!]!
+  return bytes
 }
 
 /** The size of a request. */
@@ -95,29 +133,42 @@ export interface Sum {
   text: number
   files: number
   /** Whether the request refers to content that the provider stores, so that the prompt is larger than its bytes. */
-  stored?: boolean
+  stored: boolean
   /** The mark that asks the provider to cache the content up to there, as it was last met. */
-  mark?: unknown
+  mark: unknown
+  /** Samples of everything that was added but schemas, in their order. */
+  samples: number
 }
+
+export const newSum = (samples = 0): Sum => ({ text: 0, files: 0, stored: false, mark: undefined, samples })
 
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
 
-/** Properties of content that a model does not see: they ask for caching. */
-export const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
+/** Properties that are more than content. */
+type Kind = "mark" | "value" | "reference" | "picture" | "file" | "data" | "url" | "label" | "identifier"
 
-/**
- * Properties whose values are the caller's own data, in which names have no meaning: the inputs and results of
- * tools (`input` of Anthropic's, `arguments` of OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
- */
-const values: ReadonlySet<string> = new Set(["input", "arguments", "args", "response", "tools"])
+const named = (kind: Kind, names: Iterable<string>): ReadonlyArray<readonly [string, Kind]> =>
+  Array.from(names, (name) => [name, kind] as const)
 
-/** Properties that name content which the provider stores or fetches. */
-const references: ReadonlySet<string> = new Set(["file_id", "file_url", "fileUri", "file_uri"])
+/** They are looked up once for each property. */
+const kinds: ReadonlyMap<string, Kind> = /* @__PURE__ */ new Map([
+  ...named("mark", marks),
+  // The caller's own data, in which names have no meaning: the inputs and results of tools (`input` of Anthropic's, `arguments` of
+  // OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
+  ...named("value", ["input", "arguments", "args", "response", "tools"]),
+  // They name content which the provider stores or fetches.
+  ...named("reference", ["file_id", "file_url", "fileUri", "file_uri"]),
+  // They hold the picture of a part that is one.
+  ...named("picture", ["source", "image", "image_url"]),
+  // They hold a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`.
+  ...named("file", ["file_data", "input_audio", "inlineData", "inline_data"]),
+  ["data", "data"],
+  ["url", "url"],
+  ...named("label", ["type", "role", "name"]),
+  ...named("identifier", ["id", "tool_use_id", "call_id", "tool_call_id"])
+])
 
 const imageTypes: ReadonlySet<unknown> = new Set(["image", "image_url", "input_image", "computer_screenshot"])
-
-/** Properties that hold the picture of a part that is one. */
-const pictures: ReadonlySet<string> = new Set(["source", "image", "image_url", "file_id"])
 
 type ContentPart = Readonly<Record<string, unknown>>
 
@@ -141,9 +192,6 @@ export const addFile = (sum: Sum, mediaType: string, lengths: FileLengths | unde
   else sum.files += fileBytes(mediaType, lengths?.base64 ?? 0)
 }
 
-/** Properties that hold a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`. */
-const files: ReadonlySet<string> = new Set(["file_data", "input_audio", "inlineData", "inline_data"])
-
 /** The bytes that a property counts as if it holds a file; undefined if it holds none. */
 const propertyBytes = (key: string, value: unknown): number | undefined => {
   if (key === "file_data") return typeof value === "string" ? fileBytes(undefined, value.length) : undefined
@@ -155,46 +203,70 @@ const propertyBytes = (key: string, value: unknown): number | undefined => {
 }
 
 /** The bytes that a part's property counts as if it is a file; undefined otherwise. */
-const fileIn = ({ type }: ContentPart, key: string, value: unknown): number | undefined => {
-  if (imageTypes.has(type) && pictures.has(key)) return imageBytes
-  // Anthropic's source of a file.
-  if (type === "base64" && key === "data" && typeof value === "string") return fileBytes(undefined, value.length)
-  return files.has(key) ? propertyBytes(key, value) : undefined
+const fileIn = ({ type }: ContentPart, key: string, kind: Kind, value: unknown): number | undefined => {
+  switch (kind) {
+    case "picture":
+    case "reference":
+      return imageTypes.has(type) && (kind === "picture" || key === "file_id") ? imageBytes : undefined
+    case "data":
+      // Anthropic's source of a file.
+      return type === "base64" && typeof value === "string" ? fileBytes(undefined, value.length) : undefined
+    case "file":
+      return propertyBytes(key, value)
+    default:
+      return undefined
+  }
 }
 
-/** Adds a part of content: files by their kind, everything else by its properties. */
-const addPart = (sum: Sum, part: ContentPart, depth: number): void => {
-  const { type, url } = part
-  // A document by its URL, or an item of an earlier answer.
-  if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true
-  addProperties(sum, part, undefined, depth)
+/** Whether a property says that the provider has more of the prompt: a document by its URL, or an item of an earlier answer. */
+const isStored = ({ type }: ContentPart, key: string, kind: Kind, value: unknown): boolean =>
+  kind === "reference" || (kind === "url" && type === "url") || (key === "type" && value === "item_reference")
+
+const addNamed = (sum: Sum, part: ContentPart, key: string, kind: Kind, depth: number): void => {
+  const value = part[key]
+  if (kind === "mark") {
+    if (isRecord(value)) sum.mark = value
+    return
+  }
+  const bytes = fileIn(part, key, kind, value)
+  if (bytes !== undefined) {
+    sum.files += bytes
+    sum.samples = mixValue(sum.samples, value)
+  } else if (kind === "value" && typeof value === "object") {
+    const bytes = jsonBytes(value)
+    sum.text += bytes
+    sum.samples = mix(sum.samples, bytes)
+  } else if (typeof value === "string") {
+    if (isStored(part, key, kind, value)) sum.stored = true
+    sum.text += utf8Length(value)
+    if (kind === "label") sum.samples = mix(sum.samples, value.length)
+    else if (kind === "identifier") sum.samples = mixIdentifier(sum.samples, value)
+    else sum.samples = mixText(sum.samples, value)
+  } else add(sum, value, depth)
 }
 
-/** Adds the properties of a part or of a message, but one. */
+/** Adds the properties of a part or of a message, but one: files by their kind, everything else by its content. */
 export const addProperties = (sum: Sum, part: ContentPart, except: string | undefined, depth = 1): void => {
   for (const key of Object.keys(part)) {
     if (key === except) continue
-    const value = part[key]
-    if (marks.has(key)) {
-      if (isRecord(value)) sum.mark = value
-      continue
-    }
-    const bytes = fileIn(part, key, value)
-    if (bytes !== undefined) sum.files += bytes
-    else if (values.has(key) && typeof value === "object") sum.text += jsonBytes(value)
-    else {
-      if (references.has(key) && typeof value === "string") sum.stored = true
-      add(sum, value, depth)
-    }
+    const kind = kinds.get(key)
+    if (kind === undefined) add(sum, part[key], depth)
+    else addNamed(sum, part, key, kind, depth)
   }
 }
 
 /** Adds the content of a value: its texts, and what its files count as. */
 export const add = (sum: Sum, value: unknown, depth = 0): void => {
-  if (typeof value === "string") sum.text += utf8Length(value)
-  else if (depth > maxDepth) sum.text += jsonBytes(value)
-  else if (Array.isArray(value)) for (const item of value) add(sum, item, depth + 1)
-  else if (isRecord(value)) addPart(sum, value, depth + 1)
+  if (typeof value === "string") {
+    sum.text += utf8Length(value)
+    sum.samples = mixText(sum.samples, value)
+  } else if (depth > maxDepth) {
+    const bytes = jsonBytes(value)
+    sum.text += bytes
+    sum.samples = mix(sum.samples, bytes)
+  } else if (Array.isArray(value)) for (const item of value) add(sum, item, depth + 1)
+  else if (isRecord(value)) addProperties(sum, value, undefined, depth + 1)
+  else if (typeof value === "number" || typeof value === "boolean") sum.samples = mix(sum.samples, Number(value))
 }
 
 const scalarBytes = (value: unknown): number => {

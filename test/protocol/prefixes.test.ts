@@ -108,6 +108,32 @@ describe("the prefixes of a prompt", () => {
       5
     ],
     [
+      "another result of the same length",
+      {
+        messages: changed({
+          role: "user",
+          content: [
+            {
+              type: "tool_result",
+              tool_use_id: "toolu_01AbCdEfGh",
+              content: "b line of text"
+            }
+          ]
+        })
+      },
+      5
+    ],
+    [
+      "the result of another call",
+      {
+        messages: changed({
+          role: "user",
+          content: [{ type: "tool_result", tool_use_id: "toolu_01AbCdEfGi", content: "a line of text" }]
+        })
+      },
+      5
+    ],
+    [
       "a thinking block that is dropped",
       { messages: [messages[0], { role: "assistant", content: [messages[1]!.content[1]] }, messages[2]] },
       3

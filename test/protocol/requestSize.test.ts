@@ -170,6 +170,31 @@ describe("requestSize", () => {
     { arbitrary: { runs: 1_000 } }
   )
 
+  it("computes the length of a long text as JSON, whatever it escapes and wherever", () => {
+    const special = [
+      '"',
+      "\\",
+      "\n",
+      "\u0000",
+      "\u001f",
+      " ",
+      "\u007f",
+      "é",
+      "漢",
+      "👍",
+      "\ud83d",
+      "\udc4d",
+      "\ud83d\udc4d\udc4d"
+    ]
+    for (const length of [63, 64, 65, 66, 67, 16_384, 40_000]) {
+      for (const one of special) {
+        for (const text of [one.padEnd(length, "x"), one.padStart(length, "x"), `${"x".repeat(length)}${one}${one}"`]) {
+          assert.strictEqual(jsonBytes(text), utf8(JSON.stringify(text)), `${length} ${JSON.stringify(one)}`)
+        }
+      }
+    }
+  })
+
   it("survives content that is nested deeper than any stack", () => {
     const deep = JSON.parse(`${"[".repeat(50_000)}${"]".repeat(50_000)}`) as Array<object>
     // Regression: values nested more than 200 levels deep counted as nothing.
