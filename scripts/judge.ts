@@ -8,7 +8,15 @@ import { loadavg } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Pool } from "undici"
-import type { Figure, Path, Question } from "../benchmark/judge/models.ts"
+import { Conversations } from "../benchmark/judge/conversation.ts"
+import {
+  cappedAgent,
+  conversations,
+  type Figure,
+  isOverHttp,
+  type Path,
+  type Question
+} from "../benchmark/judge/models.ts"
 import {
   compare,
   type Compared,
@@ -44,7 +52,8 @@ const help = `Says whether a hot path executes or allocates more than at an earl
   npm run judge -- --turns 20                more turns: a narrower spread
   npm run judge -- --record                  appends what was found to benchmark/figures.jsonl: later commits are judged by it
 
-Paths: ${all.map(({ name }) => name).join(", ")}.
+Paths: ${all.map(({ name }) => name).join(", ")};
+and only if one is named, calls of conversations with tools: ${conversations.map(({ name }) => name).join(", ")}.
 
 Both checkouts run at the same time, each in a process under Valgrind, which counts the instructions that it executes; some minutes if
 two processors are free. Without Valgrind only allocations are judged, which takes a minute. Bytes are what the heap grows by while
@@ -89,15 +98,17 @@ const stallMillis = 120_000
 const turns = Number(values.turns)
 if (!(turns >= 3)) fail(`--turns: expected a number of at least 3, got "${values.turns}"`)
 const wanted = values.only?.split(",")
-const paths = all.filter(({ name }) => wanted === undefined || wanted.some((part) => name.includes(part)))
-if (paths.length === 0) fail(`--only ${values.only}: no such path; known are ${all.map(({ name }) => name).join(", ")}`)
+const known = [...all, ...conversations]
+const paths = wanted === undefined ? all : known.filter(({ name }) => wanted.some((part) => name.includes(part)))
+if (paths.length === 0)
+  fail(`--only ${values.only}: no such path; known are ${known.map(({ name }) => name).join(", ")}`)
 const countsInstructions = spawnSync("valgrind", ["--version"]).status === 0
 if (!countsInstructions) {
   console.log("judge: only allocations are judged: Valgrind counts instructions (apt-get install valgrind)")
 }
 
 const load = loadavg()[0]!
-const isBusy = load > maxLoad && paths.some(({ sentences }) => sentences !== undefined)
+const isBusy = load > maxLoad && paths.some(isOverHttp)
 if (isBusy && countsInstructions) {
   console.log(`judge: cannot judge the gateway's instructions at a load of ${load.toFixed(1)} (at most ${maxLoad})`)
 }
@@ -185,9 +196,13 @@ const answer = JSON.stringify({
   content: [{ type: "text", text: sentence.repeat(140) }],
   usage: { input_tokens: 500, output_tokens: 350 }
 })
+const usage = { input_tokens: 3, cache_creation_input_tokens: 500, cache_read_input_tokens: 20_000, output_tokens: 350 }
+const turnOfConversation = JSON.stringify({ ...(JSON.parse(answer) as object), usage })
+const conversationPath = "/v1/messages?beta=true"
 const provider = Http.createServer((request, response) => {
   request.resume()
-  request.on("end", () => response.writeHead(200, { "content-type": "application/json" }).end(answer))
+  const body = request.url === conversationPath ? turnOfConversation : answer
+  request.on("end", () => response.writeHead(200, { "content-type": "application/json" }).end(body))
 })
 const bodyOf = (sentences: number): string =>
   JSON.stringify({
@@ -221,6 +236,7 @@ class Side {
   private readonly counts: string
   private child: ChildProcess | undefined
   private pool: Pool | undefined
+  private readonly requests = new Map<string, Conversations>()
 
   constructor(checkout: string, url: string) {
     this.checkout = checkout
@@ -277,17 +293,30 @@ class Side {
     return this.received()
   }
 
-  async turn({ name, sentences }: Path, count: number): Promise<Cost> {
-    if (sentences !== undefined) await this.ask({ count })
-    if (sentences !== undefined) await this.request(name, bodyOf(sentences), count)
-    const { bytes, mark } = await this.ask(sentences === undefined ? { path: name, count } : { count: 0 })
-    const instructions = sentences !== undefined && isBusy ? Number.NaN : this.countOf(mark) / count
-    return { instructions, bytes: bytes / count }
+  async turn(path: Path, count: number): Promise<Cost> {
+    if (!isOverHttp(path)) return this.costOf(await this.ask({ path: path.name, count }), count, false)
+    const bodies = this.bodiesOf(path, count)
+    await this.ask({ count })
+    await this.request(path, bodies)
+    return this.costOf(await this.ask({ count: 0 }), count, isBusy)
   }
 
-  private async request(name: string, body: string, count: number): Promise<void> {
-    for (let n = 0; n < count; n++) {
-      const response = await this.pool!.request({ path: "/v1/messages", method: "POST", headers, body })
+  private costOf({ bytes, mark }: Figure, count: number, isUnclear: boolean): Cost {
+    return { instructions: isUnclear ? Number.NaN : this.countOf(mark) / count, bytes: bytes / count }
+  }
+
+  private bodiesOf({ conversation, name, sentences }: Path, count: number): ReadonlyArray<string> {
+    if (conversation === undefined) return Array.from({ length: count }, () => bodyOf(sentences!))
+    const requests = this.requests.get(name) ?? new Conversations(conversation)
+    this.requests.set(name, requests)
+    return requests.next(count)
+  }
+
+  private async request({ conversation, isCapped, name }: Path, bodies: ReadonlyArray<string>): Promise<void> {
+    const path = conversation === undefined ? "/v1/messages" : conversationPath
+    const all = isCapped === true ? { ...headers, "x-floodgate-agent": cappedAgent } : headers
+    for (const body of bodies) {
+      const response = await this.pool!.request({ path, method: "POST", headers: all, body })
       await response.body.dump({ limit: 1e9 })
       if (response.statusCode !== 200) throw new Error(`${name}: status ${response.statusCode}`)
     }

@@ -19,4 +19,26 @@ export interface Path {
   readonly count: number
   /** The length of the request in sentences of 26 bytes, if the path leads over HTTP. */
   readonly sentences?: number | undefined
+  /** The size of the requests of a conversation in bytes. */
+  readonly conversation?: number | undefined
+  /** Whether a cap in dollars applies. */
+  readonly isCapped?: boolean | undefined
 }
+
+/** The agent whose calls have a cap in the gateway. */
+export const cappedAgent = "capped"
+
+/** The paths of conversations, which run only if they are named. */
+export const conversations: ReadonlyArray<Path> = ["conversation", "gateway-conversation"].flatMap((way) =>
+  [4, 100, 400].flatMap((kilobytes) =>
+    [false, true].map((isCapped) => ({
+      name: `${way}-${kilobytes}KB${isCapped ? "-capped" : ""}`,
+      count: kilobytes === 4 ? 50 : 4_000 / kilobytes,
+      conversation: kilobytes * 1_000,
+      isCapped
+    }))
+  )
+)
+
+/** Whether a path leads over HTTP. */
+export const isOverHttp = ({ name }: Path): boolean => name.startsWith("gateway")

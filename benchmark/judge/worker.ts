@@ -19,7 +19,8 @@ import { LlmProvider, type Params, type Reply } from "floodgate/LlmProvider"
 import * as Floodgate from "floodgate/promise"
 import * as Gateway from "@floodgate/gateway"
 import { getPriority } from "node:os"
-import type { Figure, Question } from "./models.ts"
+import { Conversations } from "./conversation.ts"
+import { cappedAgent, conversations, type Figure, isOverHttp, type Question } from "./models.ts"
 
 // Limits that never bind, or else a path would wait for real time. Without any, calls would be spaced until some are learned.
 const plenty = { perSecond: 1e12, burst: 1e12 }
@@ -73,7 +74,12 @@ const whole = JSON.stringify({
   choices: [{ index: 0, message: { role: "assistant", content: sentence.repeat(80) }, finish_reason: "stop" }],
   usage
 })
-const answering: typeof fetch = async (_, init) => {
+const turn = JSON.stringify({
+  ...(reply.value as object),
+  usage: { input_tokens: 3, cache_creation_input_tokens: 500, cache_read_input_tokens: 20_000, output_tokens: 350 }
+})
+const answering: typeof fetch = async (url, init) => {
+  if (String(url).includes("/messages")) return new Response(turn)
   if (!String(init?.body).includes('"stream":true')) return new Response(whole)
   const left = events.values()
   const body = new ReadableStream<Uint8Array>(
@@ -89,6 +95,8 @@ const answering: typeof fetch = async (_, init) => {
   return new Response(body, { headers: { "content-type": "text/event-stream" } })
 }
 const floodgate = Floodgate.create({ fetch: answering, limits })
+const cap = { dollars: 1e6, per: "day" } as const
+const capped = Floodgate.create({ fetch: answering, limits, cap })
 const asked = (stream: boolean, sentences: number): RequestInit => ({
   method: "POST",
   headers: { authorization: "Bearer a-key-of-some-length", "content-type": "application/json" },
@@ -111,14 +119,31 @@ const client = ManagedRuntime.make(
 // A pool of its own, which hears nothing of a provider.
 const budget = ManagedRuntime.make(Budget.layer({ limits }))
 const gateway = ManagedRuntime.make(
-  Gateway.layer({ upstreams: { anthropic: process.argv[2]! } }).pipe(
-    Layer.provide(Governor.layer()),
-    Layer.provide(Budget.layer({ limits })),
-    Layer.provide(Gateway.layerEvents)
-  )
+  Gateway.layer({
+    upstreams: { anthropic: process.argv[2]! },
+    rules: [{ name: "capped", agent: cappedAgent, cap }]
+  }).pipe(Layer.provide(Governor.layer()), Layer.provide(Budget.layer({ limits })), Layer.provide(Gateway.layerEvents))
 )
 const create = repeated(LlmClient.create(params))
 const reserve = repeated(Budget.withReservation({ inputTokens: 160, outputTokens: 8 }, () => Effect.void))
+
+/** The requests that a turn sends; they are made before it begins. */
+let bodies: ReadonlyArray<string> = []
+const senders = new Map(
+  conversations
+    .filter((path) => !isOverHttp(path))
+    .map(({ conversation, isCapped, name }) => {
+      const { fetch } = isCapped === true ? capped : floodgate
+      const send = async (): Promise<void> => {
+        for (const body of bodies) {
+          const headers = { "x-api-key": "a-key-of-some-length", "anthropic-version": "2023-06-01" }
+          const response = await fetch("https://api.anthropic.com/v1/messages", { method: "POST", headers, body })
+          await response.text()
+        }
+      }
+      return [name, { requests: new Conversations(conversation!), send }] as const
+    })
+)
 
 const paths: Readonly<Record<string, (count: number) => Promise<void>>> = {
   create: (count) => client.runPromise(create(count)),
@@ -143,9 +168,11 @@ const begin = (): void => {
 /** With a young space that is large enough, nothing is collected meanwhile, so the growth of the heap is what was allocated. */
 const end = (): Figure => ({ mark: mark(), bytes: process.memoryUsage().heapUsed - heap })
 
-const answer = async ({ count, path }: Question): Promise<Figure> => {
+const answer = async ({ count, path = "" }: Question): Promise<Figure> => {
+  const sender = senders.get(path)
+  if (sender !== undefined) bodies = sender.requests.next(count)
   if (count > 0) begin()
-  if (count > 0 && path !== undefined) await paths[path]!(count)
+  if (count > 0) await (sender?.send() ?? paths[path]?.(count))
   return end()
 }
 
