@@ -145,13 +145,13 @@ export const newSum = (samples = 0): Sum => ({ text: 0, files: 0, stored: false,
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
 
 /** Properties that are more than content. */
-type Kind = "mark" | "value" | "reference" | "picture" | "file" | "data" | "url" | "label" | "identifier"
+type PropertyKind = "mark" | "value" | "reference" | "picture" | "file" | "data" | "url" | "label" | "identifier"
 
-const named = (kind: Kind, names: Iterable<string>): ReadonlyArray<readonly [string, Kind]> =>
+const named = (kind: PropertyKind, names: Iterable<string>): ReadonlyArray<readonly [string, PropertyKind]> =>
   Array.from(names, (name) => [name, kind] as const)
 
 /** They are looked up once for each property. */
-const kinds: ReadonlyMap<string, Kind> = /* @__PURE__ */ new Map([
+const kinds: ReadonlyMap<string, PropertyKind> = /* @__PURE__ */ new Map([
   ...named("mark", marks),
   // The caller's own data, in which names have no meaning: the inputs and results of tools (`input` of Anthropic's, `arguments` of
   // OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
@@ -203,7 +203,7 @@ const propertyBytes = (key: string, value: unknown): number | undefined => {
 }
 
 /** The bytes that a part's property counts as if it is a file; undefined otherwise. */
-const fileIn = ({ type }: ContentPart, key: string, kind: Kind, value: unknown): number | undefined => {
+const fileIn = ({ type }: ContentPart, key: string, kind: PropertyKind, value: unknown): number | undefined => {
   switch (kind) {
     case "picture":
     case "reference":
@@ -219,10 +219,10 @@ const fileIn = ({ type }: ContentPart, key: string, kind: Kind, value: unknown):
 }
 
 /** Whether a property says that the provider has more of the prompt: a document by its URL, or an item of an earlier answer. */
-const isStored = ({ type }: ContentPart, key: string, kind: Kind, value: unknown): boolean =>
+const isStored = ({ type }: ContentPart, key: string, kind: PropertyKind, value: unknown): boolean =>
   kind === "reference" || (kind === "url" && type === "url") || (key === "type" && value === "item_reference")
 
-const addNamed = (sum: Sum, part: ContentPart, key: string, kind: Kind, depth: number): void => {
+const addNamed = (sum: Sum, part: ContentPart, key: string, kind: PropertyKind, depth: number): void => {
   const value = part[key]
   if (kind === "mark") {
     if (isRecord(value)) sum.mark = value
