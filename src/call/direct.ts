@@ -76,10 +76,13 @@ export class DirectTicket extends AttemptTicket {
     return Settlement.end(this.attempt, exit)
   }
 
-  /** Goes on with the call in Effect. */
+  /**
+   * Goes on in Effect with a call that was not admitted yet, or whose attempt was sent, with the `rest` of that attempt. The call then ends
+   * with the scope, as one of `Governor.open` does.
+   */
   resume<A, E, R>(
     send: (ticket: Ticket) => Effect.Effect<A, E, R>,
-    rest: Effect.Effect<A, E, R> | undefined
+    rest?: Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope> {
     const { attempt } = this
     const { call } = attempt
@@ -127,8 +130,8 @@ export interface OpenForms {
  * Begins a call for code that sends requests without Effect. Undefined if the call needs Effect from the start; then nothing has
  * happened.
  *
- * If the ticket `isSent`, the call was admitted, and its request must be sent now. Otherwise, or if its attempt fails, {@link resume}
- * goes on.
+ * If the ticket `isSent`, the call was admitted, and its request must be sent now. Otherwise, or if its attempt fails, `resume` goes
+ * on.
  */
 export type Begin = (context: Context.Context<never>, request: Call, options?: CallOptions) => DirectTicket | undefined
 
@@ -138,13 +141,3 @@ export const begin =
     const attempt = GovernedAttempt.first(new GovernedCall(parts, request, options, context, undefined))
     return isDirect(attempt, context) ? new DirectTicket(attempt, context) : undefined
   }
-
-/**
- * Goes on in Effect with a call that was begun outside of it: one that was not admitted yet, or whose attempt was sent, with the
- * `rest` of that attempt. The call then ends with the scope, as one of `Governor.open` does.
- */
-export const resume = <A, E, R>(
-  ticket: DirectTicket,
-  send: (ticket: Ticket) => Effect.Effect<A, E, R>,
-  rest?: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope> => ticket.resume(send, rest)

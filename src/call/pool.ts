@@ -2,7 +2,6 @@
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { nameIn, PoolRegistry } from "../budget/registry.ts"
-import { promptTokens } from "../domain/amounts.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { duration, type GenAiCounts, genAiCountsOf, tokenUsage } from "./genAi.ts"
@@ -49,11 +48,11 @@ export class PoolRecord {
     call: Call,
     answeredBy: string | undefined,
     actual: Accounting.Actual,
+    prompt: number,
     input: Parameters<CallCounts["used"]>[1]
   ): void {
     this.counts.used(actual, input)
-    const inputTokens = promptTokens(actual)
-    if (inputTokens > 0) this.genAi.count(tokenUsage, call, answeredBy, "input", inputTokens)
+    if (prompt > 0) this.genAi.count(tokenUsage, call, answeredBy, "input", prompt)
     if (actual.outputTokens > 0) this.genAi.count(tokenUsage, call, answeredBy, "output", actual.outputTokens)
   }
 

@@ -75,20 +75,14 @@ const moves = ({ call, failed, pool }: GovernedAttempt, error: unknown): boolean
 
 /** Reports the wait for the next attempt to the observer. */
 const report = (
-  { call, held, pool, request }: GovernedAttempt,
+  { call, pool, request }: GovernedAttempt,
   { error, wait, ...retrying }: RetryEngine.Retrying<unknown>
 ): void => {
-  const { attempts: attempt, now: at, parts } = call
+  const { agent, attempts: attempt, now: at, parts } = call
   const delayed = Duration.toMillis(retrying.delayed)
   if (delayed > 0) pool.counts.retriesDelayed++
   const until = at + Math.ceil(Duration.toMillis(wait))
-  const retry = {
-    at,
-    ...Settlement.namesOf(held ?? { agent: call.agent, pool: pool.name }),
-    model: request.model,
-    attempt,
-    until
-  }
+  const retry = { at, pool: pool.name, agent, model: request.model, attempt, until }
   parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
   if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }

@@ -153,13 +153,14 @@ const answeredWith = (
 ): Rest => {
   const { call, known, pool, request } = attempt
   const { conversations, estimator, learns } = call.parts
-  const billed = Usage.billed(attempt, actual)
-  const usage = Usage.counted(attempt, actual)
+  const prompt = promptTokens(actual)
+  const billed = Usage.billed(attempt, actual, prompt)
+  const usage = Usage.counted(attempt, actual, prompt)
   const input = { predicted: Usage.promptOf(attempt), used: usage.inputTokens }
   if (call.placement !== undefined) rememberPlace(attempt, actual, response)
   promptBegan(attempt, actual)
   conclude(attempt, billed)
-  pool.used(request, response.model, actual, input)
+  pool.used(request, response.model, actual, prompt, input)
   conversations.remember(known, response.continuation, actual, call.now)
   const learning = Usage.learning(known, actual, response.finishReason)
   // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
@@ -216,13 +217,13 @@ const noteFailure = (attempt: GovernedAttempt, failed: JudgedFailure, type: stri
 }
 
 const reportRejection = (
-  { call, held, request }: GovernedAttempt,
+  { call, pool, request }: GovernedAttempt,
   { retryAfter, verdict = "isolated" }: JudgedFailure
 ): void => {
-  const { attempts, limit: dimension, now: at, parts } = call
+  const { agent, attempts: attempt, limit: dimension, now: at, parts } = call
   const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
-  const attempt = { ...namesOf(held!), model: request.model, attempt: attempts }
-  parts.observer?.({ type: "rejection", at, ...attempt, verdict, dimension, until })
+  const { model } = request
+  parts.observer?.({ type: "rejection", at, pool: pool.name, agent, model, attempt, verdict, dimension, until })
 }
 
 /** Settles an attempt that failed for a cause, and closes what it opened, before its call waits. An interrupted one is left. */
@@ -309,15 +310,6 @@ const settle = (
 // -----------------------------------------------------------------------------
 // What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer or of one of several places
 // -----------------------------------------------------------------------------
-
-/** Names the pool and the agent, as the budget does. */
-export const namesOf = ({
-  agent,
-  pool
-}: Pick<Entry, "agent" | "pool"> | Pick<Budget.Reservation, "agent" | "pool">): {
-  readonly agent: string
-  readonly pool: string
-} => ({ agent, pool: typeof pool === "string" ? pool : pool.name })
 
 /** Why the provider's rejection is final; undefined if another attempt may be accepted. */
 export const refusalOf = (held: Held): Budget.BudgetError["reason"] | undefined => {

@@ -162,8 +162,12 @@ const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
  * The usage to settle a call to. A prompt of 0 tokens means that nobody counted it, because no answer came or a gateway does
  * not count, so it keeps its estimate.
  */
-export const counted = (held: HeldCall, actual = held.observed ?? unanswered): Limits.Usage => {
-  const known = Amounts.promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
+export const counted = (
+  held: HeldCall,
+  actual = held.observed ?? unanswered,
+  prompt = Amounts.promptTokens(actual)
+): Limits.Usage => {
+  const known = prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
   return held.accounting.usage(known, held.known.maxTokens)
 }
 
@@ -234,8 +238,11 @@ export const limitHit = (
  * The bill of a call that was answered, or whose outcome is unknown. A prompt of 0 tokens means that nobody counted it, so it
  * is billed as expected.
  */
-export const billed = (held: HeldCall, actual = held.observed ?? unanswered): Accounting.Actual =>
-  Amounts.promptTokens(actual) > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens }
+export const billed = (
+  held: HeldCall,
+  actual = held.observed ?? unanswered,
+  prompt = Amounts.promptTokens(actual)
+): Accounting.Actual => (prompt > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens })
 
 /**
  * The bill of a failed call; undefined if it is free. Providers do not bill calls that they reject, or that fail before they

@@ -17,7 +17,7 @@ import type * as Accounting from "../Accounting.ts"
 import type { CallError } from "../call/admission.ts"
 import { forCaller } from "../call/failure.ts"
 import { inScope } from "../call/stream.ts"
-import * as Direct from "../call/direct.ts"
+import type * as Direct from "../call/direct.ts"
 import { callCheck } from "../call/models.ts"
 import * as Trace from "../call/trace.ts"
 import * as SyncForm from "../domain/syncForm.ts"
@@ -279,15 +279,14 @@ class EngineCall<R extends ProviderResponse> {
     const call = opening?.begin(context, request, terms.callOptions)
     if (call === undefined) return this.goOn(this.open(terms, whose))
     const attempt = (ticket: Governor.Ticket) => this.attempt(ticket, whose)
-    if (!call.isSent) return this.goOn(Direct.resume(call, attempt))
+    if (!call.isSent) return this.goOn(call.resume(attempt))
     const exchange: HttpExchange<R> = this.exchangeOf(call, whose, {
       answered: (answer, rest) => {
         run(rest)
         run(call.end(Exit.void))
         give(options.outlet, answer)
       },
-      failed: (failure) =>
-        this.goOn(Direct.resume<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>(call, attempt, failure)),
+      failed: (failure) => this.goOn(call.resume<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>(attempt, failure)),
       streams: () => exchange.passOn(endOf(call), driven.passes)
     })
     driven.endsBy(() => {

@@ -18,7 +18,7 @@ import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
-import * as Direct from "../../src/call/direct.ts"
+import type * as Direct from "../../src/call/direct.ts"
 import * as SyncForm from "../../src/domain/syncForm.ts"
 import { throughEffect } from "./drivers.ts"
 import { mulberry } from "./random.ts"
@@ -82,7 +82,7 @@ export const ways = {
       Effect.withFiber(({ context }) => {
         const begun = SyncForm.of<Direct.OpenForms>(governor.open)!.begin(context, call, how)
         if (begun === undefined) return restore(opened(governor, call, answer, how))
-        if (!begun.isSent) return inFiber(Direct.resume(begun, attempt), context)
+        if (!begun.isSent) return inFiber(begun.resume(attempt), context)
         const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))
         return Effect.matchCauseEffect(restore(answer), {
           onSuccess: ({ actual, signal }) => {
@@ -91,8 +91,7 @@ export const ways = {
             return Effect.sync(() => ended(Exit.void))
           },
           onFailure: (cause) => {
-            if (!Cause.hasInterruptsOnly(cause))
-              return inFiber(Direct.resume(begun, attempt, Effect.failCause(cause)), context)
+            if (!Cause.hasInterruptsOnly(cause)) return inFiber(begun.resume(attempt, Effect.failCause(cause)), context)
             ended(Exit.failCause(cause))
             return Effect.failCause(cause)
           }
