@@ -174,10 +174,6 @@ interface Destination extends ProviderAt {
   readonly places?: { readonly call: Governor.Call["places"]; readonly at: (name: string) => ProviderAt }
 }
 
-/** The provider for an attempt. */
-const providerFor = (to: Destination, ticket: Governor.Ticket): ProviderAt =>
-  to.places === undefined ? to : to.places.at(ticket.place!)
-
 /** Counts the prompt of a call. */
 const countWith = (
   provider: LlmProvider.LlmProvider["Service"],
@@ -244,7 +240,7 @@ const makeFor = (
   ) => {
     const call = { ...describeFor(to, params, inputTokens, kind), stream: true }
     const attempt = (ticket: Governor.Ticket) => {
-      const { fields, provider } = providerFor(to, ticket)
+      const { fields, provider } = to.places?.at(ticket.place!) ?? to
       return openAttempt(provider, { ...params, ...fields }, ticket)
     }
     return open(call, attempt, options)
@@ -258,7 +254,7 @@ const makeFor = (
         const to = sentTo("create", params)
         if (to instanceof LlmError) return Effect.fail(to)
         const attempt = (ticket: Governor.Ticket) => {
-          const { fields, provider } = providerFor(to, ticket)
+          const { fields, provider } = to.places?.at(ticket.place!) ?? to
           return Effect.map(
             provider.create(fields === undefined ? params : { ...params, ...fields }),
             ({ signal, value }) => {

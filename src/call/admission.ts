@@ -21,7 +21,7 @@ import * as Payment from "./payment.ts"
 import type { Reserving } from "./place.ts"
 import type { CallPlace } from "../places/models.ts"
 import type * as Prices from "../Prices.ts"
-import { andThen, type Rest } from "./settlement.ts"
+import type { Rest } from "./settlement.ts"
 import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
@@ -79,7 +79,9 @@ const admittedFor = (
   const { call, last } = attempt
   if (last < call.now) return tooLate
   const revise = revisionOf(attempt, attempt, estimate)
-  return andThen(pay(attempt, attempt, estimate, context), () => reserve(attempt, estimate, revise, context))
+  const unpaid = pay(attempt, attempt, estimate, context)
+  if (unpaid === undefined) return reserve(attempt, estimate, revise, context)
+  return Effect.flatMap(unpaid, () => reserve(attempt, estimate, revise, context) ?? Effect.void)
 }
 
 // -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import * as Settlement from "./settlement.ts"
 import {
   AttemptTicket,
   inScope,
-  isPlain,
+  isPlaced,
   leaveOpen,
   runWithRetries,
   sent,
@@ -34,11 +34,11 @@ import {
  * of places, nor a span, a prefix that it shares with others, a timeout or a circuit breaker.
  */
 const isDirect = (attempt: GovernedAttempt, context: Context.Context<never>): boolean => {
-  const { isTraced, options, parts } = attempt.call
+  const { isTraced, options, parts, placement } = attempt.call
   const { ask, breaker, estimates, learns } = parts
   const isOwn = ask !== undefined && estimates !== undefined && learns !== undefined && mayAsk(ask, context)
   const isBare = options.cacheKey === undefined && options.timeout === undefined && breaker === undefined && !isTraced
-  return isOwn && isBare && isPlain(attempt)
+  return isOwn && isBare && (placement === undefined || isPlaced(attempt))
 }
 
 /** The first attempt of a call that was begun without Effect. Each step returns what is left to do, if there is anything. */

@@ -36,9 +36,9 @@ export class PlausibleUsage {
     this.fork = fork
   }
 
-  /** What an answer reports. */
+  /** What an answer reports. Some services report `null`. */
   ofAnswer(call: ReportedCall, actual: Accounting.Actual | undefined): Accounting.Actual | undefined {
-    if (actual === undefined) return undefined
+    if (!Predicate.isObject(actual)) return undefined
     const within = Ceiling.below(Ceiling.ceilingOf(call.price, call.known), actual)
     if (within !== actual) this.log(call, actual, within)
     return within

@@ -8,7 +8,6 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
@@ -33,10 +32,6 @@ import * as Usage from "./usage.ts"
 /** What is left to do, as an effect; undefined if nothing is. */
 export type Rest<E = never> = Effect.Effect<void, E> | undefined
 
-/** Goes on with another step. */
-export const andThen = <E, E2>(rest: Rest<E>, next: () => Rest<E2>): Rest<E | E2> =>
-  rest === undefined ? next() : Effect.flatMap(rest, (): Effect.Effect<void, E2> => next() ?? Effect.void)
-
 /** Runs a step as an effect. */
 export const later = (step: () => Rest): Effect.Effect<void> => Effect.suspend(() => step() ?? Effect.void)
 
@@ -56,20 +51,17 @@ export const inOrder = (...rests: ReadonlyArray<Rest>): Rest => {
 /** Learns what the headers of the response say about the limits. */
 export const observe = (attempt: GovernedAttempt, signal: Limits.Signal | undefined): Rest => {
   if (signal === undefined) return undefined
-  observeWindows(attempt, signal)
+  if (signal.windows !== undefined) observeWindows(attempt, signal)
   return observeHeld(attempt.held!, signal)
 }
 
-const observeWindows = ({ call, payment, request }: GovernedAttempt, signal: Limits.Signal): void => {
-  if (signal.windows !== undefined) {
-    call.parts.windows.observe(request.account, signal, payment?.window)
-  }
-}
+const observeWindows = ({ call, payment, request }: GovernedAttempt, signal: Limits.Signal): void =>
+  call.parts.windows.observe(request.account, signal, payment?.window)
 
 /** Notes the usage so far, in case the attempt is left, and tells the budget if it is news. */
 export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual | undefined): void => {
   const { call, held, phase } = attempt
-  const actual = call.parts.plausible.ofAnswer(attempt, usageOf(given))
+  const actual = call.parts.plausible.ofAnswer(attempt, given)
   attempt.observed = actual
   if (actual === undefined) return
   const isBegun = promptBegan(attempt, actual)
@@ -104,10 +96,6 @@ const grown = (attempt: GovernedAttempt, actual: Accounting.Actual): Limits.Usag
   }
 }
 
-/** The usage that an adapter reports. Some services report `null`. */
-const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
-  Predicate.isObject(given) ? given : undefined
-
 // -----------------------------------------------------------------------------
 // Answered
 // -----------------------------------------------------------------------------
@@ -122,7 +110,7 @@ export const answered = (
   if (attempt.phase === "settled") return observe(attempt, signal)
   const { call, pool, request } = attempt
   const { plausible, windows } = call.parts
-  const actual = plausible.ofAnswer(attempt, usageOf(given))
+  const actual = plausible.ofAnswer(attempt, given)
   pool.hasAnswered = true
   pool.isDenied = false
   attempt.answeredBy = response.model
@@ -167,7 +155,8 @@ const answeredWith = (
   learns?.learn(learning, actual)
   const settled = settle(attempt, usage, undefined, signal)
   if (learns !== undefined) return settled
-  return andThen(settled, () => estimator.learn(learning, actual))
+  const learnt = Effect.suspend(() => estimator.learn(learning, actual))
+  return settled === undefined ? learnt : Effect.andThen(settled, learnt)
 }
 
 // -----------------------------------------------------------------------------
@@ -196,7 +185,7 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
     const ended = settle(attempt, usage, isDenied ? "denied" : "failure", signal)
     return ended === undefined ? judged(undefined) : Effect.map(ended, () => judged(undefined))
   }
-  if (signal !== undefined) observeWindows(attempt, signal)
+  if (signal?.windows !== undefined) observeWindows(attempt, signal)
   return failHeld(attempt.held!, { reason, retryAfter, usage, signal }, judged)
 }
 
@@ -296,17 +285,6 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
   harmless(onBilled)({ model: request.model, actual: billed, dollars: price && cost / perDollar })
 }
 
-/** Replaces the estimate by a usage, once the budget has learned what the headers say. */
-const settle = (
-  attempt: GovernedAttempt,
-  usage: Limits.Usage,
-  outcome?: "failure" | "denied",
-  signal?: Limits.Signal
-): Rest => {
-  if (signal !== undefined) observeWindows(attempt, signal)
-  return settleHeld(attempt.held!, usage, outcome, signal)
-}
-
 // -----------------------------------------------------------------------------
 // What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer or of one of several places
 // -----------------------------------------------------------------------------
@@ -323,7 +301,9 @@ const observeHeld = (held: Held, said: Budget.Observation): Rest =>
   held instanceof Entry ? Reservation.observe(held, said) : held.observe(said)
 
 /** Replaces the estimate by a usage, once the budget has learned what the headers say. */
-const settleHeld = (held: Held, usage: Limits.Usage, outcome?: SettledAs, signal?: Limits.Signal): Rest => {
+const settle = (attempt: GovernedAttempt, usage: Limits.Usage, outcome?: SettledAs, signal?: Limits.Signal): Rest => {
+  const held = attempt.held!
+  if (signal?.windows !== undefined) observeWindows(attempt, signal)
   if (held instanceof Entry) {
     return Reservation.ending(held, (entry) => Reservation.settle(entry, usage, outcome, signal))
   }
@@ -349,7 +329,10 @@ const refund = (held: Held): Rest => {
 // The end of the call
 // -----------------------------------------------------------------------------
 
-/** Ends a call with its last attempt, or leaves that to the scope in which the call continues. */
+/**
+ * Ends a call with its last attempt, or leaves that to the scope in which the call continues. A function of its own, because a closure
+ * within the steps would keep what is sent in memory as long as a stream.
+ */
 export const over = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
   const { call } = attempt
   call.stopTrying()

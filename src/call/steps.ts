@@ -78,7 +78,7 @@ export const when = <O>(option: O | undefined, step: (option: O) => OptionalStep
 
 /** A view of an attempt. Its members are getters of functions, because callers may destructure it. */
 export class AttemptTicket implements Ticket {
-  protected readonly attempt: GovernedAttempt
+  declare protected readonly attempt: GovernedAttempt
 
   constructor(attempt: GovernedAttempt) {
     this.attempt = attempt
@@ -179,10 +179,10 @@ export const leaveOpen = <A>(_: GovernedAttempt, value: A): Effect.Effect<A> => 
 // Admission
 // -----------------------------------------------------------------------------
 
-/** Whether an attempt needs no choice of a place: its call has no places, or only one, whose limits are applied already. */
-export const isPlain = ({ call: { parts, placement }, pool }: GovernedAttempt): boolean => {
-  if (placement === undefined) return true
-  return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
+/** Whether the call of an attempt has only one place, whose limits are applied already. Then there is nothing to choose. */
+export const isPlaced = ({ call: { parts, placement }, pool }: GovernedAttempt): boolean => {
+  const only = placement?.only
+  return only !== undefined && parts.memory.hasLimits(pool.name, only.limits)
 }
 
 /** Makes an attempt as soon as it is admitted. */
@@ -190,9 +190,11 @@ export const withAdmission =
   <A, E, R>(make: MakeAttempt<A, E, R>): MakeAttempt<A, E | CallError, R> =>
   (attempt) =>
     Effect.withFiber(({ context }) => {
-      const rest = isPlain(attempt)
-        ? Admission.admitted(attempt, context)
-        : Placed.admitted(attempt, attempt.call.placement!)
+      const { placement } = attempt.call
+      const rest =
+        placement === undefined || isPlaced(attempt)
+          ? Admission.admitted(attempt, context)
+          : Placed.admitted(attempt, placement)
       return rest === undefined ? make(attempt) : Effect.flatMap(rest, () => make(attempt))
     })
 
