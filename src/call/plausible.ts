@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
-import * as Ceiling from "../domain/ceiling.ts"
+import * as Ceiling from "./ceiling.ts"
 import { thousands } from "../domain/words.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Prices from "../Prices.ts"

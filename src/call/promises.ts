@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { onAbort } from "../domain/input/aborts.ts"
+import { onAbort } from "./aborts.ts"
 
 /**
  * The floodgate was closed. Calls and streams that were running end with this error, and every later call fails with it at once.

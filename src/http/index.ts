@@ -64,7 +64,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Governor from "../Governor.ts"
-import { onAbort } from "../domain/input/aborts.ts"
+import { onAbort } from "../call/aborts.ts"
 import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"

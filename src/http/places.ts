@@ -3,7 +3,7 @@
  * further fields of the body. Nothing is translated between protocols.
  */
 import * as Redacted from "effect/Redacted"
-import { baseUrl } from "../domain/input/baseUrl.ts"
+import { baseUrl } from "./baseUrl.ts"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"

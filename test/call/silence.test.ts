@@ -3,8 +3,8 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { setAhead } from "../../support/clock.ts"
-import * as Silence from "../../../src/domain/input/silence.ts"
+import { setAhead } from "../support/clock.ts"
+import * as Silence from "../../src/call/silence.ts"
 
 describe("silence", () => {
   it.effect("is measured by monotonic time, which setting the wall clock does not change", () =>

@@ -6,7 +6,7 @@
  * - Sentinels: `redis+sentinel://user:password@host:26379,host:26379/master-name/0`. The user and the password are those of the
  *   master. `?sentinelUser=name&sentinelPassword=word` are those of the Sentinels.
  */
-import * as Input from "./checks.ts"
+import * as Input from "../../domain/input/checks.ts"
 
 /** The expected form, for errors. */
 export const expected =
@@ -42,22 +42,29 @@ const read = (text: string): Parsed | undefined => {
   decodeURIComponent(login ?? "")
   const scheme = `redis${tls}://`
   const own = login === undefined ? "" : `${login}@`
-  const watched = sentinel === undefined ? undefined : watchedOf(path, query)
-  if (sentinel !== undefined && watched === undefined) return undefined
-  const tail = watched === undefined ? path + query : watched.database
-  const named = hosts.split(",").map((host) => {
-    if (watched === undefined) return `${scheme}${own}${host}${tail}`
-    return `${scheme}${watched.login}${host}${/:\d+$/.test(host) ? "" : ":26379"}`
-  })
-  const isServer = (url: string): boolean => {
-    const hostname = URL.parse(url)?.hostname
+  const serverWith =
+    (tail: string) =>
+    (host: string, port: number): string =>
+      `${scheme}${own}${host.includes(":") ? `[${host}]` : host}:${port}${tail}`
+  const each = hosts.split(",")
+  if (sentinel === undefined) {
+    const tail = path + query
+    const named = each.map((host) => `${scheme}${own}${host}${tail}`)
     // A single server without a name is the one of this machine, for the clients.
-    return hostname !== undefined && (hostname !== "" || (named.length === 1 && watched === undefined))
+    if (!named.every((url) => isServer(url, named.length === 1))) return undefined
+    return { named, master: undefined, server: serverWith(tail) }
   }
-  if (!named.every(isServer)) return undefined
-  const server = (host: string, port: number): string =>
-    `${scheme}${own}${host.includes(":") ? `[${host}]` : host}:${port}${tail}`
-  return { named, master: watched?.master, server }
+  const watched = watchedOf(path, query)
+  if (watched === undefined) return undefined
+  const { database, login: ofSentinels, master } = watched
+  const named = each.map((host) => `${scheme}${ofSentinels}${host}${/:\d+$/.test(host) ? "" : ":26379"}`)
+  if (!named.every((url) => isServer(url, false))) return undefined
+  return { named, master, server: serverWith(database) }
+}
+
+const isServer = (url: string, mayBeUnnamed: boolean): boolean => {
+  const hostname = URL.parse(url)?.hostname
+  return hostname !== undefined && (hostname !== "" || mayBeUnnamed)
 }
 
 /** Reads an address; undefined if it has another form. */

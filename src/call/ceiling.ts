@@ -5,8 +5,8 @@
  * from caps and limits, so one absurd answer would end them for everybody. The bounds are generous, because usage that was real must
  * never be cut: a cap would be exceeded without anybody noticing.
  */
-import { type Actual, promptTokens } from "./amounts.ts"
-import type { Price } from "./prices.ts"
+import { type Actual, promptTokens } from "../domain/amounts.ts"
+import type { Price } from "../domain/prices.ts"
 
 /** The context of a model whose price states none. The largest that is offered, of Llama 4 Scout, has as many tokens. */
 const usualContext = 10_000_000

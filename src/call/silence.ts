@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
-import { monotonic } from "./clock.ts"
+import { monotonic } from "../domain/input/clock.ts"
 
 /** A stream of pieces, such as bytes or events. */
 export interface Source<Piece> {
