@@ -313,7 +313,7 @@ export class FairQueue<E extends Queued> {
       const isNext = flow.isNext || (isAnySmall && place === 0)
       const cursor = { isNext, start, rank, owed, entry, flowAt: place, place: -1 }
       if (isReplaced && flow.isSmall) {
-        // What replaces a small one need not be small, so its turn may be after that of flows below it in the heap.
+        // A small one may be replaced by a large one, so its turn may be after that of flows below it in the heap.
         cursor.isNext = false
         cursor.flowAt = -1
         visit(2 * place + 1)

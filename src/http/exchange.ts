@@ -270,7 +270,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
     const { parts } = this
     if (parts === undefined) return undefined
     this.isLeft = true
-    // What the provider goes on with may cost all that was reserved.
+    // An answer that the provider continues may cost all that was reserved.
     const isGoingOn = parts.planned.description.background === true
     const rest = isGoingOn ? parts.call.settle(undefined, emptyAnswer) : undefined
     this.over()

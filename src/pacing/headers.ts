@@ -93,7 +93,7 @@ const learnLimit = (
   const isNew = meter.limit === Infinity
   if (limit < meter.limit) forgetBurst(pacer, meter)
   Meter.setLimit(meter, limit)
-  // What is left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
+  // The amount left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
   // was left of it when somebody looked, which is next to nothing after a rejection.
   const share = pacer.shares[dimension]
   const minBurst = limit * Meter.burstMillis

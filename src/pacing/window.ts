@@ -96,7 +96,7 @@ export const noted = (w: Window, call: Sent, refused: number, now: number): Wind
   if (call.number > burst.first) return { ...w, burst: { ...burst, times } }
   const found = othersAt(call, burst.refused)
   const next = { ...w, burst: { ...burst, times, first: call.number, found } }
-  // What was found from this burst was too much.
+  // This burst had suggested too large a size.
   return w.sure === undefined && w.size === burst.found
     ? { ...next, size: Math.max(minSize, Math.min(w.size, found)) }
     : next

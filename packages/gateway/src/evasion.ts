@@ -29,7 +29,7 @@ export const evasionIn = ({ exchange, parts, request, routed }: ProxiedRequest):
   const { method = "GET" } = request
   if (method === "POST") return undefined
   const match = parts.engine.route("POST", routed.path)
-  // What providers store is read and deleted by the same paths.
+  // Stored objects are read and deleted by the same paths.
   if (match === undefined || (others.has(method) && routed.protocol !== undefined && !hasBody(request)))
     return undefined
   return { refusal: invalid(`A call must be a POST, not a ${method}: the gateway passes on no other`), match }

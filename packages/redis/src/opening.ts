@@ -41,7 +41,7 @@ const firstOf = async <A>(
   } catch (error) {
     endOthers()
     const { errors } = error as AggregateError
-    // What a server says is worth more than that another one is dead.
+    // An error from a server says more than that another one is dead.
     throw errors.find(({ message }) => isAnswer.test(message)) ?? errors[0]
   }
 }
