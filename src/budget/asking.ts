@@ -1,4 +1,4 @@
-/** How a caller asks for admission, waits for it, and runs with it. */
+/** Asks for admission, waits for it, and runs with it. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
@@ -45,7 +45,7 @@ export const awaited = (entry: Entry, context: Context.Context<never>): Effect.E
   return Context.getOrUndefined(context, Tracer.ParentSpan) === undefined ? bounded : traced(bounded, entry)
 }
 
-/** How a wait has ended. Without a refusal, its budget has closed. */
+/** The outcome of a wait. Without a refusal, its budget has closed. */
 const outcomeOf = (entry: Entry): Effect.Effect<Entry, BudgetError> => {
   const { isOpen, refusal } = entry
   if (isOpen) return Effect.succeed(entry)

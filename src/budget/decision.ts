@@ -41,7 +41,7 @@ const exhausted = (
   return cause === undefined || degraded === undefined ? cause : new StoreUnavailable({ pool, cause })
 }
 
-/** What a running call has used beyond what was charged for it; undefined if that is nothing. */
+/** The usage of a running call beyond what was charged for it; undefined if there is none. */
 export const excessOf = ({ charge, owed }: Entry, soFar: Amounts.Whole): Amounts.Whole | undefined => {
   const more = (each: Limits.Dimension): number => Math.max(0, soFar[each] - charge[each] - owed[each])
   const excess = {
@@ -87,7 +87,7 @@ export const conclude = <A>(
   return [answer, cost / asked]
 }
 
-/** What a charge costs in the fair queue: the largest fraction of a minute's limit that it takes. */
+/** The cost of a charge in the fair queue: the largest fraction of a minute's limit that it takes. */
 export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Whole): number => {
   let cost = Amounts.dominantShare(charge, config.rules)
   // Degraded mode has scaled the limits down, but the call may be served after it ends, so its cost is a fraction of the full

@@ -22,13 +22,13 @@ export interface Queueing {
   readonly maxWait: number
   /** Estimates it again; undefined if nothing is known that was not known before. */
   readonly revise?: (() => Limits.Estimate | undefined) | undefined
-  /** What it is charged even if its estimate is wrong; undefined if that is the whole estimate. */
+  /** The part of its charge that holds even if its estimate is wrong; undefined if that is the whole estimate. */
   readonly certain?: Amounts.Certain | undefined
   /** Shared by the entries of a call that waits in several pools. */
   readonly claim?: Claim | undefined
 }
 
-/** How a call ended, as `settle` of a reservation takes it. */
+/** The end of a call, as `settle` of a reservation takes it. */
 export type SettledAs = "success" | "failure" | "denied"
 
 /** The types of a pool's line. What a call asks for is its estimate, within the limits. */
@@ -60,14 +60,14 @@ export interface PoolOfCall {
 export class Entry extends Hold<PoolTerms> {
   readonly pool: PoolOfCall
   readonly queueing: Queueing
-  /** What it is expected to use. That may exceed the limits, and change while it waits. */
+  /** Its estimate. It may exceed the limits, and change while it waits. */
   asked: Limits.Estimate
   /** Whether the provider has accepted it. */
   isAccepted = false
-  /** What it waited for last, and how long it waited. */
+  /** The limit that it waited for last, and how long it waited. */
   binding: Limits.Dimension | undefined = undefined
   waitedMillis = 0
-  /** What was charged since its admission, because its answer has used more. */
+  /** The amount charged since its admission, because its answer has used more. */
   owed: Amounts.Whole = Amounts.nothing
   /** Why it was rejected for good; undefined if another attempt may be accepted. */
   rejection: RejectedAsTooLarge | undefined = undefined
@@ -80,7 +80,7 @@ export class Entry extends Hold<PoolTerms> {
     this.pool = pool
     this.queueing = queueing
   }
-  /** What it is expected to use within the limits, and what is charged for that. */
+  /** Its estimate within the limits, and the charge for that. */
   get estimate(): Limits.Estimate {
     return this.ask.estimate
   }
@@ -116,7 +116,7 @@ export class Entry extends Hold<PoolTerms> {
       return undefined
     }
   }
-  /** What it is certainly charged; undefined if that is not known. */
+  /** The part of its charge that is certain; undefined if that is not known. */
   get certain(): Amounts.Whole | undefined {
     try {
       const certain = this.queueing.certain?.(true)

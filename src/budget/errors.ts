@@ -1,4 +1,4 @@
-/** Why a budget refuses a call: one error, with a typed reason that names the cause and what to do. */
+/** The reasons why a budget refuses a call: one error, with a typed reason that names the cause and what to do. */
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -72,9 +72,9 @@ export class RejectedAsTooLarge extends Schema.TaggedError<RejectedAsTooLarge>("
   {
     pool: Schema.String,
     dimension: Limits.Dimension,
-    /** What the call is expected to use. */
+    /** The expected usage of the call. */
     asked: Schema.Finite,
-    /** What the provider's full bucket holds. */
+    /** The size of the provider's full bucket. */
     burst: Schema.Finite
   }
 ) {
@@ -267,7 +267,7 @@ export class NoPlace extends Schema.TaggedError<NoPlace>("floodgate/Budget/NoPla
 }
 
 /**
- * Why a reservation was refused.
+ * The reason why a reservation was refused.
  *
  * @category errors
  * @since 0.1.0
@@ -275,7 +275,7 @@ export class NoPlace extends Schema.TaggedError<NoPlace>("floodgate/Budget/NoPla
 export const BudgetErrorReason = Schema.Union([...refusals, NoPlace])
 
 /**
- * Why a reservation was refused.
+ * The reason why a reservation was refused.
  *
  * @category errors
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * When calls would start, and why one would be refused.
+ * Predicts when calls would start, and why one would be refused.
  *
  * The step of the pool is played ahead, on a copy of its law and in the order of the queue, as if every call used what was
  * estimated and none failed. Refusals, `maxWait`, a status and the public `foresee` all use this prediction.
@@ -25,7 +25,7 @@ const maxSteps = 256
 /** Waits are predicted again at this interval. */
 const reviewMillis = 1_000
 
-/** What is known of a pool. */
+/** A pool, as far as it is known. */
 export interface PoolView {
   readonly pool: string
   readonly rules: Rules.Rules
@@ -36,7 +36,7 @@ export interface PoolView {
   readonly running: Iterable<Pick<Entry, "grant">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
-  /** What a charge costs in the queue. */
+  /** Computes what a charge costs in the queue. */
   readonly costOf: (charge: Amounts.Whole) => number
   /** False if processes share the pool: then only the first calls of the others' queues are known. */
   readonly isWhole: boolean
@@ -47,7 +47,7 @@ export interface PoolView {
 // -----------------------------------------------------------------------------
 
 /**
- * When the calls in flight end, in order. A call that takes longer than the average, or belongs to another process, has no
+ * The ends of the calls in flight, in order. A call that takes longer than the average, or belongs to another process, has no
  * known end: such calls are spread evenly over the average duration of a call.
  */
 export const endsOf = ({ law, now, running }: PoolView): Array<number> => {
@@ -71,7 +71,7 @@ class Projection {
   /** How many of `ends` have passed. */
   private ended = 0
   at: number
-  /** What a call waited for last. */
+  /** The obstacle that a call waited for last. */
   obstacle: Obstacle | undefined = undefined
 
   constructor(view: PoolView) {
@@ -159,7 +159,7 @@ export const expectedWaits = (view: PoolView, count: number): ReadonlyArray<Expe
 /** The wait of a call that would come now. */
 export interface PredictedWait {
   readonly millis: number
-  /** What it would wait for last. */
+  /** The obstacle that it would wait for last. */
   readonly obstacle: Obstacle | undefined
   /** The law at its turn, if a quota has too little left for it by then. */
   readonly exhausted: Pacer.Pacer | undefined
@@ -240,7 +240,7 @@ export const pausedTooLong = (pool: string, { gate }: Pacer.Pacer, now: number):
   return left > maxPause ? tooLong(pool, undefined, left, maxPause) : undefined
 }
 
-/** Why a call that cannot start at once is refused. */
+/** The refusal of a call that cannot start at once. */
 export const refusal = (
   { isWhole, law, maxQueued, now, pool, queue }: PoolView,
   charge: Amounts.Whole,
@@ -261,7 +261,7 @@ export const refusal = (
 // Answers
 // -----------------------------------------------------------------------------
 
-/** When a call that came now would start, and why it would be refused. */
+/** Foresees when a call that came now would start, and why it would be refused. */
 export const foresee = (view: PoolView, estimate: Limits.Estimate, queueing: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
   const { charge, misfit } = Amounts.fitted(rules, estimate, queueing.certain, "Budget.foresee")

@@ -1,4 +1,4 @@
-/** What a budget has learned of the provider's limits, as plain data. */
+/** The provider's limits as a budget has learned them, as plain data. */
 import * as Schema from "effect/Schema"
 import type * as Memory from "../pacing/memory.ts"
 import { maxAmount } from "../domain/amounts.ts"
@@ -9,11 +9,11 @@ const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAm
 const Dimension = Schema.Struct({
   /** The provider's limit, if headers named it. */
   perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** What headers have shown of the full bucket, if they have. */
+  /** The size of the full bucket as headers have shown it, if they have. */
   burst: Schema.optionalKey(Amount),
   /** Our measured share of the rate, if it is less than the limit. */
   sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** What was left in the bucket; below 0 if more was used than it held. */
+  /** The amount that was left in the bucket; below 0 if more was used than it held. */
   level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),
   /** The mean usage of a call. */
   mean: Amount

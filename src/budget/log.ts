@@ -18,7 +18,7 @@ const minMillis = 1_000
 
 /** The last line about a pool whose calls wait. */
 interface Told {
-  /** What they wait for. */
+  /** The cause of their wait. */
   readonly cause: string
   readonly since: number
   /** The largest number of calls that waited together. */
@@ -43,7 +43,7 @@ const waitOf = ({ waiting }: PoolStatus): number => {
   return millis < Infinity ? millis : 0
 }
 
-/** What the calls of a pool wait for; undefined if they do not wait long. */
+/** Names what the calls of a pool wait for; undefined if they do not wait long. */
 const causeOf = (pool: PoolStatus): string | undefined => {
   const { binding, pause, queued, waiting } = pool
   if (pause !== undefined && pause.leftMillis >= minMillis) return pause.reason
@@ -72,7 +72,7 @@ const overOf = (name: string, { max, since }: Told, now: number): string => {
   return max === 0 ? `the pause ${after}` : `the wait ${after}: ${max === 1 ? "1 call" : `up to ${calls(max)}`} waited`
 }
 
-/** What is known of a pool's wait now, and the line to log if that has changed. */
+/** The known state of a pool's wait, and the line to log if that has changed. */
 const stepOf = (
   name: string,
   told: Told | undefined,

@@ -152,7 +152,7 @@ const kept = <N>(make: new (...args: ConstructorParameters<typeof Numbers>) => N
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
 
-/** What the gauges read of an open pool. */
+/** The figures of an open pool that the gauges read. */
 interface OpenPool {
   readonly queued: number
   readonly inFlight: number

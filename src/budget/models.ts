@@ -19,7 +19,7 @@ export type { Verdict } from "../pacing/verdicts.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How a budget is made.
+ * The options of a budget.
  *
  * @stability stable
  * @category options
@@ -53,7 +53,7 @@ export interface Options {
    */
   readonly maxPools?: number | undefined
   /**
-   * What an earlier budget has learned, so that this one need not learn it again. It is ignored with a store, because the
+   * The limits that an earlier budget has learned, so that this one need not learn them again. It is ignored with a store, because the
    * shared state is newer.
    *
    * @default nothing
@@ -62,7 +62,7 @@ export interface Options {
 }
 
 /**
- * How a reservation is queued.
+ * The options of a reservation.
  *
  * @stability stable
  * @category options
@@ -120,7 +120,8 @@ export interface GovernedOptions extends ReserveOptions {
    */
   readonly [revised]?: (() => Limits.Estimate | undefined) | undefined
   /**
-   * What the call is charged even if its estimate is wrong. Only that must fit within the limits. A larger estimate counts as a whole
+   * Computes what the call is charged even if its estimate is wrong. Only that must fit within the limits. A larger estimate counts as a
+   * whole
    * limit, and what the call then uses beyond that is debt. Without it, all of the estimate must fit.
    */
   readonly [certainly]?: Certain | undefined
@@ -199,7 +200,7 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
 export const Priority = Context.Reference<number>("floodgate/Budget/Priority", { defaultValue: () => 0 })
 
 /**
- * When to predict the wait of a call with `maxWait` again, in milliseconds since the epoch. A pause or a rejection may have
+ * The time to predict the wait of a call with `maxWait` again, in milliseconds since the epoch. A pause or a rejection may have
  * made the wait longer since the call arrived. If it is now too long, the call fails with `WaitTooLong` while its caller can
  * still respond.
  */
@@ -212,17 +213,17 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 // -----------------------------------------------------------------------------
 
 /**
- * What a response says about the limits, and about the usage of its call.
+ * A response's information about the limits, and about the usage of its call.
  *
  * @stability stable
  * @category models
  * @since 0.4.0
  */
 export interface Observation extends Limits.Signal {
-  /** What the call used, if that is known: then its reservation is settled. @default not known yet */
+  /** The usage of the call, if that is known: then its reservation is settled. @default not known yet */
   readonly usage?: Limits.Usage | undefined
   /**
-   * What the call has used so far, once its answer has begun. What exceeds the reservation becomes debt at once, so that other calls wait
+   * The usage of the call so far, once its answer has begun. What exceeds the reservation becomes debt at once, so that other calls wait
    * from then on. The reservation is still held, and nothing is refunded before its end. A dimension that is left out keeps its estimate.
    *
    * @default not known yet
@@ -232,7 +233,7 @@ export interface Observation extends Limits.Signal {
 }
 
 /**
- * How a call failed.
+ * The failure of a call.
  *
  * @stability stable
  * @category models
@@ -243,9 +244,9 @@ export interface FailOptions {
   readonly reason: "rateLimit" | "ramp" | "overload"
   /** How long the provider asked to wait. @default none */
   readonly retryAfter?: Duration.Input | undefined
-  /** What the failed call used. @default nothing */
+  /** The usage of the failed call. @default nothing */
   readonly usage?: Limits.Usage | undefined
-  /** What the response says about the limits. @default what was observed for this reservation */
+  /** The limits in the response. @default what was observed for this reservation */
   readonly signal?: Limits.Signal | undefined
 }
 
@@ -291,7 +292,7 @@ export interface Reservation {
   readonly agent: string
   /** The estimate that was admitted. A governor estimates a waiting call again when others have taught what it uses. */
   readonly estimate: Limits.Estimate
-  /** What is held, per limited dimension. */
+  /** The amounts held, per limited dimension. */
   readonly charge: Limits.Usage
   /** How long the call was queued. */
   readonly waited: Duration.Duration
@@ -320,7 +321,7 @@ export interface GovernedReservation extends Reservation {
 }
 
 /**
- * When a call would start, if all calls use their estimates and none fails.
+ * The predicted start of a call, if all calls use their estimates and none fails.
  *
  * @stability stable
  * @category models
@@ -330,7 +331,10 @@ export interface Foreseen {
   readonly pool: string
   /** How long it would wait; infinite if it can never be admitted. */
   readonly wait: Duration.Duration
-  /** What it would wait for last: a limit, the end of another call (`"concurrency"`), or a pause. Undefined if it starts at once. */
+  /**
+   * The obstacle that it would wait for last: a limit, the end of another call (`"concurrency"`), or a pause. Undefined if it starts at
+   * once.
+   */
   readonly binding: Limits.Dimension | "concurrency" | "pause" | undefined
   /** Why it would be refused; undefined if it would not. */
   readonly refusal: BudgetError["reason"] | undefined
@@ -342,7 +346,7 @@ export interface Foreseen {
 }
 
 /**
- * What a response says about the limits of a pool.
+ * A response's information about the limits of a pool.
  *
  * @stability stable
  * @category models
@@ -356,7 +360,7 @@ export interface RateLimitSignal extends Limits.Signal {
    */
   readonly reservation?: Reservation | undefined
   /**
-   * What the answered call used.
+   * The usage of the answered call.
    *
    * @deprecated Pass it to the `observe` of the reservation.
    */
@@ -382,7 +386,7 @@ export interface PauseOptions {
 }
 
 /**
- * How a call failed, or a pool pauses.
+ * The failure of a call, or the pause of a pool.
  *
  * @deprecated Call `fail` of the {@link Reservation}, or `pause` of the budget.
  * @stability stable
@@ -406,7 +410,7 @@ export interface Cooldown extends FailOptions {
 export interface PoolStatus {
   /** The dimensions that are limited. */
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
-  /** What is known of the provider's limits, from where, and how old it is. */
+  /** The known limits of the provider, with their sources and ages. */
   readonly known: ReadonlyArray<KnownFigure>
   readonly inFlight: number
   /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
@@ -420,11 +424,11 @@ export interface PoolStatus {
     readonly waitedMillis: number
     /** How long it is expected to wait from now, if all calls use what was estimated. */
     readonly expectedMillis: number
-    /** What it waits for. */
+    /** The limit that it waits for. */
     readonly dimension: Limits.Dimension | undefined
   }>
   readonly pause: { readonly reason: "rateLimit" | "ramp" | "overload"; readonly leftMillis: number } | undefined
-  /** What the first call waits for. */
+  /** The limit that the first call waits for. */
   readonly binding: Limits.Dimension | undefined
 }
 

@@ -1,4 +1,4 @@
-/** How a budget reports: events to an observer, and a stream of changes. */
+/** Reports what a budget does: events to an observer, and a stream of changes. */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -33,7 +33,7 @@ export interface PoolOptions {
   readonly changed: () => void
   /** Gets each event. */
   readonly observer: ((event: Event) => void) | undefined
-  /** What is remembered of an earlier pool of its name. A store knows more than that. */
+  /** The memory of an earlier pool of its name. A store knows more than that. */
   readonly earlier?: ClosedPool | undefined
   /** Called when a call ends and the provider has refused the credential of every call so far. */
   readonly denied?: (() => void) | undefined

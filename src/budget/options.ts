@@ -131,7 +131,7 @@ export const parse = (options: Options) => {
   return { concurrency, maxPools, maxQueued, ...sets(limits) }
 }
 
-/** What the limits say about pools. */
+/** The pools, as the limits describe them. */
 interface LimitSets {
   readonly poolOf: (model: string) => string
   /** The limits of a pool; empty if none were given. */
@@ -237,7 +237,7 @@ const hasVersionOf =
   (name: string): boolean =>
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
-/** How a call is queued. */
+/** Returns how a call is queued. */
 export const queueingOf = (context: Context.Context<never>, options: GovernedOptions = {}): Queueing => {
   const {
     [first]: isFirst = false,

@@ -19,11 +19,11 @@ const forgottenAfter = 600_000
 /** A bucket with at least this part left is full, and has not grown. All that differs is what other calls took in that moment. */
 const full = 0.99
 
-/** What a full bucket rejected. */
+/** The sizes that a full bucket rejected. */
 interface RejectedSizes {
   /** The smallest sizes, at most {@link enough} of them, in order. */
   readonly sizes: ReadonlyArray<number>
-  /** What the bucket held. */
+  /** The size of the bucket. */
   readonly burst: number
   /** When that happened last. */
   readonly at: number
@@ -31,14 +31,14 @@ interface RejectedSizes {
 
 const minuteMillis = 60_000
 
-/** What a full bucket holds. */
+/** A full bucket and its size. */
 interface FullBucket {
   readonly dimension: Limits.Dimension
   readonly burst: number
 }
 
 /**
- * What a full bucket holds at most, if that is known. If the user states a limit, that is the limit of its period, because a stated burst
+ * The maximum size of a full bucket, if that is known. If the user states a limit, that is the limit of its period, because a stated burst
  * may be smaller than the provider's. Otherwise headers must have shown a whole minute of the limit: if they have shown less, small calls
  * may keep the bucket from filling, and what rejections suggest is no measure, because they suggest that of a bucket of any size.
  */
@@ -64,7 +64,7 @@ export class Oversize {
     this.pool = pool
   }
 
-  /** Why a call is refused at once; undefined if it may be tried. */
+  /** The refusal of a call; undefined if it may be tried. */
   refusal(law: Pacer.Pacer, estimate: Limits.Estimate, now: number): RejectedAsTooLarge | undefined {
     if (this.rejected.size === 0) return undefined
     const whole = Amounts.whole(estimate)
@@ -77,7 +77,7 @@ export class Oversize {
     return undefined
   }
 
-  /** What is known of a bucket that holds so much. */
+  /** The rejected sizes of a bucket that holds so much. */
   private knownOf(dimension: Limits.Dimension, burst: number, now: number): RejectedSizes {
     const found = this.rejected.get(dimension)
     if (found !== undefined && full * burst <= found.burst && now < found.at + forgottenAfter) return found

@@ -46,7 +46,7 @@ export class Pool implements PoolOfCall {
   /** The calls of this process that are in flight. */
   private readonly running = new Set<Entry>()
   private knownLimits = 0
-  /** What full buckets have rejected, if they have. */
+  /** The sizes that full buckets have rejected, if they have. */
   private oversize: Oversize | undefined = undefined
   private readonly reviews = new Foresee.Reviews()
   /** Whether the provider has ever answered other than by refusing the credential. */
@@ -91,7 +91,7 @@ export class Pool implements PoolOfCall {
   get law(): Pacer.Pacer {
     return this.port.state.law
   }
-  /** What it has learned of its limits; undefined if nothing. */
+  /** The limits that it has learned; undefined if there are none. */
   get learned(): Memory.LearnedLimits | undefined {
     return Memory.recall(this.law, this.now())
   }
@@ -145,7 +145,7 @@ export class Pool implements PoolOfCall {
     this.reports?.wait(entry.agent, entry.binding ?? dimensionOf(foreseen.obstacle), foreseen.millis)
   }
 
-  /** When a call would start, and why it would be refused. */
+  /** Foresees when a call would start, and why it would be refused. */
   foresee(estimate: Limits.Estimate, queueing: Queueing, counting = this.counting): Foreseen {
     const { view } = this
     if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, estimate, queueing)
@@ -155,7 +155,7 @@ export class Pool implements PoolOfCall {
     return Foresee.foresee({ ...view, law, rules }, estimate, queueing)
   }
 
-  /** What is known of it now, to play ahead. */
+  /** The current state of the pool, to play ahead. */
   get view(): Foresee.PoolView {
     const { name: pool, queue, running } = this
     const { maxQueued } = this.options
@@ -412,7 +412,7 @@ export class Pool implements PoolOfCall {
     return this.law.sent === 0
   }
 
-  /** What to remember until it is opened again; undefined if the store remembers it. */
+  /** The memory to keep until it is opened again; undefined if the store remembers it. */
   get closedPool(): ClosedPool | undefined {
     if (this.port.outlives) return undefined
     return { kind: this.kind, snapshot: Memory.snapshot(this.law, this.now()), counting: this.counting }

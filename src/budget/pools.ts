@@ -14,7 +14,7 @@ import type * as Options from "./options.ts"
 import { Pool } from "./pool.ts"
 import { defaultPool, nameIn, PoolRegistry } from "./registry.ts"
 
-/** What the pools of a budget have in common. */
+/** The options that the pools of a budget share. */
 export type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "earlier" | "counts" | "denied" | "idled">
 
 /** The maximum number of names that are warned about. */
@@ -44,7 +44,7 @@ export class OpenPools {
   private readonly shared: CommonOptions
   private readonly now: () => number
   private readonly context: Context.Context<never>
-  /** How kinds of pools were resized: pools that open later get the same. */
+  /** The changes of kinds of pools that were resized: pools that open later get the same. */
   private readonly changed = new Map<string, Pick<ResizeOptions, "limits" | "concurrency">>()
   private readonly warned = new Set<string>()
   /** Until when all pools count as in use, because a search has found no idle one. */
@@ -139,7 +139,7 @@ export class OpenPools {
     if (closed === undefined) this.shared.after(0, pool.leave)
   }
 
-  /** What is known about limits, and for pools that were not used again, what an earlier budget had learned. */
+  /** The known limits, and for pools that were not used again, those that an earlier budget had learned. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
     const earlier = Array.from(this.closedPools.learned, ([name, { snapshot }]) =>

@@ -1,4 +1,4 @@
-/** How pools are named, and which of them are forgotten, in a budget and in a governor. */
+/** Names pools, and forgets some of them, in a budget and in a governor. */
 import * as Lru from "../domain/input/lru.ts"
 
 export const defaultPool = "default"

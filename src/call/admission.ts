@@ -173,7 +173,7 @@ const ask = (
   return Scope.provide(noted, attempt.scope)
 }
 
-/** How an attempt is queued. Its `maxWait` counts from `since`. */
+/** Returns how an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
   { call: { agent, options }, isFirst, until }: GovernedAttempt,
   { accounting, known, pool }: Reserving,

@@ -17,7 +17,7 @@ import * as Trace from "./trace.ts"
 import type * as Usage from "./usage.ts"
 
 /**
- * What an attempt holds in its pool: its entry in the queue of the budget, or a reservation, if another layer or one of several places
+ * The hold of an attempt in its pool: its entry in the queue of the budget, or a reservation, if another layer or one of several places
  * has made it.
  */
 export type Held = Entry | Budget.Reservation

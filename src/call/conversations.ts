@@ -1,5 +1,5 @@
 /**
- * What a governor remembers of prompts: how many tokens each prefix has, and until when the provider has it in its cache.
+ * A governor's memory of prompts: how many tokens each prefix has, and until when the provider has it in its cache.
  *
  * A prefix is known by its content (`protocol/prefixes.ts`) within one scope: the account, the pool and the model, because a cache
  * belongs to these, and the caller of a gateway, because no caller's wait may tell it what another one has sent. A conversation that
@@ -66,7 +66,7 @@ interface StoredConversation extends SharedThing {
 export interface KnownPrefix extends Estimator.Prefix {
   /** Until when it is cached; infinite if it is not. */
   readonly until: number
-  /** What had been learned when it was looked up last. */
+  /** The number of lessons when it was looked up last. */
   seen: number
 }
 
@@ -77,10 +77,10 @@ export interface Turn {
   readonly before: number | undefined
 }
 
-/** What is looked up: a call within its scope. */
+/** A call to look up, within its scope. */
 export interface Lookup {
   readonly scope: string
-  /** What shares a cache. */
+  /** The pool, whose calls share a cache. */
   readonly pool?: string | undefined
   /** Whose memory it is: the caller or the account. Each has a share. */
   readonly owner?: string | undefined
@@ -123,7 +123,7 @@ export class Conversations {
   // Finding
   // ---------------------------------------------------------------------------
 
-  /** What is known of the beginning of a prompt; undefined if nothing tells its content. `before` is returned if it has not changed. */
+  /** The known beginning of a prompt; undefined if nothing tells its content. `before` is returned if it has not changed. */
   again(before: KnownPrefix | undefined, lookup: Lookup, now: number): KnownPrefix | undefined {
     if (before !== undefined && before.seen === this.changes && now < before.until) return before
     const found = this.find(lookup, now)

@@ -43,7 +43,7 @@ const isDirect = (attempt: GovernedAttempt, context: Context.Context<never>): bo
 
 /** The first attempt of a call that was begun without Effect. Each step returns what is left to do, if there is anything. */
 export class DirectTicket extends AttemptTicket {
-  /** What is left to do until it is admitted. */
+  /** The rest of its admission. */
   readonly rest: Settlement.Rest<CallError>
 
   constructor(attempt: GovernedAttempt, context: Context.Context<never>) {

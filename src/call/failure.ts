@@ -1,4 +1,4 @@
-/** What the governor reads from a failed attempt. */
+/** Reads a failed attempt for the governor. */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,9 +12,9 @@ import type { Reach } from "./pool.ts"
 
 /** A failed attempt of an adapter whose caller expects another error, or a response, instead of the `LlmError`. */
 export class FailedAttempt<out A, out E> {
-  /** What the governor reads: an `LlmError`, if the adapter could make one. */
+  /** The report that the governor reads: an `LlmError`, if the adapter could make one. */
   readonly failure: FailureReport
-  /** What the caller gets if there is no further attempt. */
+  /** The caller's outcome if there is no further attempt. */
   readonly outcome: Effect.Effect<A, E>
 
   constructor(failure: FailureReport, outcome: Effect.Effect<A, E>) {
@@ -78,7 +78,7 @@ export const reach = (error: unknown): Reach | undefined => {
 }
 
 /**
- * When the spend limit that refused an attempt is reset, in milliseconds since the epoch. Undefined for other failures, and if the
+ * The time when the spend limit that refused an attempt is reset, in milliseconds since the epoch. Undefined for other failures, and if the
  * provider does not say.
  */
 export const resumesAt = (error: unknown): number | undefined => {
@@ -108,7 +108,7 @@ export const pauseOf = (exit: Exit.Failure<unknown, unknown>): PauseOptions | un
     : undefined
 }
 
-/** How a call that did not succeed is counted. */
+/** Tells how a call that did not succeed is counted. */
 const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
   if (Exit.hasInterrupts(exit)) return "interrupted"
   const error = Exit.findErrorOption(exit)

@@ -6,7 +6,7 @@
 /** A thing in the memory. */
 export interface SharedThing {
   readonly owner: string
-  /** What it takes of the bound. */
+  /** Its part of the bound. */
   size: number
   /** When it was used last, in milliseconds. */
   usedAt: number
@@ -56,7 +56,7 @@ interface Owner<K> {
   size: number
 }
 
-/** Where a thing is: among all, and among those of its owner. */
+/** The places of a thing: among all, and among those of its owner. */
 interface ThingPlace<K> {
   readonly inAll: UsedLink<K>
   readonly inOwn: UsedLink<K>
@@ -64,7 +64,7 @@ interface ThingPlace<K> {
 }
 
 /**
- * What nobody has used for longer is in hardly any cache, so it goes first, whoever owns it. It is the longest time for which Anthropic
+ * Prefixes unused for longer are in hardly any cache, so they go first, whoever owns them. It is the longest time for which Anthropic
  * keeps a prefix.
  */
 const protectedMillis = 3_600_000

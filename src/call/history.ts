@@ -1,5 +1,5 @@
 /**
- * What agents did so far: their calls, how large these were and how long they took. Advice about agents of the same kind is
+ * The history of agents: their calls, how large these were and how long they took. Advice about agents of the same kind is
  * based on it. It also remembers what other orchestrators were advised, so that the same room is not promised twice.
  */
 import * as Context from "effect/Context"
@@ -41,7 +41,7 @@ interface PoolPrompts {
   calls: number
 }
 
-/** How the prompts of a pool's conversations grow: medians, and the mean number of calls. */
+/** The growth of a pool's conversations: medians, and the mean number of calls. */
 export interface ConversationGrowth {
   readonly first: number
   readonly growth: number
@@ -102,7 +102,7 @@ const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls
   return { ...head, later, lastAt: others.reduce((last, { lastAt }) => Math.max(last, lastAt), head.lastAt) }
 }
 
-/** What earlier agents did, on average. */
+/** The average of earlier agents. */
 export interface Likeness {
   readonly work: Forecast.Work
   /** The number of agents that it is based on. */
@@ -170,7 +170,7 @@ export class AgentHistory {
     Estimating.push(prompts.shares, Math.min(1, Math.max(0, uncounted / before)), keptPrompts)
   }
 
-  /** How conversations grow in the first of these pools that has seen a few. */
+  /** The growth of conversations in the first of these pools that has seen a few. */
   growthIn(pools: ReadonlyArray<string>): ConversationGrowth | undefined {
     for (const pool of pools) {
       const known = this.prompts.get(pool)
@@ -199,7 +199,7 @@ export class AgentHistory {
     if (past !== undefined) past.hasEnded = true
   }
 
-  /** What earlier agents of some pools did; undefined if there were none. Prefers agents that have ended. */
+  /** The average of earlier agents in some pools; undefined if there were none. Prefers agents that have ended. */
   like(pools: ReadonlyArray<string>, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
     const all: Array<PastCalls> = []
     const ended: Array<PastCalls> = []

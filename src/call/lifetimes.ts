@@ -8,7 +8,7 @@ export interface Lifetime {
 
 const minute = 60_000
 
-/** Those that providers state, by their milliseconds. Entries share them. */
+/** The lifetimes that providers state, by their milliseconds. Entries share them. */
 export const stated: ReadonlyMap<number, Lifetime> = new Map(
   [5, 60, 1_440].map((minutes) => [minutes * minute, { millis: minutes * minute }])
 )

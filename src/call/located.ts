@@ -21,7 +21,7 @@ interface Locating extends Reserving {
   known: Usage.KnownCall
 }
 
-/** What a call would reserve at a place. */
+/** The reservation of a call at a place. */
 interface Estimated {
   estimate: Limits.Estimate
   /** The tokens that it reads from the cache there. */
@@ -66,7 +66,7 @@ export const locate = Effect.fnUntraced(function* (
   return Object.assign(located, { revise: again && revise })
 })
 
-/** What a call reserves at a place. The estimator has learned what is read from the cache, but not that another place has the cache. */
+/** Estimates a call at a place. The estimator has learned what is read from the cache, but not that another place has the cache. */
 const estimated = (
   parts: GovernorParts,
   { accounting, known, place, pool }: Locating,
@@ -88,7 +88,7 @@ const estimated = (
   return { cached, estimate }
 }
 
-/** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
+/** The tokens that a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
 const cachedTokens = (
   { memory }: GovernorParts,
   pool: PoolRecord,
@@ -115,7 +115,7 @@ const limited = (
   return Effect.uninterruptible(applied)
 }
 
-/** What tells the places of a call, without what it sends. */
+/** The properties that tell the places of a call, without what it sends. */
 type PlacesOfCall = Pick<Call, "accounting" | "model" | "tier"> & { readonly places: CallPlaces }
 
 /** The places that take calls like this one now. `only` names those where the calls may be made. */

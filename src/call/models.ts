@@ -1,4 +1,4 @@
-/** What a governor takes and gives: calls, options and their checks, outcomes, failures and tickets. */
+/** The types of a governor: calls, options and their checks, outcomes, failures and tickets. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -111,7 +111,7 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
 }
 
 /**
- * What a response says about itself.
+ * A response's information about itself.
  *
  * @stability stable
  * @category models
@@ -140,7 +140,7 @@ export interface Outcome<A> {
    * no prompt is empty.
    */
   readonly actual?: Accounting.Actual | undefined
-  /** What the response's headers say about the limits. */
+  /** The limits in the response's headers. */
   readonly signal?: Limits.Signal | undefined
   readonly response?: ResponseInfo | undefined
 }
@@ -155,7 +155,7 @@ export interface Outcome<A> {
 export interface FailureReport {
   readonly isRetryable?: boolean | undefined
   readonly retryAfter?: Duration.Duration | undefined
-  /** What the failed call used. A dimension that is left out keeps its estimate. */
+  /** The usage of the failed call. A dimension that is left out keeps its estimate. */
   readonly usage?: Limits.Usage | undefined
   /** Whether the provider pushed back, and how. The budget judges it. */
   readonly pushback?: Pushback | undefined
@@ -163,7 +163,7 @@ export interface FailureReport {
 }
 
 /**
- * How one call is run.
+ * The options of one call.
  *
  * @stability stable
  * @category options
@@ -221,7 +221,7 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
 }
 
 /**
- * What an attempt costs.
+ * The cost of an attempt.
  *
  * @stability stable
  * @category models
@@ -264,14 +264,14 @@ export interface Ticket {
  */
 export interface Options {
   /**
-   * When to retry. Adapters may convert errors for their callers, but the policy always gets the `LlmError`, if there is one.
+   * The retry policy. Adapters may convert errors for their callers, but the policy always gets the `LlmError`, if there is one.
    *
    * @default {@link Retry.make} without options
    */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /** How the provider counts usage. @default that of the estimator; {@link Accounting.anthropic} in `Governor.layer` */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier governor learned about calls. Only `Governor.layer` uses it, for its estimator. @default nothing */
+  /** The `learned` of an earlier governor. Only `Governor.layer` uses it, for its estimator. @default nothing */
   readonly learned?: Estimator.Learned | undefined
   /**
    * Whether large prompts are counted at the provider while their calls wait: those of `LlmClient` and of the SDK's middleware of
@@ -294,7 +294,7 @@ export interface Options {
   readonly windows?: Readonly<Record<string, { readonly share: number }>> | undefined
 }
 
-/** How a call has ended, and the name of its failure. */
+/** The end of a call, and the name of its failure. */
 export interface CallEnd {
   readonly outcome: "success" | "failure" | "refused" | "interrupted"
   readonly failure: string | undefined

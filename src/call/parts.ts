@@ -23,7 +23,7 @@ import type { RetryTokens } from "./retryBudget.ts"
 import type { Warmup } from "./warmup.ts"
 import type { LongWindows } from "../money/windows.ts"
 
-/** What Floodgate's own estimator does without Effect. */
+/** The synchronous forms of Floodgate's own estimator. */
 export type EstimatorForms = Immediate<Estimator.Call, Accounting.Actual, Limits.Estimate>
 
 /** The parts of a governor. */
@@ -42,7 +42,7 @@ export interface GovernorParts {
   readonly learns: EstimatorForms | undefined
   /** Runs an effect whose end nobody waits for. */
   readonly fork: (effect: Effect.Effect<void>) => unknown
-  /** What advice about agents knows; undefined if nothing counts their calls. */
+  /** The history on which advice about agents is based; undefined if nothing counts their calls. */
   readonly history: AgentHistory | undefined
   readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */

@@ -1,5 +1,5 @@
 /**
- * What a call holds before it is queued in its pool: a part of the long window of its account, and its cost in the ledgers of its
+ * The holds of a call before it is queued in its pool: a part of the long window of its account, and its cost in the ledgers of its
  * purses. Each is a hold in a line. `GovernedCall` settles them by the cost of the attempt.
  */
 import type * as Clock from "effect/Clock"
@@ -73,11 +73,11 @@ interface CostLine {
 }
 
 /**
- * What a call holds. It takes its lines one after another, in an order that all calls follow, so that two calls never wait for each
+ * The holds of a call. It takes its lines one after another, in an order that all calls follow, so that two calls never wait for each
  * other.
  */
 export class Payment {
-  /** What it has of the long window of its account. */
+  /** Its hold in the long window of its account. */
   window: WindowHold | undefined = undefined
   private lines: ReadonlyArray<CostLine> = []
   private holds: Array<CostHold> = []
@@ -139,7 +139,7 @@ export class Payment {
 // -----------------------------------------------------------------------------
 
 /**
- * Whoever holds the connection of a caller, and wants to know whether its call waits for money that running calls have reserved. If it
+ * The holder of a caller's connection, who must know whether its call waits for money that running calls have reserved. If it
  * still does at `until`, in milliseconds since the epoch, it is refused. The gateway provides it, because nothing that it has begun
  * to answer can become a refusal.
  */
@@ -147,7 +147,7 @@ export const MoneyWait = Context.Reference<
   { readonly until: number; readonly waits: (isWaiting: boolean) => void } | undefined
 >("floodgate/Spending/MoneyWait", { defaultValue: () => undefined })
 
-/** What a call pays for, and from what. */
+/** The cost of a call, and what pays it. */
 export interface PaymentRequest {
   /** The purses that pay. One that is named twice pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>

@@ -9,7 +9,7 @@ import type { Call, CallOptions } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 import type * as Usage from "./usage.ts"
 
-/** What an attempt reserves, and from which pool. */
+/** The amounts that an attempt reserves, and the pool that it reserves them from. */
 export interface Reserving {
   readonly pool: PoolRecord
   readonly accounting: Accounting.Accounting

@@ -160,7 +160,7 @@ class Race {
     })
   }
 
-  /** When the call may be sent to a place: not before its failure there is over, nor while the place is set aside. */
+  /** The time when the call may be sent to a place: not before its failure there is over, nor while the place is set aside. */
   private earliest({ index, pool }: Located): number {
     const aside = this.located.length > 1 ? this.call.parts.memory.asideUntil(pool.name) : 0
     return Math.max(this.placement.earliest(index), aside)
@@ -208,13 +208,13 @@ class Race {
     })
   }
 
-  /** Where the call would go if no other place were sooner or cheaper, and how long it would wait there. */
+  /** The place where the call would go if no other were sooner or cheaper, and its wait there. */
   usual(): { readonly at: Located; readonly wait: number } {
     const first = this.cachedAt ?? this.located[inOrder(this.candidates.map((each) => ({ ...each, wait: 0 })))[0]!]!
     return { at: first, wait: this.candidates[this.located.indexOf(first)]!.wait }
   }
 
-  /** Why the call goes to a place. */
+  /** The reason why the call goes to a place. */
   why(at: Located): PlacedBecause {
     const { placement } = this
     if (placement.isPinned) return "pinned"

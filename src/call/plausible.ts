@@ -36,7 +36,7 @@ export class PlausibleUsage {
     this.fork = fork
   }
 
-  /** What an answer reports. Some services report `null`. */
+  /** Returns a plausible usage for what an answer reports. Some services report `null`. */
   ofAnswer(call: ReportedCall, actual: Accounting.Actual | undefined): Accounting.Actual | undefined {
     if (!Predicate.isObject(actual)) return undefined
     const within = Ceiling.below(Ceiling.ceilingOf(call.price, call.known), actual)
@@ -44,7 +44,7 @@ export class PlausibleUsage {
     return within
   }
 
-  /** What an error reports. Errors of other libraries may have anything for a usage. */
+  /** Returns plausible facts for what an error reports. Errors of other libraries may have anything for a usage. */
   ofError<F extends { readonly usage?: Limits.Usage | undefined }>(call: ReportedCall, facts: F): F {
     const { usage } = facts
     if (!Predicate.isObject(usage)) return facts

@@ -1,4 +1,4 @@
-/** What a governor records of each pool: how many of its calls usually run, and whether its provider can be reached. */
+/** A governor's record of each pool: how many of its calls usually run, and whether its provider can be reached. */
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { nameIn, PoolRegistry } from "../budget/registry.ts"

@@ -1,4 +1,4 @@
-/** What the retry policy sees of a failed attempt, and the error that the caller gets in the end. */
+/** Tells the retry policy of a failed attempt, and makes the error that the caller gets in the end. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
@@ -12,7 +12,7 @@ import type * as RetryEngine from "./retryEngine.ts"
 import type { Failed } from "./retryPolicy.ts"
 import * as Settlement from "./settlement.ts"
 
-/** What the retry engine needs of a call. */
+/** The parts of a call that the retry engine needs. */
 export const retryingOf = <E>(call: GovernedCall, current: () => GovernedAttempt) => {
   const { clock, deadline, placement, tokens } = call
   return {

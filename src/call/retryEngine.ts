@@ -79,7 +79,7 @@ export const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   }
 })
 
-/** Why a policy has ended. If its decision was to continue, a schedule that was made from the policy has ended. */
+/** The reason why a policy has ended. If its decision was to continue, a schedule that was made from the policy has ended. */
 const reasonOf = ({ stoppedBy, until }: Decision): StopReason | undefined =>
   stoppedBy ?? (until > 0 ? "schedule" : undefined)
 

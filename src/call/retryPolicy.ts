@@ -80,7 +80,7 @@ export interface Decision {
   /** The time after which the next attempt must not begin, in milliseconds of the `Clock`; 0 if there is no next attempt. */
   readonly until: number
   /**
-   * Why a retryable failure is not retried.
+   * The reason not to retry a retryable failure.
    *
    * - `"attempts"`: all allowed attempts were made
    * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
@@ -92,7 +92,7 @@ export interface Decision {
 export type StopReason = NonNullable<Decision["stoppedBy"]>
 
 /**
- * When to retry, as a `Schedule` of failed attempts. Made by {@link make}.
+ * A retry policy: a `Schedule` of failed attempts. Made by {@link make}.
  *
  * @stability stable
  * @category models
@@ -172,7 +172,7 @@ export const upToAttempts = <E>(max: number, counts: (failed: Failed<E>) => bool
 export const whileRetryable = <E>(isRetryable: (error: E) => boolean) =>
   mapStep<E>((step) => (now, failed) => (failed.isFinal || !isRetryable(failed.error) ? end() : step(now, failed)))
 
-/** What extends `maxElapsed`. */
+/** The reasons to extend `maxElapsed`. */
 interface Extended {
   /** Whether the delays of the backoff do. */
   readonly byBackoff: boolean

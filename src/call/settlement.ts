@@ -1,5 +1,5 @@
 /**
- * How an attempt ends: it was answered, it failed, or it was left. Then what it holds is replaced by what it has used, its payment by
+ * Ends an attempt: it was answered, it failed, or it was left. Then what it holds is replaced by what it has used, its payment by
  * its cost, and its pool and its caller hear of it. Only the first end counts. What a usage is and costs is computed in `usage.ts`.
  *
  * A step does at once what needs no Effect, and returns the rest.
@@ -29,7 +29,7 @@ import * as Usage from "./usage.ts"
 // Rests
 // -----------------------------------------------------------------------------
 
-/** What is left to do, as an effect; undefined if nothing is. */
+/** The rest of a step, as an effect; undefined if nothing is left. */
 export type Rest<E = never> = Effect.Effect<void, E> | undefined
 
 /** Runs a step as an effect. */
@@ -83,7 +83,7 @@ const promptBegan = (attempt: GovernedAttempt, actual: Accounting.Actual): boole
   return (attempt.isRemembered = true)
 }
 
-/** What an answer that goes on has used, if its prompt is larger than it said before. */
+/** The usage of an answer that goes on, if its prompt is larger than it said before. */
 const grown = (attempt: GovernedAttempt, actual: Accounting.Actual): Limits.Usage | undefined => {
   const prompt = promptTokens(actual)
   if (!isAmount(prompt) || prompt <= attempt.prompt) return undefined
@@ -289,7 +289,7 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
 // What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer or of one of several places
 // -----------------------------------------------------------------------------
 
-/** Why the provider's rejection is final; undefined if another attempt may be accepted. */
+/** The reason why the provider's rejection is final; undefined if another attempt may be accepted. */
 export const refusalOf = (held: Held): Budget.BudgetError["reason"] | undefined => {
   if (held instanceof Entry) return held.rejection
   const { [refused]: refusal }: GovernedReservation = held

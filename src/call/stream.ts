@@ -14,7 +14,7 @@ import type { ResponseInfo, Restore, Ticket } from "./models.ts"
 // Ends
 // -----------------------------------------------------------------------------
 
-/** How a stream ended. */
+/** The end of a stream. */
 export type Conclusion =
   | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
   | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
@@ -57,7 +57,7 @@ export const inScope = <A, E>(
 // Watching
 // -----------------------------------------------------------------------------
 
-/** What was read of one stream. Changed in place. */
+/** The part of one stream that was read. Changed in place. */
 export class StreamProgress {
   answer: Answer = emptyAnswer
   /** The first reason why the stream failed. */
@@ -77,7 +77,7 @@ export class StreamProgress {
     this.goesOn = goesOn
   }
 
-  /** What was received, for an error. It leaves out the text, because the reader has that. */
+  /** The received part, for an error. It leaves out the text, because the reader has that. */
   get received(): NonNullable<LlmErrorReason["received"]> {
     return receivedOf(this.answer, "")
   }
@@ -115,7 +115,7 @@ export class StreamProgress {
     return undefined
   }
 
-  /** How the stream ended, if it was read to its end. */
+  /** The end of the stream, if it was read to its end. */
   get conclusion(): Conclusion {
     const { answer, failure } = this
     if (this.isGoingOn) return { _tag: "Complete", actual: undefined, info: answer }
@@ -124,7 +124,7 @@ export class StreamProgress {
       : { _tag: "Failed", reason: failure }
   }
 
-  /** How the stream ended, if its reader left it. */
+  /** The end of the stream, if its reader left it. */
   get left(): Conclusion {
     const isOpen = this.failure === undefined && !this.answer.complete
     return isOpen && !this.isGoingOn ? { _tag: "Abandoned" } : this.conclusion

@@ -33,9 +33,9 @@ export interface KnownCall
       | "prefixes"
       | "continues"
     > {
-  /** What may share a prefix with it: the calls of the same account, pool, model and caller. */
+  /** The scope of calls that may share a prefix with it: those of the same account, pool, model and caller. */
   readonly scope: string
-  /** Who shares the memory of prefixes with others: the caller of a gateway, otherwise the account. */
+  /** The owner of a share of the memory of prefixes: the caller of a gateway, otherwise the account. */
   readonly owner: string | undefined
   readonly prefix: KnownPrefix | undefined
 }
@@ -50,7 +50,7 @@ interface AskingCall {
   readonly parts: { readonly conversations: Conversations }
 }
 
-/** What is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
+/** Gathers what is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
 export const known = (
   { agent, counted, now, options, parts }: AskingCall,
   call: Call,
@@ -108,7 +108,7 @@ const minPromptOf = ({ bytes, continues, inputTokens, textBytes = bytes }: Known
   continues === undefined && inputTokens !== undefined ? inputTokens : Math.floor(textBytes / maxBytesPerToken)
 
 /**
- * What a call is charged even if every guess in its estimate is wrong: the output that the provider reserves, and the prompt, as read
+ * The charge of a call even if every guess in its estimate is wrong: the output that the provider reserves, and the prompt, as read
  * from the cache unless the request does not ask for one. So a prompt counts only where cached tokens count as well, or where none can
  * be cached. A call that may be charged less than its limit is not refused.
  */
@@ -172,7 +172,8 @@ export const counted = (
 }
 
 /**
- * What an answer that has begun takes from the limits: its prompt, and as much output as is expected. A usage that says something of
+ * The amounts that an answer that has begun takes from the limits: its prompt, and as much output as is expected. A usage that says
+ * something of
  * all tokens says it of those so far.
  */
 export const soFar = (held: HeldCall, actual: Accounting.Actual): Limits.Usage => {
@@ -267,7 +268,7 @@ export const billedAfterFailure = (
 /** No call costs more than this many dollars. Sums of larger amounts would not be exact. */
 const maxDollars = 1e5
 
-/** What a usage costs, in whole billionths of a dollar. An amount that no provider bills, such as NaN, costs nothing. */
+/** The cost of a usage, in whole billionths of a dollar. An amount that no provider bills, such as NaN, costs nothing. */
 export const costOf = (price: PriceTable.Price, actual: Accounting.Actual): number => {
   const dollars = PriceTable.cost(price, actual)
   return dollars >= 0 ? Math.round(Math.min(dollars, maxDollars) * perDollar) : 0

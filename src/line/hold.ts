@@ -1,4 +1,4 @@
-/** What a call has in a line, from its arrival to its end: it waits, is held, and is settled once. */
+/** A call in a line, from its arrival to its end: it waits, is held, and is settled once. */
 import type { Blocked } from "../admission/blocked.ts"
 import { Queued } from "../admission/fairQueue.ts"
 import type { ChargedPort } from "../sharing/port.ts"
@@ -20,14 +20,14 @@ export interface Claim {
 }
 
 export class Hold<T extends Terms = Terms> extends Queued {
-  /** What it asks for. A line may estimate it again while it waits. */
+  /** The amount it asks for. A line may estimate it again while it waits. */
   ask: T["ask"]
   /**
    * `"waiting"` until it is decided; `"held"` from its admission until its caller resumes; then `"begun"`, and `"ended"`. The only guard
    * against settling it twice.
    */
   phase: "waiting" | "held" | "begun" | "ended" = "waiting"
-  /** What it was admitted with, and the port that has charged it. */
+  /** Its grant, and the port that has charged it. */
   grant: T["grant"] | undefined = undefined
   chargedPort: ChargedPort<T["state"]> | undefined = undefined
   /** Why it was refused. */

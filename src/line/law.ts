@@ -1,5 +1,5 @@
 /**
- * What limits a line, as pure steps on a draft of its state: a pool's limits, a cap in dollars, the share of a long window. A new limit
+ * The law of a line, as pure steps on a draft of its state: a pool's limits, a cap in dollars, the share of a long window. A new limit
  * is a new law, and its line is written already.
  */
 import type { Blocked } from "../admission/blocked.ts"

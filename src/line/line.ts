@@ -21,7 +21,7 @@ export interface PermitGate {
   readonly release: () => void
 }
 
-/** What happens around a line. */
+/** The events around a line. */
 export interface LineEvents<H> {
   /** A call was admitted. */
   readonly granted: (hold: H) => void
@@ -33,10 +33,10 @@ export interface LineEvents<H> {
   readonly deciding?: ((next: ReadonlyArray<H>) => void) | undefined
 }
 
-/** What was decided on one of the first calls. */
+/** The decision on one of the first calls. */
 interface Outcome<T extends Terms, H> {
   readonly hold: H
-  /** What it asked for. It may be estimated again before a store has the decision. */
+  /** The amount it asked for. It may be estimated again before a store has the decision. */
   readonly ask: T["ask"]
   readonly answer: T["grant"] | Refused<T["refusal"]>
 }

@@ -86,7 +86,7 @@ export interface LedgerOptions {
   /** Its place in the order in which calls take ledgers. */
   readonly key: string
   readonly open: (called: Pick<PortOptions, "configured" | "unreachable">) => Port<LedgerState>
-  /** What an earlier process has kept, if the port does not start with it. */
+  /** The `kept` of an earlier process, if the port does not start with it. */
   readonly kept?: Kept | undefined
   /** Called after each change. */
   readonly changed: (() => void) | undefined
@@ -135,7 +135,7 @@ export class RunningLedger {
   get isCapped(): boolean {
     return this.cap.limit < Infinity
   }
-  /** What was spent in all, in dollars. */
+  /** The amount spent in all, in dollars. */
   get total(): number {
     return Ledgers.accountOf(this.port.state).total / perDollar
   }

@@ -1,4 +1,4 @@
-/** How a call pays for what it holds before it is queued in its pool. */
+/** Pays for what a call holds before it is queued in its pool. */
 import { perDollar } from "../domain/spending/ledger.ts"
 import type { Wake } from "../line/waker.ts"
 

@@ -36,19 +36,19 @@ export interface WindowStatus {
   readonly share: number | undefined
   /** When it ends, in milliseconds since the epoch; undefined if it has ended, and nothing was heard since. */
   readonly resetsAt: number | undefined
-  /** What the whole window costs in dollars, as far as it was learned. */
+  /** The cost of the whole window in dollars, as far as it was learned. */
   readonly dollars: number | undefined
   /** Whether the provider rejects calls until its end. */
   readonly isRejected: boolean
 }
 
-/** What was learned of a window. */
+/** The learned facts about a window. */
 export interface LearnedWindow {
   readonly account?: string | undefined
   readonly name: string
   readonly used: number
   readonly resetsAt: number
-  /** What the whole window costs in dollars. */
+  /** The cost of the whole window in dollars. */
   readonly dollars?: number | undefined
 }
 
@@ -74,7 +74,7 @@ const copy = (state: WindowsState): WindowsState => ({ ...state, windows: new Ma
 interface WindowTerms {
   readonly state: WindowsState
   readonly ask: number | undefined
-  /** What had been spent when it was admitted. */
+  /** The amount that had been spent when it was admitted. */
   readonly grant: { readonly spent: number; readonly cost: number }
   readonly refusal: WindowRefusal
 }
@@ -164,7 +164,7 @@ class AccountWindows {
     return { spent: draft.spent, cost }
   }
 
-  /** Why a call cannot be admitted: the windows have no room, or none until running calls end. */
+  /** The reason why a call cannot be admitted: the windows have no room, or none until running calls end. */
   private obstacle(
     { held, spent, windows }: WindowsState,
     cost: number | undefined,
@@ -212,7 +212,8 @@ export class LongWindows {
   readonly isLimiting: boolean
   private readonly accounts = new Map<string, AccountWindows>()
   /**
-   * When the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks whether there is
+   * The time when the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks
+   * whether there is
    * any, before it calls `succeeded`.
    */
   readonly spendLimits = new Map<string | undefined, number>()

@@ -3,11 +3,11 @@
  */
 import type { PlacePolicy } from "./models.ts"
 
-/** What is predicted for a call at a place. Times are in milliseconds. */
+/** The prediction for a call at a place. Times are in milliseconds. */
 export interface Candidate {
   /** How long the call would wait there; infinite if it would be refused. */
   readonly wait: number
-  /** What the call is expected to cost; infinite if the price is unknown. */
+  /** The expected cost of the call; infinite if the price is unknown. */
   readonly cost: number
   /** How long an answer takes, cautiously, and how long it takes to learn that there will be none. */
   readonly answers: number

@@ -1,4 +1,4 @@
-/** What a governor remembers of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
+/** A governor's memory of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
 import * as Estimating from "../domain/estimating.ts"
 import * as Lru from "../domain/input/lru.ts"
 
@@ -11,7 +11,7 @@ const asideMillis = 30_000
 
 /** The weight of the last failure in their average: about the last ten count. */
 const weight = 1 / 8
-/** What is assumed until an answer has come. */
+/** The assumption until an answer has come. */
 const usualAnswer = 10_000
 const usualFailure = 1_000
 /** An answer takes longer than the mean and this many mean deviations once in about fifty times. */
@@ -20,7 +20,7 @@ const deviations = 3
 /** For how long what was foreseen of a pool is good enough to reconsider where a call waits, in milliseconds. */
 export const reviewMillis = 1_000
 
-/** What a call that comes to a pool would meet. */
+/** The outlook for a call that comes to a pool. */
 export interface Outlook {
   /** How long it would wait; infinite if it would be refused. */
   readonly wait: number
@@ -49,7 +49,7 @@ interface PoolTimes {
   inputRate: ReadAt<number> | undefined
 }
 
-/** Where the prompt of a conversation is cached, and how many tokens its last prompt had. */
+/** The place where the prompt of a conversation is cached, and the tokens of its last prompt. */
 export interface CachedConversation {
   readonly place: string
   readonly prompt: number
@@ -125,7 +125,7 @@ export class PlaceMemory {
     if (this.asideUntil(pool) > 0) this.setAside(pool, now)
   }
 
-  /** What was foreseen for some call of a pool within the last second; undefined if nothing was. */
+  /** The outlook that was foreseen for some call of a pool within the last second; undefined if there was none. */
   outlook(pool: string, now: number): Outlook | undefined {
     return fresh(this.times.get(pool)?.outlook, now)
   }

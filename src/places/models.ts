@@ -30,12 +30,12 @@ export interface CallPlace {
   readonly price?: Price | undefined
   /** The provider's limits at this place. @default those of the budget */
   readonly limits?: Limits.Limits | undefined
-  /** Why this place takes no call that may go elsewhere; undefined if it takes calls. */
+  /** The reason why this place takes no call that may go elsewhere; undefined if it takes calls. */
   readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
 }
 
 /**
- * How a place is chosen.
+ * The rule by which a place is chosen.
  *
  * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
  * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline

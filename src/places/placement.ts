@@ -2,16 +2,16 @@
 import type { Price } from "../Prices.ts"
 import type { CallPlace, CallPlaces, PlacePolicy } from "./models.ts"
 
-/** Why a place cannot take a call. */
+/** The reason why a place cannot take a call. */
 export type ClosedBecause = NonNullable<CallPlace["closed"]> | "notAllowed" | "elsewhere" | "denied" | "tooLarge"
 
-/** Why a call went to the place it is at. */
+/** The reason why a call went to its place. */
 export type PlacedBecause = "first" | "sooner" | "cheaper" | "cached" | "pinned" | "only" | "failed"
 
 /** A place that takes calls of a model. */
 export interface OpenPlace {
   readonly name: string
-  /** What its pool is called, without the account. */
+  /** The name of its pool, without the account. */
   readonly pool: string
   readonly account: string | undefined
   readonly price: Price | undefined
@@ -40,7 +40,7 @@ export class Placement {
   private readonly notBefore: Array<number>
   /** The places where the call has failed since it last failed at all of them. */
   private readonly round = new Set<number>()
-  /** Where the last attempt was made; undefined before the first. */
+  /** The place of the last attempt; undefined before the first. */
   current: number | undefined = undefined
 
   constructor({ places, policy = "soonest" }: CallPlaces, { only, pinned }: Restriction) {
@@ -74,7 +74,7 @@ export class Placement {
     })
   }
 
-  /** When the call may be sent to a place again, in milliseconds since the epoch. */
+  /** The time when the call may be sent to a place again, in milliseconds since the epoch. */
   earliest(index: number): number {
     return this.notBefore[index]!
   }

@@ -170,7 +170,7 @@ export class DegradedMode<S extends Shared> {
     return last !== undefined && this.shared.isPending(last.report) ? spec.leftOf(min, last.state) : min
   }
 
-  /** When the others leave the part unused, whichever commit was stored. */
+  /** The time from which the others leave the part unused, whichever commit was stored. */
   private startAt(): number {
     return this.shared.sentAt + (this.part()?.fromMillis ?? 0)
   }

@@ -31,7 +31,7 @@ export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
     offset: number
     /** UTC at the last commit. It never goes back, also for events that are played again later. */
     utc: number
-    /** What forgotten processes have spent, by the origin of the state that had them. */
+    /** The spending of forgotten processes, by the origin of the state that had them. */
     gone: Record<string, Ledger.Account>
     /** When the store was last found to have lost something. What other processes have spent is known once they commit again. */
     lostAt: number | undefined
@@ -85,7 +85,7 @@ export const spent = (state: LedgerState, now: number): number => {
   return sum
 }
 
-/** What running calls have reserved. */
+/** The amount that running calls have reserved. */
 export const held = (state: LedgerState): number =>
   Object.values(state.members).reduce((sum, member) => sum + member.held, 0)
 
@@ -109,7 +109,7 @@ export const statusOf = (
   }
 }
 
-/** What is left unused for a process that may have gone on alone. */
+/** The amount left unused for a process that may have gone on alone. */
 const keptFor = ({ at, part }: LedgerMember, now: number): number =>
   part !== undefined && now > at + part.fromMillis && now <= at + part.untilMillis ? part.amount : 0
 
@@ -117,7 +117,7 @@ const keptFor = ({ at, part }: LedgerMember, now: number): number =>
 // Calls
 // -----------------------------------------------------------------------------
 
-/** What a call may cost. */
+/** The possible cost of a call. */
 export interface CostAsked {
   /** Infinite if nothing limits the output of the call. */
   readonly max: number
@@ -133,10 +133,10 @@ interface PayingCall extends Turns.CallInTurn {
 export interface CapRefusal {
   readonly _tag: "CapRefusal"
   readonly asked: number
-  /** What the call is expected to cost. */
+  /** The expected cost of the call. */
   readonly expected: number
   readonly left: number
-  /** What running calls have reserved. */
+  /** The amount that running calls have reserved. */
   readonly held: number
   readonly cap: Ledger.CapInUnits
   /** When the call would fit; undefined if never. */
@@ -162,7 +162,7 @@ export const refusalAt = (
   isAlone: state.isAlone === true
 })
 
-/** Why a call is refused: what was spent leaves too little, whatever running calls have reserved. */
+/** The refusal of a call for which the cap has too little left, whatever running calls have reserved. */
 export const refusalOf = (state: LedgerState, asked: CostAsked, now: number): CapRefusal | undefined => {
   const { config } = state
   const amount = amountOf(config, asked)

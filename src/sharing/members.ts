@@ -139,7 +139,7 @@ export const end = (state: PoolState, id: string, admission: Pacer.Admission, us
 // Turns
 // -----------------------------------------------------------------------------
 
-/** Why a call must wait behind the calls ahead of it. */
+/** The reason why a call must wait behind the calls ahead of it. */
 const decide = (
   law: Pacer.Pacer,
   charge: Amounts.Whole,
@@ -173,7 +173,7 @@ const yields = (law: Pacer.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): 
   return dimension === undefined ? undefined : { by: dimension, millis: Turns.graceMillis }
 }
 
-/** How charges add up. */
+/** The arithmetic of charges. */
 export const charges = { nothing: Amounts.nothing, plus: Amounts.plus }
 
 // -----------------------------------------------------------------------------

@@ -72,7 +72,7 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
 // -----------------------------------------------------------------------------
 
 /**
- * What a budget does while its store cannot be reached.
+ * The behaviour of a budget while its store cannot be reached.
  *
  * - `"fail"`: callers fail at once with `StoreUnavailable`
  * - `{ wait }`: callers wait until the store can be reached again, and fail if that takes longer than this
@@ -85,7 +85,7 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
 type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
 
 /**
- * How processes share a budget.
+ * The options of a budget that processes share.
  *
  * @stability unstable
  * @category options
@@ -93,7 +93,7 @@ type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
  */
 export interface Options {
   /**
-   * What happens while the store cannot be reached.
+   * The behaviour while the store cannot be reached.
    *
    * @default { wait: "30 seconds" }: long enough for a restart of the server
    */
@@ -112,7 +112,7 @@ export interface Options {
    */
   readonly lease?: Duration.Input | undefined
   /**
-   * What happens to the reservations of a dead process.
+   * The treatment of the reservations of a dead process.
    *
    * - `"keep"`: they count as used, because the provider may have counted them
    * - `"refund"`: they are refunded

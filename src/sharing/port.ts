@@ -1,5 +1,5 @@
 /**
- * Where the state of a pool is kept, and the one way to change it: `transact`.
+ * The port to the state of a pool, and the one way to change it: `transact`.
  *
  * A step is a pure function of a draft of the state and a time; the draft becomes the new state, and states are never changed
  * afterwards. An observation (`transact(step)`) takes effect at once. A decision on waiting calls (`transact(decision, done)`)
@@ -21,7 +21,7 @@ import type { Config, PoolState } from "./state.ts"
 /** Changes only the draft. */
 export type StateStep<A, S = PoolState> = (draft: S, now: number) => A
 
-/** What a port needs to know of a decision. */
+/** The facts about a decision that a port needs. */
 export interface Decided {
   /** Whether a call was admitted or refused. */
   readonly isNews: boolean
@@ -72,12 +72,12 @@ export type After = (millis: number, then: Effect.Effect<void>) => () => void
 // Opening a port
 // -----------------------------------------------------------------------------
 
-/** What the port of a shared pool or ledger needs to know. */
+/** The options of the port of a shared pool or ledger. */
 export interface PortOptions<G = Config> {
   readonly name: string
   /** The name of this process in the state. No other process may have it. */
   readonly id: string
-  /** What it is started with. */
+  /** The configuration that it is started with. */
   readonly config: G
   readonly clock: Clock.Clock
   readonly after: After
@@ -87,7 +87,7 @@ export interface PortOptions<G = Config> {
   readonly unreachable: (cause: unknown, failingFor: Duration.Duration) => void
 }
 
-/** What a process opens its ports with: its name in the states, its clock, and timers that end with the scope. */
+/** The options with which a process opens its ports: its name in the states, its clock, and timers that end with the scope. */
 export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, never, Scope.Scope> = Effect.gen(
   function* () {
     const runTimer = yield* FiberSet.makeRuntime<never>()

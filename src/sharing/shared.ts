@@ -118,7 +118,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     return this.degraded.port?.state ?? this.known
   }
 
-  /** What this is called in messages. */
+  /** The name of this in messages. */
   private get called(): string {
     return `${this.spec.noun} "${this.options.name}"`
   }

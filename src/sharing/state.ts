@@ -1,5 +1,5 @@
 /**
- * What processes share of one pool or ledger, as plain data.
+ * The state of one pool or ledger that processes share, as plain data.
  */
 import * as Pacer from "../pacing/pacer.ts"
 import type * as Amounts from "../domain/amounts.ts"
@@ -21,7 +21,7 @@ export interface Config {
   readonly concurrency: number
 }
 
-/** When a process may use its part of the limits. */
+/** The times when a process may use its part of the limits. */
 export interface PartTimes {
   /** Its share, from 0 to 1. */
   readonly of: number
@@ -84,7 +84,7 @@ export interface PoolMember extends Member<Amounts.Whole> {
   part: MemberPart | undefined
 }
 
-/** What the states of pools and ledgers have in common. `G` is how they are configured. */
+/** The common part of the states of pools and ledgers. `G` is how they are configured. */
 export interface Shared<G = unknown, M extends Member = Member> {
   /** The process that created it. States of two origins are unrelated, and so are their times. */
   readonly origin: string
@@ -134,7 +134,7 @@ export const begin = <G, L extends Shared["law"]>(
 export const make = (config: Config, time: number, origin: string): PoolState =>
   begin(config, Pacer.make(config.rules, config.shares, time), time, origin)
 
-/** What a process needs to say of itself to join. */
+/** The facts about itself that a process states to join. */
 export type Joining = Pick<Member, "leaseMillis" | "lost" | "name">
 
 /** Changes the configuration. */

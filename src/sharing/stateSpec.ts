@@ -1,4 +1,4 @@
-/** What a port needs to know about the states that it keeps: those of pools, or those of ledgers. */
+/** The operations that a port needs on the states that it keeps: those of pools, or those of ledgers. */
 import type { Joined, PartTimes, Shared, Sums } from "./state.ts"
 
 export type MemberOf<S extends Shared> = S["members"][string]
@@ -9,7 +9,7 @@ export const membersOf = <S extends Shared>({ members }: S): Record<string, Memb
   members as Record<string, MemberOf<S>>
 
 export interface StateSpec<S extends Shared> {
-  /** What it is called in messages. */
+  /** The name of it in messages. */
   readonly noun: "pool" | "ledger"
   readonly keyOf: (name: string) => string
   readonly make: (config: S["config"], time: number, origin: string) => S

@@ -31,7 +31,7 @@ export interface ProcessStatus {
   readonly inFlight: number
   /** The sum of what its calls in flight have reserved, in the dimensions that the pool limits. */
   readonly held: Limits.Usage
-  /** What the first call in its queue asks for; `undefined` if none waits. */
+  /** The amounts that the first call in its queue asks for; `undefined` if none waits. */
   readonly waiting: Limits.Usage | undefined
 }
 
@@ -45,7 +45,7 @@ export interface ProcessStatus {
 export interface SharedPoolStatus {
   readonly pool: string
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
-  /** What is known of the provider's limits, from where, and how old it is. */
+  /** The known limits of the provider, with their sources and ages. */
   readonly known: ReadonlyArray<KnownFigure>
   readonly inFlight: number
   /** The limit of calls in flight, of all processes together. */
@@ -66,9 +66,9 @@ export interface SharedPoolStatus {
 export interface SharedCapStatus {
   /** The name of the purse, or the id of the cap of a gateway. */
   readonly cap: string
-  /** What was spent in the period of the cap. */
+  /** The amount spent in the period of the cap. */
   readonly spent: number
-  /** What is reserved for running calls. */
+  /** The amount reserved for running calls. */
   readonly held: number
   /** The cap; undefined if the purse only counts. */
   readonly limit: number | undefined

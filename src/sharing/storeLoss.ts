@@ -1,4 +1,4 @@
-/** How a pool or a ledger recovers when its store has lost the state, or returned to an older one. */
+/** Recovers a pool or a ledger when its store has lost the state, or returned to an older one. */
 import * as Cap from "../admission/cap.ts"
 import type * as Pacer from "../pacing/pacer.ts"
 import * as Meter from "../pacing/meter.ts"

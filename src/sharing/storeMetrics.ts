@@ -1,4 +1,4 @@
-/** What is counted of the exchanges with a store. */
+/** Counts the exchanges with a store. */
 import type * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 

@@ -1,5 +1,5 @@
 /**
- * When a process reads and commits the state of a shared pool, and the pool's time: this process's monotonic clock, moved to
+ * The times when a process reads and commits the state of a shared pool, and the pool's time: this process's monotonic clock, moved to
  * what the processes agree on.
  */
 import type * as Clock from "effect/Clock"
@@ -41,14 +41,14 @@ const firstLag = 10
 const lagMargin = 1.5
 const lagDecay = 0.02
 
-/** When to read the state again for a waiting caller. */
+/** The time until the state is read again for a waiting caller. */
 export const readIn = ({ members }: Shared, { millis }: Blocked, answerMillis: number): number => {
   const inFlight = Object.values(members).reduce((sum, member) => sum + member.inFlight, 0)
   const read = Math.max(minRead, answerMillis / (readsPerCall * Math.max(1, inFlight)))
   return millis === Infinity ? Math.min(read, maxRead) : Math.min(Math.ceil(millis), refundRead)
 }
 
-/** When to commit events, by whether other processes wait, and whether an event frees what one of them waits for. */
+/** The time until events are committed, by whether other processes wait, and whether an event frees what one of them waits for. */
 export const flushIn = (isContended: boolean, frees: boolean): number => {
   if (!isContended) return flushMillis
   return frees ? flushPlaces : flushContended

@@ -1,4 +1,4 @@
-/** How processes take turns. Pools and ledgers both use it, because nothing here depends on what a call asks for. */
+/** Takes turns between processes. Pools and ledgers both use it, because nothing here depends on what a call asks for. */
 import type { Head, Member, Shared, Sums } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */

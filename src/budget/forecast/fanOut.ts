@@ -13,14 +13,14 @@ import type { Stepwise } from "../../domain/stepwise.ts"
 import * as Pacer from "../../pacing/pacer.ts"
 import * as Preview from "../../pacing/preview.ts"
 
-/** What a call is charged, what it then uses, and how long it takes. */
+/** The charge of a call, its actual usage, and how long it takes. */
 export interface ForecastCall {
   readonly charge: Amounts.Whole
   readonly used: Amounts.Whole
   readonly millis: number
   /** Before it, from the end of the agent's last call. */
   readonly pauseMillis: number
-  /** What starts when it ends. */
+  /** The sub-agents that start when it ends. */
   readonly subAgents: ReadonlyArray<ForecastAgent>
 }
 
@@ -119,7 +119,7 @@ interface Due extends Heap.Item {
   readonly at: number
   readonly turn: number
   readonly player: Player
-  /** What has ended then: a call of the simulation, or one that was in flight at its start. */
+  /** The call that has ended then: one of the simulation, or one that was in flight at its start. */
   readonly ended: { readonly waiting: AskedCall; readonly admission: Pacer.Admission } | "present" | undefined
 }
 

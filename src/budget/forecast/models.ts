@@ -83,7 +83,7 @@ export interface Agent {
 export type Workload = ReadonlyArray<Agent>
 
 /**
- * What one agent does. Each call of a conversation repeats what was said before it, so its prompts grow: state the `growth`, and where
+ * The work of one agent. Each call of a conversation repeats what was said before it, so its prompts grow: state the `growth`, and where
  * only uncached input counts the `cachedShare`.
  *
  * @stability unstable
@@ -155,7 +155,7 @@ export interface Options {
   /** How long the provider works on a call. Measure it, because it decides how many agents still help. */
   readonly latency?: Latency | undefined
   /**
-   * What is left of each limit at the start, as in the `status` of a budget, to predict a workload that is running. A negative
+   * The amount left of each limit at the start, as in the `status` of a budget, to predict a workload that is running. A negative
    * level is debt.
    *
    * @default full
@@ -186,7 +186,7 @@ export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "ac
 // -----------------------------------------------------------------------------
 
 /**
- * What a workload will take. Times are from its start.
+ * The expected course of a workload. Times are from its start.
  *
  * @stability unstable
  * @category models
@@ -195,11 +195,11 @@ export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "ac
 export interface Forecast {
   readonly duration: Duration.Duration
   /**
-   * What binds: the dimension, `"concurrency"` or `"pause"` that calls wait for longest, or `"agents"` if calls hardly wait and
+   * The binding limit: the dimension, `"concurrency"` or `"pause"` that calls wait for longest, or `"agents"` if calls hardly wait and
    * the longest agent decides. Only a running pool pauses.
    */
   readonly binding: Limits.Dimension | "concurrency" | "pause" | "agents"
-  /** What calls wait for, and how long. */
+  /** The time that calls wait for each limit. */
   readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "pause" | "agents"]?: Duration.Duration }
   /** Percentiles of the time that calls wait in the queue. */
   readonly waits: {
