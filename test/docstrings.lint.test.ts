@@ -1,6 +1,8 @@
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { type ApiExport, type ApiModule, apiModules, rankOf, stabilities, tagOf } from "../scripts/api.ts"
-import { headerOf, parse } from "./support/modules.ts"
+import { headerOf, packageFiles, parse, root, sourceFiles } from "./support/modules.ts"
 
 const isWrong = (tag: string, value: string | undefined): boolean =>
   value === undefined || (tag === "stability" && !stabilities.includes(value))
@@ -30,5 +32,15 @@ describe("docstrings", () => {
   it("describe every public module and every export, with @stability, @category and @since", () => {
     assert.deepStrictEqual(lacking(headerOf(parse("src/index.ts")), ["stability", "since"]), [])
     assert.deepStrictEqual([...new Set(apiModules().flatMap(problemsIn))], [])
+  })
+
+  it("begin with a noun or a verb, and not with What", () => {
+    const found = [...sourceFiles(), ...packageFiles()].flatMap((file) =>
+      Array.from(
+        readFileSync(join(root, file), "utf8").matchAll(/\/\*\*[\s*]+(What\b.*)/g),
+        ([, doc]) => `${file}: ${doc}`
+      )
+    )
+    assert.deepStrictEqual(found, [])
   })
 })
