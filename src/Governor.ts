@@ -255,7 +255,7 @@ export const make = Effect.fnUntraced(function* (
     reportCap: CapLog.make(fork, observer),
     retryBudget: Context.get(context, RetryBudget),
     wake,
-    warmup: Warmup.make(wake),
+    warmup: Warmup.make(Context.get(context, Clock.Clock)),
     windows
   }
 

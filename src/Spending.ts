@@ -279,8 +279,7 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
     ...checked("Spending.make", name, cap, options),
     open: () => {
       const now = () => ledger.clock.currentTimeMillisUnsafe()
-      // A waiting call goes on when another one ends, so nothing is done at a time.
-      return new LocalPort(copy, "here", local(inUnits(cap), "here", options.kept), now, () => () => {})
+      return LocalPort.untimed(copy, local(inUnits(cap), "here", options.kept), now)
     }
   })
   return purseOf(ledger)

@@ -1288,6 +1288,24 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("lets the others go when any call has filled the cache, in fair order", () =>
+      Effect.gen(function* () {
+        yield* begun(1, () => Effect.never)
+        const ended: Array<number> = []
+        const patient = run(() => Effect.succeed({ value: 0 }), { cacheKey: "prefix", maxWait: "5 seconds" })
+        const other = Effect.map(Clock.currentTimeMillis, (now) => {
+          ended.push(now)
+          return { value: 0 }
+        })
+        yield* Effect.forkChild(patient)
+        yield* Effect.forkChild(run(() => other, { cacheKey: "prefix" }))
+        yield* TestClock.adjust("4999 millis")
+        assert.deepStrictEqual(ended, [])
+        yield* TestClock.adjust("1 millis")
+        assert.deepStrictEqual(ended, [5_000])
+      }).pipe(Effect.provide(layer()))
+    )
+
     it.effect("stays warm if the first call fails after another has filled the cache", () =>
       Effect.gen(function* () {
         const late = Effect.andThen(Effect.sleep("70 seconds"), fail(new LlmError.InvalidRequest({ status: 404 })))
@@ -1304,9 +1322,10 @@ describe("Governor", () => {
         const ask = (options?: Governor.CallOptions) =>
           run(
             () =>
-              Effect.map(Clock.currentTimeMillis, (now) => {
+              Effect.flatMap(Clock.currentTimeMillis, (now) => {
                 starts.push([2, now])
-                return { value: 2 }
+                // As long as its response has not begun, others wait.
+                return Effect.delay(Effect.succeed({ value: 2 }), "2 seconds")
               }),
             { cacheKey: "prefix", ...options }
           )
@@ -1315,11 +1334,12 @@ describe("Governor", () => {
         yield* TestClock.adjust("4999 millis")
         assert.strictEqual(starts.length, 1)
         yield* TestClock.adjust("1001 millis")
-        yield* Effect.forEach([patient, inTime], Fiber.join)
         assert.deepStrictEqual(starts.slice(1), [
           [2, 5_000],
           [2, 6_000]
         ])
+        yield* TestClock.adjust("2 seconds")
+        yield* Effect.forEach([patient, inTime], Fiber.join)
 
         yield* begun(1, () => Effect.never, { cacheKey: "other" })
         const cooled = yield* Effect.forkChild(Effect.flip(ask({ cacheKey: "other", maxWait: "5 seconds" })))

@@ -2,7 +2,7 @@
  * The steps of a pool, as pure functions on a draft of the state: the decision on the first calls of a queue, and the end of a
  * call. A port plays them. With a store it may play a step more than once.
  */
-import { isBlocked, type Law, Refused } from "../line/law.ts"
+import { type Law, Refused } from "../line/law.ts"
 import * as Pacer from "../pacing/pacer.ts"
 import * as Members from "../sharing/members.ts"
 import type { PoolState } from "../sharing/state.ts"
@@ -20,7 +20,7 @@ export const lawOf = (pool: string): Law<PoolTerms, Entry> => ({
   expires: true,
   admit: (draft, id, entry, weight, now) => {
     const answer = Members.admit(draft, id, entry, weight, now)
-    const refusal = isBlocked(answer) && answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
+    const refusal = "by" in answer && answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
     return refusal === undefined ? answer : new Refused(refusal)
   },
   wait: (draft, id, head, weight) =>

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import { dimensionOf } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
-import { Line } from "../line/line.ts"
+import { Line, type LineEvents } from "../line/line.ts"
 import * as Pacer from "../pacing/pacer.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
@@ -29,7 +29,7 @@ import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
 import type { ClosedPool } from "./closedPools.ts"
 
-export class Pool implements PoolOfCall {
+export class Pool implements PoolOfCall, LineEvents<Entry> {
   readonly name: string
   readonly kind: string
   readonly options: PoolOptions
@@ -62,7 +62,7 @@ export class Pool implements PoolOfCall {
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
     // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
-    const again = Effect.sync(() => this.estimateAgain(this.line.next))
+    const again = Effect.sync(() => this.deciding(this.line.next))
     const after: After = (millis, wake) => options.after(millis, Effect.andThen(again, wake))
     this.port = portOf(
       { ...options, after },
@@ -72,12 +72,7 @@ export class Pool implements PoolOfCall {
           this.line.clear(new StoreUnavailable({ pool: this.name, cause, failingFor }))
       }
     )
-    const events = {
-      granted: (entry: Entry) => this.granted(entry),
-      heads: (max: number) => this.first.of(max, this.law, this.now()),
-      deciding: (next: ReadonlyArray<Entry>) => this.estimateAgain(next)
-    }
-    this.line = new Line(this.port, lawOf(options.name), events, this.queue, this.permits)
+    this.line = new Line(this.port, lawOf(options.name), this, this.queue, this.permits)
     options.counts.join(this)
   }
 
@@ -187,11 +182,17 @@ export class Pool implements PoolOfCall {
   }
 
   /** Estimates calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
-  private estimateAgain(next: ReadonlyArray<Entry>): void {
+  deciding(next: ReadonlyArray<Entry>): void {
     for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)
   }
 
-  private granted(entry: Entry): void {
+  /** The first calls in the order of service. */
+  heads(max: number): Iterable<Entry> {
+    return this.first.of(max, this.law, this.now())
+  }
+
+  /** Notes that a call was admitted. */
+  granted(entry: Entry): void {
     const { counts } = this.options
     this.running.add(entry)
     counts.reservations++

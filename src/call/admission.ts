@@ -17,6 +17,7 @@ import * as PriceTable from "../domain/prices.ts"
 import type { GovernedAttempt, Held } from "./attempt.ts"
 import * as Counting from "./counting.ts"
 import type { Call } from "./models.ts"
+import type { Paying } from "../money/paying.ts"
 import * as Payment from "./payment.ts"
 import type { Reserving } from "./place.ts"
 import type { CallPlace } from "../places/models.ts"
@@ -88,6 +89,17 @@ const admittedFor = (
 // Payment
 // -----------------------------------------------------------------------------
 
+/** How a call stands in the lines before its pool. */
+export const payingOf = (
+  { agent, options, parts }: GovernedAttempt["call"],
+  context: Context.Context<never>
+): Paying => ({
+  agent,
+  priority: options.priority ?? Context.get(context, Budget.Priority),
+  weight: options.weight ?? 1,
+  wake: parts.wake
+})
+
 /** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
 export const pay = (
   attempt: GovernedAttempt,
@@ -96,8 +108,8 @@ export const pay = (
   context: Context.Context<never>
 ): Rest<CallError> => {
   const { call, until } = attempt
-  const { agent, clock, now: since, options, parts, purses } = call
-  const { reportCap, wake, windows } = parts
+  const { clock, now: since, options, parts, purses } = call
+  const { reportCap, windows } = parts
   if (purses.length === 0 && options.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
   const request: Payment.PaymentRequest = {
@@ -107,12 +119,7 @@ export const pay = (
     pool: pool.name,
     account: at.request.account,
     windows,
-    paying: {
-      agent,
-      priority: options.priority ?? Context.get(context, Budget.Priority),
-      weight: options.weight ?? 1,
-      wake
-    },
+    paying: payingOf(call, context),
     clock,
     report: (event) => reportCap({ type: "cap", pool: pool.name, ...event }),
     since,

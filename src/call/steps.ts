@@ -204,7 +204,10 @@ export const withWarmup =
   (make) =>
   (attempt) => {
     const { call, request, until } = attempt
-    return call.parts.warmup(JSON.stringify([request.model, cacheKey]), until, make(attempt))
+    const key = JSON.stringify([request.model, cacheKey])
+    return Effect.withFiber(({ context }) =>
+      call.parts.warmup(key, until, Admission.payingOf(call, context), make(attempt))
+    )
   }
 
 /** Provides the agent of a call, which attempts read from their context. */

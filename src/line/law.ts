@@ -34,6 +34,3 @@ export interface Law<T extends Terms, H extends Hold<T> = Hold<T>> {
   /** Gives back what a call was charged that is not sent. */
   readonly release: (draft: T["state"], id: string, grant: T["grant"], now: number) => void
 }
-
-/** Whether the answer of a law is a wait. */
-export const isBlocked = (answer: object): answer is Blocked => "by" in answer

@@ -9,7 +9,7 @@ import type { Blocked } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
 import type { Decided, Done, ChargedPort, Port, QueueDecision } from "../sharing/port.ts"
 import type { Hold, Terms } from "./hold.ts"
-import { isBlocked, type Law, Refused } from "./law.ts"
+import { type Law, Refused } from "./law.ts"
 
 /** Permits that belong to this process. They are taken before a decision, because it may be played more than once. */
 export interface PermitGate {
@@ -75,6 +75,16 @@ export class Line<T extends Terms, H extends Hold<T>> {
   // ---------------------------------------------------------------------------
   // Arrival
   // ---------------------------------------------------------------------------
+
+  /** Admits a call at once, refuses it, or queues it. */
+  ask(hold: H): H {
+    this.arrive(hold)
+    if (hold.phase === "waiting") {
+      hold.since = this.port.now()
+      this.join(hold)
+    }
+    return hold
+  }
 
   /** Admits or refuses a call if nobody waits. Otherwise it must {@link join} the queue. */
   arrive(hold: H): void {
@@ -144,9 +154,9 @@ export class Line<T extends Terms, H extends Hold<T>> {
     for (const hold of this.heads(max)) {
       if (free <= 0 || outcomes.length >= max) break
       const { ask } = hold
-      const answer = law.admit(draft, port.id, hold, weight, now)
-      if (isBlocked(answer)) {
-        blocked = answer
+      const answer: object = law.admit(draft, port.id, hold, weight, now)
+      if ("by" in answer) {
+        blocked = answer as Blocked
         head = hold
         break
       }

@@ -6,7 +6,7 @@
  */
 import * as Clock from "effect/Clock"
 import { Hold } from "../line/hold.ts"
-import { isBlocked, type Law, Refused } from "../line/law.ts"
+import { type Law, Refused } from "../line/law.ts"
 import { Line } from "../line/line.ts"
 import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
@@ -52,7 +52,7 @@ const law: Law<LedgerTerms, LedgerHold> = {
   admit: (draft, id, { ask: asked, cost, priority }, weight, now) => {
     const answer = Ledgers.admit(draft, id, { asked, cost, priority }, weight, now)
     if (typeof answer === "number") return { amount: answer }
-    return isBlocked(answer) ? answer : new Refused(answer)
+    return "by" in answer ? answer : new Refused(answer)
   },
   wait: (draft, id, head, weight) =>
     Turns.wait(
@@ -158,14 +158,7 @@ export class RunningLedger {
   /** Reserves at once, refuses, or queues a call. */
   take(paying: Paying, ask: CostAsked): LedgerHold {
     const hold = new LedgerHold(this, paying, ask)
-    if (this.isCapped) {
-      this.line.arrive(hold)
-      if (hold.phase === "waiting") {
-        hold.since = this.clock.currentTimeMillisUnsafe()
-        this.line.join(hold)
-      }
-      return hold
-    }
+    if (this.isCapped) return this.line.ask(hold)
     const amount = Ledgers.amountOf(this.cap, ask)
     this.port.transact((draft) => Ledgers.hold(draft, this.port.id, amount))
     this.line.pass(hold, { amount })
@@ -266,7 +259,7 @@ export class RunningLedger {
 
   /** The first calls that wait, in the order of service. */
   private get waiting(): Status["waiting"] {
-    const now = this.clock.currentTimeMillisUnsafe()
+    const now = this.port.now()
     const listed: Array<Status["waiting"][number]> = []
     for (const { agent, ask, since } of this.line.queue.inOrder()) {
       if (listed.length === maxListed) break

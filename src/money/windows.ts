@@ -101,9 +101,7 @@ class AccountWindows {
 
   constructor(shares: Shares, now: () => number) {
     this.shares = shares
-    // A waiting call goes on when another one ends, so nothing is done at a time.
-    const state: WindowsState = { running: 0, held: 0, spent: 0, windows: new Map() }
-    this.port = new LocalPort(copy, "here", state, now, () => constVoid)
+    this.port = LocalPort.untimed(copy, { running: 0, held: 0, spent: 0, windows: new Map() }, now)
     const law: Law<WindowTerms, WindowHold> = {
       expires: false,
       admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
@@ -121,10 +119,7 @@ class AccountWindows {
 
   /** Reserves what a call may cost, refuses it, or queues it. */
   take(paying: Paying, ask: number | undefined): WindowHold {
-    const hold = new WindowHold(this, paying, ask)
-    this.line.arrive(hold)
-    if (hold.phase === "waiting") this.line.join(hold)
-    return hold
+    return this.line.ask(new WindowHold(this, paying, ask))
   }
 
   settle(hold: WindowHold, actual: number | undefined): void {

@@ -1,5 +1,6 @@
 /** The port of a pool or a ledger that belongs to one process: a `Ref`, and a timer for the first waiting call. */
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Ref from "effect/Ref"
 import type { After, Decided, QueueDecision, Done, Port, StateStep } from "./port.ts"
 import type * as State from "./state.ts"
@@ -23,6 +24,11 @@ export class LocalPort<S = State.PoolState> implements Port<S> {
     this.now = now
     this.after = after
     this.ref = Ref.makeUnsafe(state)
+  }
+
+  /** A port of its own to a state in which waiting calls go on when others end, so that nothing is done at a time. */
+  static untimed<S>(copy: (state: S) => S, state: S, now: () => number): LocalPort<S> {
+    return new LocalPort(copy, "here", state, now, () => constVoid)
   }
 
   get state(): S {
