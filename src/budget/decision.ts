@@ -64,27 +64,28 @@ export const chargeMore = (
   Pacer.owe(draft.law, grant!, excess, now)
 }
 
+/** Updates the law at the end of a call, whose usage comes without what was charged before. False if its turn is not corrected. */
+export type Learn = (law: Pacer.Pacer, admission: Pacer.Admission, used: Amounts.Charge, now: number) => boolean
+
 /**
- * Ends a call. `learn` updates the law. Fair shares are shares of usage and not of estimates, so the turn of the process is
- * corrected if `isCorrected` agrees. `learn` gets the usage without what was charged before the end. Returns the answer of `learn`,
- * and the fraction of its cost that the call used.
+ * Ends a call. Fair shares are shares of usage and not of estimates, so the turn of the process is corrected. Returns the fraction of its
+ * cost that the call used.
  */
-export const conclude = <A>(
+export const conclude = (
   draft: PoolState,
-  { among, charge, grant, chargedPort, owed, wasQueued }: Entry,
+  { among, charge, chargedPort, grant, owed, wasQueued }: Entry,
   used: Amounts.Charge,
-  learn: (law: Pacer.Pacer, admission: Pacer.Admission, used: Amounts.Charge, now: number) => A,
-  now: number,
-  isCorrected?: (answer: A) => boolean
-): readonly [answer: A, part: number] => {
+  learn: Learn,
+  now: number
+): number => {
   const rest = owed === Amounts.nothing ? used : Amounts.plus({ ...charge, ...used }, owed, -1)
   Members.end(draft, chargedPort!.id, grant!, rest)
-  const answer = learn(draft.law, grant!, rest, now)
-  if (!wasQueued || isCorrected?.(answer) === false) return [answer, 1]
+  const isCorrected = learn(draft.law, grant!, rest, now)
+  if (!wasQueued || !isCorrected) return 1
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
   Members.correct(draft, chargedPort!.id, (cost - asked) / among)
-  return [answer, cost / asked]
+  return cost / asked
 }
 
 /** The cost of a charge in the fair queue: the largest fraction of a minute's limit that it takes. */

@@ -18,7 +18,7 @@ import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
 import { Entry, type PoolOfCall, type PoolTerms, type Queueing, type SettledAs } from "./entry.ts"
-import { conclude, costOf, lawOf } from "./decision.ts"
+import { conclude, costOf, lawOf, type Learn } from "./decision.ts"
 import { type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
@@ -218,14 +218,15 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
    * counts.
    */
   settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Pacer.Readings): undefined {
-    if (!entry.isOpen) return readings && this.observe(readings, entry)
     const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
-    this.end(entry, used, (law, admission, rest, now) => {
+    const isEnded = this.end(entry, used, (law, admission, rest, now) => {
       if (!isAccepted) Pacer.accept(law, admission)
       if (readings !== undefined) Pacer.observe(law, admission, readings, now)
       if (outcome === "success") Pacer.settle(law, admission, rest, now)
       else Pacer.release(law, admission, rest, now)
+      return true
     })
+    if (!isEnded) return readings && this.observe(readings, entry)
     if (outcome === "success") this.oversize?.accept(entry.asked)
     if (outcome !== "denied" || readings !== undefined) this.isProven = true
     if (readings !== undefined) this.repriceOnce()
@@ -235,33 +236,23 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
 
   /** Ends a reservation of unknown usage: it counts as estimated. */
   keep(entry: Entry, hasSucceeded: boolean): void {
-    if (!entry.isOpen) return
-    this.isProven = true
     const { charge, isAccepted, owed } = entry
-    const learn = (law: Pacer.Pacer, admission: Pacer.Admission): void => {
+    const isEnded = this.end(entry, Amounts.plus(charge, owed), (law, admission) => {
       if (hasSucceeded && !isAccepted) Pacer.accept(law, admission)
       Pacer.keep(law, admission)
-    }
-    this.end(entry, Amounts.plus(charge, owed), learn, () => false)
+      return false
+    })
+    if (!isEnded) return
+    this.isProven = true
     this.drain()
   }
 
-  /** Ends a call that is held. `learn` updates the law. */
-  private end<A>(
-    entry: Entry,
-    used: Amounts.Charge,
-    learn: (law: Pacer.Pacer, admission: Pacer.Admission, rest: Amounts.Charge, now: number) => A,
-    isCorrected?: (answer: A) => boolean
-  ): A {
-    let answer: A
+  /** Ends a call in the state, where `learn` updates the law. False if it had ended. */
+  private end(entry: Entry, used: Amounts.Charge, learn: Learn): boolean {
+    if (!this.line.end(entry, (draft, _, now) => conclude(draft, entry, used, learn, now))) return false
     this.running.delete(entry)
     this.options.counts.settled(entry.charge, used)
-    this.line.end(entry, (draft, _, now) => {
-      const [learned, part] = conclude(draft, entry, used, learn, now, isCorrected)
-      answer = learned
-      return part
-    })
-    return answer!
+    return true
   }
 
   // ---------------------------------------------------------------------------
@@ -313,13 +304,12 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
         this.now()
       )
     }
-    const verdict = this.end<Pacer.Verdict>(
-      entry,
-      used,
-      (law, admission, rest, now) => judge(law, admission, { ...failure, used: rest }, now),
+    let verdict: Pacer.Verdict = "isolated"
+    this.end(entry, used, (law, admission, rest, now) => {
+      verdict = judge(law, admission, { ...failure, used: rest }, now)
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
-      (verdict) => verdict !== "outage"
-    )
+      return verdict !== "outage"
+    })
     this.repriceOnce()
     this.drain()
     this.reportPause(pausedUntil)

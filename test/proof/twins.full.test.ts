@@ -139,7 +139,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "the rule that only the first end of a call counts",
     scope: "bucket",
     moves: 2,
-    in: "budget/Pool.settle",
+    in: "line/Line.end",
     by: Fault.never(Fault.returning("false"))
   },
   {
@@ -147,8 +147,8 @@ const twins: ReadonlyArray<Twin> = [
     without: "a decision when the first caller leaves",
     scope: "bucket",
     moves: 4,
-    in: "budget/Pool.cancel",
-    by: Fault.never(Fault.leading(Fault.calling("drain")))
+    in: "line/Line.leave",
+    by: Fault.never(Fault.leading(Fault.calling("decide")))
   },
   {
     law: "everybody is served",
@@ -181,7 +181,7 @@ const twins: ReadonlyArray<Twin> = [
     by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
       const { allowed, misses, probes, until } = law.gate
       const isProbed = now >= until && misses > 1 && probes >= allowed
-      return isProbed ? { millis: 1, dimension: undefined } : decide(law, charge, now)
+      return isProbed ? { millis: 1, by: "pause" } : decide(law, charge, now)
     })
   },
   {
@@ -229,7 +229,7 @@ const twins: ReadonlyArray<Twin> = [
     by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
       const { until } = law.gate
       if (now >= until) return decide(law, charge, now)
-      return now < until - 1 ? { millis: until - 1 - now, dimension: undefined } : decide(law, charge, until)
+      return now < until - 1 ? { millis: until - 1 - now, by: "pause" } : decide(law, charge, until)
     })
   }
 ]
@@ -242,8 +242,8 @@ describe("a shortest history shows", () => {
         Effect.gen(function* () {
           const code: Code = {
             ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-            Pacer: yield* take<Code["Pacer"]>("pacing/pacer.ts"),
-            Waker: yield* take<Code["Waker"]>("budget/waker.ts")
+            Law: yield* take<Code["Law"]>("pacing/law.ts"),
+            Waker: yield* take<Code["Waker"]>("line/waker.ts")
           }
           const found = Search.search(code, scopes[scope], { depth: moves + 1 })
           const { law: broken, history = [] } = found.broken ?? {}
