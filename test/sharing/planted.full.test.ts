@@ -78,7 +78,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the return of a place whose caller had left when it was granted",
-    in: "budget/Pool.served",
+    in: "line/Line.played",
     by: Fault.dropped(Fault.calling("transact")),
     isRough: true
   },
