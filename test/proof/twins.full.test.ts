@@ -242,7 +242,7 @@ describe("a shortest history shows", () => {
         Effect.gen(function* () {
           const code: Code = {
             ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-            Law: yield* take<Code["Law"]>("pacing/law.ts"),
+            Pacer: yield* take<Code["Pacer"]>("pacing/pacer.ts"),
             Waker: yield* take<Code["Waker"]>("line/waker.ts")
           }
           const found = Search.search(code, scopes[scope], { depth: moves + 1 })
