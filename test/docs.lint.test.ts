@@ -108,7 +108,7 @@ describe("documentation", () => {
         'options.idleTimeout ?? "1 minute"',
         "| `idleTimeout` of a stream | 1 minute "
       ],
-      ["Calls", "src/call/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
+      ["Calls", "src/call/warmup.ts", "patienceMillis = 60_000", "for at most a minute"],
       ["Retry", "src/Retry.ts", "attempts ?? 5", "| `attempts` | 5 failures of the call itself | They span 30 s "],
       ["Retry", "src/Retry.ts", 'base = "2 seconds"', "| `base`, `factor` | 2 s, x 2 |"],
       ["Retry", "src/Retry.ts", 'cap = "60 seconds"', "| `cap` | 60 s |"],
