@@ -74,6 +74,12 @@ const readParts = 4
 /** Messages that agents share, at the beginning of a list of messages. */
 const instructing: ReadonlySet<unknown> = new Set(["system", "developer"])
 
+/**
+ * The last reader, which holds no text. A full collection while no object of a class is alive discards the optimized code of its methods,
+ * and until that is compiled again recognising a conversation takes several times as long.
+ */
+const last: { reader: PrefixReader | undefined } = { reader: undefined }
+
 /** Reads a prompt part by part, in the order in which the provider has them: the tools, the system prompt, the messages. */
 export class PrefixReader {
   /** Its samples begin with the secret. */
@@ -192,6 +198,8 @@ export class PrefixReader {
 
   /** The prefixes of what was read: of a long prompt what agents share, and the last parts. */
   prefixes(automatic: number | undefined): Prefixes {
+    this.sum.mark = undefined
+    last.reader = this
     const { bytes, fingerprints, marks } = this
     const gone = Math.max(0, fingerprints.length - maxRead)
     const shared = Math.min(this.shared, maxRead)
