@@ -28,9 +28,8 @@ export const rejected = (
   const charge = admission.charge[dimension]
   if (dimension === "requests" || Meter.isLate(meter) || charge <= manyCalls * meter.mean) return
   if (isStated(pacer, dimension) || showsRoom(meter, admission, readings)) return
-  const before = Meter.isAsLarge(meter, charge) ? meter.lacked : undefined
-  const { rate, times } = before ?? { rate: Meter.recentRate(meter, now), times: 0 }
-  meter.lacked = { charge, times: times + 1, rate, until: now + keptMillis }
+  const { times = 0 } = (Meter.isAsLarge(meter, charge) ? meter.lacked : undefined) ?? {}
+  meter.lacked = { charge, times: times + 1, until: now + keptMillis }
 }
 
 /** The dimension that has lacked room for calls as large as this one twice in a row. No other call is evidence against that. */
@@ -38,14 +37,21 @@ export const lackedAgain = ({ meters }: Pacer, { charge }: Admission): Meter.Met
   meters.find((meter) => (meter.lacked?.times ?? 0) > 1 && Meter.isAsLarge(meter, charge[meter.dimension]))
 
 /**
- * Empties a bucket of an unknown limit that has rejected a large call again. What refills it is at most what was delivered before all
- * waited for the call. Returns whether it did.
+ * Whether what a call of an unknown limit needs refills in no less than the longest period. Then too few calls are accepted between two
+ * rejections to measure the rate by them, so it is at most what was delivered in the last minute.
  */
-export const empty = (meter: Meter.Meter): boolean => {
+export const isSlow = (meter: Meter.Meter, charge: number): boolean =>
+  meter.limit === Infinity && meter.best > 0 && charge > Meter.rate(meter) * Meter.maxPeriod
+
+/**
+ * Empties a bucket of an unknown limit that has rejected a large call again. What has refilled in the last minute is at most what was
+ * delivered and what the call needs. Returns whether it did.
+ */
+export const empty = (meter: Meter.Meter, now: number): boolean => {
   const { lacked, limit } = meter
   if (lacked === undefined || lacked.times === 1 || limit < Infinity) return false
-  const { charge, rate, times } = lacked
-  const refilled = Math.min(Meter.rate(meter), Math.max(rate, charge / keptMillis))
+  const { charge, times } = lacked
+  const refilled = Math.min(Meter.rate(meter), Meter.recentRate(meter, now, charge))
   Meter.restart(meter, refilled, 0)
   meter.level = Math.min(meter.level, 0, times > 2 ? charge - refilled * fillMillis : Infinity)
   return true

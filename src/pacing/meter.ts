@@ -27,8 +27,6 @@ export interface Lacked {
   readonly charge: number
   /** How many calls of about this size were rejected in a row. */
   readonly times: number
-  /** The rate that was delivered when the first of them was rejected. */
-  readonly rate: number
   /** Room is kept for it until then, or until a call of about its size is sent. */
   readonly until: number
 }
@@ -241,12 +239,21 @@ export const gap = (m: Meter): number => m.mean / rate(m)
  * costs unused share; the sum of both costs is smallest between the two scales.
  */
 const periodTau = 60_000
-/** A period takes at least a few verdicts, and is short enough that a change is found within 15 s. */
+/** A period takes at least a few verdicts. */
 const minPeriod = 1_000
-const maxPeriod = 4_000
+/** The longest period, short enough that a change is found within 15 s. */
+export const maxPeriod = 4_000
+/** If no limit is known, a period takes at least the gap between two calls, up to this time. */
+const maxGap = 60_000
 
-/** The length of a phase, see `periodTau`. */
-export const periodOf = (m: Meter): number => Math.min(maxPeriod, Math.max(minPeriod, Math.sqrt(gap(m) * periodTau)))
+/**
+ * The length of a phase, see `periodTau`. If no limit is known, nothing else bounds the growth: with several periods between two calls, the
+ * rate became a million times what was delivered.
+ */
+export const periodOf = (m: Meter): number => {
+  const period = Math.min(maxPeriod, Math.max(minPeriod, Math.sqrt(gap(m) * periodTau)))
+  return m.limit < Infinity ? period : Math.max(period, Math.min(maxGap, gap(m)))
+}
 
 /** Brings a meter up to a time. The phase does not pass `maxPhase`. */
 export const advance = (m: Meter, now: number, maxPhase: number): void => {
@@ -294,9 +301,9 @@ export const wait = (m: Meter, charge: number, maxPhase: number, lag = 0): numbe
 /** The recent rate is an average over a minute, because limits are stated per minute. */
 const recentMillis = 60_000
 
-/** The rate at which charges were delivered in about the last minute. */
-export const recentRate = (m: Meter, now: number): number =>
-  m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
+/** The rate at which charges were delivered in about the last minute, and another charge if one is given. */
+export const recentRate = (m: Meter, now: number, charge = 0): number =>
+  (m.recent + charge) / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
 
 /** A measurement over a longer time weighs no more than one over this time, because a bucket that fills up meanwhile gains nothing more. */
 const maxMeasured = 10_000

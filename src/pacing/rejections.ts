@@ -244,8 +244,11 @@ const exhaust = (
   meter.emptied = given
   endOpening(pacer, remaining === undefined ? undefined : meter, now)
   Meter.pin(meter, now)
-  if (!Large.empty(meter)) {
+  if (!Large.empty(meter, now)) {
     measure(pacer, meter, { at: admission.at, given: given + left })
+    if (Large.isSlow(meter, charge)) {
+      Meter.restart(meter, Math.min(meter.peak, Meter.recentRate(meter, now, left)), -1)
+    }
     meter.level = Math.min(meter.level, left)
   }
   if (misses === 1) {

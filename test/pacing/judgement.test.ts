@@ -437,12 +437,20 @@ describe("a large call that was rejected twice", () => {
     assert.closeTo(waitOf(pool, large, then + 20), 60_000, 500)
   })
 
-  it("is refilled at no more than what was delivered before all waited for it, whatever was sent since", () => {
-    const [pool, from] = busy()
-    rejectAt(pool, from + 20, large)
-    const then = flowOf(pool, from + 100, 4 * small)
+  it("is refilled at no more than what was delivered in the last minute, and what it needs", () => {
+    // Regression: at what had been delivered when it was rejected first, and in the first second of a pool that is a full bucket.
+    const pool = poolOf(Law, {})
+    for (let i = 0; i < 20; i++) answer(Law, pool, Law.take(pool, whole(small), i), i)
+    rejectAt(pool, 1_000, large)
+    for (let i = 0; i < 3; i++) rejectAt(pool, 1_100 + 100 * i, small)
+    const meter = pool.meters.find(({ dimension }) => dimension === "tokens")!
+    assert.isAbove(Meter.rate(meter), 0.5)
+    const then = flowOf(pool, 2_000, 1)
     assert.strictEqual(rejectAt(pool, then, large), "exhausted")
-    assert.isAtLeast(waitOf(pool, large, then), large / (1.1 * (small / 100)))
+    // An average over about a minute: a pool that is a minute old weighs what it has sent by 1 / (1 - 1 / e).
+    const most = (20 * small + 600 + large) / perMinute / (1 - 1 / Math.E)
+    assert.isAtMost(Meter.rate(meter), most)
+    assert.isAtLeast(waitOf(pool, large, then), large / most)
   })
 
   it("waits only for what is missing, if headers name the limit and what is left", () => {

@@ -125,6 +125,20 @@ describe("meter", () => {
     }
   })
 
+  it("has a period of at least the gap between calls, up to a minute, if no limit is known", () => {
+    for (const [gap, period] of [
+      [100, Math.sqrt(100 * 60_000)],
+      [4_000, 4_000],
+      [20_000, 20_000],
+      [100_000, 60_000]
+    ] as const) {
+      const meter = Meter.make("tokens", 0)
+      meter.mean = 2 * gap
+      Meter.restart(meter, 2, 0)
+      assert.closeTo(meter.period, period, 1e-9)
+    }
+  })
+
   it("slows down for a limit below its share, and not for one above it", () => {
     const meter = measured(0.5)
     Meter.setLimit(meter, 0.3)

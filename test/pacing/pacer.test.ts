@@ -676,6 +676,24 @@ describe("law", () => {
       assert.deepStrictEqual(lost, [])
       assert.isAtLeast(used, 0.59)
     })
+
+    it("delivers all that is refilled if a bucket holds only a few calls, with at most two rejections for each", () => {
+      // Regression: four of five calls were rejected. The rate grew several times between two calls, and was measured over a single one.
+      const perMinute = 25_000
+      for (const [callers, least] of [
+        [1, 0.2],
+        [20, 0.7]
+      ] as const) {
+        for (const seed of [1, 2]) {
+          const weather = { rate: perMinute / 60_000, burst: perMinute }
+          const size = (random: () => number) => Math.ceil((least + (0.9 - least) * random()) * perMinute)
+          const { lost, rejected, used } = play(Law, { weather, callers, millis: 3_600_000, seed, size })
+          assert.deepStrictEqual(lost, [])
+          assert.isAtLeast(used, 0.9)
+          assert.isAtMost(rejected, 2 / 3)
+        }
+      }
+    })
   })
 
   it("is copied so that later events do not change the copy", () => {
