@@ -11,7 +11,7 @@ import * as Input from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../domain/signal.ts"
-import type { Prefixes } from "../protocol/models.ts"
+import type { Description } from "../protocol/index.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 // Public modules, so that the declarations of a program that infers these types name modules that it can import.
@@ -50,7 +50,7 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
    * @default unknown: the call is estimated by its size, and by what earlier calls of its kind have read from the cache
    * @since 0.5.0
    */
-  readonly prefixes?: Prefixes | undefined
+  readonly prefixes?: Description["prefixes"]
   /** `bytes` without pictures and documents, whose number of tokens is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
   /** How many answers are requested, if `maxTokens` does not limit them together. @default 1 */

@@ -9,7 +9,6 @@ import type * as Governor from "../Governor.ts"
 import * as Called from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, Protocol } from "../protocol/index.ts"
-import type { HeaderReader } from "../protocol/models.ts"
 import type { Match, StreamFormat } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName, Identity } from "./account.ts"
 import type { Addressed, CredentialHeader } from "./credentials.ts"
@@ -42,7 +41,7 @@ export interface CallRequest {
    */
   readonly session: string | undefined
   /** Looks a header up by its name in lower case. */
-  readonly header: HeaderReader
+  readonly header: (name: string) => string | null | undefined
   /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */
   readonly body: unknown
 }
@@ -150,7 +149,7 @@ export interface EngineSettings extends EngineOptions {
 export interface IncomingRequest {
   /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
-  readonly header: HeaderReader
+  readonly header: (name: string) => string | null | undefined
   /** The text of the body; undefined if it is too long to be rewritten. */
   readonly text: (() => string) | undefined
   /** The parsed body, if the transport has it. @default parsed by the engine */
@@ -208,7 +207,7 @@ export type BodyChange = { readonly insert: string } | { readonly text: string }
 /** A response as the transport has received it. `body` is undefined if there is none. */
 export interface ProviderResponse {
   readonly status: number
-  readonly header: HeaderReader
+  readonly header: (name: string) => string | null | undefined
   readonly body: BodyFlow | undefined
   /** Whether the body is a stream of events. @default by the content type, and by what was requested */
   readonly isStream?: boolean | undefined

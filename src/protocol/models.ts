@@ -310,16 +310,34 @@ export interface Protocol {
 /** Looks a header up by its name in lower case. */
 export type HeaderReader = Parameters<Protocol["agentOf"]>[1]
 
-/** A request that a protocol recognises by its method and path. */
+/**
+ * A request that a protocol recognises by its method and path.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
 export type Route = NonNullable<ReturnType<Protocol["match"]>>
 
-/** The prefixes of one prompt. */
+/**
+ * The prefixes of one prompt.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
 export type Prefixes = NonNullable<Description["prefixes"]>
 
 /** Tokens as the provider has counted them. */
 export type Counts = Answer["counts"]
 
-/** The parts of a response that are read. */
+/**
+ * The parts of a response that are read.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
 export type ResponseParts = Parameters<Protocol["limits"]>[0]
 
 /** The context of a failure that is not in the response. */
@@ -328,7 +346,13 @@ export type FailureContext = Parameters<Protocol["failure"]>[1]
 /** The meaning of a failed response. */
 export type Failure = ReturnType<Protocol["failure"]>
 
-/** A refusal of our own. */
+/**
+ * A refusal of our own.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
 export type Refusal = Parameters<Protocol["refuse"]>[0]
 
 /** The format of a stream. */

@@ -6,9 +6,9 @@ import { root } from "../support/modules.ts"
 
 /**
  * Lower these when a call runs through less. An eighth of the functions reads the prompt part by part, and remembers its prefixes.
- * `npm run -s bench -- call --path` lists the files and functions.
+ * `npm run -s bench -- call --path` lists the files and functions. The line, the attempt and its settlement are files of their own.
  */
-const max = { files: 55, functions: 346 }
+const max = { files: 60, functions: 345 }
 
 describe("a warm LlmClient.create", () => {
   it("runs through at most so many files and functions of src, by V8's coverage", () => {

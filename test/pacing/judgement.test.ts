@@ -439,8 +439,8 @@ describe("a large call that was rejected twice", () => {
 
   it("is refilled at no more than what was delivered in the last minute, and what it needs", () => {
     // Regression: at what had been delivered when it was rejected first, and in the first second of a pool that is a full bucket.
-    const pool = poolOf(Law, {})
-    for (let i = 0; i < 20; i++) answer(Law, pool, Pacer.take(pool, whole(small), i), i)
+    const pool = poolOf(Pacer, {})
+    for (let i = 0; i < 20; i++) answer(Pacer, pool, Pacer.take(pool, whole(small), i), i)
     rejectAt(pool, 1_000, large)
     for (let i = 0; i < 3; i++) rejectAt(pool, 1_100 + 100 * i, small)
     const meter = pool.meters.find(({ dimension }) => dimension === "tokens")!

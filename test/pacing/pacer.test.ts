@@ -687,7 +687,7 @@ describe("law", () => {
         for (const seed of [1, 2]) {
           const weather = { rate: perMinute / 60_000, burst: perMinute }
           const size = (random: () => number) => Math.ceil((least + (0.9 - least) * random()) * perMinute)
-          const { lost, rejected, used } = play(Law, { weather, callers, millis: 3_600_000, seed, size })
+          const { lost, rejected, used } = play(Pacer, { weather, callers, millis: 3_600_000, seed, size })
           assert.deepStrictEqual(lost, [])
           assert.isAtLeast(used, 0.9)
           assert.isAtMost(rejected, 2 / 3)
