@@ -178,7 +178,12 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   /** Decides on the first calls of the queue. */
   private drain(): void {
     this.options.changed()
-    if (!this.line.decide() && this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
+    this.line.decide()
+    this.noteIdle()
+  }
+
+  private noteIdle(): void {
+    if (this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
   }
 
   /** Estimates calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
@@ -211,6 +216,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     if (entry.phase !== "waiting") return this.settle(entry, Amounts.nothing, "failure")
     this.options.changed()
     this.line.leave(entry)
+    this.noteIdle()
   }
 
   /**

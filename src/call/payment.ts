@@ -293,7 +293,9 @@ const waited = (
   const woken = Effect.callback<void, Budget.BudgetError>((resume) => {
     const goOn = (): void => {
       if (payment.advance()) return resume(Effect.void)
-      if (payment.last?.phase === "waiting") payment.last.listen(goOn)
+      // After an interruption it was settled, and nobody waits.
+      if (payment.last === undefined) return
+      if (payment.last.phase === "waiting") payment.last.listen(goOn)
       else resume(Effect.fail(payment.ended))
     }
     payment.last?.listen(goOn)

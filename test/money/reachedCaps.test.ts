@@ -72,27 +72,51 @@ const causeOf = <A>(exit: Exit.Exit<A, unknown>): Error | undefined => {
 }
 
 describe("a cap that is reached", () => {
-  it.effect("refuse a call that they have no room for, also while others wait for what running calls have reserved", () =>
+  it.effect("let a call go in peace that is interrupted in the moment in which it gets what it waited for", () =>
     watched(() =>
       Effect.gen(function* () {
-        // Regression: it stood behind them, and if it was admitted later, its ledger was charged twice.
+        // Regression: its caller resumed in a later task, and threw.
         const governor = yield* Governor.Governor
         const purse = Spending.make("ours", { dollars: 4 })
-        const ends = yield* Deferred.make<void>()
-        const answer = Effect.as(Deferred.await(ends), { value: 0, actual: { inputTokens: 1, outputTokens: 1 } })
-        const ask = (more: Partial<Governor.Call> = {}) =>
-          governor.run({ ...call, ...more }, () => answer, { purses: [purse] })
-        const calls = [yield* Effect.forkChild(ask()), yield* Effect.forkChild(ask())]
+        const ask = governor.run(call, () => Effect.never, { purses: [purse] })
+        const first = yield* Effect.forkChild(ask)
+        const second = yield* Effect.forkChild(ask)
         yield* TestClock.adjust(0)
-        assert.strictEqual((yield* purse.status).queued, 1)
-        const refused = yield* Effect.forkChild(Effect.flip(ask({ inputTokens: 3_000_000 })))
+        yield* Effect.andThen(
+          purse.resize({ dollars: 10 }),
+          Effect.sync(() => second.interruptUnsafe())
+        )
         yield* TestClock.adjust(0)
-        assert.include((yield* Fiber.join(refused)).message, "may cost $5.00")
-        yield* Deferred.succeed(ends, undefined)
-        yield* Effect.forEach(calls, Fiber.join)
-        assert.strictEqual((yield* purse.status).held, 0)
+        yield* Fiber.interrupt(first)
+        const { held, queued } = yield* purse.status
+        assert.deepStrictEqual([held, queued], [0, 0])
       })
     )
+  )
+
+  it.effect(
+    "refuse a call that they have no room for, also while others wait for what running calls have reserved",
+    () =>
+      watched(() =>
+        Effect.gen(function* () {
+          // Regression: it stood behind them, and if it was admitted later, its ledger was charged twice.
+          const governor = yield* Governor.Governor
+          const purse = Spending.make("ours", { dollars: 4 })
+          const ends = yield* Deferred.make<void>()
+          const answer = Effect.as(Deferred.await(ends), { value: 0, actual: { inputTokens: 1, outputTokens: 1 } })
+          const ask = (more: Partial<Governor.Call> = {}) =>
+            governor.run({ ...call, ...more }, () => answer, { purses: [purse] })
+          const calls = [yield* Effect.forkChild(ask()), yield* Effect.forkChild(ask())]
+          yield* TestClock.adjust(0)
+          assert.strictEqual((yield* purse.status).queued, 1)
+          const refused = yield* Effect.forkChild(Effect.flip(ask({ inputTokens: 3_000_000 })))
+          yield* TestClock.adjust(0)
+          assert.include((yield* Fiber.join(refused)).message, "may cost $5.00")
+          yield* Deferred.succeed(ends, undefined)
+          yield* Effect.forEach(calls, Fiber.join)
+          assert.strictEqual((yield* purse.status).held, 0)
+        })
+      )
   )
 
   it.effect("is reported once, and again when calls fit", () =>

@@ -396,7 +396,7 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
   },
   {
     without: "an end of what a caller that has left had reserved",
-    in: "RunningLedger.served",
+    in: "line/Line.played",
     by: Fault.dropped(Fault.calling("transact"))
   }
 ]

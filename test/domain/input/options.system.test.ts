@@ -205,6 +205,7 @@ const without = [
   "ProviderSim.cached",
   "ProviderSim.lognormal",
   "ProviderSim.outage",
+  "ProviderSim.tokenizer",
   "Retry.schedule",
   "Retry.withDeadline",
   "Retry.withPolicy",
