@@ -1,6 +1,6 @@
 /**
  * The holds of a call before it is queued in its pool: a part of the long window of its account, and its cost in the ledgers of its
- * purses. Each is a hold in a line. `GovernedCall` settles them by the cost of the attempt.
+ * purses. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -82,9 +82,9 @@ export class Payment {
   private lines: ReadonlyArray<CostLine> = []
   private holds: Array<CostHold> = []
 
-  /** Needs these as well. */
+  /** Names the lines in which the call must have a hold. */
   needs(lines: ReadonlyArray<CostLine>): void {
-    this.lines = [...this.lines, ...lines]
+    this.lines = lines
   }
 
   /** Whether it holds all. */

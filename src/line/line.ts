@@ -94,10 +94,10 @@ export class Line<T extends Terms, H extends Hold<T>> {
     this.arriving = undefined
   }
 
-  /** Puts a call into the queue: behind its agent's other calls, or before them. Returns whether that called for a decision. */
-  join(hold: H, front = false): boolean {
+  /** Puts a call into the queue: behind its agent's other calls, or before them. */
+  join(hold: H, front = false): void {
     this.queue.push(hold, front)
-    return this.queue.peek() !== this.blocked && this.decide()
+    if (this.queue.peek() !== this.blocked) this.decide()
   }
 
   /** Admits a call that nothing limits. */
@@ -109,13 +109,11 @@ export class Line<T extends Terms, H extends Hold<T>> {
   // The decision
   // ---------------------------------------------------------------------------
 
-  /** Decides on the first calls, because something has changed. False if there is nothing to decide. */
-  decide(): boolean {
+  /** Decides on the first calls, because something has changed. */
+  decide(): void {
     this.blocked = undefined
-    const isAny = this.prepare()
-    if (isAny) this.port.transact(this.play, this.played)
-    else if (this.queue.size > 0) this.blocked = this.queue.peek()
-    return isAny
+    if (this.prepare()) this.port.transact(this.play, this.played)
+    else this.blocked = this.queue.peek()
   }
 
   /** Prepares a decision. False if no call waits, or there is no permit. */
@@ -223,6 +221,14 @@ export class Line<T extends Terms, H extends Hold<T>> {
       hold,
       hold.chargedPort!.transact((draft, now) => settle(draft, id, now))
     )
+    return true
+  }
+
+  /** Ends a hold as {@link end} does, or removes it if it still waits, and decides on the next calls. False if it was not held. */
+  settle(hold: H, settle: (draft: T["state"], id: string, now: number) => number): boolean {
+    if (hold.phase === "waiting") this.leave(hold)
+    if (!this.end(hold, settle)) return false
+    this.decide()
     return true
   }
 

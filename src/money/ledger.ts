@@ -167,15 +167,12 @@ export class RunningLedger {
 
   /** Ends a call. Only the first end counts. */
   settle(hold: LedgerHold, cost: number | undefined): void {
-    if (hold.phase === "waiting") return this.line.leave(hold)
-    const isEnded = this.line.end(hold, (draft, id, now) => {
+    const isEnded = this.line.settle(hold, (draft, id, now) => {
       const { amount } = hold.grant!
       Ledgers.settle(draft, id, amount, cost ?? amount, now)
       return amount === 0 ? 1 : (cost ?? amount) / amount
     })
-    if (!isEnded) return
-    this.changed?.()
-    this.line.decide()
+    if (isEnded) this.changed?.()
   }
 
   private refused({ refusal }: LedgerHold): void {

@@ -113,8 +113,7 @@ class AccountWindows {
 
   /** The windows as they are now. */
   get now(): WindowsState {
-    const now = this.port.now()
-    return this.port.transact((draft) => tidy(draft, now))
+    return this.port.transact(tidy)
   }
 
   /** Reserves what a call may cost, refuses it, or queues it. */
@@ -123,14 +122,12 @@ class AccountWindows {
   }
 
   settle(hold: WindowHold, actual: number | undefined): void {
-    if (hold.phase === "waiting") return this.line.leave(hold)
-    const isEnded = this.line.end(hold, (draft, _, now) => {
+    this.line.settle(hold, (draft, _, now) => {
       const { cost } = hold.grant!
       close(draft, cost)
       tidy(draft, now).spent += actual ?? cost
       return cost === 0 ? 1 : (actual ?? cost) / cost
     })
-    if (isEnded) this.line.decide()
   }
 
   /** Learns what a response says. `hold` is that of its call. */
@@ -208,8 +205,7 @@ export class LongWindows {
   private readonly accounts = new Map<string, AccountWindows>()
   /**
    * The time when the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks
-   * whether there is
-   * any, before it calls `succeeded`.
+   * whether there is any, before it calls `succeeded`.
    */
   readonly spendLimits = new Map<string | undefined, number>()
 
