@@ -112,11 +112,19 @@ const note = (cap: Cap): void => {
   noted.splice(alike, 2, { at: noted[alike + 1]!.at, level: noted[alike]!.level })
 }
 
-/** The number of highs up to the last one that is meant. */
-const countOf = (highs: Cap["highs"], isMeant: (high: High) => boolean): number => {
-  let count = highs.length
-  while (count > 0 && !isMeant(highs[count - 1]!)) count--
-  return count
+/** Adds to the level what was in the bucket since a time, but for what would have overflowed since then. */
+const giveBack = (cap: Cap, given: number, takenAt: number): void => {
+  const { highs, rule } = cap
+  let since = highs.length
+  while (since > 0 && highs[since - 1]!.at > takenAt) since--
+  const high = Math.max(cap.level, highs[since]?.level ?? -Infinity)
+  const room = Math.min(given, Math.max(0, rule.capacity - high))
+  cap.level += room
+  let kept = since
+  while (kept > 0 && highs[kept - 1]!.level <= high + room) kept--
+  if (kept === since && (room === 0 || since === highs.length)) return
+  const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
+  cap.highs = [...highs.slice(0, kept), ...raised]
 }
 
 /**
@@ -126,23 +134,12 @@ const countOf = (highs: Cap["highs"], isMeant: (high: High) => boolean): number 
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   if (used > charge) return take(cap, used - charge)
   const given = charge - used
-  const { cells, highs, rule } = cap
-  const since = countOf(highs, ({ at }) => at <= takenAt)
-  const high = Math.max(cap.level, highs[since]?.level ?? -Infinity)
-  const room = Math.min(given, Math.max(0, rule.capacity - high))
-  cap.level += room
-  const kept = Math.min(
-    since,
-    countOf(highs, ({ level }) => level > high + room)
-  )
-  if (kept < since || (room > 0 && since < highs.length)) {
-    const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
-    cap.highs = [...highs.slice(0, kept), ...raised]
-  }
+  giveBack(cap, given, takenAt)
   // A refund never delays the time at which the bucket is full.
   const { fullAt } = cap
   refills(cap)
   cap.fullAt = Math.min(fullAt, cap.fullAt)
+  const { cells, rule } = cap
   if (rule.window !== undefined && given > 0) cap.cells = Cells.giveBack(cells, rule.window, takenAt, given)
 }
 
