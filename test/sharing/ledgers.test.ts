@@ -391,7 +391,7 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
   },
   {
     without: "an end of what was committed: it is played twice",
-    in: "SharedPort",
+    in: "Replica",
     by: Fault.dropped(Fault.calling("splice"))
   },
   {

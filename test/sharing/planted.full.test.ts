@@ -47,7 +47,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "an end of what was committed: it is played twice",
-    in: "SharedPort",
+    in: "Replica",
     by: Fault.dropped(Fault.calling("splice"))
   },
   {
@@ -62,7 +62,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "a look whether a commit was stored whose reply was lost",
-    in: "SharedPort",
+    in: "Replica",
     by: Fault.through(Fault.operating("===", Fault.saying("seq")), () => false)
   },
   {
