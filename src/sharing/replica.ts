@@ -41,8 +41,8 @@ export interface Draft<S> {
   readonly sentAt: number
 }
 
-/** What the store has, if that is news. */
-interface Found<S> {
+/** A state that was read from the store, and is not the base. */
+interface ReadState<S> {
   readonly stored: Stored | undefined
   /** Undefined if it has no state, or one that nobody can read. */
   readonly state: S | undefined
@@ -225,7 +225,7 @@ export class Replica<S extends Shared> {
   // ---------------------------------------------------------------------------
 
   /** Reads what the store has; undefined if that is the base. Its own commit shows that it was stored although its reply was lost. */
-  read(stored: Stored | undefined): Found<S> | undefined {
+  read(stored: Stored | undefined): ReadState<S> | undefined {
     if (stored?.version === this.base.version) return undefined
     const sent = this.doubted.find(({ next }) => next.version === stored?.version)
     return { stored, state: sent === undefined ? this.decode(stored) : sent.state, sent }
@@ -248,7 +248,7 @@ export class Replica<S extends Shared> {
    * Adopts what the store has, `since` milliseconds after the reply before. Returns the commit of this process that is stored in it, if
    * any.
    */
-  adopt(found: Found<S>, since: number): Draft<S> | undefined {
+  adopt(found: ReadState<S>, since: number): Draft<S> | undefined {
     const { sent, state } = found
     const seq = state?.members[this.id]?.seq ?? 0
     const done = sent ?? this.doubted.find((draft) => draft.seq === seq)
@@ -268,7 +268,7 @@ export class Replica<S extends Shared> {
   }
 
   /** Makes what is stored, and what only this process knows, the base of the next commit. */
-  private rebase({ state: found, stored }: Found<S>, done: S | undefined, since: number): void {
+  private rebase({ state: found, stored }: ReadState<S>, done: S | undefined, since: number): void {
     const known = done ?? (this.hasState ? this.base.state : undefined)
     const ageMillis = found === done ? undefined : stored?.ageMillis
     const hasAll = known === undefined || StoreLoss.includes(found, known)
