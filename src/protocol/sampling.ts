@@ -18,7 +18,12 @@ export const mixText = (hash: number, text: string): number => {
   return mix(begun, (text.charCodeAt((length * 0.7) | 0) << 16) | text.charCodeAt(length - 1))
 }
 
-const readOne = (hash: number, code: number): number => Math.imul(hash ^ code, 0x01000193)
+/** The characters of a text from one index up to another, or only each `step`th of them. */
+const mixEach = (hash: number, text: string, from: number, to: number, step = 1): number => {
+  let mixed = hash
+  for (let i = from; i < to; i += step) mixed = Math.imul(mixed ^ text.charCodeAt(i | 0), 0x01000193)
+  return mixed
+}
 
 /** How much is read of each end of a text, and how often between. */
 const readEnds = 32
@@ -30,26 +35,19 @@ const readBetween = 256
  */
 export const mixWell = (hash: number, text: string): number => {
   const { length } = text
-  let mixed = mixText(hash, text)
   const head = Math.min(readEnds, length)
   const tail = Math.max(head, length - readEnds)
   const step = Math.max(1, (tail - head) / readBetween)
-  for (let i = 0; i < head; i++) mixed = readOne(mixed, text.charCodeAt(i))
-  for (let i = head; i < tail; i += step) mixed = readOne(mixed, text.charCodeAt(i | 0))
-  for (let i = tail; i < length; i++) mixed = readOne(mixed, text.charCodeAt(i))
-  return mix(mixed, length)
+  const ofHead = mixEach(mixText(hash, text), text, 0, head)
+  const ofMiddle = mixEach(ofHead, text, head, tail, step)
+  return mix(mixEach(ofMiddle, text, tail, length), length)
 }
 
 const identifierEnd = 8
 
 /** The end of an identifier, which is random. */
-export const mixIdentifier = (hash: number, name: string): number => {
-  let mixed = mix(hash, name.length)
-  for (let i = Math.max(0, name.length - identifierEnd); i < name.length; i++) {
-    mixed = readOne(mixed, name.charCodeAt(i))
-  }
-  return mixed
-}
+export const mixIdentifier = (hash: number, name: string): number =>
+  mixEach(mix(hash, name.length), name, Math.max(0, name.length - identifierEnd), name.length)
 
 /** Properties of content that a model does not see: they ask for caching. */
 export const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
