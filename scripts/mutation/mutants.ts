@@ -57,13 +57,15 @@ const others = new Map([
   ["Math.max", "Math.min"]
 ])
 
+/** Code outside functions runs once when its module is loaded, which tests share. */
+export const isInFunction = (node: ts.Node): boolean => ts.findAncestor(node.parent, ts.isFunctionLike) !== undefined
+
+const hasFunction = (node: ts.Node): boolean =>
+  ts.isFunctionLike(node) || ts.forEachChild(node, (child) => hasFunction(child) || undefined) === true
+
 /** A constant at the top of a module: it is tuned by measurement and not fixed by a rule. */
 const isConstant = (node: ts.Node): boolean =>
-  ts.isVariableStatement(node) &&
-  ts.isSourceFile(node.parent) &&
-  node.declarationList.declarations.every(
-    ({ initializer }) => initializer === undefined || !ts.isArrowFunction(initializer)
-  )
+  ts.isVariableStatement(node) && ts.isSourceFile(node.parent) && !hasFunction(node)
 
 /** A literal number, whose minus is not an operator. */
 const isNumber = (node: ts.Node): boolean => ts.isNumericLiteral(node) || node.getText() === "Infinity"
@@ -114,6 +116,7 @@ export const operatorsOf = (node: ts.Node): Array<Change> => {
 }
 
 const isDecided = (node: ts.Node): boolean => {
+  if (!isInFunction(node)) return false
   const { parent } = node
   if (ts.isSourceFile(node)) return false
   return (
@@ -133,8 +136,8 @@ export interface Choice {
 
 const ofRules: Choice = {
   isSkipped: isConstant,
-  changesOf: operatorsOf,
-  isRemoved: ts.isExpressionStatement,
+  changesOf: (node) => (isInFunction(node) ? operatorsOf(node) : []),
+  isRemoved: (node) => isInFunction(node) && ts.isExpressionStatement(node),
   isChosen: () => true
 }
 

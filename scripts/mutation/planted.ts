@@ -7,7 +7,7 @@ import { copyFileSync, existsSync, globSync, mkdirSync, readFileSync, writeFileS
 import { spawnSync } from "node:child_process"
 import { dirname, join } from "node:path"
 import ts from "typescript6"
-import { type Change, kinds, type Mutant, mutate, operatorsOf } from "./mutants.ts"
+import { type Change, isInFunction, kinds, type Mutant, mutate, operatorsOf } from "./mutants.ts"
 
 const root = join(import.meta.dirname, "../..")
 
@@ -35,9 +35,6 @@ export interface Bug extends Mutant {
   readonly id: string
   readonly part: string
 }
-
-/** Code outside functions runs once when its module is loaded, which tests share. */
-const isInFunction = (node: ts.Node): boolean => ts.findAncestor(node.parent, ts.isFunctionLike) !== undefined
 
 const isNothing = (node: ts.Node): boolean => node.getText() === "undefined" || node.getText() === "Effect.void"
 

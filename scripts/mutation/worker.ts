@@ -1,6 +1,6 @@
 /** A worker process: it loads the tests and the code once, and for each mutant runs the tests that reach it. */
 import { once } from "node:events"
-import { globSync, readdirSync } from "node:fs"
+import { globSync } from "node:fs"
 import { registerHooks } from "node:module"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -12,6 +12,8 @@ export interface Work {
   readonly folders: ReadonlyArray<string>
   /** Globs of test files, the fastest first. */
   readonly tests: ReadonlyArray<string>
+  /** Whether only what `npm test` runs is run: a test that needs a hook or a socket, or takes long, is left out. */
+  readonly isQuick: boolean
   /** Tests that take more than this many milliseconds of processor time are left out. */
   readonly within: number
 }
@@ -19,6 +21,10 @@ export interface Work {
 /** A test begins. */
 interface Alive {
   readonly of: string
+}
+/** A test fails without a mutant after it has run with one. */
+interface Spoilt {
+  readonly isSpoilt: true
 }
 /** A mutant was tried: `by` is the test that failed, or `null`. */
 export interface Tried {
@@ -29,11 +35,11 @@ interface Measured {
   readonly millis: number
   readonly reached: Uint8Array
 }
-/** It is ready: a figure for each test, which spares the next process to run them all first. */
+/** It is ready: a figure for each test that can run here, which spares the next process to run them all first. */
 export interface Ready {
-  readonly measured: ReadonlyArray<Measured>
+  readonly measured: ReadonlyArray<Measured | undefined>
 }
-export type Message = Alive | Tried | Ready | { readonly problem: string }
+export type Message = Alive | Spoilt | Tried | Ready | { readonly problem: string }
 
 const root = join(import.meta.dirname, "../..")
 
@@ -44,7 +50,9 @@ const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map
   const mutants: Array<Mutant> = []
   const texts = new Map<string, string>()
   for (const path of folders.flatMap((folder) =>
-    readdirSync(join(root, folder)).map((file) => join(root, folder, file))
+    globSync(`${folder}/**/*.ts`, { cwd: root })
+      .toSorted()
+      .map((file) => join(root, file))
   )) {
     const mutated = mutate(path, mutants.length)
     mutants.push(...mutated.mutants)
@@ -56,7 +64,10 @@ const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map
 /** The processor time that a test may take: ten times as much as without a mutant, and 2 s, for what is compiled meanwhile. */
 const allowance = (millis: number): number => 2_000 + 10 * millis
 
-export const work = async ({ folders, tests, within }: Work): Promise<void> => {
+/** The names of files that quick runs leave out. */
+const isOther = /\.(system|lint|full)\.test\.ts$|^test\/(clients|packaging)\//
+
+export const work = async ({ folders, isQuick, tests, within }: Work): Promise<void> => {
   const { mutants, texts } = textsOf(folders)
   const state: { active: number; reached: Uint8Array | undefined } = { active: -1, reached: undefined }
   const isActive = (number: number): boolean => {
@@ -75,6 +86,11 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
       return source === undefined ? next(url, context) : { format: "module-typescript", source, shortCircuit: true }
     }
   })
+  /** The tests that cannot run here, which the first process reports. */
+  const leftOut: Array<string> = []
+  const leaveOut = (what: string, why: string): void => {
+    leftOut.push(`mutate: left out: ${what}: ${why}`)
+  }
   const say = (message: Message): void => void process.send!(message)
   const run = async ({ run }: Task): Promise<boolean> => {
     const { signal } = new AbortController()
@@ -86,21 +102,34 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     }
   }
   const { collect, tasks } = await import("./vitest.ts")
-  const paths = tests.flatMap((glob) => globSync(glob, { cwd: root }).toSorted())
+  const paths = tests
+    .flatMap((glob) => globSync(glob, { cwd: root }).toSorted())
+    .filter((path) => !isQuick || !isOther.test(path))
   if (paths.length === 0) return say({ problem: `no test file matches ${tests.join()}` })
   for (const path of paths) {
     collect(path)
-    await import(pathToFileURL(join(root, path)).href)
+    const loaded = import(pathToFileURL(join(root, path)).href)
+    await (isQuick ? loaded.catch((error: unknown) => leaveOut(path, String(error))) : loaded)
   }
   const { allow, done } = watch()
-  const measure = async (): Promise<Array<Measured> | undefined> => {
-    const measured: Array<Measured> = []
+  const measure = async (): Promise<Array<Measured | undefined> | undefined> => {
+    const measured: Array<Measured | undefined> = []
     for (const task of tasks) {
+      if (isQuick && task.isSlow) {
+        measured.push(undefined)
+        continue
+      }
       say({ of: task.name })
       allow(60_000)
       const reached = (state.reached = new Uint8Array(mutants.length))
       const begun = processorMillis()
-      if (!(await run(task))) {
+      const isPassed = await run(task)
+      if (!isPassed && isQuick) {
+        leaveOut(`${task.file}: ${task.name}`, "it fails without a mutant")
+        measured.push(undefined)
+        continue
+      }
+      if (!isPassed) {
         say({ problem: `the test fails without a mutant: ${task.file}: ${task.name}` })
         return undefined
       }
@@ -110,11 +139,12 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     state.reached = undefined
     return measured
   }
-  const [known] = (await once(process, "message")) as [ReadonlyArray<Measured> | null]
+  const [known] = (await once(process, "message")) as [Ready["measured"] | null]
   const measured = known ?? (await measure())
+  if (known === null) for (const line of leftOut) console.error(line)
   if (measured === undefined) return
   const ordered = measured
-    .map((each, index) => ({ ...each, task: tasks[index]! }))
+    .flatMap((each, index) => (each === undefined ? [] : [{ ...each, task: tasks[index]! }]))
     .filter(({ millis }) => millis <= within)
     .toSorted((a, b) => a.millis - b.millis)
   process.on("message", async (number: number) => {
@@ -126,6 +156,9 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
       allow(allowance(millis))
       if (await run(task)) continue
       by = `${task.file}: ${task.name}`
+      state.active = -1
+      allow(allowance(millis))
+      if (isQuick && !(await run(task))) return say({ isSpoilt: true })
       break
     }
     state.active = -1

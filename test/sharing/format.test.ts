@@ -9,6 +9,8 @@ import * as State from "../../src/sharing/state.ts"
 import { statusOf } from "../../src/sharing/status.ts"
 import * as StoreLoss from "../../src/sharing/storeLoss.ts"
 import * as Text from "../../src/sharing/text.ts"
+import { isFull } from "../support/size.ts"
+import * as Absurd from "./absurd.ts"
 
 /** A state that 0.3.0 has stored: two processes with calls in flight, a waiting call, a sliding window and a quota. */
 const stored = JSON.parse(readFileSync(new URL("state-0.3.json", import.meta.url), "utf8"))
@@ -130,5 +132,74 @@ describe("A stored state", () => {
     assert.deepStrictEqual(pauseAfter(0), { reason: "overload", leftMillis: 5_000 })
     assert.deepStrictEqual(pauseAfter(4_000), { reason: "overload", leftMillis: 1_000 })
     assert.isUndefined(pauseAfter(5_000))
+  })
+})
+
+// -----------------------------------------------------------------------------
+// Absurd states: see `absurd.ts`. `absurd.soak.ts` tries every number with every value
+// -----------------------------------------------------------------------------
+
+/** Regressions: each of these stopped every process, even after the key was deleted. */
+const found: ReadonlyArray<readonly [string, string]> = [
+  ["time", "1e300"],
+  ["law.gate.until", "1e13"],
+  ["law.caps.tokens.level", "-1e13"],
+  ["law.caps.requests.at", "-1e999"],
+  ["law.meters.1.phase", "1e17"],
+  ["law.window.size", "-1e13"]
+]
+const foundInOwner = [
+  ["seq", "1e13"],
+  ["at", "-1e13"]
+] as const
+
+/** The place of a number of the first process. */
+const owner = (name: string): Absurd.Path =>
+  Absurd.paths.find((path) => path[0] === "owners" && path.at(-1) === name && path.length === 3)!
+
+const isRefused = (text: string): boolean => {
+  try {
+    Text.decode(text)
+    return false
+  } catch (error) {
+    assert.instanceOf(error, Text.Damaged, String(error))
+    return true
+  }
+}
+
+/** In `npm test` the places of a state take turns with the values, and in `npm run test:full` each has all. */
+const turn = (values: ReadonlyArray<string>, index: number): ReadonlyArray<string> =>
+  isFull ? values : [values[index % values.length]!]
+
+describe("an absurd state", () => {
+  it("stops processes only while it is stored", { tags: "full" }, () => {
+    const poisons = [
+      ...found.map(([path, by]) => [path.split("."), by] as const),
+      ...foundInOwner.map(([name, by]) => [owner(name), by] as const),
+      ...Absurd.poisons.filter((_, index) => index % 101 === 0)
+    ]
+    assert.deepStrictEqual(Absurd.outcome(poisons), [])
+  })
+
+  it("is rejected if a number is infinite, or too large to be exact", () => {
+    assert.isAbove(Absurd.paths.length, 200)
+    for (const [index, path] of Absurd.paths.entries()) {
+      for (const by of turn(["1e999", "-1e999", "1e300", "-1e300", "1e17", "-1e17"], index)) {
+        const isPriority = path.at(-1) === "priority"
+        assert.strictEqual(isRefused(Absurd.withAt(Absurd.text, path, by)), !isPriority, `${path.join(".")} = ${by}`)
+      }
+    }
+  })
+
+  it("is rejected if any part of it has another form", () => {
+    for (const [index, path] of Absurd.paths.entries()) {
+      for (const by of turn(['"1"', "[]", "{}", "true"], index)) {
+        assert.isTrue(isRefused(Absurd.withAt(Absurd.text, path, by)), `${path.join(".")} = ${by}`)
+      }
+    }
+  })
+
+  it("is accepted as a process writes it", () => {
+    assert.isFalse(isRefused(Absurd.text))
   })
 })

@@ -7,8 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import * as Budget from "floodgate/Budget"
-import * as Governor from "floodgate/Governor"
+import type * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
 import { inspect } from "node:util"
@@ -149,7 +148,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
             if (exit._tag === "Success") return
             const error = exit.cause.reasons[0]
             const reason =
-              error?._tag === "Fail" && error.error instanceof Budget.BudgetError ? error.error.reason : undefined
+              error?._tag === "Fail" && error.error instanceof process.code.Budget.BudgetError
+                ? error.error.reason
+                : undefined
             const cause = reason?._tag === "Denied" ? (reason.cause as Spending.SpendCapReached) : undefined
             const counts = log.filter((one) => one.isInner || cause?.purse === names.outer)
             const sent = counts.reduce((sum, one) => sum + (one.isSettled ? one.cost : one.max), 0)
@@ -180,8 +181,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
       )
       processes.push(process)
       alive.add(process)
+      const { Budget, Governor, Spending } = process.code
       const open = (name: string, tokens: number) =>
-        code.Spending.open(name, { dollars: tokens * perToken, ...(plan.per === undefined ? {} : { per: plan.per }) })
+        Spending.open(name, { dollars: tokens * perToken, ...(plan.per === undefined ? {} : { per: plan.per }) })
       const made = yield* process.within(
         Effect.all([open(names.outer, plan.cap), ...(plan.inner === undefined ? [] : [open(names.inner, plan.inner)])])
       )

@@ -15,6 +15,7 @@ import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as Spending from "floodgate/Spending"
 import { make as makeStore } from "../../packages/redis/src/store.ts"
@@ -45,11 +46,14 @@ export interface Link {
 export interface Code {
   readonly Budget: typeof Budget
   readonly BudgetStore: typeof BudgetStore
+  readonly Governor: typeof Governor
   readonly makeStore: typeof makeStore
   readonly Spending: typeof Spending
+  /** The code that every second process runs instead, where two versions share a store. */
+  readonly beside?: Code
 }
 
-export const library: Code = { Budget, BudgetStore, makeStore, Spending }
+export const library: Code = { Budget, BudgetStore, Governor, makeStore, Spending }
 
 /** The code of a copy of the sources. */
 export const codeOf = (take: Import): Effect.Effect<Code> =>
@@ -58,6 +62,7 @@ export const codeOf = (take: Import): Effect.Effect<Code> =>
       ...library,
       Budget: yield* take<Code["Budget"]>("Budget.ts"),
       BudgetStore: yield* take<Code["BudgetStore"]>("BudgetStore.ts"),
+      Governor: yield* take<Code["Governor"]>("Governor.ts"),
       Spending: yield* take<Code["Spending"]>("Spending.ts")
     }
   })
@@ -95,6 +100,8 @@ export interface Entry {
 
 export interface Process {
   readonly name: string
+  /** The code that it runs. */
+  readonly code: Code
   readonly link: Link
   readonly budget: Budget.TokenBudget["Service"]
   /** Sets its wall clock ahead, or back. */
@@ -173,12 +180,13 @@ const clockWith = (
 export const make = (
   redis: LuaRedis.LuaRedis,
   { after, soon }: VirtualTime.VirtualTime,
-  { Budget, BudgetStore, makeStore } = library
+  code = library
 ): Effect.Effect<World> =>
   Effect.map(Effect.all([Clock.Clock, Random.Random]), ([clock, random]) => {
     let inFlight = 0
     let peak = 0
     let requests = 0
+    let processes = 0
     // Its clock is off, as any is.
     redis.now = () => Math.floor(clock.currentTimeMillisUnsafe() * 1.00002 + world.aheadMillis) + 1_700_000_000_000
 
@@ -235,6 +243,8 @@ export const make = (
         options,
         { drift = 0, network = calm, skewMillis = 0, ...sharing } = {}
       ) {
+        const runs = processes++ % 2 === 1 && code.beside !== undefined ? code.beside : code
+        const { Budget, BudgetStore, makeStore } = runs
         const link: Link = { network, isCutTo: false, isCutFrom: false }
         let ahead = 0
         let frozenUntil = -Infinity
@@ -297,6 +307,7 @@ export const make = (
         const close = Scope.close(scope, Exit.void)
         return {
           name,
+          code: runs,
           link,
           step: (millis) => void (ahead += millis),
           freeze: (millis) => void (frozenUntil = Math.max(frozenUntil, clock.currentTimeMillisUnsafe() + millis)),
