@@ -13,7 +13,7 @@
  * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused before
  * it waits or is sent, with a {@link CapReached} that names what is left; the agent may handle it. Estimates count until they
  * are settled, so caps hold at every instant. Dollar caps apply to governed calls, as with `Spending.Cap`: a call that would
- * exceed one is refused with `Spending.SpendCapReached`. When its time is up, an agent ends with {@link TimeCapReached}, and
+ * exceed one is refused with `Spending.SpendCapReached`. When its time is up, an agent ends with {@link CapReached}, and
  * agents that have not started never start.
  *
  * Agents share the budget equally, so the agent with the most work ends last. If only the end of the whole job matters, state
@@ -66,16 +66,13 @@ export {
   type Advice,
   type AdviseOptions,
   type Agent,
-  type AgentWork,
-  type CapRoom,
   type Cap,
   CapReached,
   type Job,
   type Options,
   type Outcome,
   PoolUnclear,
-  type Progress,
-  TimeCapReached
+  type Progress
 } from "./agents/models.ts"
 
 /**

@@ -69,15 +69,13 @@ import * as BudgetChecks from "./budget/options.ts"
 import {
   Agent,
   type BudgetStatus,
-  type Cooldown,
   type Foreseen,
   type Options,
   type PauseOptions,
-  type RateLimitSignal,
+  type PoolSignal,
   type Reservation,
   type ReserveOptions,
-  type ResizeOptions,
-  type Verdict
+  type ResizeOptions
 } from "./budget/models.ts"
 import * as SyncForm from "./domain/syncForm.ts"
 import { check } from "./domain/input/checks.ts"
@@ -101,21 +99,12 @@ export { Learned } from "./budget/learned.ts"
 export {
   Agent,
   type BudgetStatus,
-  type Cooldown,
-  type DimensionStatus,
-  type KnownFigure,
-  type FailOptions,
   type Foreseen,
-  type Observation,
   type Options,
-  type PauseOptions,
   type PoolStatus,
   Priority,
-  type RateLimitSignal,
   type Reservation,
-  type ReserveOptions,
-  type ResizeOptions,
-  type Verdict
+  type ReserveOptions
 } from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
@@ -151,15 +140,9 @@ export class TokenBudget extends Context.Service<
       options?: Forecast.LiveOptions
     ) => Effect.Effect<Forecast.Forecast, BudgetError>
     /** Updates the limits of a pool. For the response to a call, use `observe` of its reservation. */
-    readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
+    readonly observe: (signal: PoolSignal) => Effect.Effect<void>
     /** Pauses a pool. For a call that failed, use `fail` of its reservation, which judges the failure. */
     readonly pause: (options: PauseOptions) => Effect.Effect<void>
-    /**
-     * Reports that a call was rejected or failed, or pauses a pool.
-     *
-     * @deprecated Call `fail` of the reservation, or `pause`.
-     */
-    readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /**
      * Changes the limits or the concurrency of a pool while calls run, in all accounts. Waiting calls that now fit are admitted
      * at once. The used part of a `total` stays used.
@@ -379,7 +362,6 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = /* @__PURE__ */ Layer.sy
     forecast: (workload, options) => unlimited(workload, options),
     observe: () => Effect.void,
     pause: () => Effect.void,
-    cooldown: () => Effect.succeed("isolated"),
     resize: () => Effect.void,
     poolOf: () => "default",
     status: Effect.succeed({ pools: {} }),

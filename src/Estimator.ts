@@ -121,14 +121,8 @@ export interface Call {
   readonly accounting?: Accounting.Accounting | undefined
 }
 
-/**
- * The beginning of a prompt that the provider has seen before.
- *
- * @stability stable
- * @category models
- * @since 0.5.0
- */
-export interface Prefix {
+/** The beginning of a prompt that the provider has seen before. */
+type Prefix = {
   /** Its tokens, as the provider has counted them. */
   readonly tokens: number
   /** Its size in UTF-8, which is a part of the `bytes` of the call. */
@@ -228,90 +222,6 @@ export const Learned = Schema.Struct({
  * @since 0.1.0
  */
 export type Learned = typeof Learned.Type
-
-/**
- * How many bytes of text a token has, and what that was learned from. It has no age, because it depends on the text and the model and
- * not on the time; the numbers of answers and prompts say how sure it is.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface TextRatio {
-  readonly pool: string
-  /** Undefined for the calls of the whole pool. */
-  readonly kind: string | undefined
-  readonly bytesPerToken: number
-  /** How many answers told the tokens of their prompts, and how many prompts the provider has counted before they were sent. */
-  readonly answers: number
-  readonly counted: number
-  /**
-   * The overlap of the pool's calls with earlier ones. Undefined for a kind, and until an answer has told.
-   *
-   * @since 0.5.0
-   */
-  readonly prefixes: PrefixRatio | undefined
-}
-
-/**
- * Statistics of how the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages
- * over the last
- * eight or so.
- *
- * @stability stable
- * @category models
- * @since 0.5.0
- */
-export interface PrefixRatio {
-  /** The part of such a prefix that was read: the median of the last 64. */
-  readonly hit: number
-  readonly tokens: number
-  /** For how many milliseconds nobody had used it. */
-  readonly unusedFor: number
-}
-
-/**
- * The bytes per token of each kind of call in what an estimator has learned, the most recently used kind first, for a status. The
- * ratio of a kind follows its last eight prompts or so.
- *
- * **Example** (Learned from one answer)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Estimator from "floodgate/Estimator"
- *
- * const program = Effect.gen(function* () {
- *   const estimator = yield* Estimator.make()
- *   yield* estimator.learn({ pool: "opus", bytes: 300 }, { inputTokens: 100, outputTokens: 7 })
- *   return Estimator.ratios(yield* estimator.learned)
- * })
- *
- * const [ratio] = await Effect.runPromise(program)
- *
- * ratio!.answers // => 1
- * ```
- *
- * @stability stable
- * @category combinators
- * @since 0.4.0
- */
-export const ratios = ({ profiles }: Learned): ReadonlyArray<TextRatio> =>
-  profiles
-    .flatMap(({ answers = 0, counted = 0, kind, pool, tokensPerByte, ...profile }) => {
-      if (tokensPerByte === undefined || tokensPerByte.mean === 0) return []
-      const prefixes = kind === undefined ? prefixRatio(profile) : undefined
-      return [{ pool, kind, bytesPerToken: 1 / tokensPerByte.mean, answers, counted, prefixes }]
-    })
-    .reverse()
-
-const prefixRatio = ({
-  hits = [],
-  prefixTokens,
-  unusedFor
-}: Pick<typeof Profile.Type, "hits" | "prefixTokens" | "unusedFor">): PrefixRatio | undefined =>
-  prefixTokens === undefined || unusedFor === undefined
-    ? undefined
-    : { hit: Estimating.median(Estimating.recent(hits)), tokens: prefixTokens.mean, unusedFor: unusedFor.mean }
 
 /**
  * The options of an estimator.

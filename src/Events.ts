@@ -51,7 +51,7 @@ type RejectionEvent = Base & {
   readonly model: string
   /** The attempt that was rejected, counted from 1. */
   readonly attempt: number
-  /** Its meaning: `isolated` concerns only this call, `exhausted` slows the whole pool down. See `Budget.Verdict`. */
+  /** Its meaning: `isolated` concerns only this call, `exhausted` slows the whole pool down. See `fail` of a `Reservation`. */
   readonly verdict: "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
   /** The limit that was hit, if the response names it. */
   readonly dimension: Dimension | undefined

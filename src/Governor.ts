@@ -10,7 +10,7 @@
  * `withRetries`. While a retry waits, it holds neither a reservation nor a permit. Then it is queued before the other calls of its
  * agent. The timeout does not include the time in the queue.
  *
- * Retries are taken from the retry budget ({@link Retry.balance}) of the caller's context, otherwise from that of the governor's
+ * Retries are taken from the retry budget ({@link Retry.layerBudget}) of the caller's context, otherwise from that of the governor's
  * layer, otherwise from that of the process.
  *
  * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If
@@ -113,7 +113,7 @@ import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
 export type { WindowStatus } from "./money/windows.ts"
-export type { Call, CallBill, CallOptions, Options, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
+export type { Call, CallOptions, Options, Outcome, Ticket } from "./call/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

@@ -62,7 +62,6 @@ import type * as Layer from "effect/Layer"
 import type { LlmProvider } from "./LlmProvider.ts"
 import type { Place } from "./places/parse.ts"
 
-export { type CallPlace, type CallPlaces, type PlacePolicy } from "./places/models.ts"
 export { type Place, type PlacesOptions } from "./places/parse.ts"
 
 /**

@@ -89,8 +89,7 @@ import {
   within
 } from "./call/retryPolicy.ts"
 
-export { balance, layerBudget } from "./call/retryBudget.ts"
-export type { Retrying } from "./call/retryEngine.ts"
+export { layerBudget } from "./call/retryBudget.ts"
 export type { Decision, Failed, Policy, Retryable } from "./call/retryPolicy.ts"
 
 // -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@
  *
  * A rejected call costs nothing. An interrupted call costs its input and the output that was received. A call that was answered
  * without usage costs all that was reserved for it. The governor has the prices (`prices` of `Governor.layer`). Under a cap, a call
- * is refused if its model has no price ({@link NoPrice}), or if nothing limits its output ({@link NoMaxTokens}).
+ * is refused if its model has no price, or if nothing limits its output ({@link CostUnknown}).
  *
  * **Gotchas**
  *
@@ -57,7 +57,7 @@ import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
-import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
+import { type Cap, check as checkCap, inUnits, type Purse, Purses, Resets, type ResetWait } from "./domain/spending/models.ts"
 import { RunningLedger } from "./money/ledger.ts"
 import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"
@@ -136,14 +136,17 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
 }
 
 /**
- * The call counts towards a cap in dollars, and its model has no price. Add a price, or remove the cap. It is the `cause` of a
- * `BudgetError` with the reason `Denied`.
+ * The call counts towards a cap in dollars, and nothing says what it costs at most, so the cap could not be enforced. `unknown` is
+ * `"price"` if its model has none: add one, or call another model. It is `"output"` if neither the request nor the price of the
+ * model limits its output: set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
+ * `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @stability stable
  * @category errors
- * @since 0.2.0
+ * @since 0.5.0
  */
-export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoPrice")("NoPrice", {
+export class CostUnknown extends Schema.TaggedError<CostUnknown>("floodgate/Spending/CostUnknown")("CostUnknown", {
+  unknown: Schema.Literals(["price", "output"]),
   model: Schema.String,
   purse: Schema.String
 }) {
@@ -152,28 +155,10 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
     return false
   }
   override get message(): string {
-    return `The model "${this.model}" has no price, so the cap for ${this.purse} cannot be enforced: add a price, or call another model`
-  }
-}
-
-/**
- * The call counts towards a cap in dollars, but its maximum cost is unknown: neither the request nor the price of the model
- * limits its output. Set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
- * `cause` of a `BudgetError` with the reason `Denied`.
- *
- * @stability stable
- * @category errors
- * @since 0.2.0
- */
-export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spending/NoMaxTokens")("NoMaxTokens", {
-  purse: Schema.String
-}) {
-  /** A retry does not help. */
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    return `Nothing limits the output of the call, so the cap for ${this.purse} cannot be enforced: set max_tokens, add maxOutput to the price of the model, or set the cap's reserve to "expected"`
+    const { model, purse, unknown } = this
+    return unknown === "price"
+      ? `The model "${model}" has no price, so the cap for ${purse} cannot be enforced: add a price, or call another model`
+      : `Nothing limits the output of the call, so the cap for ${purse} cannot be enforced: set max_tokens, add maxOutput to the price of the model, or set the cap's reserve to "expected"`
   }
 }
 
@@ -406,31 +391,6 @@ export const from =
 // -----------------------------------------------------------------------------
 // Resets
 // -----------------------------------------------------------------------------
-
-/**
- * A call that waits for the reset of a cap or a window.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface ResetWait {
-  /** In milliseconds since the epoch. */
-  readonly until: number
-  /** Why the call does not fit before. */
-  readonly message: string
-}
-
-/**
- * Called for each call that waits for a reset. Without a function, such calls are refused. `waitForReset` provides it.
- *
- * @stability stable
- * @category references
- * @since 0.4.0
- */
-export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> = Context.Reference<
-  ((wait: ResetWait) => void) | undefined
->("floodgate/Spending/Resets", { defaultValue: () => undefined })
 
 /**
  * Lets the calls of an effect wait for the reset when a cap in dollars or the share of a long window is used up. A cap per day

@@ -58,8 +58,6 @@ export { nameOf as ledgerOf } from "./sharing/ledgerText.ts"
 export { checks as storeChecks } from "./sharing/models.ts"
 export {
   capOf as sharedCapOf,
-  type DimensionStatus,
-  type KnownFigure,
   type ProcessStatus,
   type SharedCapStatus,
   type SharedPoolStatus,

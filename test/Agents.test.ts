@@ -327,8 +327,8 @@ describe("Agents", () => {
         assert.strictEqual((yield* job.status).done, 1)
         yield* TestClock.adjust(1)
         const [slow, endless] = yield* job.await
-        assert.deepInclude(failureOf(slow!.exit), { _tag: "TimeCapReached", key: "slow", cap: "agent" })
-        assert.deepInclude(failureOf(endless!.exit), { _tag: "TimeCapReached", key: "endless", cap: "job" })
+        assert.deepInclude(failureOf(slow!.exit), { _tag: "CapReached", unit: "time", key: "slow", cap: "agent" })
+        assert.deepInclude(failureOf(endless!.exit), { _tag: "CapReached", unit: "time", key: "endless", cap: "job" })
         assert.deepStrictEqual(endless!.elapsed, Duration.seconds(5))
         assert.match(String(failureOf(slow!.exit)), /Agent "slow" ran out of its time of 2s: raise the cap/)
         assert.match(String(failureOf(endless!.exit)), /Agent "endless" ran out of the job's time of 5s: raise the cap/)
@@ -349,7 +349,7 @@ describe("Agents", () => {
       yield* TestClock.adjust(1_000)
       const outcomes = yield* job.await
       assert.deepStrictEqual(started, ["a"])
-      for (const { exit } of outcomes) assert.deepInclude(failureOf(exit), { _tag: "TimeCapReached", cap: "job" })
+      for (const { exit } of outcomes) assert.deepInclude(failureOf(exit), { _tag: "CapReached", unit: "time", cap: "job" })
       assert.deepStrictEqual(
         outcomes.map(({ used }) => used.calls),
         [1, 0, 0]

@@ -65,7 +65,7 @@ describe("Budget", () => {
       const ambient = yield* Effect.provideService(budget.reserve({ tokens: 1e9 }), Budget.Agent, "b")
       assert.deepStrictEqual([ambient.agent, ambient.pool], ["b", "default"])
       yield* budget.observe({ dimensions: { tokens: { limit: 1, remaining: 0 } } })
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 hour" })
+      yield* budget.pause({ duration: "1 hour", reason: "rateLimit" })
       yield* budget.resize({ limits: perSecond(1, 1) })
       yield* budget.reserve({ tokens: 1e9 })
       assert.deepStrictEqual((yield* budget.status).pools, {})

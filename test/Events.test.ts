@@ -120,7 +120,7 @@ describe("Events", () => {
     const { events, live } = observed(undefined)
     return Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      const pause = (millis: number) => budget.cooldown({ reason: "rateLimit", retryAfter: millis, pool: "gpt-6" })
+      const pause = (millis: number) => budget.pause({ duration: millis, reason: "rateLimit", pool: "gpt-6" })
       yield* pause(5_000)
       yield* pause(3_000)
       yield* pause(9_000)

@@ -22,6 +22,7 @@ import { pool } from "./support/budget.ts"
 import { throughEffect } from "./support/drivers.ts"
 import { interruptAt } from "./support/yieldAt.ts"
 import { Breaker } from "../src/call/models.ts"
+import { retryBalance } from "./support/retries.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers
@@ -56,7 +57,7 @@ const deaf = Layer.effect(
       reserve: (estimate, options) =>
         Effect.map(budget.reserve(estimate, options), (reservation) => ({
           ...reservation,
-          fail: ({ usage }: Budget.FailOptions) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
+          fail: ({ usage }: Parameters<typeof reservation.fail>[0]) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
         }))
     })
   )
@@ -301,8 +302,8 @@ describe("Governor", () => {
   describe("onBilled", () => {
     it.effect("is told what each attempt costs, but no rejection, and may throw", () =>
       Effect.gen(function* () {
-        const bills: Array<Governor.CallBill> = []
-        const onBilled = (bill: Governor.CallBill) => {
+        const bills: Array<Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]> = []
+        const onBilled = (bill: Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]) => {
           bills.push(bill)
           throw new Error("a caller's mistake")
         }
@@ -760,7 +761,7 @@ describe("Governor", () => {
         const retried = yield* Effect.forkChild(Effect.flip(run(() => rejected)).pipe(Retry.withDeadline("5 seconds")))
         yield* Effect.yieldNow
         yield* Effect.flatMap(Budget.TokenBudget, (budget) =>
-          budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
+          budget.pause({ duration: "1 minute", reason: "rateLimit" })
         )
         yield* TestClock.adjust("2 seconds")
         const error = yield* Fiber.join(retried)
@@ -851,7 +852,7 @@ describe("Governor", () => {
         const fiber = yield* run((ticket) => {
           reservations.add(ticket.reservation)
           return Effect.fail({ isRetryable: true })
-        }).pipe(Effect.flip, Effect.andThen(Retry.balance), Effect.provide(Retry.layerBudget()), Effect.forkChild)
+        }).pipe(Effect.flip, Effect.andThen(retryBalance), Effect.provide(Retry.layerBudget()), Effect.forkChild)
         yield* TestClock.adjust(0)
         // Three of 20 retries were taken, and the call has gained a fifth of one.
         assert.closeTo(yield* Fiber.join(fiber), 17.2, 1e-9)
@@ -1345,7 +1346,7 @@ describe("Governor", () => {
         const cooled = yield* Effect.forkChild(Effect.flip(ask({ cacheKey: "other", maxWait: "5 seconds" })))
         const budget = yield* Budget.TokenBudget
         yield* TestClock.adjust("1 second")
-        yield* budget.cooldown({ reason: "rateLimit", retryAfter: "8 seconds" })
+        yield* budget.pause({ duration: "8 seconds", reason: "rateLimit" })
         yield* TestClock.adjust("4 seconds")
         const error = yield* Fiber.join(cooled)
         assert.match(error.message, /would wait 9s .* longer than its maxWait of 5s/)

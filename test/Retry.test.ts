@@ -17,6 +17,7 @@ import { InvalidRequest, LlmError, Overloaded, RateLimited } from "floodgate/Llm
 import * as Retry from "floodgate/Retry"
 import { interruptAt } from "./support/yieldAt.ts"
 import { Deadline } from "../src/call/retryPolicy.ts"
+import { retryBalance } from "./support/retries.ts"
 
 class Refused extends Data.TaggedError("Refused")<{
   readonly isRetryable: boolean
@@ -556,7 +557,7 @@ describe("Retry", () => {
         const onRetry = () => Effect.die("no disk left")
         const exit = yield* Effect.exit(Retry.withPolicy(recorded(1).call, plain, { onRetry }))
         assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
-        assert.strictEqual(yield* Retry.balance, 20)
+        assert.strictEqual(yield* retryBalance, 20)
       }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
     )
 

@@ -41,7 +41,7 @@ const reasonOf = <A>(exit: Exit.Exit<A, unknown>) => {
   const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
   const reason = error instanceof Budget.BudgetError ? error.reason : undefined
   return reason?._tag === "Denied"
-    ? (reason.cause as Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens)
+    ? (reason.cause as Spending.SpendCapReached | Spending.CostUnknown)
     : reason
 }
 
@@ -234,7 +234,7 @@ describe("Spending", () => {
       const attempt = () => Effect.succeed(answer(1, 1))
       const exit = yield* Effect.exit(Spending.from(capped)(run(attempt, {}, other)))
       const reason = reasonOf(exit)
-      assert.strictEqual(reason?._tag, "NoPrice")
+      assert.strictEqual(reason?._tag, "CostUnknown")
       assert.match(reason?.message ?? "", /"gpt-6" has no price.*add a price/)
       yield* Spending.from(counted)(run(attempt, {}, other))
       const { spent, unpriced } = yield* counted.status
@@ -249,7 +249,7 @@ describe("Spending", () => {
       const attempt = () => Effect.succeed(answer(1, 1))
       const refused = Spending.from(Spending.make("us", { dollars: 5 }))(run(attempt, {}, unlimited))
       const reason = reasonOf(yield* Effect.exit(refused))
-      assert.strictEqual(reason?._tag, "NoMaxTokens")
+      assert.strictEqual(reason?._tag, "CostUnknown")
       assert.match(reason?.message ?? "", /cap for us cannot be enforced: set max_tokens, add maxOutput to the price/)
       // It waits for another cap when this one is set.
       const full = Spending.make("full", { dollars: 3 })
@@ -269,7 +269,7 @@ describe("Spending", () => {
       yield* late.resize({ dollars: 100 })
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(running)
-      assert.strictEqual(reasonOf(yield* Fiber.join(waiting))?._tag, "NoMaxTokens")
+      assert.strictEqual(reasonOf(yield* Fiber.join(waiting))?._tag, "CostUnknown")
       // The expected cost is known.
       for (const cap of [{ dollars: 5, reserve: "expected" as const }, undefined]) {
         yield* Spending.from(Spending.make("us", cap))(run(attempt, {}, unlimited))

@@ -17,7 +17,9 @@ describe("Budget", () => {
   it("the members of a reservation need nothing and do not fail", () => {
     expect(reservation.observe({ dimensions: {}, usage: { tokens: 1 } })).type.toBe<Effect.Effect<void>>()
     expect(reservation.settle({ tokens: 1 })).type.toBe<Effect.Effect<void>>()
-    expect(reservation.fail({ reason: "overload" })).type.toBe<Effect.Effect<Budget.Verdict>>()
+    expect(reservation.fail({ reason: "overload" })).type.toBe<Effect.Effect<
+      "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
+    >>()
     expect(reservation.refund).type.toBe<Effect.Effect<void>>()
   })
 
@@ -37,10 +39,10 @@ describe("Budget", () => {
     expect(wrapped).type.toBe<Layer.Layer<Budget.TokenBudget, never, Budget.TokenBudget>>()
   })
 
-  it("a pause says how long, and a cooldown why", () => {
+  it("a pause says how long, and a failure why", () => {
     expect(budget.pause).type.toBeCallableWith({ duration: "1 second" })
     expect(budget.pause).type.not.toBeCallableWith({})
-    expect(budget.cooldown).type.toBeCallableWith({ reason: "rateLimit", reservation })
-    expect(budget.cooldown).type.not.toBeCallableWith({ reservation })
+    expect(reservation.fail).type.toBeCallableWith({ reason: "rateLimit" })
+    expect(reservation.fail).type.not.toBeCallableWith({})
   })
 })

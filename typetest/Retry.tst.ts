@@ -32,7 +32,7 @@ describe("Retry", () => {
   })
 
   it("what a policy reports to may need services of its own, and sees the error", () => {
-    const onRetry = ({ error }: Retry.Retrying<AiError>): Effect.Effect<AiError, never, Log> => logged(error)
+    const onRetry = ({ error }: { readonly error: AiError }): Effect.Effect<AiError, never, Log> => logged(error)
     expect(Retry.withPolicy(call, Retry.make(), { onRetry })).type.toBe<Effect.Effect<string, AiError, Model | Log>>()
     expect(pipe(call, Retry.withPolicy(Retry.make<AiError>(), { onRetry }))).type.toBe<
       Effect.Effect<string, AiError, Model | Log>

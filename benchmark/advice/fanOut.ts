@@ -7,13 +7,14 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { Scenario } from "@floodgate/lab/internal"
 import * as Agents from "floodgate/Agents"
+import type * as Forecast from "floodgate/Forecast"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { countingAtOnce } from "../../test/support/atOnce.ts"
 
 /** What agents of a scenario do on average. */
-export const workOf = (scenario: Scenario.Scenario): Agents.AgentWork => {
+export const workOf = (scenario: Scenario.Scenario): Forecast.Work => {
   const mean = (calls: ReadonlyArray<Scenario.ScenarioCall>) => ({
     inputTokens: Math.round(calls.reduce((sum, { inputTokens }) => sum + inputTokens, 0) / calls.length),
     outputTokens: Math.round(calls.reduce((sum, { outputTokens }) => sum + outputTokens, 0) / calls.length)
@@ -58,7 +59,7 @@ const ask = (when: Answered["when"], options: Agents.AdviseOptions) =>
 /** Asks when this part of the agents are done, if some have not started yet. */
 const askDuring = (
   job: Agents.Job<unknown, unknown>,
-  each: Agents.AgentWork,
+  each: Forecast.Work,
   [when, part]: readonly [Answered["when"], number]
 ) =>
   Effect.gen(function* () {

@@ -8,7 +8,7 @@ import { callsOf, laterOf } from "../budget/forecast/work.ts"
 import type * as Amounts from "../domain/amounts.ts"
 import { about, counted, plural, thousands, units } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
-import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
+import type { Advice, CapRoom, PlainAdvice } from "./models.ts"
 
 /** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */
 export const smallest = Effect.fnUntraced(function* <E, R>(
@@ -39,7 +39,7 @@ export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
 /** The facts that are known before the search. */
 export interface Question {
   readonly pool: string
-  readonly each: AgentWork
+  readonly each: Forecast.Work
   readonly running: number
   /** How many agents there are to start, if that was said. */
   readonly agents: number | undefined
@@ -220,7 +220,7 @@ const plainCall = ({ duration, inputTokens, outputTokens }: Forecast.Call) => ({
   ...(duration === undefined ? {} : { seconds: inSeconds(Duration.fromInputUnsafe(duration)) })
 })
 
-const plainWork = (work: AgentWork): PlainAdvice["each"] => {
+const plainWork = (work: Forecast.Work): PlainAdvice["each"] => {
   const { cachedShare, calls, first, growth } = work
   return {
     calls,
@@ -351,19 +351,19 @@ export const said = (found: Found): Advice => {
 }
 
 /** The work of an agent of which nothing is known: a short conversation. */
-export const usualWork: AgentWork = { calls: 5, first: { inputTokens: 10_000, outputTokens: 500 } }
+export const usualWork: Forecast.Work = { calls: 5, first: { inputTokens: 10_000, outputTokens: 500 } }
 
 /**
  * The calls that each running agent still makes after the current one: what is left of its work, or half of it if nobody counts
  * what agents have done.
  */
-export const remainingOf = (work: AgentWork, done = (work.calls - 1) / 2): ReadonlyArray<Forecast.Call> => {
+export const remainingOf = (work: Forecast.Work, done = (work.calls - 1) / 2): ReadonlyArray<Forecast.Call> => {
   const left = Math.max(0, Math.round(work.calls - 1 - done))
   return left === 0 ? [] : callsOf(work).slice(1).slice(-left)
 }
 
 /** The work in words. */
-export const workText = (work: AgentWork): string => {
+export const workText = (work: Forecast.Work): string => {
   const { calls, first, growth = 0 } = work
   const later = laterOf(work)
   const tokens = (call: Forecast.Call) => thousands(call.inputTokens + call.outputTokens)

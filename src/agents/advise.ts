@@ -10,7 +10,7 @@ import { nearest } from "../domain/input/nearest.ts"
 import * as Forecast from "../Forecast.ts"
 import * as Advice from "./advice.ts"
 import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "../call/history.ts"
-import type { AdviseOptions, AgentWork, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
+import type { AdviseOptions, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
 import { resolvePools, type ResolvedPool } from "./resolvePool.ts"
 import * as Room from "./room.ts"
 import * as Spread from "./spread.ts"
@@ -30,14 +30,14 @@ const maxCallsEach = 1_000
 
 const upTo = (max: number): Input.Check =>
   Input.number(`an integer from 1 to ${max}`, (value) => Input.whole(value) === undefined && value <= max)
-const work = Input.options<AgentWork>(
+const work = Input.options<Forecast.Work>(
   { calls: upTo(maxCallsEach), first: checkCall, later: checkCall, ...growing },
   "calls",
   "first"
 )
 
 /** The problem with a job of too many calls; undefined if there is none. */
-const manyCalls = (agents = 1, { calls }: AgentWork): string | undefined =>
+const manyCalls = (agents = 1, { calls }: Forecast.Work): string | undefined =>
   agents * calls <= maxCalls ? undefined : `expected at most ${maxCalls} calls of all agents, got ${agents * calls}`
 
 const isName = (value: unknown): value is string => typeof value === "string"
@@ -98,7 +98,7 @@ const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): st
  * Work whose prompts grow as those of the pool's conversations. A name with many more calls than a conversation has belongs to several
  * conversations, so the means of its calls are better.
  */
-const grownBy = (work: AgentWork, seen: ConversationGrowth | undefined, isOfPool: boolean): AgentWork => {
+const grownBy = (work: Forecast.Work, seen: ConversationGrowth | undefined, isOfPool: boolean): Forecast.Work => {
   if (seen === undefined || work.calls >= 3 * seen.turns) return work
   const { cachedShare, first, growth } = seen
   const inputTokens = isOfPool ? first : work.first.inputTokens
@@ -112,7 +112,7 @@ const workOf = (
   pools: ReadonlyArray<string>,
   each: AdviseOptions["each"] = "*",
   now: number
-): { readonly work: AgentWork; readonly assumed: string | undefined; readonly isGuess: boolean } => {
+): { readonly work: Forecast.Work; readonly assumed: string | undefined; readonly isGuess: boolean } => {
   if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
   const alike = history?.like(pools, (name) => isLike(each, name), now)
   const seen = history?.growthIn(pools)
@@ -134,7 +134,7 @@ const workOf = (
 // The advice
 // -----------------------------------------------------------------------------
 
-const agentsOf = (count: number, work: AgentWork, restsFor: number): Forecast.Workload => {
+const agentsOf = (count: number, work: Forecast.Work, restsFor: number): Forecast.Workload => {
   const agents = Forecast.uniform({ ...work, agents: count })
   return restsFor === 0 ? agents : agents.map((agent) => ({ ...agent, startsAfter: restsFor }))
 }
@@ -197,11 +197,11 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
 const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
   Math.max(0, own - begun - sumAll(states.map(({ inFlight, queued }) => inFlight + queued)))
 
-const costAt = ({ place }: ResolvedPool, each: AgentWork): number =>
+const costAt = ({ place }: ResolvedPool, each: Forecast.Work): number =>
   place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
 
 /** The pools to which calls go. With the policy "cheapest", these are only the pools of the cheapest place. */
-const counting = (states: ReadonlyArray<PoolNow>, each: AgentWork): ReadonlyArray<PoolNow> => {
+const counting = (states: ReadonlyArray<PoolNow>, each: Forecast.Work): ReadonlyArray<PoolNow> => {
   if (!states.every(({ policy }) => policy === "cheapest")) return states
   const min = Math.min(...states.map((state) => costAt(state, each)))
   return states.filter((state) => costAt(state, each) === min)

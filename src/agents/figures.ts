@@ -1,7 +1,8 @@
 /** Questions about agents in plain figures, as they come in a query, as flags, or from a model. */
+import type * as Forecast from "../Forecast.ts"
 import * as Input from "../domain/input/checks.ts"
 import { usualWork } from "./advice.ts"
-import type { AdviseOptions, AgentWork } from "./models.ts"
+import type { AdviseOptions } from "./models.ts"
 
 /** A question in plain figures. */
 export interface AdviceFigures extends Pick<
@@ -46,7 +47,7 @@ export const numbers = [
 const sizes = numbers.filter((name) => name !== "agents" && name !== "running")
 
 /** The work of each agent. Figures that are left out are the usual ones. */
-export const workOf = (figures: AdviceFigures): AgentWork => {
+export const workOf = (figures: AdviceFigures): Forecast.Work => {
   const usual = usualWork.first
   const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures
   const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens, secondsPerCall } = figures

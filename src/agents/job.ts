@@ -25,7 +25,7 @@ import { checkAbout } from "./advise.ts"
 import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "../call/history.ts"
-import { type Agent, type Cap, type Job, type Options, type Outcome, type Progress, TimeCapReached } from "./models.ts"
+import { type Agent, type Cap, CapReached, type Job, type Options, type Outcome, type Progress } from "./models.ts"
 import { startAdvised } from "./starts.ts"
 import * as Work from "./work.ts"
 
@@ -176,7 +176,7 @@ const bounded = <A, E, R>(
   member: JobAgent<A, E, R>,
   shared: SharedByJob,
   now: number
-): Effect.Effect<A, E | TimeCapReached, R> => {
+): Effect.Effect<A, E | CapReached, R> => {
   const { agent, purse, time, tracker } = member
   const { key, priority, work } = agent
   const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
@@ -184,9 +184,9 @@ const bounded = <A, E, R>(
     const left = from + limit - now
     const reached = Effect.suspend(() => {
       if (cap === "job") shared.isOver = true
-      return Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
+      return Effect.fail(new CapReached({ key, cap, unit: "time", asked: 0, left: 0, limit }))
     })
-    return (self: Effect.Effect<A, E | TimeCapReached, R>) =>
+    return (self: Effect.Effect<A, E | CapReached, R>) =>
       left <= 0 || (cap === "job" && shared.isOver)
         ? reached
         : Effect.timeoutOrElse(self, { duration: left, orElse: () => reached })
@@ -230,7 +230,7 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
       if (hasEnded(member)) return Exit.interrupt()
       const over = Deferred.makeUnsafe<void>()
       // Registered before its first step, because that step may already cancel it.
-      const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
+      const known = Effect.withFiber<A, E | CapReached, R>((fiber) => {
         member.fiber = fiber
         member.state = "running"
         member.startedAt = now

@@ -72,7 +72,7 @@ type AgentUsage = {
  */
 export interface Outcome<A, E> {
   readonly key: string
-  readonly exit: Exit.Exit<A, E | TimeCapReached>
+  readonly exit: Exit.Exit<A, E | CapReached>
   readonly used: AgentUsage
   /** When it started, from the start of the job; undefined if it never did. */
   readonly startedAfter: Duration.Duration | undefined
@@ -151,15 +151,6 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * The work of one agent: its number of calls, and their sizes.
- *
- * @stability unstable
- * @category models
- * @since 0.4.0
- */
-export type AgentWork = Forecast.Work
-
-/**
  * A question about more agents.
  *
  * @stability unstable
@@ -174,7 +165,7 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
    *
    * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
    */
-  readonly each?: AgentWork | string | undefined
+  readonly each?: Forecast.Work | string | undefined
   /**
    * The names of the places where the agents may call the model; see `floodgate/Places`. They are known once a call of the model
    * was made. `LlmClient.layerPlaces` knows them before. They do not apply beside `pool` or `account`.
@@ -198,14 +189,8 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
   readonly asker?: string | undefined
 }
 
-/**
- * A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job.
- *
- * @stability unstable
- * @category models
- * @since 0.4.0
- */
-export interface CapRoom {
+/** A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job. */
+export type CapRoom = {
   readonly name: string
   /** How many more agents it has room for, after what is left to do for those that run. */
   readonly agents: number
@@ -252,7 +237,7 @@ export interface Advice {
    */
   readonly error: number | undefined
   /** The work that each agent was assumed to do. */
-  readonly each: AgentWork
+  readonly each: Forecast.Work
   /** The assumptions about what is not known. */
   readonly assumptions: ReadonlyArray<string>
   /** How long the advice holds. Then ask again. */
@@ -294,8 +279,10 @@ export interface PlainAdvice extends Pick<
 // -----------------------------------------------------------------------------
 
 /**
- * The cap of an agent, or of its whole job, has too little left for a call. `key` is the agent and `limit` the cap. The agent gets it as
- * the `cause` of a `BudgetError` with the reason `Denied`.
+ * The cap of an agent, or of its whole job, is reached. `key` is the agent and `limit` the cap: for a cap on time in milliseconds.
+ *
+ * A call for which too few tokens or calls are left is refused: the agent gets this error as the `cause` of a `BudgetError` with the
+ * reason `Denied`. An agent whose time is up ends with this error itself.
  *
  * @stability stable
  * @category errors
@@ -304,7 +291,8 @@ export interface PlainAdvice extends Pick<
 export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents/CapReached")("CapReached", {
   key: Schema.String,
   cap: Schema.Literals(["agent", "job"]),
-  unit: Schema.Literals(["tokens", "calls"]),
+  unit: Schema.Literals(["tokens", "calls", "time"]),
+  /** What the refused call asks for; 0 for a cap on time. */
   asked: Schema.Finite,
   left: Schema.Finite,
   limit: Schema.Finite
@@ -314,26 +302,13 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents
     return false
   }
   override get message(): string {
-    const one = this.unit === "calls" ? "call" : "token"
-    const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give the agent less to do`
-  }
-}
-
-/**
- * The time cap of an agent, or of its whole job, has been reached.
- *
- * @stability stable
- * @category errors
- * @since 0.1.0
- */
-export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgate/Agents/TimeCapReached")(
-  "TimeCapReached",
-  { key: Schema.String, cap: Schema.Literals(["agent", "job"]), limit: Schema.DurationFromMillis }
-) {
-  override get message(): string {
-    const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" ran out of ${whose} time of ${Duration.format(this.limit)}: raise the cap, or give the agent less to do`
+    const { asked, cap, key, left, limit, unit } = this
+    const whose = cap === "job" ? "the job's" : "its"
+    if (unit === "time") {
+      return `Agent "${key}" ran out of ${whose} time of ${Duration.format(Duration.millis(limit))}: raise the cap, or give the agent less to do`
+    }
+    const one = unit === "calls" ? "call" : "token"
+    return `Agent "${key}" asks for ${count(asked, one)}, but ${whose} cap of ${count(limit, one)} has ${thousands(left)} left: raise the cap, or give the agent less to do`
   }
 }
 

@@ -7,7 +7,7 @@ import { Purses, type Purse } from "../domain/spending/models.ts"
 import { counted, dollars } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
 import { Governor, type WindowStatus } from "../Governor.ts"
-import type { AgentWork, CapRoom } from "./models.ts"
+import type { CapRoom } from "./models.ts"
 
 /** The work of the agents in question, and of those that run already. */
 export interface SpendingQuestion {
@@ -16,7 +16,7 @@ export interface SpendingQuestion {
   readonly pool: string
   /** @default the price of the model in the governor's table */
   readonly price?: PriceTable.Price | undefined
-  readonly each: AgentWork
+  readonly each: Forecast.Work
   readonly running: number
   /** How many of those use this pool, and with it the windows of its account. */
   readonly here: number
@@ -41,7 +41,7 @@ const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): n
 }
 
 /** The cost of all calls of an agent. */
-export const costOfAgent = (price: PriceTable.Price, work: AgentWork): number => costOf(price, callsOf(work))
+export const costOfAgent = (price: PriceTable.Price, work: Forecast.Work): number => costOf(price, callsOf(work))
 
 const untilText = (until: number | undefined): string =>
   until === undefined ? "" : ` until ${new Date(until).toISOString().slice(0, 16).replace("T", " ")} UTC`

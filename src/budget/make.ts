@@ -15,17 +15,15 @@ import { checkLive, forecast as forecastSteps, prepareLive } from "./forecast/fo
 import type * as Forecast from "./forecast/models.ts"
 import {
   type BudgetStatus,
-  type Cooldown,
   counting,
   type Foreseen,
   type GovernedOptions,
   type Options as BudgetOptions,
   type PauseOptions,
-  type RateLimitSignal,
+  type PoolSignal,
   type Reservation,
   type ResizeOptions,
-  ReviewAt,
-  type Verdict
+  ReviewAt
 } from "./models.ts"
 import * as Options from "./options.ts"
 import { Pool } from "./pool.ts"
@@ -64,7 +62,6 @@ export const make = (options: BudgetOptions) => {
       forecast: forecast(pools),
       observe: observe(pools),
       pause: pause(pools),
-      cooldown: cooldown(pools),
       resize: resize(pools),
       poolOf: sets.poolOf,
       status,
@@ -142,13 +139,10 @@ const forecast =
 
 const observe =
   (pools: OpenPools) =>
-  (signal: RateLimitSignal): Effect.Effect<void> =>
-    Effect.suspend(() => {
+  (signal: PoolSignal): Effect.Effect<void> =>
+    Effect.sync(() => {
       check("Budget.observe", Options.observeCheck, signal)
-      const { pool, reservation, ...said } = signal
-      if (reservation !== undefined) return reservation.observe(said)
-      pools.existing(pool)?.observe(readingsOf(said))
-      return Effect.void
+      pools.existing(signal.pool)?.observe(readingsOf(signal))
     })
 
 const pause =
@@ -158,18 +152,6 @@ const pause =
       check("Budget.pause", Options.pauseCheck, options)
       const { duration, pool, reason = "rateLimit" } = options
       pools.existing(pool)?.pause(reason, pauseOf(duration))
-    })
-
-const cooldown =
-  (pools: OpenPools) =>
-  (cooldown: Cooldown): Effect.Effect<Verdict> =>
-    Effect.suspend(() => {
-      check("Budget.cooldown", Options.cooldownCheck, cooldown)
-      const { pool, reservation, ...failure } = cooldown
-      if (reservation !== undefined) return reservation.fail(failure)
-      const { reason, retryAfter = 0 } = failure
-      pools.existing(pool)?.pause(reason, pauseOf(retryAfter))
-      return Effect.succeed("isolated")
     })
 
 const resize =

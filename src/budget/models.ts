@@ -11,7 +11,6 @@ import type { Certain } from "../domain/amounts.ts"
 import type { Counting } from "../domain/rules.ts"
 import type { Claim } from "../line/hold.ts"
 
-export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
 
 // -----------------------------------------------------------------------------
@@ -129,14 +128,8 @@ export interface GovernedOptions extends ReserveOptions {
   readonly [claimed]?: Claim | undefined
 }
 
-/**
- * Changes of a pool while calls run. Options that are left out stay as they are.
- *
- * @stability stable
- * @category options
- * @since 0.4.0
- */
-export interface ResizeOptions {
+/** Changes of a pool while calls run. Options that are left out stay as they are. */
+export type ResizeOptions = {
   /** @default "default" */
   readonly pool?: string | undefined
   readonly limits?: Limits.Limits | undefined
@@ -212,14 +205,8 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 // Reservations, signals, status
 // -----------------------------------------------------------------------------
 
-/**
- * A response's information about the limits, and about the usage of its call.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface Observation extends Limits.Signal {
+/** A response's information about the limits, and about the usage of its call. */
+export type Observation = Limits.Signal & {
   /** The usage of the call, if that is known: then its reservation is settled. @default not known yet */
   readonly usage?: Limits.Usage | undefined
   /**
@@ -232,14 +219,8 @@ export interface Observation extends Limits.Signal {
   readonly soFar?: Limits.Usage | undefined
 }
 
-/**
- * The failure of a call.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface FailOptions {
+/** The failure of a call. */
+export type FailOptions = {
   /** `"rateLimit"` or `"ramp"` for a rejection (429), `"overload"` if the provider failed or could not be reached. */
   readonly reason: "rateLimit" | "ramp" | "overload"
   /** How long the provider asked to wait. @default none */
@@ -306,7 +287,17 @@ export interface Reservation {
    * `"denied"` the provider also refused the credential: the pool of an account whose calls were all denied is closed.
    */
   readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>
-  /** Ends the call because the provider rejected it or failed. Returns what that says about the limits. */
+  /**
+   * Ends the call because the provider rejected it or failed. Returns what that says about the limits:
+   *
+   * - `"isolated"`: nothing; only its own call is concerned
+   * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
+   * - `"ramp"`: usage grows too fast; growth is bounded
+   * - `"outage"`: the provider does not work; one call at a time probes it
+   * - `"impossible"`: the call is larger than the provider's limit
+   *
+   * All but `"isolated"` and `"impossible"` concern all callers, and do not count as failures of the call.
+   */
   readonly fail: (failure: FailOptions) => Effect.Effect<Verdict>
   /** Refunds everything: the call used nothing. */
   readonly refund: Effect.Effect<void>
@@ -345,58 +336,19 @@ export interface Foreseen {
   readonly isLowerBound: boolean
 }
 
-/**
- * A response's information about the limits of a pool.
- *
- * @stability stable
- * @category models
- * @since 0.1.0
- */
-export interface RateLimitSignal extends Limits.Signal {
-  /**
-   * The reservation of the call that was answered.
-   *
-   * @deprecated Call its own `observe`.
-   */
-  readonly reservation?: Reservation | undefined
-  /**
-   * The usage of the answered call.
-   *
-   * @deprecated Pass it to the `observe` of the reservation.
-   */
-  readonly usage?: Limits.Usage | undefined
-  /** An unknown pool is ignored. @default the reservation's pool, or "default" */
+/** Information about the limits of a pool. */
+export type PoolSignal = Limits.Signal & {
+  /** An unknown pool is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 
-/**
- * A pause of a pool: none of its calls is sent.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface PauseOptions {
+/** A pause of a pool: none of its calls is sent. */
+export type PauseOptions = {
   /** The duration of the pause, at most an hour. It never shortens an earlier pause. */
   readonly duration: Duration.Input
   /** The reason that status and metrics show. @default "rateLimit" */
   readonly reason?: FailOptions["reason"] | undefined
   /** An unknown pool is ignored. @default "default" */
-  readonly pool?: string | undefined
-}
-
-/**
- * The failure of a call, or the pause of a pool.
- *
- * @deprecated Call `fail` of the {@link Reservation}, or `pause` of the budget.
- * @stability stable
- * @category models
- * @since 0.1.0
- */
-export interface Cooldown extends FailOptions {
-  /** The reservation of the failed call, which ends. Without one, the pool pauses for `retryAfter`. */
-  readonly reservation?: Reservation | undefined
-  /** The pool that pauses, without a `reservation`. An unknown pool is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 

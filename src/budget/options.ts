@@ -10,13 +10,12 @@ import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/mod
 import type * as Limits from "../Limits.ts"
 import {
   Agent,
-  type Cooldown,
   type FailOptions,
   first,
   type GovernedOptions,
   type Options,
   type PauseOptions,
-  type RateLimitSignal,
+  type PoolSignal,
   Priority,
   type ReserveOptions,
   certainly,
@@ -91,16 +90,9 @@ export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
 })
 
 const reason = Input.oneOf("rateLimit", "ramp", "overload")
-const failure: Input.Checks<FailOptions> = {
-  reason,
-  retryAfter: Input.wait,
-  usage: Input.anObject,
-  signal: Input.anObject
-}
 
-export const failCheck: Input.Check = Input.options<FailOptions>(failure, "reason")
-export const cooldownCheck: Input.Check = Input.options<Cooldown>(
-  { ...failure, reservation: Input.anObject, pool: Input.text },
+export const failCheck: Input.Check = Input.options<FailOptions>(
+  { reason, retryAfter: Input.wait, usage: Input.anObject, signal: Input.anObject },
   "reason"
 )
 export const pauseCheck: Input.Check = Input.options<PauseOptions>(
@@ -108,12 +100,10 @@ export const pauseCheck: Input.Check = Input.options<PauseOptions>(
   "duration"
 )
 
-export const observeCheck: Input.Check = Input.options<RateLimitSignal>(
+export const observeCheck: Input.Check = Input.options<PoolSignal>(
   {
     dimensions: eachDimension(Input.anObject),
     windows: Input.anObject,
-    usage: Input.anObject,
-    reservation: Input.anObject,
     pool: Input.text
   },
   "dimensions"

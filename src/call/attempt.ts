@@ -4,6 +4,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import { Entry } from "../budget/entry.ts"
+import type { Verdict } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import type * as Limits from "../Limits.ts"
 import type { Placement } from "../places/placement.ts"
@@ -24,7 +25,7 @@ export type Held = Entry | Budget.Reservation
 
 /** A failed attempt, with what the budget concludes from it. */
 export interface JudgedFailure extends FailureReport {
-  readonly verdict: Budget.Verdict | undefined
+  readonly verdict: Verdict | undefined
   readonly isWrongAddress: boolean
 }
 

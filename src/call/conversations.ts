@@ -63,7 +63,7 @@ interface StoredConversation extends SharedThing {
 }
 
 /** A prefix that a call has in common with earlier ones, as it is now. */
-export interface KnownPrefix extends Estimator.Prefix {
+export interface KnownPrefix extends NonNullable<Estimator.Call["prefix"]> {
   /** Until when it is cached; infinite if it is not. */
   readonly until: number
   /** The number of lessons when it was looked up last. */

@@ -16,8 +16,7 @@ import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 // Public modules, so that the declarations of a program that infers these types name modules that it can import.
 import type * as Retry from "../Retry.ts"
-import type { CallPlaces } from "../Places.ts"
-import { callPlaces } from "../places/models.ts"
+import { callPlaces, type CallPlaces } from "../places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
@@ -39,7 +38,7 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
   /** The account with the provider, if there are several. Each has its own limits; see `account` of `ReserveOptions`. */
   readonly account?: string | undefined
   /**
-   * The answer or the conversation that this call continues: the `continuation` of an earlier `ResponseInfo`. The request holds
+   * The answer or the conversation that this call continues: the `continuation` of an earlier response. The request holds
    * only the new messages, but the model reads, and the provider charges, the whole conversation.
    */
   readonly continues?: string | undefined
@@ -110,14 +109,8 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
   readonly stream?: boolean | undefined
 }
 
-/**
- * A response's information about itself.
- *
- * @stability stable
- * @category models
- * @since 0.1.0
- */
-export interface ResponseInfo {
+/** A response's information about itself. */
+export type ResponseInfo = {
   readonly id?: string | undefined
   /** The model that answered. Its name may be more exact than that in the request. */
   readonly model?: string | undefined
@@ -220,14 +213,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
   readonly onBilled?: ((bill: CallBill) => void) | undefined
 }
 
-/**
- * The cost of an attempt.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface CallBill {
+/** The cost of an attempt. */
+export type CallBill = {
   readonly model: string
   readonly actual: Accounting.Actual
   /** Undefined if the model has no price. */

@@ -10,7 +10,7 @@ import * as Budget from "../Budget.ts"
 import type { Hold } from "../line/hold.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
-import { ledgerOf } from "../domain/spending/models.ts"
+import { ledgerOf, Resets } from "../domain/spending/models.ts"
 import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
 import type { CapReporter, LedgerHold, LedgerLost, RunningLedger } from "../money/ledger.ts"
@@ -36,7 +36,7 @@ const capRefusal = (
 ): Budget.BudgetError => {
   if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
   const { asked, cap, expected, held, isAlone, left, until } = refusal
-  if (asked === Infinity) return denied(new Spending.NoMaxTokens({ purse }))
+  if (asked === Infinity) return denied(new Spending.CostUnknown({ unknown: "output", model: known.model, purse }))
   const reached = new Spending.SpendCapReached({
     purse,
     asked: asked / perDollar,
@@ -211,7 +211,7 @@ const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | u
   }
   if (price === undefined) {
     const capped = ledgers.find(({ isCapped }) => isCapped)
-    if (capped !== undefined) return denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
+    if (capped !== undefined) return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
     for (const ledger of ledgers) ledger.unpriced++
     payment.needs([windowLine(payment, request, 0)])
     return undefined
@@ -268,7 +268,7 @@ const park = (
   const cause = reason._tag === "Denied" ? reason.cause : undefined
   const isWindow = cause instanceof Spending.WindowShareUsed
   const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
-  const waits = Context.get(context, Spending.Resets)
+  const waits = Context.get(context, Resets)
   const mayWait = waits !== undefined || (isWindow && last < Infinity)
   if (until === undefined || until > last || !mayWait) return Effect.fail(error)
   waits?.({ until, message: error.message })

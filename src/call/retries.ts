@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
+import type { Verdict } from "../budget/models.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { LlmError } from "../LlmError.ts"
 import type { CallError } from "./admission.ts"
@@ -32,7 +33,7 @@ export const retryingOf = <E>(call: GovernedCall, current: () => GovernedAttempt
 // -----------------------------------------------------------------------------
 
 /** Whether a failure concerns only its own call. A tier without capacity would have refused any call. */
-const isAlone = (verdict: Budget.Verdict | undefined, error: unknown): boolean =>
+const isAlone = (verdict: Verdict | undefined, error: unknown): boolean =>
   verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
 
 /** A failed attempt as the policy sees it. */

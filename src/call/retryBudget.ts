@@ -136,8 +136,13 @@ export const tracked = <A, E, R>(
     })
   })
 
+const budgetOptions = optionsOf<RetryBudgetOptions>({
+  ratio: notNegative,
+  minPerSecond: number("a number >= 0", (value) => value >= 0)
+})
+
 /**
- * How many retries the retry budget of the context allows now without a delay; negative if some are delayed.
+ * A retry budget for the part of the program to which the layer is provided.
  *
  * **Details**
  *
@@ -146,37 +151,9 @@ export const tracked = <A, E, R>(
  * outages do not count, because the token budget paces them.
  *
  * Without a layer there is one budget for the whole process, because the provider gets the retries of all its parts. Each `Clock`
- * has one of its own, so that tests under a `TestClock` start fresh. {@link layerBudget} gives a part of the program its own
- * budget, or no limit.
+ * has one of its own, so that tests under a `TestClock` start fresh.
  *
  * The rates are those of Finagle: https://finagle.github.io/blog/2016/02/08/retry-budgets/
- *
- * **Example** (Before any retry)
- *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
- * import * as Retry from "floodgate/Retry"
- *
- * await Effect.runPromise(Retry.balance.pipe(Effect.provide(Retry.layerBudget({ minPerSecond: 1 })))) // => 10
- * ```
- *
- * @stability stable
- * @category getters
- * @since 0.4.0
- */
-export const balance: Effect.Effect<number> = Effect.flatMap(RetryBudget, (given) =>
-  Clock.clockWith((clock) => Effect.sync(() => tokensOf(given, clock).balance(clock.currentTimeMillisUnsafe())))
-)
-
-const budgetOptions = optionsOf<RetryBudgetOptions>({
-  ratio: notNegative,
-  minPerSecond: number("a number >= 0", (value) => value >= 0)
-})
-
-/**
- * A retry budget for the part of the program to which the layer is provided. {@link balance} explains retry budgets.
- *
- * **Details**
  *
  * Provided to the layer of a governor or a client, it applies to all calls whose callers have no retry budget of their own.
  *
@@ -184,29 +161,32 @@ const budgetOptions = optionsOf<RetryBudgetOptions>({
  *
  * Throws a `RangeError` when `ratio` is negative or not finite, or `minPerSecond` is negative.
  *
- * **Example** (A retry is taken from it)
+ * **Example** (When it is spent, retries are delayed)
  *
  * ```ts doctest
+ * import * as Duration from "effect/Duration"
  * import * as Effect from "effect/Effect"
+ * import * as Schedule from "effect/Schedule"
  * import * as Retry from "floodgate/Retry"
+ * import { Simulation } from "floodgate/testing"
  *
- * let attempts = 0
- * const call = Effect.suspend(() => (++attempts < 2 ? Effect.fail({ isRetryable: true }) : Retry.balance))
- * const retried = Retry.withPolicy(call, Retry.make({ base: "1 millis" }))
+ * const delays: Array<number> = []
+ * const call = Retry.withPolicy(
+ *   Effect.fail({ isRetryable: true }),
+ *   Retry.make({ backoff: Schedule.forever, attempts: 13 }),
+ *   { onRetry: ({ delayed }) => Effect.sync(() => delays.push(Duration.toMillis(delayed))) }
+ * )
  *
- * const balance = await Effect.runPromise(Effect.provide(retried, Retry.layerBudget({ minPerSecond: 1 })))
- * Math.round(balance) // => 9
+ * await Effect.runPromise(Simulation.run(Effect.exit(Effect.provide(call, Retry.layerBudget({ minPerSecond: 1 })))))
+ * delays // => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 1_000]
  * ```
  *
  * **Example** (No limit)
  *
- * ```ts doctest
- * import * as Effect from "effect/Effect"
+ * ```ts
  * import * as Retry from "floodgate/Retry"
  *
  * const unlimited = Retry.layerBudget({ minPerSecond: Infinity })
- *
- * await Effect.runPromise(Effect.provide(Retry.balance, unlimited)) // => Infinity
  * ```
  *
  * @stability stable

@@ -10,14 +10,8 @@ import * as Input from "../domain/input/checks.ts"
 import type { RetryTokens } from "./retryBudget.ts"
 import type { Decision, Failed, Policy, StopReason } from "./retryPolicy.ts"
 
-/**
- * A retry that is about to wait.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface Retrying<out E> {
+/** A retry that is about to wait. */
+export type Retrying<E> = {
   readonly error: E
   /** The number of the attempt that failed, from 1. */
   readonly attempt: number

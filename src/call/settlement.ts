@@ -12,7 +12,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import { Entry, type SettledAs } from "../budget/entry.ts"
-import { type GovernedReservation, refused } from "../budget/models.ts"
+import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import { isAmount, promptTokens } from "../domain/amounts.ts"
 import { harmless } from "../domain/input/callbacks.ts"
@@ -179,7 +179,7 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   const usage = Usage.afterFailure(attempt, facts.pushback, facts.usage)
   conclude(attempt, billed)
   windows.failed(request.account, Failure.resumesAt(error))
-  const judged = (verdict: Budget.Verdict | undefined): undefined =>
+  const judged = (verdict: Verdict | undefined): undefined =>
     noteFailure(attempt, { ...facts, pushback: reason, verdict, isWrongAddress }, type)
   if (reason === undefined) {
     const ended = settle(attempt, usage, isDenied ? "denied" : "failure", signal)
@@ -297,7 +297,7 @@ export const refusalOf = (held: Held): Budget.BudgetError["reason"] | undefined 
 }
 
 /** Learns what a response says, before the attempt has ended. */
-const observeHeld = (held: Held, said: Budget.Observation): Rest =>
+const observeHeld = (held: Held, said: Observation): Rest =>
   held instanceof Entry ? Reservation.observe(held, said) : held.observe(said)
 
 /** Replaces the estimate by a usage, once the budget has learned what the headers say. */
@@ -313,7 +313,7 @@ const settle = (attempt: GovernedAttempt, usage: Limits.Usage, outcome?: Settled
 }
 
 /** Lets the budget judge a pushback. */
-const failHeld = (held: Held, failure: Budget.FailOptions, judged: (verdict: Budget.Verdict) => undefined): Rest => {
+const failHeld = (held: Held, failure: FailOptions, judged: (verdict: Verdict) => undefined): Rest => {
   if (!(held instanceof Entry)) return Effect.map(held.fail(failure), judged)
   return judged(Reservation.ending(held, (entry) => Reservation.fail(entry, failure)))
 }

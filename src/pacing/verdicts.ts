@@ -14,20 +14,7 @@ export const minRandom = 0.001
 /** The lowest rate of random overloads, which is also the first. */
 export const minOverload = 0.01
 
-/**
- * The meaning of a failure for the limits. All but `"isolated"` and `"impossible"` concern all callers, and do not count as
- * failures of the call.
- *
- * - `"isolated"`: nothing; only its own call is concerned
- * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
- * - `"ramp"`: usage grows too fast; growth is bounded
- * - `"outage"`: the provider does not work; one call at a time probes it
- * - `"impossible"`: the call is larger than the provider's limit
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
+/** The meaning of a failure for the limits; `fail` of a `Reservation` explains each. */
 export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 export interface Test {

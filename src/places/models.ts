@@ -10,12 +10,8 @@ import type * as Limits from "../Limits.ts"
 /**
  * A place where a call can be made: a provider with a credential, the model's name there, a tier. Its calls go to one pool, that of
  * `account` and `model`.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
  */
-export interface CallPlace {
+export type CallPlace = {
   readonly name: string
   /** The model's name at this place. */
   readonly model: string
@@ -34,26 +30,11 @@ export interface CallPlace {
   readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
 }
 
-/**
- * The rule by which a place is chosen.
- *
- * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
- * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
+/** The rule by which a place is chosen; `PlacesOptions` explains each. */
 export type PlacePolicy = "soonest" | "cheapest"
 
-/**
- * All places of a call.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface CallPlaces {
+/** All places of a call. */
+export type CallPlaces = {
   readonly places: ReadonlyArray<CallPlace>
   /** @default "soonest" */
   readonly policy?: PlacePolicy | undefined

@@ -53,7 +53,14 @@ export interface Place {
 export interface PlacesOptions<P extends Place> {
   /** The places by the name under which a model is called. */
   readonly models: Readonly<Record<string, ReadonlyArray<P>>>
-  /** @default "soonest" */
+  /**
+   * The rule by which a place is chosen.
+   *
+   * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
+   * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline
+   *
+   * @default "soonest"
+   */
   readonly policy?: PlacePolicy | undefined
   /** For `"cheapest"`: how long a call may take. @default the deadline of `Retry.withDeadline`, or no bound */
   readonly within?: Duration.Input | undefined

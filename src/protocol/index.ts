@@ -44,5 +44,5 @@
  * @stability unstable
  * @since 0.1.0
  */
-export type { Answer, Description, Prefixes, Protocol, Refusal, ResponseParts, Route } from "./models.ts"
+export type { Answer, Description, Protocol } from "./models.ts"
 export { protocols } from "./protocols.ts"

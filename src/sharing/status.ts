@@ -13,8 +13,6 @@ import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
-export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
-
 /**
  * One process, at its last commit.
  *

@@ -13,7 +13,7 @@ import * as Spending from "floodgate/Spending"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */
-const each: Agents.AgentWork = {
+const each: Forecast.Work = {
   calls: 5,
   first: { inputTokens: 149_800, outputTokens: 200 },
   later: { inputTokens: 13_800, outputTokens: 200 }

@@ -8,13 +8,14 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
+import type * as Forecast from "floodgate/Forecast"
 import * as Budget from "floodgate/Budget"
 import { Simulation } from "floodgate/testing"
 import { countingAtOnce } from "../support/atOnce.ts"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */
-const each: Agents.AgentWork = {
+const each: Forecast.Work = {
   calls: 5,
   first: { inputTokens: 149_800, outputTokens: 200, duration: "4 seconds" },
   later: { inputTokens: 13_800, outputTokens: 200, duration: "3 seconds" }
@@ -23,7 +24,7 @@ const each: Agents.AgentWork = {
 const provided = (options: Budget.Options = { limits }) =>
   Effect.provide(Layer.fresh(Agents.layer.pipe(Layer.provide(Budget.layer(options)))))
 
-const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
+const calls = ({ calls, first, later = first }: Forecast.Work) =>
   Effect.forEach(
     Array.from({ length: calls }, (_, index) => (index === 0 ? first : later)),
     ({ duration = 1_000, inputTokens, outputTokens }) =>
@@ -33,11 +34,11 @@ const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
     { discard: true }
   )
 
-const jobOf = (count: number, work: Agents.AgentWork, around: ReturnType<typeof countingAtOnce>["around"]) =>
+const jobOf = (count: number, work: Forecast.Work, around: ReturnType<typeof countingAtOnce>["around"]) =>
   Array.from({ length: count }, (_, index) => ({ key: `agent-${index}`, effect: around(calls(work)) }))
 
 /** A job, how many of its agents ran at once, and how long it took. */
-const job = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, options: Agents.Options) {
+const job = Effect.fnUntraced(function* (count: number, work: Forecast.Work, options: Agents.Options) {
   const { around, seen } = countingAtOnce()
   const now = yield* Clock.currentTimeMillis
   const outcomes = yield* Agents.run(jobOf(count, work, around), options)
@@ -45,7 +46,7 @@ const job = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, 
 })
 
 /** Runs a job in simulated time. */
-const run = (count: number, work: Agents.AgentWork, options: Agents.Options, budget?: Budget.Options) =>
+const run = (count: number, work: Forecast.Work, options: Agents.Options, budget?: Budget.Options) =>
   Effect.map(Simulation.run(provided(budget)(job(count, work, options))), ({ value }) => value)
 
 describe("Agents", () => {
@@ -64,7 +65,7 @@ describe("Agents", () => {
 
     it.live("starts all agents at once where nothing limits them", () =>
       Effect.gen(function* () {
-        const small: Agents.AgentWork = { calls: 2, first: { inputTokens: 10, outputTokens: 10, duration: 1_000 } }
+        const small: Forecast.Work = { calls: 2, first: { inputTokens: 10, outputTokens: 10, duration: 1_000 } }
         const { max, seconds } = yield* run(30, small, { concurrency: "advised", advice: { each: small } })
         assert.strictEqual(max, 30)
         assert.strictEqual(seconds, 2)
@@ -134,7 +135,7 @@ describe("Agents", () => {
 
     it.live("adds agents in rounds if no limit of the pool is known", () =>
       Effect.gen(function* () {
-        const small: Agents.AgentWork = { calls: 8, first: { inputTokens: 10, outputTokens: 10, duration: 2_000 } }
+        const small: Forecast.Work = { calls: 8, first: { inputTokens: 10, outputTokens: 10, duration: 2_000 } }
         const { max, outcomes } = yield* run(100, small, { concurrency: "advised", advice: { each: small } }, {})
         const startedBy = (seconds: number) =>
           outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) <= seconds).length

@@ -57,7 +57,7 @@ const ways = [
 
 type Way = (typeof ways)[number]
 
-const work = ({ cachedShare }: Way): Agents.AgentWork => ({
+const work = ({ cachedShare }: Way): Forecast.Work => ({
   calls: turns,
   first: { inputTokens: first, outputTokens, duration: 2_500 },
   growth,
@@ -222,7 +222,7 @@ describe.each(ways)("conversations where the provider counts $name", (way) => {
 
   it.live("are advised as they are stated", () =>
     Effect.gen(function* () {
-      const flat: Agents.AgentWork = { calls: 3, first: { inputTokens: 100, outputTokens: 10 } }
+      const flat: Forecast.Work = { calls: 3, first: { inputTokens: 100, outputTokens: 10 } }
       assert.deepStrictEqual((yield* asked(way, 4, { each: flat })).each, flat)
     })
   )

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
+import type * as Forecast from "floodgate/Forecast"
 import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
@@ -22,7 +23,7 @@ import { countingAtOnce } from "../support/atOnce.ts"
 const model = "claude-sonnet-5"
 const latency = { baseMillis: 1_000, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const call = { inputTokens: 9_800, outputTokens: 200, duration: 1_000 }
-const each: Agents.AgentWork = { calls: 4, first: call }
+const each: Forecast.Work = { calls: 4, first: call }
 
 const limitsOf = (perSecond: number, burst = 2 * perSecond): Limits.Limits => ({ tokens: { perSecond, burst } })
 
@@ -342,7 +343,7 @@ describe("Agents", () => {
 
     it.effect("takes back what it promised to an asker whose calls now fit nowhere", () =>
       Effect.gen(function* () {
-        const ask = (asker: string, each: Agents.AgentWork) => advise({ each, agents: 40, asker })
+        const ask = (asker: string, each: Forecast.Work) => advise({ each, agents: 40, asker })
         yield* ask("one", each)
         const never = yield* ask("one", { calls: 1, first: { inputTokens: 10_000_000, outputTokens: 0 } })
         assert.deepStrictEqual(agentsAt(never), { direct: 0, mirror: 0 })
@@ -383,7 +384,7 @@ describe("Agents", () => {
 
     it.effect("counts a call that waits at several places once", () =>
       Effect.gen(function* () {
-        const work: Agents.AgentWork = { calls: 1, first: call }
+        const work: Forecast.Work = { calls: 1, first: call }
         const { value } = yield* Simulation.run(
           Effect.gen(function* () {
             const others = Array.from({ length: 36 }, (_, index) => ({ key: `other-${index}`, effect: one }))

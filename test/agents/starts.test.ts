@@ -5,10 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
+import type * as Forecast from "floodgate/Forecast"
 import * as Budget from "floodgate/Budget"
 
 const call = { inputTokens: 10, outputTokens: 10, duration: 1_000 }
-const each: Agents.AgentWork = { calls: 3, first: call }
+const each: Forecast.Work = { calls: 3, first: call }
 
 /** An agent of the job. Its calls go through the budget, which learns from them. */
 const agent = Effect.replicateEffect(

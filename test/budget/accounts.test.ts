@@ -163,7 +163,7 @@ describe("accounts", () => {
           yield* use(1, "resized")
           yield* budget.resize({ pool: "resized", limits: perMinute(7) })
           yield* use(1, "paused")
-          yield* budget.cooldown({ pool: "paused", reason: "rateLimit", retryAfter: "10 minutes" })
+          yield* budget.pause({ duration: "10 minutes", pool: "paused", reason: "rateLimit" })
           yield* many(0, 2_000)
           const left = yield* names
           assert.strictEqual(left.size, 1_001)
@@ -266,7 +266,7 @@ describe("accounts", () => {
         const budget = yield* Budget.make({ maxPools: 1 })
         yield* budget.reserve({}, { model: "one" })
         yield* budget.observe({ pool: "two", dimensions: { requests: { remaining: 1 } } })
-        assert.strictEqual(yield* budget.cooldown({ pool: "two", reason: "rateLimit" }), "isolated")
+        yield* budget.pause({ duration: "1 second", pool: "two", reason: "rateLimit" })
         assert.deepStrictEqual(Object.keys((yield* budget.status).pools), ["one"])
       }).pipe(Effect.scoped)
     )

@@ -94,7 +94,7 @@ describe("the card: Semaphore and Ref", () => {
     Effect.gen(function* () {
       const budget = yield* Budget.make()
       const reservation = yield* budget.reserve({ tokens: 60 })
-      yield* budget.observe({ dimensions: { tokens: { limit: 400_000, remaining: 300_000 } }, reservation })
+      yield* reservation.observe({ dimensions: { tokens: { limit: 400_000, remaining: 300_000 } } })
       const { pools } = yield* budget.learned
       assert.strictEqual(pools[0]?.pool, "default")
     })

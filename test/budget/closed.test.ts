@@ -79,7 +79,7 @@ describe("Law 15, closed is closed", () => {
         // Later callers open no pool.
         yield* held.settle({ tokens: 50 })
         yield* budget.observe({ pool: "somebody/idle", dimensions: {} })
-        yield* budget.cooldown({ pool: "somebody/idle", reason: "rateLimit", retryAfter: "1 second" })
+        yield* budget.pause({ duration: "1 second", pool: "somebody/idle", reason: "rateLimit" })
         yield* budget.resize({ pool: "idle", concurrency: 5 })
         const { pools } = yield* budget.status
         assert.deepStrictEqual(Object.keys(pools).sort(), ["busy", "idle"])

@@ -32,8 +32,8 @@ describe("Budget cooldown", () => {
   it.effect("without a reservation stops every call until its end", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "10 seconds" })
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 second" })
+      yield* budget.pause({ duration: "10 seconds", reason: "rateLimit" })
+      yield* budget.pause({ duration: "1 second", reason: "rateLimit" })
       const begun = yield* calls(5)
       yield* TestClock.adjust(9_999)
       assert.deepStrictEqual(begun, [])
@@ -45,7 +45,7 @@ describe("Budget cooldown", () => {
   it.effect("shows why the pool pauses and for how long, and refuses at once a caller that cannot wait so long", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* budget.cooldown({ reason: "overload", retryAfter: "6 seconds" })
+      yield* budget.pause({ duration: "6 seconds", reason: "overload" })
       const waiter = yield* start(Budget.consume(1, { agent: "b", maxWait: "6 seconds" }))
       yield* TestClock.adjust(1_000)
       const { pause, waiting } = yield* pool
@@ -69,9 +69,9 @@ describe("Budget cooldown", () => {
   it.effect("refuses new and waiting callers while a pool pauses for more than ten minutes", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
+      yield* budget.pause({ duration: "1 minute", reason: "rateLimit" })
       const waiter = yield* start(Effect.flip(Budget.consume(1)))
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "11 minutes" })
+      yield* budget.pause({ duration: "11 minutes", reason: "rateLimit" })
       assert.strictEqual((yield* Fiber.join(waiter)).reason._tag, "WaitTooLong")
       assert.strictEqual((yield* Effect.flip(Budget.consume(1))).reason._tag, "WaitTooLong")
       yield* TestClock.adjust("1 minute")
@@ -90,7 +90,7 @@ describe("Budget cooldown", () => {
       const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 10 }), 12)
       const verdicts: Array<Verdict> = []
       for (const reservation of held) {
-        verdicts.push(yield* budget.cooldown({ reason: "rateLimit", retryAfter: 100, reservation }))
+        verdicts.push(yield* reservation.fail({ reason: "rateLimit", retryAfter: 100 }))
       }
       assert.deepStrictEqual(new Set(verdicts.slice(2)), new Set(["exhausted"]))
       const { dimensions, inFlight, pause } = yield* pool
@@ -103,7 +103,7 @@ describe("Budget cooldown", () => {
       const budget = yield* Budget.TokenBudget
       const reservation = yield* budget.reserve({ tokens: 400 })
       const signal = { dimensions: { tokens: { remaining: 200 } } }
-      assert.strictEqual(yield* budget.cooldown({ reason: "rateLimit", reservation, signal }), "exhausted")
+      assert.strictEqual(yield* reservation.fail({ reason: "rateLimit", signal }), "exhausted")
       assert.strictEqual((yield* pool).dimensions.tokens!.level, 200)
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
@@ -115,7 +115,7 @@ describe("Budget cooldown", () => {
       const dimensions = { requests: { limit: 600, remaining: 599 }, inputTokens: { limit: 6_000, remaining: 150 } }
       yield* start(
         Budget.withReservation({ inputTokens: 150 }, (reservation) =>
-          Effect.andThen(Effect.sleep(100), budget.observe({ dimensions, reservation }))
+          Effect.andThen(Effect.sleep(100), reservation.observe({ dimensions }))
         )
       )
       const begun = yield* calls(5, { inputTokens: 150 })
@@ -138,7 +138,7 @@ describe("Budget cooldown", () => {
         yield* TestClock.adjust("1 second")
       }
       const reservation = yield* budget.reserve({ tokens: 100 })
-      assert.strictEqual(yield* budget.cooldown({ reason: "ramp", retryAfter: "3 seconds", reservation }), "ramp")
+      assert.strictEqual(yield* reservation.fail({ reason: "ramp", retryAfter: "3 seconds" }), "ramp")
       const { dimensions, pause } = yield* pool
       assert.deepStrictEqual(pause, { reason: "ramp", leftMillis: 3_000 })
       const before = dimensions.tokens!.perSecond
@@ -162,7 +162,7 @@ const down = (until: number, retryAfter?: number) => {
             const made = { agent, at: yield* Clock.currentTimeMillis, verdict: undefined as Verdict | undefined }
             sent.push(made)
             yield* Effect.sleep(100)
-            if (made.at < until) made.verdict = yield* budget.cooldown({ reason: "overload", reservation, retryAfter })
+            if (made.at < until) made.verdict = yield* reservation.fail({ reason: "overload", retryAfter })
             return made.verdict
           }),
         retryOf({ agent }, first)
@@ -219,7 +219,7 @@ describe("Budget in an outage", () => {
       }
       const reservation = yield* budget.reserve({ tokens: 10 })
       yield* TestClock.adjust(100)
-      assert.strictEqual(yield* budget.cooldown({ reason: "overload", reservation }), "isolated")
+      assert.strictEqual(yield* reservation.fail({ reason: "overload" }), "isolated")
       assert.isUndefined((yield* pool).pause)
       assert.isTrue(isDone(yield* start(Budget.consume(10))))
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
@@ -242,7 +242,7 @@ describe("Budget in an outage", () => {
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 1 }), 4)
-      for (const reservation of held) yield* budget.cooldown({ reason: "overload", reservation })
+      for (const reservation of held) yield* reservation.fail({ reason: "overload" })
       const probe = yield* start(
         Budget.withReservation({ tokens: 1 }, ({ refund }) => Effect.onInterrupt(Effect.never, () => refund))
       )

@@ -65,7 +65,7 @@ describe("Law 13, nobody harms another", () => {
     "a change of limits that refuses it": (budget: Budget.TokenBudget["Service"]) =>
       budget.resize({ limits: { tokens: { perMinute: 1 } } }),
     "a long pause that refuses it": (budget: Budget.TokenBudget["Service"]) =>
-      budget.cooldown({ reason: "rateLimit", retryAfter: "1 hour" })
+      budget.pause({ duration: "1 hour", reason: "rateLimit" })
   }
   for (const [name, end] of Object.entries(ends)) {
     it.live(`continues after ${name}`, () =>
@@ -209,7 +209,7 @@ describe("Law 13, nobody harms another", () => {
         const held = yield* budget.reserve({})
         const behind = yield* Effect.forkChild(Effect.scoped(budget.reserve({})))
         yield* settled
-        yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
+        yield* budget.pause({ duration: 1, reason: "rateLimit" })
         yield* held.refund
         yield* Fiber.join(behind)
         yield* Deferred.await(late)

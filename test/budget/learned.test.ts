@@ -28,7 +28,7 @@ const call = (budget: Budget.TokenBudget["Service"], inputTokens: number, left: 
   Effect.scoped(
     Effect.gen(function* () {
       const reservation = yield* budget.reserve({ inputTokens }, where)
-      yield* budget.observe({ ...headers(left), reservation })
+      yield* reservation.observe({ ...headers(left) })
       yield* reservation.settle({ inputTokens })
     })
   )

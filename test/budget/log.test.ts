@@ -68,7 +68,7 @@ describe("the log of a budget", () => {
         Effect.gen(function* () {
           const budget = yield* Budget.TokenBudget
           yield* take(400_000)
-          yield* budget.cooldown({ reason: "overload", retryAfter: "10 seconds" })
+          yield* budget.pause({ duration: "10 seconds", reason: "overload" })
           yield* TestClock.adjust("2 seconds")
           yield* start(take(30_000))
           yield* TestClock.adjust("2 minutes")
@@ -85,7 +85,7 @@ describe("the log of a budget", () => {
   it.effect("says when a pause without waiting calls is over", () =>
     Effect.gen(function* () {
       const pause = Effect.flatMap(Budget.TokenBudget, (budget) =>
-        budget.cooldown({ reason: "rateLimit", retryAfter: "30 seconds" })
+        budget.pause({ duration: "30 seconds", reason: "rateLimit" })
       )
       const lines = yield* linesOf({ limits }, Effect.andThen(pause, TestClock.adjust("1 minute")))
       assert.deepStrictEqual(lines, [
@@ -124,7 +124,7 @@ describe("the log of a budget", () => {
           const budget = yield* Budget.TokenBudget
           for (let n = 0; n < 400; n++) {
             yield* start(take(n % 50 < 3 ? 20_000 : 1, { pool: n % 2 === 0 ? "a" : "b" }))
-            if (n % 60 === 30) yield* budget.cooldown({ reason: "rateLimit", retryAfter: (n % 7) * 500, pool: "a" })
+            if (n % 60 === 30) yield* budget.pause({ duration: (n % 7) * 500, reason: "rateLimit", pool: "a" })
             yield* TestClock.adjust(150)
           }
         })

@@ -49,7 +49,7 @@ describe("Budget with many agents that wait", () => {
   it.effect("refuses all calls when the provider asks to wait for hours", () =>
     Effect.gen(function* () {
       const { budget, fibers } = yield* crowded(1_000)
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "5 hours" })
+      yield* budget.pause({ duration: "5 hours", reason: "rateLimit" })
       assert.deepStrictEqual([...(yield* reasons(fibers))], ["WaitTooLong"])
     }).pipe(Effect.scoped)
   )

@@ -59,7 +59,7 @@ describe("the name of a pool, with one set of limits", () => {
           yield* reserve(budget, { model: "claude-opus-4-5" })
           yield* reserve(budget, { account: "one" })
           yield* budget.resize({ pool: "one", limits: perMinute(7) })
-          yield* budget.cooldown({ pool: "two", reason: "rateLimit", retryAfter: "1 second" })
+          yield* budget.pause({ duration: "1 second", pool: "two", reason: "rateLimit" })
           assert.deepStrictEqual(yield* names(budget), ["default", "one", "two"])
           yield* Effect.replicateEffect(reserve(budget, { pool: "opus-4" }), 3)
           yield* reserve(budget, { pool: "opus-4", account: "one" })
@@ -76,7 +76,7 @@ describe("the name of a pool, with one set of limits", () => {
       const warnings = yield* logs(oneSet, (budget) =>
         Effect.gen(function* () {
           for (let n = 0; n < 3; n++) {
-            yield* budget.cooldown({ pool: "defualt", reason: "rateLimit", retryAfter: "1 second" })
+            yield* budget.pause({ duration: "1 second", pool: "defualt", reason: "rateLimit" })
             yield* budget.observe({ pool: "defualt", dimensions: {} })
           }
           assert.deepStrictEqual(yield* names(budget), ["default"])

@@ -125,7 +125,7 @@ describe("Budget order", () => {
         yield* start(Effect.repeat(call("modest"), { times: 10 }))
         const figures = { limit: 60_000, remaining: 1_000 }
         const requests = { limit: 60_000, remaining: 1_000 }
-        yield* budget.observe({ reservation, dimensions: { requests, [dimension]: figures } })
+        yield* reservation.observe({ dimensions: { requests, [dimension]: figures } })
         yield* reservation.refund
         yield* TestClock.adjust("15 seconds")
         const served = (agent: string) => order.filter((each) => each === agent).length
@@ -159,7 +159,7 @@ describe("Budget order", () => {
       const rejected = Effect.scoped(
         Effect.flatMap(budget.reserve({ tokens: 100 }, { agent: "a" }), (reservation) => {
           order.push("a, rejected")
-          return budget.cooldown({ reason: "rateLimit", retryAfter: "1 second", reservation, usage: { tokens: 0 } })
+          return reservation.fail({ reason: "rateLimit", retryAfter: "1 second", usage: { tokens: 0 } })
         })
       )
       const call = (agent: string, tokens: number, first = false) =>

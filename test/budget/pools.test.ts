@@ -43,17 +43,17 @@ describe("Budget with limits per pool", () => {
         assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
         // Regression: an update of an unknown pool failed the call that brought it.
         yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
-        yield* budget.cooldown({ reason: "rateLimit", pool })
+        yield* budget.pause({ duration: 1, pool })
       }
       assert.deepStrictEqual(yield* names, given)
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("settles a rejected call even if its cooldown names an unknown pool", () =>
+  it.effect("settles a rejected call", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const reservation = yield* budget.reserve({ inputTokens: 50 }, { pool: "sonnet-5" })
-      yield* budget.cooldown({ reason: "rateLimit", pool: "sonet-5", reservation })
+      yield* reservation.fail({ reason: "rateLimit" })
       const { "sonnet-5": sonnet } = (yield* budget.status).pools
       assert.strictEqual(sonnet?.dimensions.inputTokens?.level, sonnet?.dimensions.inputTokens?.capacity)
       assert.strictEqual(sonnet?.inFlight, 0)

@@ -27,9 +27,9 @@ const tapped = Budget.withReservation({ tokens: 100 }, ({ settle }) =>
 const answered = Budget.withReservation({ tokens: 100 }, (reservation) =>
   Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget
-    yield* budget.observe({ dimensions: {}, reservation, usage: { tokens: 10 } })
+    yield* reservation.observe({ dimensions: {}, usage: { tokens: 10 } })
     yield* reservation.settle({ tokens: 90 })
-    yield* budget.observe({ dimensions: {}, reservation, usage: { tokens: 80 } })
+    yield* reservation.observe({ dimensions: {}, usage: { tokens: 80 } })
   })
 )
 

@@ -34,7 +34,7 @@ describe("a wait that is predicted again", () => {
       yield* Effect.scoped(budget.reserve({ tokens: 60_000 }))
       const fiber = yield* waiting(budget, 0)
       yield* TestClock.adjust("1 second")
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "6 minutes" })
+      yield* budget.pause({ duration: "6 minutes", reason: "rateLimit" })
       yield* TestClock.adjust("16999 millis")
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("1 millis")
@@ -56,7 +56,7 @@ describe("a wait that is predicted again", () => {
         Effect.provideService(ReviewAt, 2_000),
         Effect.forkChild({ startImmediately: true })
       )
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: "6 minutes" })
+      yield* budget.pause({ duration: "6 minutes", reason: "rateLimit" })
       yield* TestClock.adjust("1 minute")
       assert.isUndefined(late.pollUnsafe())
       assert.isUndefined(patient.pollUnsafe())

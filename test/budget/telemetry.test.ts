@@ -34,7 +34,7 @@ describe("Budget telemetry", () => {
       assert.strictEqual((yield* read("floodgate_budget_in_flight")).value, 1)
       yield* TestClock.adjust(1_000)
       yield* Fiber.join(waiter)
-      yield* budget.cooldown({ reason: "rateLimit", retryAfter: 1 })
+      yield* budget.pause({ duration: 1, reason: "rateLimit" })
       assert.strictEqual((yield* read("floodgate_budget_reservations", { pool: "default" })).count, 2)
       assert.strictEqual((yield* read("floodgate_budget_waits")).count, 1)
       const { buckets, count, sum } = yield* read("floodgate_budget_wait_seconds")

@@ -57,7 +57,7 @@ const used = (seconds: number) => Effect.map(level, (left) => Math.round(40_000 
 const governed = Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))
 
 /** Another layer in the way, which sees what is observed. */
-const watched = (seen: Array<Budget.Observation>) =>
+const watched = (seen: Array<Parameters<Budget.Reservation["observe"]>[0]>) =>
   Layer.effect(
     Budget.TokenBudget,
     Effect.map(Budget.TokenBudget, (inner) => ({
@@ -65,7 +65,7 @@ const watched = (seen: Array<Budget.Observation>) =>
       reserve: (estimate: Parameters<typeof inner.reserve>[0], options?: Budget.ReserveOptions) =>
         Effect.map(inner.reserve(estimate, options), (reservation) => ({
           ...reservation,
-          observe: (said: Budget.Observation) =>
+          observe: (said: Parameters<Budget.Reservation["observe"]>[0]) =>
             Effect.tap(reservation.observe(said), () => Effect.sync(() => seen.push(said)))
         }))
     }))
@@ -169,7 +169,7 @@ describe("an answer that has begun", () => {
   )
 
   it.effect("is charged through a layer that replaces the budget, which sees it", () => {
-    const seen: Array<Budget.Observation> = []
+    const seen: Array<Parameters<Budget.Reservation["observe"]>[0]> = []
     const layer = Layer.provideMerge(Governor.layer(), Layer.provide(watched(seen), Budget.layer({ limits })))
     return Effect.gen(function* () {
       yield* start(streamed(begins(39_000), () => Effect.never))

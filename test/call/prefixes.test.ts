@@ -330,20 +330,19 @@ describe("a caller who sends ever new prompts", () => {
 })
 
 describe("what is learned of prefixes", () => {
-  it.effect("is in the status of the pool, and not in that of an agent", () =>
+  it.effect("is in what is learned of the pool", () =>
     Effect.gen(function* () {
       yield* learned
       yield* ask({ turns: [30_000] })
       yield* TestClock.adjust(2_000)
       yield* ask({ turns: [30_000, 500] }, { read: 30_000 })
       const governor = yield* Governor.Governor
-      const rows = Estimator.ratios(yield* governor.learned)
-      const ofPool = rows.find(({ kind }) => kind === undefined)!
-      assert.strictEqual(ofPool.prefixes!.hit, 1)
-      assert.isTrue(ofPool.prefixes!.tokens > 10_000 && ofPool.prefixes!.tokens < 30_000)
-      assert.isTrue(ofPool.prefixes!.unusedFor > 0 && ofPool.prefixes!.unusedFor < 2_000)
-      assert.isTrue(rows.some(({ kind }) => kind === "a"))
-      for (const { kind, prefixes } of rows) if (kind !== undefined) assert.isUndefined(prefixes)
+      const { profiles } = yield* governor.learned
+      const { hits, prefixTokens, unusedFor } = profiles.find(({ kind }) => kind === undefined)!
+      assert.deepStrictEqual(new Set(hits), new Set([1]))
+      assert.isTrue(prefixTokens!.mean > 10_000 && prefixTokens!.mean < 30_000)
+      assert.isTrue(unusedFor!.mean > 0 && unusedFor!.mean < 2_000)
+      assert.isTrue(profiles.some(({ kind }) => kind === "a"))
     }).pipe(Effect.provide(Layer.fresh(roomy)))
   )
 

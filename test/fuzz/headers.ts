@@ -151,13 +151,12 @@ export const headers = (effort: Effort): void => {
             )
             const signal = Signals.fromHeaders(record)
             const held = reservation._tag === "Some" ? reservation.value : undefined
-            if (signal !== undefined) yield* budget.observe({ ...signal, reservation: held })
+            if (signal !== undefined) yield* held === undefined ? budget.observe(signal) : held.observe(signal)
             if ("retry-after" in record) {
-              yield* budget.cooldown({
-                reason: "rateLimit",
-                retryAfter: Signals.fromError({ status: 429, headers: record }, now).retryAfter,
-                reservation: held
-              })
+              const { retryAfter } = Signals.fromError({ status: 429, headers: record }, now)
+              yield* held === undefined
+                ? budget.pause({ duration: retryAfter ?? 0 })
+                : held.fail({ reason: "rateLimit", retryAfter })
             }
             for (const pool of Object.values((yield* budget.status).pools)) {
               for (const dimension of Limits.Dimension.literals) {

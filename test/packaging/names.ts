@@ -52,8 +52,9 @@ export const dimension = Effect.map(status, ({ pools }) => pools["default"]?.dim
 export const waiting = Effect.map(status, ({ pools }) => pools["default"]?.waiting)
 export const pause = Effect.map(status, ({ pools }) => pools["default"]?.pause)
 export const learnedLimits = Effect.flatMap(Budget.TokenBudget, (budget) => budget.learned)
-export const verdict = Effect.flatMap(Budget.TokenBudget, (budget) => budget.cooldown({ reason: "rateLimit" }))
+export const paused = Effect.flatMap(Budget.TokenBudget, (budget) => budget.pause({ duration: 1 }))
 export const held = Effect.flatMap(Budget.TokenBudget, (budget) => budget.reserve({ tokens: 1 }))
+export const verdict = Effect.flatMap(held, (held) => held.fail({ reason: "rateLimit" }))
 export const charge = Effect.map(held, ({ charge }) => charge)
 export const reserved = Budget.withReservation({ tokens: 1 }, (held) => held.settle({ tokens: 1 }))
 export const refusal = (error: Budget.BudgetError) => error.reason
@@ -92,7 +93,6 @@ export const cost = Prices.cost({ input: 1, output: 1 }, { inputTokens: 1, outpu
 export const policy = Retry.make({ attempts: 3 })
 export const schedule = Retry.schedule()
 export const retryBudget = Retry.layerBudget()
-export const retries = Retry.balance
 export const retried = Retry.withPolicy(Effect.fail({ isRetryable: true }), policy)
 export const limitsOf = Signals.fromHeaders({})
 export const thrown = Signals.fromError({}, 0)

@@ -60,7 +60,7 @@ const busy = Effect.fnUntraced(function* (world: World.World) {
   const observed = (process: World.Process) =>
     process.run(
       Budget.withReservation(call.estimate, (reservation) =>
-        process.budget.observe({ reservation, dimensions: { outputTokens: limits, tokens: limits } })
+        reservation.observe({ dimensions: { outputTokens: limits, tokens: limits } })
       )
     )
   yield* Effect.forEach(fleet, observed)

@@ -317,7 +317,7 @@ describe("a fleet", () => {
         const fleet = yield* Effect.forEach(names(3), (name) => world.start(name, {}))
         for (const process of fleet) yield* busy(process, 2, { estimate: { tokens: 1 }, millis: 100 })
         yield* Effect.sleep(5_000)
-        yield* fleet[1]!.budget.cooldown({ reason: "rateLimit", retryAfter: "4 seconds" })
+        yield* fleet[1]!.budget.pause({ duration: "4 seconds", reason: "rateLimit" })
         yield* Effect.sleep(6_000)
         yield* stop(fleet)
         return world
@@ -339,7 +339,7 @@ describe("a process whose machine has been up for a day longer", () => {
   const day = 86_400_000
   for (const [what, act] of [
     ["sets limits", (budget) => budget.resize({ limits: { tokens: limit }, concurrency: 3 })],
-    ["is paused", (budget) => budget.cooldown({ reason: "overload", retryAfter: "1 second" })],
+    ["is paused", (budget) => budget.pause({ duration: "1 second", reason: "overload" })],
     [
       "learns of limits",
       (budget) => budget.observe({ dimensions: { tokens: { limit: 6_000_000, remaining: 100_000 } } })

@@ -128,7 +128,7 @@ export interface Call {
   readonly millis: number
   readonly options?: Budget.ReserveOptions
   /** The provider's failure, if it does not succeed. Such a call uses nothing. */
-  readonly failure?: Pick<Budget.Cooldown, "reason" | "retryAfter">
+  readonly failure?: Pick<Parameters<Budget.Reservation["fail"]>[0], "reason" | "retryAfter">
 }
 
 const nothing = { tokens: 0, outputTokens: 0 }
@@ -289,7 +289,7 @@ export const make = (
                   Effect.andThen(
                     failure === undefined
                       ? reservation.settle(usage)
-                      : budget.cooldown({ ...failure, reservation, usage: nothing })
+                      : reservation.fail({ ...failure, usage: nothing })
                   ),
                   Effect.andThen(Effect.sync(() => void (entry.isSettled = true))),
                   Effect.ensuring(Effect.sync(() => void inFlight--))

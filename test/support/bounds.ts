@@ -104,7 +104,7 @@ export const run = (make: Make, seed: number, steps: number): Effect.Effect<{ re
       else if (what < 0.85 && live.size > 0) yield* end(pick([...live]))
       else if (what < 0.9 && open.length > 0) {
         const account = pick(open)
-        yield* budget.cooldown({ pool: account, reason: "rateLimit", retryAfter: 500 })
+        yield* budget.pause({ duration: 500, pool: account, reason: "rateLimit" })
         pausedUntil.set(account, (yield* Clock.currentTimeMillis) + 500)
       } else if (what < 0.91 && open.length > 0 && resized.size < 2) {
         const account = pick(open)

@@ -24,7 +24,7 @@ export const countedBy = (
 ): GovernedOptions => ({ ...options, [counting]: accounting.counting })
 
 /** The verdict on a failed call. */
-export type Verdict = Effect.Success<ReturnType<Budget.TokenBudget["Service"]["cooldown"]>>
+export type Verdict = Effect.Success<ReturnType<Budget.Reservation["fail"]>>
 
 /** The usage of a call that costs nothing. */
 export const nothing: Limits.Usage = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }

@@ -145,8 +145,8 @@ export const history = (seed: number, { decorate, onlyEffect = false, way = "run
         Effect.die("a bug")
       ])
       const direct = pick([
-        (reservation: Budget.Reservation) => budget.observe({ ...signal, reservation, usage: { tokens: amount } }),
-        (reservation: Budget.Reservation) => budget.cooldown({ reason: "rateLimit", reservation, signal }),
+        (reservation: Budget.Reservation) => reservation.observe({ ...signal, usage: { tokens: amount } }),
+        (reservation: Budget.Reservation) => reservation.fail({ reason: "rateLimit", signal }),
         (reservation: Budget.Reservation) => reservation.fail({ reason: "overload", usage: { tokens: 1 } }),
         (reservation: Budget.Reservation) => reservation.refund
       ])

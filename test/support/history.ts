@@ -290,7 +290,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
         case "ramp": {
           settledTo(nothing)
           const reasons = { rejected: "rateLimit", overloaded: "overload", ramp: "ramp" } as const
-          yield* budget.cooldown({ reason: reasons[how], reservation, retryAfter: pick([undefined, 10, 2_000]) })
+          yield* reservation!.fail({ reason: reasons[how], retryAfter: pick([undefined, 10, 2_000]) })
           break
         }
         case "closed":
@@ -322,10 +322,8 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
           roundedTo: pick([undefined, 1, 1_000])
         }
       }
-      yield* budget.observe({
-        dimensions: said,
-        reservation: pick([undefined, ...open().map(({ reservation }) => reservation)])
-      })
+      const answered = pick([undefined, ...open().map(({ reservation }) => reservation)])
+      yield* (answered ?? budget).observe({ dimensions: said })
     })
 
     const look = Effect.fnUntraced(function* () {
@@ -349,7 +347,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       if (action === 3) {
         if (running.length > 0 && random() < 0.4) yield* end(pick(running), true)
         else if (random() < 0.8) yield* observe()
-        else yield* budget.cooldown({ reason: "rateLimit", retryAfter: pick([10, 1_000]) })
+        else yield* budget.pause({ duration: pick([10, 1_000]), reason: "rateLimit" })
       }
       if (action === 4) yield* budget.resize({ limits: limitsOf(), concurrency })
       if (action === 5) yield* TestClock.adjust(Math.floor(pick([1, 20, 500, 5_000]) * random()) + 1)

@@ -66,15 +66,15 @@ export const say = (
           const { dimension, say: _, ...figures } = word
           const signal = { dimensions: { [dimension]: at(figures) } }
           return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
-            Effect.andThen(budget.observe({ ...signal, reservation }), reservation.refund)
+            Effect.andThen(reservation.observe(signal), reservation.refund)
           ).pipe(Effect.catch(() => budget.observe(signal)))
         }
         case "cooldown": {
-          const { reason, retryAfter, usage } = word
-          const pause = { reason, ...at({ retryAfter }) }
+          const { reason, usage } = word
+          const { retryAfter } = at({ retryAfter: word.retryAfter })
           return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
-            budget.cooldown({ ...pause, reservation, usage: withUsage ? at(usage) : Amounts.nothing })
-          ).pipe(Effect.catch(() => budget.cooldown(pause)))
+            reservation.fail({ reason, retryAfter, usage: withUsage ? at(usage) : Amounts.nothing })
+          ).pipe(Effect.catch(() => budget.pause({ reason, duration: retryAfter ?? 0 })))
         }
         case "resize": {
           const { burst, concurrency, dimension, perSecond } = word

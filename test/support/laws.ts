@@ -565,7 +565,7 @@ const openLoop = (make: History.Make, seed: number, calls: number, failure: "rat
       yield* Effect.sleep(id === number ? 50 : 1_000)
       if (id !== number) return yield* reservation.settle({ tokens })
       if (failure === undefined) return yield* reservation.refund
-      verdict = yield* budget.cooldown({ reason: failure, reservation })
+      verdict = yield* reservation.fail({ reason: failure })
     }, Effect.scoped)
     for (let id = 0; id < calls; id++) {
       yield* Effect.forkChild(call(id, Math.ceil(50 + 100 * random())))
@@ -587,7 +587,7 @@ const rejectedLoop = (make: History.Make, answerMillis: number) =>
       admitted[id] = yield* Clock.currentTimeMillis
       yield* Effect.sleep(isRejected ? 50 : answerMillis)
       if (!isRejected) return yield* reservation.settle({ tokens: 900 })
-      verdicts.push(`${id} ${yield* budget.cooldown({ reason: "rateLimit", reservation })}`)
+      verdicts.push(`${id} ${yield* reservation.fail({ reason: "rateLimit" })}`)
     }, Effect.scoped)
     for (let id = 0; id < 600; id++) {
       yield* Effect.forkChild(call(id, random() < 0.01 || id % 150 === 100 || id % 150 === 101))

@@ -52,7 +52,7 @@ export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }
               Effect.matchEffect({
                 onSuccess: ({ signal, value }) =>
                   Effect.gen(function* () {
-                    if (signal !== undefined) yield* budget.observe({ ...signal, reservation })
+                    if (signal !== undefined) yield* reservation.observe({ ...signal })
                     yield* reservation.settle({ inputTokens, outputTokens: value.usage.output_tokens })
                     return true
                   }),
@@ -60,7 +60,7 @@ export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }
                   Effect.gen(function* () {
                     const signal = "signal" in error.reason ? error.reason.signal : undefined
                     const { retryAfter } = error
-                    const verdict = yield* budget.cooldown({ reason: "rateLimit", retryAfter, reservation, signal })
+                    const verdict = yield* reservation.fail({ reason: "rateLimit", retryAfter, signal })
                     if (verdict === "isolated") yield* Effect.sleep(Math.ceil(longestWait * random()))
                     return false
                   })

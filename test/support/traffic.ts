@@ -63,12 +63,12 @@ export const run = (
           remaining === undefined ? undefined : { dimensions: { tokens: { limit: weather.rate * 60_000, remaining } } }
         if (kind === "accepted") {
           provider.leave()
-          if (signal !== undefined) yield* budget.observe({ ...signal, reservation })
+          if (signal !== undefined) yield* reservation.observe({ ...signal })
           yield* reservation.settle(charge)
           return undefined
         }
         const reason = kind === "rejected" ? "rateLimit" : "overload"
-        return (made.verdict = yield* budget.cooldown({ reason, reservation, signal }))
+        return (made.verdict = yield* reservation.fail({ reason, signal }))
       }).pipe(Effect.scoped, Effect.orDie)
 
     const caller = Effect.fnUntraced(function* (number: number) {

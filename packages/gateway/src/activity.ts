@@ -13,6 +13,9 @@ import type { KeyDenial } from "./keys.ts"
 import type { AgentActivity, KeyActivity, Minute, PressureMinute } from "./page/status.ts"
 import type { SharedCap } from "./purses.ts"
 
+/** The cost of an attempt. */
+export type Bill = Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]
+
 /** The end of a request. */
 export interface RequestEnd {
   readonly upstream: string
@@ -165,7 +168,7 @@ export class Activity {
   }
 
   /** Counts what a call has used and cost. Of a stream that its caller has left, that is what was observed. */
-  billed({ agent, key, rule }: Payer, { actual, dollars, model }: Governor.CallBill): void {
+  billed({ agent, key, rule }: Payer, { actual, dollars, model }: Bill): void {
     const own = this.agent(agent)
     if (dollars === undefined) own.unpriced++
     else own.dollars += dollars

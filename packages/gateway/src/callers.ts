@@ -2,6 +2,7 @@
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import { credentialsOf, Engine, type HeaderReader, Lru } from "floodgate/internal"
+import type { Bill } from "./activity.ts"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
@@ -49,8 +50,8 @@ export interface Payer {
 
 /** A function of its own, because one within `makeCallers` would keep the request and its body as long as the call. */
 const billTo =
-  (payer: Payer, billed: (payer: Payer, bill: Governor.CallBill) => void) =>
-  (bill: Governor.CallBill): void =>
+  (payer: Payer, billed: (payer: Payer, bill: Bill) => void) =>
+  (bill: Bill): void =>
     billed(payer, bill)
 
 /** A caller, and the options of its calls. */
@@ -70,7 +71,7 @@ export type FindCaller = (request: CallRequest) => Caller
 export const makeCallers = (
   rules: ReadonlyArray<Rule>,
   purses: CallerPurses,
-  billed: (payer: Payer, bill: Governor.CallBill) => void,
+  billed: (payer: Payer, bill: Bill) => void,
   hasKeys = false
 ): FindCaller => {
   const compiled = rules.map((rule) => ({

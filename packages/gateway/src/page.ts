@@ -5,13 +5,13 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
-import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
 import { bounds, isInUse } from "floodgate/internal"
 import type { Activity, Journal } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type * as Schemas from "./endpointSchemas.ts"
+import { ratiosOf } from "./estimates.ts"
 import type { Generation } from "./generation.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
@@ -93,7 +93,7 @@ const snapshot = ({
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
     windows: windows.slice(0, maxCaps),
-    estimates: Estimator.ratios(learned).slice(0, maxAgents),
+    estimates: ratiosOf(learned).slice(0, maxAgents),
     keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],
     minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
     events: [...(journal?.events ?? [])].reverse()

@@ -1,7 +1,7 @@
 /** The last requests: who called which model, how long it took, what it cost, and how it ended. They hold neither content nor keys. */
 import type { ServerResponse } from "node:http"
 import { hint, promptTokens, type Refusal } from "floodgate/internal"
-import type * as Governor from "floodgate/Governor"
+import type { Bill } from "./activity.ts"
 import { outcome } from "./endpointSchemas.ts"
 import type { Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"
@@ -87,7 +87,7 @@ export class OpenRequest {
   }
 
   /** Adds what an attempt has used. The bill of a request that its client has left may arrive after its end. */
-  readonly billed = ({ actual, dollars }: Governor.CallBill): void => {
+  readonly billed = ({ actual, dollars }: Bill): void => {
     this.inputTokens = (this.inputTokens ?? 0) + promptTokens(actual)
     this.cachedTokens = (this.cachedTokens ?? 0) + (actual.cacheReadTokens ?? 0)
     this.outputTokens = (this.outputTokens ?? 0) + actual.outputTokens

@@ -136,3 +136,20 @@ export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference
   "floodgate/Spending/Purses",
   { defaultValue: () => [] }
 )
+
+// -----------------------------------------------------------------------------
+// Resets
+// -----------------------------------------------------------------------------
+
+/** A call that waits for the reset of a cap or a window. */
+export type ResetWait = {
+  /** In milliseconds since the epoch. */
+  readonly until: number
+  /** Why the call does not fit before. */
+  readonly message: string
+}
+
+/** Called for each call that waits for a reset. Without a function, such calls are refused. */
+export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> = Context.Reference<
+  ((wait: ResetWait) => void) | undefined
+>("floodgate/Spending/Resets", { defaultValue: () => undefined })

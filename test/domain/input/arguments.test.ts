@@ -48,7 +48,6 @@ type Service = Budget.TokenBudget["Service"]
 /** What a budget and a reservation are asked with an option that makes no sense. */
 const operations: ReadonlyArray<readonly [string, (budget: Service) => Effect.Effect<unknown, unknown, Scope.Scope>]> =
   [
-    ["Budget.cooldown: retryAfter", (budget) => budget.cooldown({ reason: "rateLimit", retryAfter: wrong("5 sec") })],
     ["Budget.pause: duration", (budget) => budget.pause({ duration: wrong("5 sec") })],
     ["Budget.resize: concurrency", (budget) => budget.resize({ concurrency: 0 })],
     ["Budget.resize: limits.tokens.perMinute", (budget) => budget.resize({ limits: { tokens: { perMinute: -1 } } })],
@@ -247,7 +246,7 @@ describe("an invalid argument", () => {
 
 it.effect("an operation of a budget throws nothing while it is made: its error is a defect", () =>
   Effect.gen(function* () {
-    // Regression: `resize` and `cooldown` threw before there was an effect, where `catchCause` sees nothing.
+    // Regression: `resize` and `pause` threw before there was an effect, where `catchCause` sees nothing.
     const budget = yield* Budget.make()
     for (const [option, operation] of operations) {
       const exit = yield* Effect.exit(operation(budget))

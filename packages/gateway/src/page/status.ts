@@ -3,7 +3,6 @@
  * needs Node.
  */
 import type * as Budget from "floodgate/Budget"
-import type * as Estimator from "floodgate/Estimator"
 import type * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
 import type * as Spending from "floodgate/Spending"
@@ -50,6 +49,34 @@ export interface CapStatus extends Spending.Status {
   readonly dollars: number
 }
 
+/**
+ * How many bytes of text a token has, and what that was learned from. It has no age, because it depends on the text and the model and
+ * not on the time; the numbers of answers and prompts say how sure it is. It follows the last eight prompts or so.
+ */
+export interface TextRatio {
+  readonly pool: string
+  /** Undefined for the calls of the whole pool. */
+  readonly kind: string | undefined
+  readonly bytesPerToken: number
+  /** How many answers told the tokens of their prompts, and how many prompts the provider has counted before they were sent. */
+  readonly answers: number
+  readonly counted: number
+  /** The overlap of the pool's calls with earlier ones. Undefined for a kind, and until an answer has told. */
+  readonly prefixes: PrefixRatio | undefined
+}
+
+/**
+ * How the calls of a pool read the prefixes that should be in the provider's cache. Tokens and times are moving averages over the last
+ * eight or so.
+ */
+export interface PrefixRatio {
+  /** The part of such a prefix that was read: the median of the last 64. */
+  readonly hit: number
+  readonly tokens: number
+  /** For how many milliseconds nobody had used it. */
+  readonly unusedFor: number
+}
+
 /** The state of a gateway. Times are milliseconds since the epoch. */
 export interface Snapshot {
   readonly at: number
@@ -64,7 +91,7 @@ export interface Snapshot {
   /** The caps, the largest used part first. */
   readonly caps: ReadonlyArray<CapStatus>
   readonly windows: ReadonlyArray<Governor.WindowStatus>
-  readonly estimates: ReadonlyArray<Estimator.TextRatio>
+  readonly estimates: ReadonlyArray<TextRatio>
   /** The most expensive first. */
   readonly keys: ReadonlyArray<KeyActivity & { readonly name: string }>
   /** The minutes of the last hour in which something happened. */
@@ -74,7 +101,7 @@ export interface Snapshot {
 }
 
 /** Fields that may be infinite, which JSON sends as null. */
-type Unbounded = "allowed" | "expectedMillis" | keyof Budget.DimensionStatus
+type Unbounded = "allowed" | "expectedMillis" | keyof NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>
 
 /** A value, as JSON represents it. */
 type AsJson<A> = { readonly [K in keyof A]: K extends Unbounded ? A[K] | null : AsJson<A[K]> }

@@ -12,7 +12,7 @@ export const untilReset =
   (report: (event: RunEvent) => Effect.Effect<void>) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Scope.Scope> =>
     Effect.gen(function* () {
-      const waits = yield* Queue.unbounded<Spending.ResetWait>()
+      const waits = yield* Queue.unbounded<{ readonly until: number; readonly message: string }>()
       const known = new Set<number>()
       const next = Effect.gen(function* () {
         const { message, until } = yield* Queue.take(waits)

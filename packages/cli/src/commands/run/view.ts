@@ -204,7 +204,7 @@ export const levelLines = (
     return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${refill(status)}`]
   })
 
-const sources: Readonly<Record<Budget.KnownFigure["from"], string>> = {
+const sources: Readonly<Record<Budget.PoolStatus["known"][number]["from"], string>> = {
   stated: "stated",
   headers: "from headers",
   rejections: "from rejections"

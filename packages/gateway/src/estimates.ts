@@ -1,0 +1,28 @@
+/** What an estimator has learned of the sizes of calls, for the page. */
+import type * as Estimator from "floodgate/Estimator"
+import type { PrefixRatio, TextRatio } from "./page/status.ts"
+
+type Profile = Estimator.Learned["profiles"][number]
+
+/** The bytes per token of each kind of call, the most recently used kind first. */
+export const ratiosOf = ({ profiles }: Estimator.Learned): ReadonlyArray<TextRatio> =>
+  profiles
+    .flatMap(({ answers = 0, counted = 0, kind, pool, tokensPerByte, ...profile }) => {
+      if (tokensPerByte === undefined || tokensPerByte.mean === 0) return []
+      const prefixes = kind === undefined ? prefixRatio(profile) : undefined
+      return [{ pool, kind, bytesPerToken: 1 / tokensPerByte.mean, answers, counted, prefixes }]
+    })
+    .reverse()
+
+const prefixRatio = ({
+  hits = [],
+  prefixTokens,
+  unusedFor
+}: Pick<Profile, "hits" | "prefixTokens" | "unusedFor">): PrefixRatio | undefined =>
+  prefixTokens === undefined || unusedFor === undefined
+    ? undefined
+    : { hit: middleOf(hits), tokens: prefixTokens.mean, unusedFor: unusedFor.mean }
+
+/** The value in the middle; 0 without values. */
+const middleOf = (values: ReadonlyArray<number>): number =>
+  values.toSorted((a, b) => a - b)[Math.ceil((values.length + 1) / 2) - 1] ?? 0
