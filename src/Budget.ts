@@ -61,6 +61,7 @@ import * as Stream from "effect/Stream"
 import { type Ask, mayAsk, using } from "./budget/asking.ts"
 import type { BudgetError } from "./budget/errors.ts"
 import { unlimited } from "./budget/forecast/forecast.ts"
+import type { LiveOptions } from "./budget/forecast/models.ts"
 import type * as Forecast from "./Forecast.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Log from "./budget/log.ts"
@@ -137,7 +138,7 @@ export class TokenBudget extends Context.Service<
      */
     readonly forecast: (
       workload: Forecast.Workload,
-      options?: Forecast.LiveOptions
+      options?: LiveOptions
     ) => Effect.Effect<Forecast.Forecast, BudgetError>
     /** Updates the limits of a pool. For the response to a call, use `observe` of its reservation. */
     readonly observe: (signal: PoolSignal) => Effect.Effect<void>

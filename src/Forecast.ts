@@ -45,7 +45,7 @@ import { callsOf } from "./budget/forecast/work.ts"
 import { check } from "./domain/input/checks.ts"
 import { drained, yielding } from "./domain/stepwise.ts"
 
-export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Work, Workload } from "./budget/forecast/models.ts"
+export type { Agent, Call, Forecast, Options, Work, Workload } from "./budget/forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors

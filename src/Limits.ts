@@ -13,4 +13,4 @@
  */
 export { Dimension, type Estimate, type Usage } from "./domain/amounts.ts"
 export type { Limit, Limits, Pools } from "./domain/rules.ts"
-export type { DimensionSignal, Signal } from "./domain/signal.ts"
+export type { Signal } from "./domain/signal.ts"

@@ -111,14 +111,8 @@ export class LlmProvider extends Context.Service<
 // Constructors
 // -----------------------------------------------------------------------------
 
-/**
- * A provider in the types of `floodgate/Messages`. It needs no SDK, and compiles with or without any version of it.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface Implementation {
+/** A provider in the types of `floodgate/Messages`. It needs no SDK, and compiles with or without any version of it. */
+type Implementation = {
   readonly name: string
   readonly create: (params: Messages.MessageRequest) => Effect.Effect<Reply<Messages.MessageResponse>, LlmError>
   readonly stream: (

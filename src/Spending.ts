@@ -57,7 +57,15 @@ import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
-import { type Cap, check as checkCap, inUnits, type Purse, Purses, Resets, type ResetWait } from "./domain/spending/models.ts"
+import {
+  type Cap,
+  check as checkCap,
+  inUnits,
+  type Purse,
+  Purses,
+  Resets,
+  type ResetWait
+} from "./domain/spending/models.ts"
 import { RunningLedger } from "./money/ledger.ts"
 import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"

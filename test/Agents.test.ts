@@ -349,7 +349,8 @@ describe("Agents", () => {
       yield* TestClock.adjust(1_000)
       const outcomes = yield* job.await
       assert.deepStrictEqual(started, ["a"])
-      for (const { exit } of outcomes) assert.deepInclude(failureOf(exit), { _tag: "CapReached", unit: "time", cap: "job" })
+      for (const { exit } of outcomes)
+        assert.deepInclude(failureOf(exit), { _tag: "CapReached", unit: "time", cap: "job" })
       assert.deepStrictEqual(
         outcomes.map(({ used }) => used.calls),
         [1, 0, 0]

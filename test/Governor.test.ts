@@ -57,7 +57,8 @@ const deaf = Layer.effect(
       reserve: (estimate, options) =>
         Effect.map(budget.reserve(estimate, options), (reservation) => ({
           ...reservation,
-          fail: ({ usage }: Parameters<typeof reservation.fail>[0]) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
+          fail: ({ usage }: Parameters<typeof reservation.fail>[0]) =>
+            Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
         }))
     })
   )

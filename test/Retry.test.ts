@@ -635,7 +635,7 @@ describe("Retry", () => {
   describe("RetryBudget", () => {
     /** Allows a retry every ten seconds, and one at once. */
     const sparse = { ratio: 0, minPerSecond: 0.1 }
-    const { balance } = Retry
+    const balance = retryBalance
     /** A call that makes a number of retries at once. */
     const taking = (retries: number) => {
       const atOnce = Retry.make({ backoff: Schedule.forever, attempts: retries + 1 })

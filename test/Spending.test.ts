@@ -40,9 +40,7 @@ const run = <A, E, R>(
 const reasonOf = <A>(exit: Exit.Exit<A, unknown>) => {
   const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
   const reason = error instanceof Budget.BudgetError ? error.reason : undefined
-  return reason?._tag === "Denied"
-    ? (reason.cause as Spending.SpendCapReached | Spending.CostUnknown)
-    : reason
+  return reason?._tag === "Denied" ? (reason.cause as Spending.SpendCapReached | Spending.CostUnknown) : reason
 }
 
 const day = 86_400_000

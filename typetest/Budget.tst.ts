@@ -17,9 +17,9 @@ describe("Budget", () => {
   it("the members of a reservation need nothing and do not fail", () => {
     expect(reservation.observe({ dimensions: {}, usage: { tokens: 1 } })).type.toBe<Effect.Effect<void>>()
     expect(reservation.settle({ tokens: 1 })).type.toBe<Effect.Effect<void>>()
-    expect(reservation.fail({ reason: "overload" })).type.toBe<Effect.Effect<
-      "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
-    >>()
+    expect(reservation.fail({ reason: "overload" })).type.toBe<
+      Effect.Effect<"isolated" | "exhausted" | "ramp" | "outage" | "impossible">
+    >()
     expect(reservation.refund).type.toBe<Effect.Effect<void>>()
   })
 

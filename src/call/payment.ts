@@ -211,7 +211,8 @@ const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | u
   }
   if (price === undefined) {
     const capped = ledgers.find(({ isCapped }) => isCapped)
-    if (capped !== undefined) return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
+    if (capped !== undefined)
+      return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
     for (const ledger of ledgers) ledger.unpriced++
     payment.needs([windowLine(payment, request, 0)])
     return undefined

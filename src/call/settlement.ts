@@ -12,7 +12,13 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import { Entry, type SettledAs } from "../budget/entry.ts"
-import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "../budget/models.ts"
+import {
+  type FailOptions,
+  type GovernedReservation,
+  type Observation,
+  refused,
+  type Verdict
+} from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import { isAmount, promptTokens } from "../domain/amounts.ts"
 import { harmless } from "../domain/input/callbacks.ts"

@@ -3,14 +3,8 @@
  */
 import type { Dimension } from "./amounts.ts"
 
-/**
- * The part of a signal about one dimension.
- *
- * @stability stable
- * @category models
- * @since 0.3.0
- */
-export interface DimensionSignal {
+/** The part of a signal about one dimension. */
+export type DimensionSignal = {
   /** The limit per minute. */
   readonly limit?: number | undefined
   /** The amount left of it, as the provider counts. */

@@ -79,7 +79,7 @@ import * as Simulator from "./simulator.ts"
 import { started } from "./started.ts"
 import * as Validity from "./validity.ts"
 
-export type { Entry, Fault, Options, SimulatedWindow, Stats } from "./models.ts"
+export type { Entry, Fault, Options, Stats } from "./models.ts"
 export { tokenizer } from "./textKinds.ts"
 
 // -----------------------------------------------------------------------------

@@ -471,14 +471,8 @@ export interface Entry {
 
 export type RejectedBy = NonNullable<Entry["rejectedBy"]>
 
-/**
- * A long window of the simulated provider.
- *
- * @stability stable
- * @category models
- * @since 0.4.0
- */
-export interface SimulatedWindow {
+/** A long window of the simulated provider. */
+export type SimulatedWindow = {
   /** The fraction that is spent. It exceeds 1 if calls were running when it was used up, or were paid for. */
   readonly used: number
   /** When it ends, in milliseconds since the provider started; undefined before its first call. */

@@ -287,9 +287,7 @@ export const make = (
                 peak = Math.max(peak, ++inFlight)
                 return Effect.andThen(whenGranted, millis === 0 ? Effect.void : Effect.sleep(millis)).pipe(
                   Effect.andThen(
-                    failure === undefined
-                      ? reservation.settle(usage)
-                      : reservation.fail({ ...failure, usage: nothing })
+                    failure === undefined ? reservation.settle(usage) : reservation.fail({ ...failure, usage: nothing })
                   ),
                   Effect.andThen(Effect.sync(() => void (entry.isSettled = true))),
                   Effect.ensuring(Effect.sync(() => void inFlight--))

@@ -10,7 +10,10 @@ import type * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 
 export interface Options
-  extends Omit<Budget.Options, "learned">, Omit<Governor.Options, "accounting">, Floodgate.Options {}
+  extends
+    Omit<Budget.Options, "learned">,
+    Omit<Governor.Options, "accounting">,
+    NonNullable<Parameters<typeof Floodgate.make>[0]> {}
 
 export interface Installation {
   readonly middleware: Floodgate.Middleware

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { parseHTML } from "linkedom"
-import { Race, Scenarios, Strategies } from "../../lab/src/index.ts"
+import * as Lab from "../../lab/src/index.ts"
 import { animationOf } from "../src/playground/animation.ts"
 import { run, runs } from "../src/playground/runs.ts"
 import {
@@ -63,9 +63,9 @@ describe("a run of the playground", () => {
       const settings: Settings = { ...defaults, agents: 7, calls: 3, rate: 50_000, weather: "outage-at-start", seed: 4 }
       const both = yield* runs(settings)
       for (const timeline of [both.rival, both.floodgate]) {
-        const strategy = Strategies.all.find(({ name }) => name === timeline.result.strategy)!
-        const { result } = yield* Race.run(Scenarios.byName(settings.weather, scenarioOptions(settings))!, strategy)
-        assert.deepStrictEqual(timeline.result, result)
+        const strategies = Lab.strategies.filter(({ name }) => name === timeline.result.strategy)
+        const [again] = yield* Lab.race(Lab.scenario(settings.weather, scenarioOptions(settings)), strategies)
+        assert.deepStrictEqual(timeline.result, again!.result)
       }
     })
   )

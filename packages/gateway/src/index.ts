@@ -88,7 +88,6 @@ import { RecentRequests } from "./requests.ts"
 import * as Server from "./server.ts"
 import { guarded, serving } from "./serving.ts"
 
-export type { Recorded } from "./records.ts"
 export type { Options } from "./options.ts"
 export { CannotListen } from "./server.ts"
 

@@ -12,12 +12,8 @@ import { type HashedLineage, makeLineageHasher } from "./lineage.ts"
  * agent started a sub-agent. The three are keyed hashes (HMAC-SHA-256, cut to 64 bits) of the names that clients send: the headers of
  * Claude Code, of the Agent SDK and of Codex, `x-floodgate-agent`, or `metadata.user_id`, `safety_identifier` or `user` of the body.
  * The key is random for each gateway and never written, so hashes of two runs of a gateway do not match.
- *
- * @stability unstable
- * @category models
- * @since 0.2.0
  */
-export interface Recorded {
+export type Recorded = {
   /** When the request arrived, in milliseconds since the epoch. */
   readonly at: number
   readonly model: string

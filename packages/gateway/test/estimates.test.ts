@@ -12,7 +12,10 @@ describe("the bytes per token on the page", () => {
       const estimator = yield* Estimator.make()
       yield* estimator.learn({ pool: "opus", kind: "a", bytes: 300 }, { inputTokens: 100, outputTokens: 7 })
       const rows = ratiosOf(yield* estimator.learned)
-      assert.deepStrictEqual(new Set(rows.map(({ kind, pool }) => `${pool} ${kind}`)), new Set(["opus a", "opus undefined"]))
+      assert.deepStrictEqual(
+        new Set(rows.map(({ kind, pool }) => `${pool} ${kind}`)),
+        new Set(["opus a", "opus undefined"])
+      )
       for (const { answers, bytesPerToken } of rows) assert.deepStrictEqual([answers, bytesPerToken], [1, 3])
     })
   )

@@ -17,7 +17,7 @@ const message = {
 
 /** A gateway that records, and a function that makes a call through it. */
 const recording = Effect.gen(function* () {
-  const recorded: Array<Gateway.Recorded> = []
+  const recorded: Array<Parameters<NonNullable<Gateway.Options["record"]>>[0]> = []
   const here = yield* world(
     (_, response) => void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(message)),
     { record: (call) => void recorded.push(call) }

@@ -1,57 +1,162 @@
 /**
  * The lab: simulates strategies, to compare them before they cost money.
  *
+ * A {@link Scenario} says what agents do and how the provider behaves; a {@link Strategy} makes their calls. {@link race} runs the same
+ * work under each strategy: its real code, in simulated time, against `ProviderSim`. `table` and `html` show the results.
+ *
+ * **Gotchas**
+ *
  * The rivals that are made with `effect/http` and `effect/persistence` use unstable modules: this package is made for `effect` `~4.1`.
+ *
+ * **Example** (The library beside the oracle, which knows everything in advance)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Lab from "@floodgate/lab"
+ *
+ * const scenario = Lab.scenario({ agents: 4, calls: 2, rate: 200_000 })
+ * const strategies = Lab.strategies.filter(({ name }) => ["floodgate", "oracle"].includes(name))
+ * const runs = await Effect.runPromise(Lab.race(scenario, strategies))
+ *
+ * Lab.table(scenario, runs).includes("oracle") // => true
+ * ```
  *
  * @stability experimental
  * @since 0.1.0
  */
+import type * as Effect from "effect/Effect"
+import { hint, Input } from "floodgate/internal"
+import * as Race from "./race.ts"
+import * as Figures from "./report/figures.ts"
+import * as Html from "./report/html.ts"
+import type { RaceRun } from "./runs.ts"
+import * as Incident from "./scenario.ts"
+import type { Scenario } from "./scenario.ts"
+import * as Scenarios from "./scenarios.ts"
+import { all, usualOf } from "./strategies/index.ts"
+import type { Strategy } from "./strategy.ts"
+import * as Table from "./table.ts"
+
+export type { RaceRun } from "./runs.ts"
+export type { Scenario } from "./scenario.ts"
+export type { Strategy } from "./strategy.ts"
 
 /**
- * The lower bound on the time of a scenario.
+ * Makes a scenario: equal agents that all start at once, or the scenario of the lab with a name, of which options change the settings.
+ * Without arguments it is the incident. `floodgate storm --help` lists the names.
  *
- * @since 0.1.0
+ * **Gotchas**
+ *
+ * Throws a `RangeError` if an option is invalid, or if there is no scenario of this name.
+ *
+ * **Example** (The incident, and one of the lab)
+ *
+ * ```ts doctest
+ * import * as Lab from "@floodgate/lab"
+ *
+ * Lab.scenario().agents.length // => 12
+ * Lab.scenario("outage").name // => "outage"
+ * ```
+ *
+ * @stability experimental
+ * @category constructors
+ * @since 0.5.0
  */
-export * as Floor from "./public/floor.ts"
+export const scenario: {
+  (options?: Incident.Options): Scenario
+  (name: string, options?: Incident.Options): Scenario
+} = (given: Incident.Options | string = {}, options: Incident.Options = {}): Scenario =>
+  typeof given === "string"
+    ? (Scenarios.byName(given, options) ??
+      Input.wrong("Lab.scenario", `unknown scenario "${given}": ${hint(given, Scenarios.allNames)}`))
+    : Incident.make(given)
 
 /**
- * Runs the same work under each strategy, in simulated time.
+ * All strategies: clients with their defaults, each rival as its best users configure it, the library with what it may be told, and the
+ * oracle.
  *
- * @since 0.1.0
+ * @stability experimental
+ * @category strategies
+ * @since 0.5.0
  */
-export * as Race from "./public/race.ts"
+export const strategies: ReadonlyArray<Strategy> = all
 
 /**
- * Reports of races: a page with charts, and a table.
+ * Runs the same work under each strategy, one after the other. The same scenario and seed give the same runs. By default it runs the
+ * strategies of `floodgate storm`.
  *
- * @since 0.1.0
+ * **Example** (A strategy of your own)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Lab from "@floodgate/lab"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ *
+ * const hopeful: Lab.Strategy = {
+ *   name: "hopeful",
+ *   summary: "one attempt",
+ *   client: () =>
+ *     Effect.map(LlmProvider, (provider) => (params) => Effect.map(provider.create(params), ({ value }) => value))
+ * }
+ *
+ * const [run] = await Effect.runPromise(Lab.race(Lab.scenario(), [hopeful]))
+ *
+ * run!.result.failedCalls > 0 // => true
+ * ```
+ *
+ * @stability experimental
+ * @category running
+ * @since 0.5.0
  */
-export * as Report from "./public/report.ts"
+export const race = (
+  scenario: Scenario,
+  strategies: ReadonlyArray<Strategy> = usualOf(scenario),
+  options?: Parameters<typeof Race.race>[2]
+): Effect.Effect<ReadonlyArray<RaceRun>> => Race.race(scenario, strategies, options)
 
 /**
- * Scenarios: the calls of agents, and the model of the provider.
+ * A table of runs for a terminal, with the model of the provider. Columns that do not fit are left out, and named below.
  *
- * @since 0.1.0
+ * @stability experimental
+ * @category rendering
+ * @since 0.5.0
  */
-export * as Scenario from "./public/scenario.ts"
+export const table = (scenario: Scenario, runs: ReadonlyArray<RaceRun>, columns?: number): string =>
+  Table.text(
+    scenario,
+    runs.map(({ result }) => result),
+    columns
+  )
 
 /**
- * The scenarios of the lab by name.
+ * Renders races as one HTML file that opens offline, with charts and a section for each scenario.
  *
- * @since 0.1.0
- */
-export * as Scenarios from "./public/scenarios.ts"
-
-/**
- * The strategies of the lab.
+ * **Details**
  *
- * @since 0.1.0
- */
-export * as Strategies from "./public/strategies.ts"
-
-/**
- * Strategies: ways to make the calls of a race.
+ * Throws when the charting library is not installed.
  *
- * @since 0.1.0
+ * **Example** (The incident under all usual strategies)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { writeFileSync } from "node:fs"
+ * import * as Lab from "@floodgate/lab"
+ *
+ * const scenario = Lab.scenario()
+ * const runs = await Effect.runPromise(Lab.race(scenario))
+ * writeFileSync("race.html", Lab.html("The incident", [{ scenario, runs }]))
+ * ```
+ *
+ * @stability experimental
+ * @category rendering
+ * @since 0.5.0
  */
-export * as Strategy from "./public/strategy.ts"
+export const html = (
+  title: string,
+  races: ReadonlyArray<{ readonly scenario: Scenario; readonly runs: ReadonlyArray<RaceRun> }>
+): string =>
+  Html.render({
+    title,
+    intro: Html.raceIntro,
+    sections: races.map(({ runs, scenario }) => Html.ofScenario(Figures.scenarioFigures(scenario, runs)))
+  })

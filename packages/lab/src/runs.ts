@@ -4,14 +4,8 @@ import type { ProviderSim } from "floodgate/testing"
 import type { ScenarioCall } from "./scenario.ts"
 import type { StrategyClient } from "./strategy.ts"
 
-/**
- * The result of a strategy. Times are in simulated seconds.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface RaceResult {
+/** The result of a strategy. Times are in simulated seconds. */
+export type RaceResult = {
   readonly strategy: string
   /** The time until the last agent ended, successfully or not, or the bound of the race. */
   readonly makespanSeconds: number

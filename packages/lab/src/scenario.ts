@@ -20,14 +20,8 @@ import * as Seeded from "./seeded.ts"
 // Models
 // -----------------------------------------------------------------------------
 
-/**
- * One call that an agent will make. Sizes are in tokens.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface ScenarioCall {
+/** One call that an agent will make. Sizes are in tokens. */
+export type ScenarioCall = {
   readonly agent: string
   /** Its number within the agent, from 0. */
   readonly index: number
@@ -107,12 +101,8 @@ export type ScenarioPlace = NonNullable<Scenario["places"]>[number]
 /**
  * The options of a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of 150,000 tokens and four
  * of 14,000, including output. These 2.472M tokens meet a bucket of 200,000 tokens that refills at 60,000 a second.
- *
- * @stability experimental
- * @category options
- * @since 0.1.0
  */
-export interface Options {
+export type Options = {
   readonly name?: string | undefined
   readonly summary?: string | undefined
   /** @default 12 */

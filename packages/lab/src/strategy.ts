@@ -14,14 +14,8 @@ import type { LlmProvider, Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
 import type { ScenarioCall, Scenario } from "./scenario.ts"
 
-/**
- * Makes calls with the retries and waits of the strategy.
- *
- * @stability experimental
- * @category models
- * @since 0.1.0
- */
-export interface StrategyClient {
+/** Makes calls with the retries and waits of the strategy. */
+export type StrategyClient = {
   (params: Params, call: ScenarioCall): Effect.Effect<Message, LlmError | BudgetError>
   /** The levels of the strategy's own budget, if it has one. */
   readonly believes?: Effect.Effect<{

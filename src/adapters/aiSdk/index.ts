@@ -81,8 +81,6 @@ import * as Describe from "./describe.ts"
 import { answerOf } from "../modelAnswer.ts"
 import { watch } from "./stream.ts"
 
-export type { CallParams } from "./describe.ts"
-
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

@@ -72,14 +72,8 @@ import { unmistakable } from "./unmistakable.ts"
 // Options
 // -----------------------------------------------------------------------------
 
-/**
- * Options of the middleware.
- *
- * @stability stable
- * @category options
- * @since 0.1.0
- */
-export interface Options extends Omit<Engine.EngineOptions, "account" | "places" | "protocols" | "streamUsage"> {
+/** Options of the middleware. */
+type Options = Pick<Fetch.Options, "accounting" | "callOptions" | "idleTimeout"> & {
   /**
    * The account whose limits a call counts towards: `"origin"` is the host with a hash of the credential, as in
    * `floodgate/fetch`.

@@ -114,14 +114,8 @@ export type Work = {
   readonly cachedShare?: number | undefined
 }
 
-/**
- * Agents that are all alike.
- *
- * @stability unstable
- * @category models
- * @since 0.4.0
- */
-export interface Uniform extends Work {
+/** Agents that are all alike. */
+export type Uniform = Work & {
   readonly agents: number
 }
 
@@ -163,14 +157,8 @@ export interface Options {
   readonly levels?: Limits.Usage | undefined
 }
 
-/**
- * The conditions of a workload that starts now in a running pool, behind the calls that run and wait there.
- *
- * @stability unstable
- * @category options
- * @since 0.4.0
- */
-export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "account"> {
+/** The conditions of a workload that starts now in a running pool, behind the calls that run and wait there. */
+export type LiveOptions = Pick<ReserveOptions, "model" | "pool" | "account"> & {
   /** Agents that run at once, with those that run already. The next one starts when one ends. @default Infinity */
   readonly atOnce?: number | undefined
   /** How many agents run already. @default as many as calls are in flight or waiting */
