@@ -61,7 +61,6 @@ import * as Stream from "effect/Stream"
 import { type Ask, mayAsk, using } from "./budget/asking.ts"
 import type { BudgetError } from "./budget/errors.ts"
 import { unlimited } from "./budget/forecast/forecast.ts"
-import type { LiveOptions } from "./budget/forecast/models.ts"
 import type * as Forecast from "./Forecast.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Log from "./budget/log.ts"
@@ -72,11 +71,8 @@ import {
   type BudgetStatus,
   type Foreseen,
   type Options,
-  type PauseOptions,
-  type PoolSignal,
   type Reservation,
-  type ReserveOptions,
-  type ResizeOptions
+  type ReserveOptions
 } from "./budget/models.ts"
 import * as SyncForm from "./domain/syncForm.ts"
 import { check } from "./domain/input/checks.ts"
@@ -100,7 +96,9 @@ export { Learned } from "./budget/learned.ts"
 export {
   Agent,
   type BudgetStatus,
+  type DimensionStatus,
   type Foreseen,
+  type KnownFigure,
   type Options,
   type PoolStatus,
   Priority,
@@ -138,17 +136,34 @@ export class TokenBudget extends Context.Service<
      */
     readonly forecast: (
       workload: Forecast.Workload,
-      options?: LiveOptions
+      options?: Forecast.LiveOptions
     ) => Effect.Effect<Forecast.Forecast, BudgetError>
     /** Updates the limits of a pool. For the response to a call, use `observe` of its reservation. */
-    readonly observe: (signal: PoolSignal) => Effect.Effect<void>
-    /** Pauses a pool. For a call that failed, use `fail` of its reservation, which judges the failure. */
-    readonly pause: (options: PauseOptions) => Effect.Effect<void>
+    readonly observe: (
+      signal: Limits.Signal & {
+        /** An unknown pool is ignored. @default "default" */
+        readonly pool?: string | undefined
+      }
+    ) => Effect.Effect<void>
+    /** Pauses a pool: none of its calls is sent. For a call that failed, use `fail` of its reservation, which judges the failure. */
+    readonly pause: (options: {
+      /** The duration of the pause, at most an hour. It never shortens an earlier pause. */
+      readonly duration: Duration.Input
+      /** The reason that status and metrics show. @default "rateLimit" */
+      readonly reason?: "rateLimit" | "ramp" | "overload" | undefined
+      /** An unknown pool is ignored. @default "default" */
+      readonly pool?: string | undefined
+    }) => Effect.Effect<void>
     /**
      * Changes the limits or the concurrency of a pool while calls run, in all accounts. Waiting calls that now fit are admitted
-     * at once. The used part of a `total` stays used.
+     * at once. The used part of a `total` stays used. Options that are left out stay as they are.
      */
-    readonly resize: (options: ResizeOptions) => Effect.Effect<void>
+    readonly resize: (options: {
+      /** @default "default" */
+      readonly pool?: string | undefined
+      readonly limits?: Limits.Limits | undefined
+      readonly concurrency?: number | undefined
+    }) => Effect.Effect<void>
     /** The pool of a model: "default" if one set of limits was given, otherwise as `limits.poolOf` says. */
     readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>

@@ -40,12 +40,12 @@
  */
 import * as Effect from "effect/Effect"
 import { checkUniform, forecast, prepare } from "./budget/forecast/forecast.ts"
-import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
+import type { Forecast, Options, Work, Workload } from "./budget/forecast/models.ts"
 import { callsOf } from "./budget/forecast/work.ts"
 import { check } from "./domain/input/checks.ts"
 import { drained, yielding } from "./domain/stepwise.ts"
 
-export type { Agent, Call, Forecast, Options, Work, Workload } from "./budget/forecast/models.ts"
+export type { Agent, Call, Forecast, LiveOptions, Options, Work, Workload } from "./budget/forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -88,7 +88,7 @@ export type { Agent, Call, Forecast, Options, Work, Workload } from "./budget/fo
  * @category constructors
  * @since 0.1.0
  */
-export const uniform = (options: Uniform): Workload => {
+export const uniform = (options: Work & { readonly agents: number }): Workload => {
   check("Forecast.uniform", checkUniform, options)
   const calls = callsOf(options)
   return Array.from({ length: options.agents }, (_, number) => ({ name: `agent-${number + 1}`, calls: [...calls] }))

@@ -70,7 +70,7 @@ import * as Input from "./domain/input/checks.ts"
 import { shown } from "./domain/input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import { RetryBudget, tokensOf, tracked } from "./call/retryBudget.ts"
-import { again, type Retried, type Retrying } from "./call/retryEngine.ts"
+import { again, type Retried } from "./call/retryEngine.ts"
 import {
   atLeastRetryAfter,
   cappedAt,
@@ -333,7 +333,17 @@ const checkOptions = Input.all(
 /** Callbacks of {@link withPolicy}. */
 type Hooks<E, R> = {
   /** Runs before each wait, for a log or a metric. It is part of the call: its defects end it. */
-  readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
+  readonly onRetry?:
+    | ((retry: {
+        readonly error: E
+        /** The number of the attempt that failed, from 1. */
+        readonly attempt: number
+        /** The wait until the next attempt. */
+        readonly wait: Duration.Duration
+        /** The part of the wait that the retry budget has added, because it is spent. */
+        readonly delayed: Duration.Duration
+      }) => Effect.Effect<unknown, never, R>)
+    | undefined
 }
 
 /** Adds to an `LlmError` why it was not retried. */

@@ -57,15 +57,7 @@ import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
-import {
-  type Cap,
-  check as checkCap,
-  inUnits,
-  type Purse,
-  Purses,
-  Resets,
-  type ResetWait
-} from "./domain/spending/models.ts"
+import { type Cap, check as checkCap, inUnits, type Purse, Purses, Resets } from "./domain/spending/models.ts"
 import { RunningLedger } from "./money/ledger.ts"
 import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"
@@ -426,6 +418,13 @@ export const from =
  * @since 0.4.0
  */
 export const waitForReset =
-  (onWait: (wait: ResetWait) => void = () => {}) =>
+  (
+    onWait: (wait: {
+      /** In milliseconds since the epoch. */
+      readonly until: number
+      /** Why the call does not fit before. */
+      readonly message: string
+    }) => void = () => {}
+  ) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.provideService(self, Resets, harmless(onWait))

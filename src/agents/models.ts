@@ -189,15 +189,6 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
   readonly asker?: string | undefined
 }
 
-/** A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job. */
-export type CapRoom = {
-  readonly name: string
-  /** How many more agents it has room for, after what is left to do for those that run. */
-  readonly agents: number
-  /** The room that is left, in words. */
-  readonly text: string
-}
-
 /**
  * How many more agents help now. It holds until it expires.
  *
@@ -230,7 +221,13 @@ export interface Advice {
   /** The places of the agents' calls, and how many of `agents` each has room for. None if all calls go to one pool. */
   readonly places: ReadonlyArray<{ readonly name: string; readonly pool: string; readonly agents: number }>
   /** Caps in dollars, long windows and quotas that end before the job does. */
-  readonly caps: ReadonlyArray<CapRoom>
+  readonly caps: ReadonlyArray<{
+    readonly name: string
+    /** How many more agents it has room for, after what is left to do for those that run. */
+    readonly agents: number
+    /** The room that is left, in words. */
+    readonly text: string
+  }>
   /**
    * Nine of ten jobs end at most this part of `end` earlier or later. It is larger until the pool has been used for a minute, and
    * undefined if too little is known to say.
@@ -245,6 +242,9 @@ export interface Advice {
   /** The advice in a sentence or two, for a model. */
   readonly text: string
 }
+
+/** A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job. */
+export type CapRoom = Advice["caps"][number]
 
 /** A call in plain numbers. */
 type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; readonly seconds?: number }

@@ -3,7 +3,6 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
-import type { Verdict } from "../pacing/verdicts.ts"
 import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
@@ -11,6 +10,7 @@ import type { Certain } from "../domain/amounts.ts"
 import type { Counting } from "../domain/rules.ts"
 import type { Claim } from "../line/hold.ts"
 
+export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
 
 // -----------------------------------------------------------------------------
@@ -128,14 +128,6 @@ export interface GovernedOptions extends ReserveOptions {
   readonly [claimed]?: Claim | undefined
 }
 
-/** Changes of a pool while calls run. Options that are left out stay as they are. */
-export type ResizeOptions = {
-  /** @default "default" */
-  readonly pool?: string | undefined
-  readonly limits?: Limits.Limits | undefined
-  readonly concurrency?: number | undefined
-}
-
 // -----------------------------------------------------------------------------
 // References
 // -----------------------------------------------------------------------------
@@ -205,32 +197,6 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 // Reservations, signals, status
 // -----------------------------------------------------------------------------
 
-/** A response's information about the limits, and about the usage of its call. */
-export type Observation = Limits.Signal & {
-  /** The usage of the call, if that is known: then its reservation is settled. @default not known yet */
-  readonly usage?: Limits.Usage | undefined
-  /**
-   * The usage of the call so far, once its answer has begun. What exceeds the reservation becomes debt at once, so that other calls wait
-   * from then on. The reservation is still held, and nothing is refunded before its end. A dimension that is left out keeps its estimate.
-   *
-   * @default not known yet
-   * @since 0.5.0
-   */
-  readonly soFar?: Limits.Usage | undefined
-}
-
-/** The failure of a call. */
-export type FailOptions = {
-  /** `"rateLimit"` or `"ramp"` for a rejection (429), `"overload"` if the provider failed or could not be reached. */
-  readonly reason: "rateLimit" | "ramp" | "overload"
-  /** How long the provider asked to wait. @default none */
-  readonly retryAfter?: Duration.Input | undefined
-  /** The usage of the failed call. @default nothing */
-  readonly usage?: Limits.Usage | undefined
-  /** The limits in the response. @default what was observed for this reservation */
-  readonly signal?: Limits.Signal | undefined
-}
-
 /**
  * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes. Only the first of
  * these counts.
@@ -280,7 +246,20 @@ export interface Reservation {
   /** The dimension that it waited for last, if any. */
   readonly binding: Limits.Dimension | undefined
   /** Updates the budget with what the response says. Only the response to a call can raise a level. */
-  readonly observe: (said: Observation) => Effect.Effect<void>
+  readonly observe: (
+    said: Limits.Signal & {
+      /** The usage of the call, if that is known: then its reservation is settled. @default not known yet */
+      readonly usage?: Limits.Usage | undefined
+      /**
+       * The usage of the call so far, once its answer has begun. What exceeds the reservation becomes debt at once, so that other calls wait
+       * from then on. The reservation is still held, and nothing is refunded before its end. A dimension that is left out keeps its estimate.
+       *
+       * @default not known yet
+       * @since 0.5.0
+       */
+      readonly soFar?: Limits.Usage | undefined
+    }
+  ) => Effect.Effect<void>
   /**
    * Replaces the estimate by the actual usage. The rest is refunded, and usage beyond the estimate becomes debt. A dimension
    * that the usage leaves out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With
@@ -298,9 +277,41 @@ export interface Reservation {
    *
    * All but `"isolated"` and `"impossible"` concern all callers, and do not count as failures of the call.
    */
-  readonly fail: (failure: FailOptions) => Effect.Effect<Verdict>
+  readonly fail: (failure: {
+    /** `"rateLimit"` or `"ramp"` for a rejection (429), `"overload"` if the provider failed or could not be reached. */
+    readonly reason: "rateLimit" | "ramp" | "overload"
+    /** How long the provider asked to wait. @default none */
+    readonly retryAfter?: Duration.Input | undefined
+    /** The usage of the failed call. @default nothing */
+    readonly usage?: Limits.Usage | undefined
+    /** The limits in the response. @default what was observed for this reservation */
+    readonly signal?: Limits.Signal | undefined
+  }) => Effect.Effect<"isolated" | "exhausted" | "ramp" | "outage" | "impossible">
   /** Refunds everything: the call used nothing. */
   readonly refund: Effect.Effect<void>
+}
+
+/** A response's information about the limits, and about the usage of its call. */
+export type Observation = Parameters<Reservation["observe"]>[0]
+
+/** The failure of a call. */
+export type FailOptions = Parameters<Reservation["fail"]>[0]
+
+/** Information about the limits of a pool. */
+export type PoolSignal = Limits.Signal & { readonly pool?: string | undefined }
+
+/** A pause of a pool. */
+export interface PauseOptions {
+  readonly duration: Duration.Input
+  readonly reason?: FailOptions["reason"] | undefined
+  readonly pool?: string | undefined
+}
+
+/** Changes of a pool while calls run. */
+export interface ResizeOptions {
+  readonly pool?: string | undefined
+  readonly limits?: Limits.Limits | undefined
+  readonly concurrency?: number | undefined
 }
 
 /** A property of reservations that only the governor reads, with a symbol for the same reasons as {@link first}. */
@@ -334,22 +345,6 @@ export interface Foreseen {
    * and only the first calls of the others are known.
    */
   readonly isLowerBound: boolean
-}
-
-/** Information about the limits of a pool. */
-export type PoolSignal = Limits.Signal & {
-  /** An unknown pool is ignored. @default "default" */
-  readonly pool?: string | undefined
-}
-
-/** A pause of a pool: none of its calls is sent. */
-export type PauseOptions = {
-  /** The duration of the pause, at most an hour. It never shortens an earlier pause. */
-  readonly duration: Duration.Input
-  /** The reason that status and metrics show. @default "rateLimit" */
-  readonly reason?: FailOptions["reason"] | undefined
-  /** An unknown pool is ignored. @default "default" */
-  readonly pool?: string | undefined
 }
 
 /**

@@ -16,7 +16,8 @@ import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 // Public modules, so that the declarations of a program that infers these types name modules that it can import.
 import type * as Retry from "../Retry.ts"
-import { callPlaces, type CallPlaces } from "../places/models.ts"
+import type { CallPlaces } from "../Places.ts"
+import { callPlaces } from "../places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
@@ -109,16 +110,6 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together" 
   readonly stream?: boolean | undefined
 }
 
-/** A response's information about itself. */
-export type ResponseInfo = {
-  readonly id?: string | undefined
-  /** The model that answered. Its name may be more exact than that in the request. */
-  readonly model?: string | undefined
-  readonly finishReason?: string | undefined
-  /** The id that a later call names in `continues` to continue this conversation, if the provider stores it. */
-  readonly continuation?: string | undefined
-}
-
 /**
  * The result of an attempt that succeeded.
  *
@@ -135,8 +126,21 @@ export interface Outcome<A> {
   readonly actual?: Accounting.Actual | undefined
   /** The limits in the response's headers. */
   readonly signal?: Limits.Signal | undefined
-  readonly response?: ResponseInfo | undefined
+  /** The response's information about itself. */
+  readonly response?:
+    | {
+        readonly id?: string | undefined
+        /** The model that answered. Its name may be more exact than that in the request. */
+        readonly model?: string | undefined
+        readonly finishReason?: string | undefined
+        /** The id that a later call names in `continues` to continue this conversation, if the provider stores it. */
+        readonly continuation?: string | undefined
+      }
+    | undefined
 }
+
+/** A response's information about itself. */
+export type ResponseInfo = NonNullable<Outcome<unknown>["response"]>
 
 /**
  * The properties of an error that the governor reads. `LlmError` has all of them. An error without them is not retried, and its
@@ -210,15 +214,14 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    * @default none
    * @since 0.4.0
    */
-  readonly onBilled?: ((bill: CallBill) => void) | undefined
-}
-
-/** The cost of an attempt. */
-export type CallBill = {
-  readonly model: string
-  readonly actual: Accounting.Actual
-  /** Undefined if the model has no price. */
-  readonly dollars: number | undefined
+  readonly onBilled?:
+    | ((bill: {
+        readonly model: string
+        readonly actual: Accounting.Actual
+        /** Undefined if the model has no price. */
+        readonly dollars: number | undefined
+      }) => void)
+    | undefined
 }
 
 /**
@@ -236,7 +239,10 @@ export interface Ticket {
   readonly observeLimits: (signal: Limits.Signal | undefined) => Effect.Effect<void>
   /** Records the usage so far, in case the call is interrupted. Give 0 tokens of input while they are not known. */
   readonly recordUsage: (actual: Accounting.Actual) => void
-  readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
+  readonly succeed: (
+    actual: Accounting.Actual | undefined,
+    response?: Outcome<unknown>["response"]
+  ) => Effect.Effect<void>
   readonly fail: (error: unknown) => Effect.Effect<void>
   /** Adds to an `LlmError` how often the call was tried, and how long it waited. */
   readonly annotate: <E>(error: E) => E

@@ -10,14 +10,11 @@ import * as Input from "../domain/input/checks.ts"
 import type { RetryTokens } from "./retryBudget.ts"
 import type { Decision, Failed, Policy, StopReason } from "./retryPolicy.ts"
 
-/** A retry that is about to wait. */
-export type Retrying<E> = {
+/** A retry that is about to wait; see `onRetry` of `Retry.withPolicy`. */
+export interface Retrying<out E> {
   readonly error: E
-  /** The number of the attempt that failed, from 1. */
   readonly attempt: number
-  /** The wait until the next attempt. */
   readonly wait: Duration.Duration
-  /** The part of the wait that the retry budget has added, because it is spent. */
   readonly delayed: Duration.Duration
 }
 

@@ -3,16 +3,6 @@
  */
 import type { Dimension } from "./amounts.ts"
 
-/** The part of a signal about one dimension. */
-export type DimensionSignal = {
-  /** The limit per minute. */
-  readonly limit?: number | undefined
-  /** The amount left of it, as the provider counts. */
-  readonly remaining?: number | undefined
-  /** The step that `remaining` is rounded to; 1 if it is exact. Anthropic rounds tokens to the nearest thousand. */
-  readonly roundedTo?: number | undefined
-}
-
 /**
  * A response's information about the limits. Providers' adapters make it from headers.
  *
@@ -21,7 +11,16 @@ export type DimensionSignal = {
  * @since 0.1.0
  */
 export interface Signal {
-  readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
+  readonly dimensions: {
+    readonly [D in Dimension]?: {
+      /** The limit per minute. */
+      readonly limit?: number | undefined
+      /** The amount left of it, as the provider counts. */
+      readonly remaining?: number | undefined
+      /** The step that `remaining` is rounded to; 1 if it is exact. Anthropic rounds tokens to the nearest thousand. */
+      readonly roundedTo?: number | undefined
+    }
+  }
   /** The long windows of a subscription by their names, such as `"5h"` and `"7d"`. */
   readonly windows?:
     | Readonly<
@@ -39,6 +38,9 @@ export interface Signal {
       >
     | undefined
 }
+
+/** The part of a signal about one dimension. */
+export type DimensionSignal = NonNullable<Signal["dimensions"]["tokens"]>
 
 /** The part of a signal about a long window. */
 export type WindowSignal = NonNullable<Signal["windows"]>[string]

@@ -9,8 +9,14 @@ import type * as Pacer from "./pacer.ts"
 import * as Meter from "./meter.ts"
 import { meterOf } from "./state.ts"
 
-/** The state of one dimension of a pool. Amounts are in the dimension's unit. */
-export type DimensionStatus = {
+/**
+ * The state of one dimension of a pool. Amounts are in the dimension's unit.
+ *
+ * @stability stable
+ * @category models
+ * @since 0.1.0
+ */
+export interface DimensionStatus {
   /** The amount that can be taken now; a negative level is debt. */
   readonly level: number
   readonly capacity: number
@@ -20,8 +26,14 @@ export type DimensionStatus = {
   readonly limitPerSecond: number
 }
 
-/** A figure that is known of a provider's limits, where it comes from, and how old it is. */
-export type KnownFigure = {
+/**
+ * A figure that is known of a provider's limits, where it comes from, and how old it is.
+ *
+ * @stability stable
+ * @category models
+ * @since 0.4.0
+ */
+export interface KnownFigure {
   /** A limit, or the part of one that is left to this budget, per second (a quota: in all); or how many calls may be in flight. */
   readonly what: "limit" | "share" | "inFlight"
   /** The dimension of a limit or a share. */

@@ -8,39 +8,46 @@ import * as Rules from "../domain/rules.ts"
 import type * as Limits from "../Limits.ts"
 
 /**
- * A place where a call can be made: a provider with a credential, the model's name there, a tier. Its calls go to one pool, that of
- * `account` and `model`.
+ * All places of a call, and how one is chosen.
+ *
+ * @stability stable
+ * @category models
+ * @since 0.4.0
  */
-export type CallPlace = {
-  readonly name: string
-  /** The model's name at this place. */
-  readonly model: string
-  /** The account whose limits apply. Two places of one account have one limit, so they are one place. @default the name */
-  readonly account?: string | undefined
-  readonly accounting?: Accounting.Accounting | undefined
-  readonly provider?: string | undefined
-  readonly fast?: boolean | undefined
-  readonly flex?: boolean | undefined
-  readonly priceFactor?: number | undefined
-  /** @default the price of `model` in the governor's table */
-  readonly price?: Price | undefined
-  /** The provider's limits at this place. @default those of the budget */
-  readonly limits?: Limits.Limits | undefined
-  /** The reason why this place takes no call that may go elsewhere; undefined if it takes calls. */
-  readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
-}
-
-/** The rule by which a place is chosen; `PlacesOptions` explains each. */
-export type PlacePolicy = "soonest" | "cheapest"
-
-/** All places of a call. */
-export type CallPlaces = {
-  readonly places: ReadonlyArray<CallPlace>
-  /** @default "soonest" */
-  readonly policy?: PlacePolicy | undefined
+export interface CallPlaces {
+  /**
+   * The places where the call can be made: a provider with a credential, the model's name there, a tier. The calls of a place go to one
+   * pool, that of its `account` and `model`.
+   */
+  readonly places: ReadonlyArray<{
+    readonly name: string
+    /** The model's name at this place. */
+    readonly model: string
+    /** The account whose limits apply. Two places of one account have one limit, so they are one place. @default the name */
+    readonly account?: string | undefined
+    readonly accounting?: Accounting.Accounting | undefined
+    readonly provider?: string | undefined
+    readonly fast?: boolean | undefined
+    readonly flex?: boolean | undefined
+    readonly priceFactor?: number | undefined
+    /** @default the price of `model` in the governor's table */
+    readonly price?: Price | undefined
+    /** The provider's limits at this place. @default those of the budget */
+    readonly limits?: Limits.Limits | undefined
+    /** The reason why this place takes no call that may go elsewhere; undefined if it takes calls. */
+    readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
+  }>
+  /** The rule by which a place is chosen; see `PlacesOptions`. @default "soonest" */
+  readonly policy?: "soonest" | "cheapest" | undefined
   /** For `"cheapest"`: how long the call may take. @default the deadline of `Retry.withDeadline`, or no bound */
   readonly within?: Duration.Input | undefined
 }
+
+/** A place where a call can be made. */
+export type CallPlace = CallPlaces["places"][number]
+
+/** The rule by which a place is chosen. */
+export type PlacePolicy = NonNullable<CallPlaces["policy"]>
 
 export const policy: Input.Check = Input.oneOf("soonest", "cheapest")
 

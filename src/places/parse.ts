@@ -8,7 +8,7 @@ import type { Price } from "../Prices.ts"
 import * as Rules from "../domain/rules.ts"
 import type * as Limits from "../Limits.ts"
 import { tierOf } from "../protocol/openai.ts"
-import { type CallPlace, type CallPlaces, type PlacePolicy, policy } from "./models.ts"
+import { type CallPlace, type CallPlaces, policy } from "./models.ts"
 
 /**
  * A place where a model can be called.
@@ -61,7 +61,7 @@ export interface PlacesOptions<P extends Place> {
    *
    * @default "soonest"
    */
-  readonly policy?: PlacePolicy | undefined
+  readonly policy?: "soonest" | "cheapest" | undefined
   /** For `"cheapest"`: how long a call may take. @default the deadline of `Retry.withDeadline`, or no bound */
   readonly within?: Duration.Input | undefined
 }

@@ -174,7 +174,7 @@ export interface Protocol {
    */
   readonly describe: (
     body: unknown,
-    route: Route,
+    route: NonNullable<ReturnType<Protocol["match"]>>,
     header?: (name: string) => string | null | undefined
   ) => Description | undefined
   /** The agent that makes a request, by the most specific name in its headers and its body; undefined if they name none. */
@@ -197,7 +197,7 @@ export interface Protocol {
   }) => Limits.Signal | undefined
   /** Explains an error status; with status 200, {@link Answer.error}. */
   readonly failure: (
-    response: ResponseParts,
+    response: Parameters<Protocol["limits"]>[0],
     context: {
       /** Milliseconds since the epoch. */
       readonly now: number
@@ -272,7 +272,7 @@ export interface Protocol {
     readonly body: string
   }
   /** A refusal of our own as the last event of a stream that has begun. */
-  readonly refuseInStream: (refusal: Refusal) => string
+  readonly refuseInStream: (refusal: Parameters<Protocol["refuse"]>[0]) => string
   /** The text that keeps a response alive while there is nothing to send; clients skip it. */
   readonly keepAlive: { readonly stream: string; readonly whole: string }
   /**
@@ -310,34 +310,16 @@ export interface Protocol {
 /** Looks a header up by its name in lower case. */
 export type HeaderReader = Parameters<Protocol["agentOf"]>[1]
 
-/**
- * A request that a protocol recognises by its method and path.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
+/** A request that a protocol recognises by its method and path. */
 export type Route = NonNullable<ReturnType<Protocol["match"]>>
 
-/**
- * The prefixes of one prompt.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
+/** The prefixes of one prompt. */
 export type Prefixes = NonNullable<Description["prefixes"]>
 
 /** Tokens as the provider has counted them. */
 export type Counts = Answer["counts"]
 
-/**
- * The parts of a response that are read.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
+/** The parts of a response that are read. */
 export type ResponseParts = Parameters<Protocol["limits"]>[0]
 
 /** The context of a failure that is not in the response. */
@@ -346,13 +328,7 @@ export type FailureContext = Parameters<Protocol["failure"]>[1]
 /** The meaning of a failed response. */
 export type Failure = ReturnType<Protocol["failure"]>
 
-/**
- * A refusal of our own.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
+/** A refusal of our own. */
 export type Refusal = Parameters<Protocol["refuse"]>[0]
 
 /** The format of a stream. */

@@ -471,16 +471,6 @@ export interface Entry {
 
 export type RejectedBy = NonNullable<Entry["rejectedBy"]>
 
-/** A long window of the simulated provider. */
-export type SimulatedWindow = {
-  /** The fraction that is spent. It exceeds 1 if calls were running when it was used up, or were paid for. */
-  readonly used: number
-  /** When it ends, in milliseconds since the provider started; undefined before its first call. */
-  readonly endsAt: number | undefined
-  /** The fractions that were spent when earlier windows ended, the last 1,000 of them. */
-  readonly ended: ReadonlyArray<number>
-}
-
 /**
  * Counters since the provider started.
  *
@@ -512,5 +502,14 @@ export interface Stats {
   readonly inputTokens: number
   readonly outputTokens: number
   /** The long windows. */
-  readonly windows: { readonly "5h"?: SimulatedWindow; readonly "7d"?: SimulatedWindow }
+  readonly windows: {
+    readonly [W in "5h" | "7d"]?: {
+      /** The fraction that is spent. It exceeds 1 if calls were running when it was used up, or were paid for. */
+      readonly used: number
+      /** When it ends, in milliseconds since the provider started; undefined before its first call. */
+      readonly endsAt: number | undefined
+      /** The fractions that were spent when earlier windows ended, the last 1,000 of them. */
+      readonly ended: ReadonlyArray<number>
+    }
+  }
 }

@@ -99,8 +99,7 @@ describe("Budget", () => {
         const budget = yield* Budget.TokenBudget
         const small = { inputTokens: 1, outputTokens: 0, duration: "2 seconds" as const }
         const jobs = Forecast.uniform({ agents: 6, calls: 1, first: small })
-        const took = (options: Parameters<typeof budget.forecast>[1]) =>
-          Effect.map(budget.forecast(jobs, options), seconds)
+        const took = (options: Forecast.LiveOptions) => Effect.map(budget.forecast(jobs, options), seconds)
         assert.strictEqual(yield* took({}), 2)
         assert.strictEqual(yield* took({ atOnce: 3 }), 4)
         assert.strictEqual(yield* took({ atOnce: 1 }), 12)

@@ -97,7 +97,7 @@ describe("a run of the playground", () => {
   )
 
   it("counts a race that its bound stopped as not finished", () => {
-    const result = { makespanSeconds: 1, failedCalls: 1, finished: false } as Race.RaceResult
+    const result = { makespanSeconds: 1, failedCalls: 1, finished: false } as Lab.RaceRun["result"]
     const { endMillis, rows } = timelineOf({
       result,
       calls: [],

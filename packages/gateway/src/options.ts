@@ -7,7 +7,6 @@ import type * as Spending from "floodgate/Spending"
 import { isLoopback } from "./auth.ts"
 import { labelOf } from "./names.ts"
 import * as Places from "./places.ts"
-import type { Recorded } from "./records.ts"
 import { type Upstream, upstreamOf } from "./routes.ts"
 import { sha256Of } from "./secrets.ts"
 import * as Settings from "./settings/index.ts"
@@ -31,7 +30,54 @@ export interface Options extends Pick<Fetch.Options, "account" | "accounting" | 
   /** The amounts that an earlier gateway spent of its caps: the value of its `spent`. @default nothing */
   readonly spent?: Readonly<Record<string, Spending.Kept>> | undefined
   /** Called for each answered call when its usage is known, for example to write a trace. @default none */
-  readonly record?: ((call: Recorded) => void) | undefined
+  readonly record?:
+    | ((call: {
+        /** When the request arrived, in milliseconds since the epoch. */
+        readonly at: number
+        readonly model: string
+        /** The name of the agent as the caller gave it. Do not write it where others can read it. */
+        readonly agent: string
+        /** Tokens of the whole prompt, cached or not. */
+        readonly inputTokens: number
+        /**
+         * The part of the prompt that the provider read from its cache.
+         *
+         * @since 0.5.0
+         */
+        readonly cachedTokens: number
+        /**
+         * The part of the prompt that the provider wrote to its cache.
+         *
+         * @since 0.5.0
+         */
+        readonly cacheWrittenTokens: number
+        readonly outputTokens: number
+        /** The time from the arrival of the request to its last attempt. */
+        readonly waitedMillis: number
+        /**
+         * The time from the start of the last attempt to the end of the answer.
+         *
+         * @since 0.5.0
+         */
+        readonly answeredMillis: number
+        /**
+         * The time from the end of the agent's previous answer to the arrival of this request; undefined for its first call.
+         *
+         * @since 0.5.0
+         */
+        readonly pauseMillis: number | undefined
+        /** @since 0.5.0 */
+        readonly sessionId: string
+        /** @since 0.5.0 */
+        readonly agentId: string
+        /**
+         * Undefined for the first agent of a session.
+         *
+         * @since 0.5.0
+         */
+        readonly parentId: string | undefined
+      }) => void)
+    | undefined
 }
 
 /** More keys than a team has. Every request is compared with each of them. */

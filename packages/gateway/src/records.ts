@@ -1,64 +1,11 @@
 /** Records of answered calls, for traces. */
 import * as Result from "effect/Result"
 import { type Engine, harmless, Lru, promptTokens } from "floodgate/internal"
+import type { Options } from "./options.ts"
 import { type HashedLineage, makeLineageHasher } from "./lineage.ts"
 
-/**
- * An answered call, without its content.
- *
- * **Details**
- *
- * The calls of a session, in the order of `at`, are its conversations: `agentId` tells its agents apart, and `parentId` says which
- * agent started a sub-agent. The three are keyed hashes (HMAC-SHA-256, cut to 64 bits) of the names that clients send: the headers of
- * Claude Code, of the Agent SDK and of Codex, `x-floodgate-agent`, or `metadata.user_id`, `safety_identifier` or `user` of the body.
- * The key is random for each gateway and never written, so hashes of two runs of a gateway do not match.
- */
-export type Recorded = {
-  /** When the request arrived, in milliseconds since the epoch. */
-  readonly at: number
-  readonly model: string
-  /** The name of the agent as the caller gave it. Do not write it where others can read it. */
-  readonly agent: string
-  /** Tokens of the whole prompt, cached or not. */
-  readonly inputTokens: number
-  /**
-   * The part of the prompt that the provider read from its cache.
-   *
-   * @since 0.5.0
-   */
-  readonly cachedTokens: number
-  /**
-   * The part of the prompt that the provider wrote to its cache.
-   *
-   * @since 0.5.0
-   */
-  readonly cacheWrittenTokens: number
-  readonly outputTokens: number
-  /** The time from the arrival of the request to its last attempt. */
-  readonly waitedMillis: number
-  /**
-   * The time from the start of the last attempt to the end of the answer.
-   *
-   * @since 0.5.0
-   */
-  readonly answeredMillis: number
-  /**
-   * The time from the end of the agent's previous answer to the arrival of this request; undefined for its first call.
-   *
-   * @since 0.5.0
-   */
-  readonly pauseMillis: number | undefined
-  /** @since 0.5.0 */
-  readonly sessionId: string
-  /** @since 0.5.0 */
-  readonly agentId: string
-  /**
-   * Undefined for the first agent of a session.
-   *
-   * @since 0.5.0
-   */
-  readonly parentId: string | undefined
-}
+/** An answered call, without its content. */
+export type Recorded = Parameters<NonNullable<Options["record"]>>[0]
 
 /** An open call: when it arrived, when its last attempt was sent, and whose it is. */
 interface OpenCall {

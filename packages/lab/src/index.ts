@@ -38,7 +38,7 @@ import type { Strategy } from "./strategy.ts"
 import * as Table from "./table.ts"
 
 export type { RaceRun } from "./runs.ts"
-export type { Scenario } from "./scenario.ts"
+export type { Options, Scenario } from "./scenario.ts"
 export type { Strategy } from "./strategy.ts"
 
 /**

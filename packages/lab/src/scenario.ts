@@ -20,29 +20,6 @@ import * as Seeded from "./seeded.ts"
 // Models
 // -----------------------------------------------------------------------------
 
-/** One call that an agent will make. Sizes are in tokens. */
-export type ScenarioCall = {
-  readonly agent: string
-  /** Its number within the agent, from 0. */
-  readonly index: number
-  readonly inputTokens: number
-  /** The part of these that a cache reads which forgets nothing. Only scenarios of sessions have one. @default 0 */
-  readonly cachedTokens?: number | undefined
-  /** The tokens of the answer, which only the oracle knows in advance. */
-  readonly outputTokens: number
-  /** `max_tokens` of the request. */
-  readonly maxTokens: number
-  /** Its prompt: a text of its own, or a request of a conversation. */
-  readonly prompt:
-    | {
-        /** The kind of text that it is made of. */
-        readonly text: "prose" | "code" | "json" | "cjk"
-        /** How many of its characters make a token, which only the provider knows in advance. */
-        readonly charactersPerToken: number
-      }
-    | Params
-}
-
 /**
  * The agents with their calls, and the behaviour of the provider.
  *
@@ -60,8 +37,28 @@ export interface Scenario {
   readonly agents: ReadonlyArray<{
     readonly name: string
     readonly startsAtMillis: number
-    /** Its calls, and those of its sub-agents. */
-    readonly calls: ReadonlyArray<ScenarioCall>
+    /** Its calls, and those of its sub-agents. Sizes are in tokens. */
+    readonly calls: ReadonlyArray<{
+      readonly agent: string
+      /** Its number within the agent, from 0. */
+      readonly index: number
+      readonly inputTokens: number
+      /** The part of these that a cache reads which forgets nothing. Only scenarios of sessions have one. @default 0 */
+      readonly cachedTokens?: number | undefined
+      /** The tokens of the answer, which only the oracle knows in advance. */
+      readonly outputTokens: number
+      /** `max_tokens` of the request. */
+      readonly maxTokens: number
+      /** Its prompt: a text of its own, or a request of a conversation. */
+      readonly prompt:
+        | {
+            /** The kind of text that it is made of. */
+            readonly text: "prose" | "code" | "json" | "cjk"
+            /** How many of its characters make a token, which only the provider knows in advance. */
+            readonly charactersPerToken: number
+          }
+        | Params
+    }>
     /** The pauses and sub-agents of a session. */
     readonly script?: Sessions.AgentScript | undefined
   }>
@@ -86,6 +83,9 @@ export interface Scenario {
   readonly seed: number
 }
 
+/** One call that an agent will make. */
+export type ScenarioCall = Scenario["agents"][number]["calls"][number]
+
 /** A prompt that {@link paramsOf} writes. */
 export type ScenarioPrompt = Exclude<ScenarioCall["prompt"], Params>
 
@@ -101,8 +101,12 @@ export type ScenarioPlace = NonNullable<Scenario["places"]>[number]
 /**
  * The options of a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of 150,000 tokens and four
  * of 14,000, including output. These 2.472M tokens meet a bucket of 200,000 tokens that refills at 60,000 a second.
+ *
+ * @stability experimental
+ * @category options
+ * @since 0.1.0
  */
-export type Options = {
+export interface Options {
   readonly name?: string | undefined
   readonly summary?: string | undefined
   /** @default 12 */

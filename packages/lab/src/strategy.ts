@@ -15,25 +15,13 @@ import type { ProviderSim } from "floodgate/testing"
 import type { ScenarioCall, Scenario } from "./scenario.ts"
 
 /** Makes calls with the retries and waits of the strategy. */
-export type StrategyClient = {
-  (params: Params, call: ScenarioCall): Effect.Effect<Message, LlmError | BudgetError>
-  /** The levels of the strategy's own budget, if it has one. */
-  readonly believes?: Effect.Effect<{
-    readonly left: Limits.Usage
-    /** The rates that it uses, per second. */
-    readonly perSecond: Limits.Usage
-  }>
-  /** Runs the agents. @default all at once */
-  readonly run?: (
-    agents: ReadonlyArray<{ readonly agent: Scenario["agents"][number]; readonly effect: Effect.Effect<void> }>
-  ) => Effect.Effect<unknown>
-}
+export type StrategyClient = Effect.Success<ReturnType<Strategy["client"]>>
 
 /** The levels and rates of a strategy's own budget. */
 export type Believed = Effect.Success<NonNullable<StrategyClient["believes"]>>
 
 /**
- * A strategy with its name. `client` is run once per race, and all agents share the result. Its context has the first of the places.
+ * A strategy with its name. `client` is run once per race; what it returns makes the calls of all agents. Its context has the first of the places.
  *
  * @stability experimental
  * @category models
@@ -55,7 +43,23 @@ export interface Strategy {
       readonly provider: LlmProvider["Service"]
       readonly sim: ProviderSim.ProviderSim["Service"]
     }>
-  ) => Effect.Effect<StrategyClient, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
+  ) => Effect.Effect<
+    {
+      (params: Params, call: ScenarioCall): Effect.Effect<Message, LlmError | BudgetError>
+      /** The levels of the strategy's own budget, if it has one. */
+      readonly believes?: Effect.Effect<{
+        readonly left: Limits.Usage
+        /** The rates that it uses, per second. */
+        readonly perSecond: Limits.Usage
+      }>
+      /** Runs the agents. @default all at once */
+      readonly run?: (
+        agents: ReadonlyArray<{ readonly agent: Scenario["agents"][number]; readonly effect: Effect.Effect<void> }>
+      ) => Effect.Effect<unknown>
+    },
+    never,
+    LlmProvider | ProviderSim.ProviderSim | Scope.Scope
+  >
 }
 
 /** A place while a race runs. */

@@ -13,8 +13,14 @@ import { addFile, type FileLengths, jsonBytes, sizeOf, type Sum, utf8Length } fr
 // Calls
 // -----------------------------------------------------------------------------
 
-/** The properties of a call of the AI SDK that the middleware reads. */
-export type CallParams = {
+/**
+ * The properties of a call of the AI SDK that the middleware reads.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.2.0
+ */
+export interface CallParams {
   readonly prompt: ReadonlyArray<{ readonly role: string; readonly content: unknown }>
   readonly maxOutputTokens?: number | undefined
   readonly tools?: ReadonlyArray<object> | undefined

@@ -81,6 +81,8 @@ import * as Describe from "./describe.ts"
 import { answerOf } from "../modelAnswer.ts"
 import { watch } from "./stream.ts"
 
+export type { CallParams } from "./describe.ts"
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import * as Preview from "../../pacing/preview.ts"
 import { endsOf, type PoolView } from "../foresee.ts"
 import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
-import type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Work, Workload } from "./models.ts"
+import type { Agent, Call, Forecast, LiveOptions, Options, Work, Workload } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Checks
@@ -72,6 +72,8 @@ export const growing: Pick<Input.Checks<Work>, "growth" | "cachedShare"> = {
   growth: tokens,
   cachedShare: Input.number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
 }
+
+type Uniform = Work & { readonly agents: number }
 
 const uniform = Input.options<Uniform>(
   { agents: Input.whole, calls: Input.whole, first: checkCall, later: checkCall, ...growing },

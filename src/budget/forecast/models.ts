@@ -114,11 +114,6 @@ export type Work = {
   readonly cachedShare?: number | undefined
 }
 
-/** Agents that are all alike. */
-export type Uniform = Work & {
-  readonly agents: number
-}
-
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
@@ -157,8 +152,14 @@ export interface Options {
   readonly levels?: Limits.Usage | undefined
 }
 
-/** The conditions of a workload that starts now in a running pool, behind the calls that run and wait there. */
-export type LiveOptions = Pick<ReserveOptions, "model" | "pool" | "account"> & {
+/**
+ * The conditions of a workload that starts now in a running pool, behind the calls that run and wait there.
+ *
+ * @stability unstable
+ * @category options
+ * @since 0.4.0
+ */
+export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "account"> {
   /** Agents that run at once, with those that run already. The next one starts when one ends. @default Infinity */
   readonly atOnce?: number | undefined
   /** How many agents run already. @default as many as calls are in flight or waiting */

@@ -141,15 +141,10 @@ export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference
 // Resets
 // -----------------------------------------------------------------------------
 
-/** A call that waits for the reset of a cap or a window. */
-export type ResetWait = {
-  /** In milliseconds since the epoch. */
-  readonly until: number
-  /** Why the call does not fit before. */
-  readonly message: string
-}
+type OnReset = (wait: { readonly until: number; readonly message: string }) => void
 
 /** Called for each call that waits for a reset. Without a function, such calls are refused. */
-export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> = Context.Reference<
-  ((wait: ResetWait) => void) | undefined
->("floodgate/Spending/Resets", { defaultValue: () => undefined })
+export const Resets: Context.Reference<OnReset | undefined> = Context.Reference<OnReset | undefined>(
+  "floodgate/Spending/Resets",
+  { defaultValue: () => undefined }
+)
