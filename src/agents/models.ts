@@ -292,7 +292,7 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents
   key: Schema.String,
   cap: Schema.Literals(["agent", "job"]),
   unit: Schema.Literals(["tokens", "calls", "time"]),
-  /** What the refused call asks for; 0 for a cap on time. */
+  /** The amount that the refused call asks for; 0 for a cap on time. */
   asked: Schema.Finite,
   left: Schema.Finite,
   limit: Schema.Finite

@@ -111,7 +111,6 @@ describe("Budget cooldown", () => {
   it.effect("sends one call first when no limits are known, and charges the waiting calls for what it learned", () =>
     Effect.gen(function* () {
       // Regression: calls that were queued before the limits were known were all sent together, uncharged.
-      const budget = yield* Budget.TokenBudget
       const dimensions = { requests: { limit: 600, remaining: 599 }, inputTokens: { limit: 6_000, remaining: 150 } }
       yield* start(
         Budget.withReservation({ inputTokens: 150 }, (reservation) =>
@@ -154,7 +153,6 @@ const down = (until: number, retryAfter?: number) => {
   const sent: Array<{ readonly agent: string; readonly at: number; verdict: Verdict | undefined }> = []
   const attempt = (agent: string, first: boolean): Effect.Effect<void, Budget.BudgetError, Budget.TokenBudget> =>
     Effect.gen(function* () {
-      const budget = yield* Budget.TokenBudget
       const verdict = yield* Budget.withReservation(
         { tokens: 1 },
         (reservation) =>

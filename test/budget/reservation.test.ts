@@ -26,7 +26,6 @@ const tapped = Budget.withReservation({ tokens: 100 }, ({ settle }) =>
 /** Settles by `observe`: a later `settle` is ignored. */
 const answered = Budget.withReservation({ tokens: 100 }, (reservation) =>
   Effect.gen(function* () {
-    const budget = yield* Budget.TokenBudget
     yield* reservation.observe({ dimensions: {}, usage: { tokens: 10 } })
     yield* reservation.settle({ tokens: 90 })
     yield* reservation.observe({ dimensions: {}, usage: { tokens: 80 } })

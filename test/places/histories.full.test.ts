@@ -9,8 +9,8 @@ import * as BudgetStore from "floodgate/BudgetStore"
 import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
+import type * as Places from "floodgate/Places"
 import * as Spending from "floodgate/Spending"
-import type { CallPlace } from "../../src/places/models.ts"
 import { mulberry } from "../support/random.ts"
 import { sized, some } from "../support/size.ts"
 import { MapStore } from "../support/store.ts"
@@ -20,7 +20,7 @@ const names = ["a", "b", "c", "d"]
 const quota = 1_000_000
 
 interface World {
-  readonly places: ReadonlyArray<CallPlace>
+  readonly places: ReadonlyArray<Places.CallPlaces["places"][number]>
   readonly random: () => number
   /** How many requests were sent to each place, and how many of them were not charged. */
   readonly sent: Record<string, number>
@@ -29,7 +29,7 @@ interface World {
 
 const worldOf = (seed: number): World => {
   const random = mulberry(seed)
-  const places = names.slice(0, 2 + Math.floor(3 * random())).map((name): CallPlace => {
+  const places = names.slice(0, 2 + Math.floor(3 * random())).map((name): Places.CallPlaces["places"][number] => {
     const perSecond = 50 * (1 + Math.floor(20 * random()))
     const limits: Limits.Limits = {
       requests: { total: quota },
@@ -40,7 +40,7 @@ const worldOf = (seed: number): World => {
   return { places, random, sent: {}, free: {} }
 }
 
-const call = (places: ReadonlyArray<CallPlace>, inputTokens: number): Governor.Call => ({
+const call = (places: ReadonlyArray<Places.CallPlaces["places"][number]>, inputTokens: number): Governor.Call => ({
   model: "m",
   bytes: 0,
   inputTokens,
@@ -228,7 +228,7 @@ describe("a call in several queues", () => {
         requests: { total: quota },
         inputTokens: { perSecond: 1_000, burst: 1_000, window: "bucket" }
       }
-      const places = ["a", "b"].map((name): CallPlace => ({ name, model: "m", limits }))
+      const places = ["a", "b"].map((name): Places.CallPlaces["places"][number] => ({ name, model: "m", limits }))
       const world: World = { places, random: () => 0.5, sent: {}, free: {} }
       const steps = some(
         Array.from({ length: 700 }, (_, n) => n + 1),

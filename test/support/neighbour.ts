@@ -34,7 +34,6 @@ export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }
     Math.max(1, Math.round((tokens * Math.exp(sigma * normal(random) - (sigma * sigma) / 2)) / tokensPerCharacter))
   )
   const call = Effect.fnUntraced(function* (size: number, agent: string) {
-    const budget = yield* Budget.TokenBudget
     const provider = yield* LlmProvider
     const inputTokens = size * tokensPerCharacter
     for (let first = false; ; first = true) {

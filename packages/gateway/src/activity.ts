@@ -6,15 +6,11 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "floodgate/Accounting"
 import type * as Events from "floodgate/Events"
-import type * as Governor from "floodgate/Governor"
 import { promptTokens, Lru } from "floodgate/internal"
-import type { Payer } from "./callers.ts"
+import type { Bill, Payer } from "./callers.ts"
 import type { KeyDenial } from "./keys.ts"
 import type { AgentActivity, KeyActivity, Minute, PressureMinute } from "./page/status.ts"
 import type { SharedCap } from "./purses.ts"
-
-/** The cost of an attempt. */
-export type Bill = Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]
 
 /** The end of a request. */
 export interface RequestEnd {

@@ -2,7 +2,6 @@
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import { credentialsOf, Engine, type HeaderReader, Lru } from "floodgate/internal"
-import type { Bill } from "./activity.ts"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
@@ -47,6 +46,9 @@ export interface Payer {
   /** The first rule with a name that applies; empty if none does. */
   readonly rule: string
 }
+
+/** The cost of an attempt. */
+export type Bill = Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]
 
 /** A function of its own, because one within `makeCallers` would keep the request and its body as long as the call. */
 const billTo =

@@ -1,4 +1,4 @@
-/** What an estimator has learned of the sizes of calls, for the page. */
+/** The bytes per token that an estimator has learned, for the page. */
 import type * as Estimator from "floodgate/Estimator"
 import type { PrefixRatio, TextRatio } from "./page/status.ts"
 

@@ -1,9 +1,8 @@
 /** The last requests: who called which model, how long it took, what it cost, and how it ended. They hold neither content nor keys. */
 import type { ServerResponse } from "node:http"
 import { hint, promptTokens, type Refusal } from "floodgate/internal"
-import type { Bill } from "./activity.ts"
 import { outcome } from "./endpointSchemas.ts"
-import type { Caller } from "./callers.ts"
+import type { Bill, Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"
 import type { RequestOutcome, RequestRecord } from "./page/status.ts"
 
