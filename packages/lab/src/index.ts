@@ -41,6 +41,25 @@ export type { RaceRun } from "./runs.ts"
 export type { Options, Scenario } from "./scenario.ts"
 export type { Strategy } from "./strategy.ts"
 
+const checkScenario = Input.options<Incident.Options>({
+  name: Input.text,
+  summary: Input.text,
+  agents: Input.whole,
+  calls: Input.whole,
+  firstTokens: Input.whole,
+  tokens: Input.whole,
+  outputTokens: Input.whole,
+  rate: Input.positive,
+  burst: Input.positive,
+  concurrency: Input.whole,
+  rejections: Input.oneOf("free", "charged"),
+  headers: Input.oneOf("rounded", "exact", "openai", "none", "wrong"),
+  window: Input.oneOf("bucket", "sliding", "fixed"),
+  latencyPerToken: Input.notNegative,
+  seed: Input.notNegative,
+  maxSeconds: Input.positive
+})
+
 /**
  * Makes a scenario: equal agents that all start at once, or the scenario of the lab with a name, of which options change the settings.
  * Without arguments it is the incident. `floodgate storm --help` lists the names.
@@ -65,11 +84,14 @@ export type { Strategy } from "./strategy.ts"
 export const scenario: {
   (options?: Incident.Options): Scenario
   (name: string, options?: Incident.Options): Scenario
-} = (given: Incident.Options | string = {}, options: Incident.Options = {}): Scenario =>
-  typeof given === "string"
-    ? (Scenarios.byName(given, options) ??
-      Input.wrong("Lab.scenario", `unknown scenario "${given}": ${hint(given, Scenarios.allNames)}`))
-    : Incident.make(given)
+} = (given: Incident.Options | string = {}, options: Incident.Options = {}): Scenario => {
+  const isNamed = typeof given === "string"
+  const own = isNamed ? options : given
+  Input.check("Lab.scenario", checkScenario, own)
+  if (!isNamed) return Incident.make(own)
+  const found = Scenarios.byName(given, own)
+  return found ?? Input.wrong("Lab.scenario", `unknown scenario "${given}": ${hint(given, Scenarios.allNames)}`)
+}
 
 /**
  * All strategies: clients with their defaults, each rival as its best users configure it, the library with what it may be told, and the
@@ -80,6 +102,10 @@ export const scenario: {
  * @since 0.5.0
  */
 export const strategies: ReadonlyArray<Strategy> = all
+
+type RaceOptions = NonNullable<Parameters<typeof Race.race>[2]>
+
+const checkRace = Input.options<RaceOptions>({ progress: Input.callback })
 
 /**
  * Runs the same work under each strategy, one after the other. The same scenario and seed give the same runs. By default it runs the
@@ -111,8 +137,11 @@ export const strategies: ReadonlyArray<Strategy> = all
 export const race = (
   scenario: Scenario,
   strategies: ReadonlyArray<Strategy> = usualOf(scenario),
-  options?: Parameters<typeof Race.race>[2]
-): Effect.Effect<ReadonlyArray<RaceRun>> => Race.race(scenario, strategies, options)
+  options: RaceOptions = {}
+): Effect.Effect<ReadonlyArray<RaceRun>> => {
+  Input.check("Lab.race", checkRace, options)
+  return Race.race(scenario, strategies, options)
+}
 
 /**
  * A table of runs for a terminal, with the model of the provider. Columns that do not fit are left out, and named below.

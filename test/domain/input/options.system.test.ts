@@ -17,6 +17,7 @@ import * as Estimator from "floodgate/Estimator"
 import * as Fetch from "floodgate/fetch"
 import * as Forecast from "floodgate/Forecast"
 import * as Gateway from "@floodgate/gateway"
+import * as Lab from "@floodgate/lab"
 import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import * as Floodgate from "floodgate/promise"
@@ -161,6 +162,8 @@ const takers: ReadonlyArray<Taker> = [
   taker("Governor.run", (options) =>
     flat(governor((governor) => governor.run({ model: "m", bytes: 1 }, () => Effect.succeed({ value: 1 }), options)))
   ),
+  taker("Lab.race", (options) => Lab.race(Lab.scenario(), [], options)),
+  taker("Lab.scenario", (options) => Effect.sync(() => Lab.scenario("incident", options))),
   taker("LlmClient.create", (options) => LlmClient.create(params, options)),
   taker("LlmClient.layer", LlmClient.layer, { apiKey }),
   taker("LlmClient.layerConfig", LlmClient.layerConfig),
@@ -197,6 +200,8 @@ const without = [
   "LlmClient.text",
   "LlmProvider.make",
   "FloodgateRedis.check",
+  "Lab.html",
+  "Lab.table",
   "Presets.poolOf",
   "Prices.cost",
   "Prices.find",
@@ -228,6 +233,7 @@ const without = [
 /** The names under which users import modules that have no name of their own. */
 const aliases: Readonly<Record<string, string>> = {
   "@floodgate/gateway": "Gateway",
+  "@floodgate/lab": "Lab",
   "@floodgate/redis": "FloodgateRedis",
   "floodgate/ai": "FloodgateAi",
   "floodgate/ai-sdk": "FloodgateAiSdk",
