@@ -8,6 +8,7 @@ import { isUtf8 } from "node:buffer"
 import { parseArgs } from "node:util"
 import { type Description, protocols } from "floodgate/protocol"
 import { Conversations } from "../src/call/conversations.ts"
+import { read } from "../src/call/reported.ts"
 import { add, addSchema, newSum } from "../src/protocol/requestSize.ts"
 import { inTurns, resultsOf, timed } from "./support/inTurns.ts"
 
@@ -82,7 +83,7 @@ const remembered = (raw: Buffer): void => {
   const lookup = { scope: "pool", prefixes, continues: undefined }
   memory.again(undefined, lookup, ++now)
   const actual = { inputTokens: 3, cacheCreationTokens: 500, cacheReadTokens: 30_000, outputTokens: 500 }
-  memory.began(lookup, actual, now, now)
+  memory.began(lookup, read(actual), now, now)
 }
 
 const ways: Readonly<Record<string, (raw: Buffer) => unknown>> = {
@@ -138,7 +139,7 @@ for (let n = 0; prefixes < 10_000; n++) {
       automatic: undefined
     }
   }
-  many.began(lookup, { inputTokens: 3, cacheCreationTokens: 7_000, outputTokens: 5 }, n, n + 0.5)
+  many.began(lookup, read({ inputTokens: 3, cacheCreationTokens: 7_000, outputTokens: 5 }), n, n + 0.5)
   prefixes += fingerprints.length
 }
 console.log(`10,000 remembered prefixes of 500 conversations take ${((used() - from) / 2 ** 20).toFixed(2)} MB`)

@@ -413,15 +413,32 @@ const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number,
 const spreadOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
   tokensPerByte === undefined ? firstSpread / bytesPerToken : Estimating.high(tokensPerByte) - tokensPerByte.mean
 
-const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void => {
-  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
+/** The counts of a call from which the estimator learns. */
+interface Lesson {
+  /** Undefined if the provider has not counted it. */
+  readonly output: number | undefined
+  readonly prompt: number | undefined
+  /** The part of the prompt that was read from the cache. */
+  readonly read: number
+}
+
+const lessonOf = (actual: Accounting.Actual): Lesson => {
+  const { cacheCreationTokens: written = 0, cacheReadTokens: read = 0, inputTokens, outputTokens } = actual
   const prompt = promptTokens(actual)
-  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Estimating.push(memory.outputs, outputTokens)
-  const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
-  if (!isKnown) return
+  const isCounted = prompt > 0 && inputTokens >= 0 && written >= 0 && read >= 0 && isAmount(prompt)
+  return {
+    output: isAmount(outputTokens) ? outputTokens : undefined,
+    prompt: isCounted ? prompt : undefined,
+    read
+  }
+}
+
+const learn = (call: Call, memory: KindMemory, { output, prompt, read }: Lesson): void => {
+  if (output !== undefined && isNews(call, memory, output)) Estimating.push(memory.outputs, output)
+  if (prompt === undefined) return
   learnRatio(call, memory, prompt, "answers")
-  if (call.prefix === undefined) memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
-  else learnContent(call, call.prefix, memory, prompt, cacheReadTokens)
+  if (call.prefix === undefined) memory.cachedShare = Estimating.follow(memory.cachedShare, read / prompt)
+  else learnContent(call, call.prefix, memory, prompt, read)
 }
 
 /** Shorter texts have too few tokens for a ratio. */
@@ -541,7 +558,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       estimate,
       learn: (call: Call, actual: Accounting.Actual): void => {
         forms.lessons++
-        for (const memory of memories.taughtBy(call)) learn(call, memory, actual)
+        const lesson = lessonOf(actual)
+        for (const memory of memories.taughtBy(call)) learn(call, memory, lesson)
       },
       count: (call: Call, tokens: number): void => {
         forms.lessons++

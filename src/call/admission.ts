@@ -78,11 +78,12 @@ const admittedFor = (
   context: Context.Context<never>
 ): Rest<CallError> => {
   const { call, last } = attempt
-  if (last < call.now) return tooLate
+  const { now } = call
+  if (last < now) return tooLate
   const revise = revisionOf(attempt, attempt, estimate)
   const unpaid = pay(attempt, attempt, estimate, context)
-  if (unpaid === undefined) return reserve(attempt, estimate, revise, context)
-  return Effect.flatMap(unpaid, () => reserve(attempt, estimate, revise, context) ?? Effect.void)
+  if (unpaid === undefined) return reserve(attempt, estimate, revise, now, context)
+  return Effect.flatMap(unpaid, () => reserve(attempt, estimate, revise, call.now, context) ?? Effect.void)
 }
 
 // -----------------------------------------------------------------------------
@@ -140,10 +141,10 @@ const reserve = (
   attempt: GovernedAttempt,
   estimate: Limits.Estimate,
   revise: Revise,
+  since: number,
   context: Context.Context<never>
 ): Rest<CallError> => {
   const { call } = attempt
-  const since = call.now
   const asked = ask(attempt, estimate, queueingOf(attempt, attempt, since, revise), context)
   if (asked instanceof Entry && asked.isOpen) return admit(attempt, asked)
   const waiting: Effect.Effect<Held, Budget.BudgetError> = asked instanceof Entry ? awaited(asked, context) : asked

@@ -14,6 +14,7 @@ import type { Call, FailureReport } from "./models.ts"
 import type { Payment } from "./payment.ts"
 import { callAt, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
+import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
 import type * as Usage from "./usage.ts"
 
@@ -68,7 +69,7 @@ export class GovernedAttempt implements Usage.HeldCall {
   /** Whether the prefixes of its prompt are remembered, and the largest prompt that its answer has reported. */
   isRemembered = false
   prompt = 0
-  observed: Accounting.Actual | undefined = undefined
+  observed: ReportedUsage | undefined = undefined
   /** The model that has answered. */
   answeredBy: string | undefined = undefined
   failed: JudgedFailure | undefined = undefined
@@ -102,9 +103,8 @@ export class GovernedAttempt implements Usage.HeldCall {
   }
 
   /** Begins to wait. It must not be sent after `last`. The first attempt counts the call. */
-  begin(last: number): this {
+  begin(last: number, now: number): this {
     const { call, pool } = this
-    const { now } = call
     if (!call.hasBegun) {
       call.hasBegun = true
       pool.users++

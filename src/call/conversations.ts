@@ -6,12 +6,12 @@
  * the provider stores is known by its id. No text is kept. Callers share one bounded memory fairly.
  */
 import * as Amounts from "../domain/amounts.ts"
-import type * as Accounting from "../Accounting.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Estimator from "../Estimator.ts"
 import { type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
 import * as Lifetimes from "./lifetimes.ts"
 import { type SharedThing, FairShares } from "./fairShares.ts"
+import type { ReportedUsage } from "./reported.ts"
 
 /**
  * A prefix takes about 190 bytes, with its place in a conversation, so all take at most 10 MB. A conversation has a few dozen, and those
@@ -154,15 +154,13 @@ export class Conversations {
   remember(
     { owner = "", pool, scope }: Lookup,
     continuation: string | undefined,
-    actual: Accounting.Actual,
+    { actual: { outputTokens }, isCounted, prompt, read, written }: ReportedUsage,
     now: number
   ): void {
     if (continuation === undefined) return
-    const prompt = Amounts.promptTokens(actual)
-    const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
     // A number that is no count would end every further call of the conversation, because nothing can be reserved for it.
-    if (!Amounts.isAmount(prompt) || !Amounts.isAmount(outputTokens) || prompt === 0) return
-    const life = cacheCreationTokens + cacheReadTokens > 0 ? this.lifetimeOf(pool) : Lifetimes.none
+    if (!isCounted || !Amounts.isAmount(outputTokens)) return
+    const life = written + read > 0 ? this.lifetimeOf(pool) : Lifetimes.none
     const entry = { ...entryOf(0, prompt + outputTokens, true), usedAt: now, life }
     const key = `${scope} ${continuation}`
     const stored = this.stored.get(key) ?? { owner, key, entry, size: 0, usedAt: now }
@@ -178,22 +176,21 @@ export class Conversations {
    */
   began(
     { owner = "", pool, prefixes, scope: name }: Lookup,
-    actual: Accounting.Actual,
+    { isCounted, prompt, read, written }: ReportedUsage,
     sentAt: number,
     now: number
   ): Turn | undefined {
-    const prompt = Amounts.promptTokens(actual)
-    if (prefixes === undefined || prefixes.fingerprints.length === 0) return undefined
-    if (!Amounts.isAmount(prompt) || prompt === 0) return undefined
+    if (prefixes === undefined || prefixes.fingerprints.length === 0 || !isCounted) return undefined
     const scope = this.scopeOf(name)
     const at = longest(scope, prefixes)
     const { automatic, fingerprints } = prefixes
     const before = scope.get(fingerprints[at]!)
     const answer: BegunAnswer = {
       prefixes,
-      lifetime: automatic === undefined ? undefined : this.learnedBy(pool, automatic, before, actual, sentAt),
+      lifetime: automatic === undefined ? undefined : this.learnedBy(pool, automatic, before, read, sentAt),
       prompt,
-      ...countsOf(actual),
+      read,
+      cached: written + read,
       sentAt,
       now
     }
@@ -222,13 +219,13 @@ export class Conversations {
     pool: string | undefined,
     automatic: number,
     before: CountedPrefix | undefined,
-    { cacheReadTokens = 0 }: Accounting.Actual,
+    read: number,
     sentAt: number
   ): Lifetimes.Lifetime {
     if (automatic !== usualLifetime) return lifeOf(automatic)
     const lifetime = this.lifetimeOf(pool)
     if (before !== undefined && before.tokens >= minAutomatic) {
-      lifetime.learn(sentAt - before.usedAt, cacheReadTokens >= mostly * before.tokens - step)
+      lifetime.learn(sentAt - before.usedAt, read >= mostly * before.tokens - step)
     }
     return lifetime
   }
@@ -319,11 +316,6 @@ interface BegunAnswer {
   readonly sentAt: number
   readonly now: number
 }
-
-const countsOf = ({
-  cacheCreationTokens = 0,
-  cacheReadTokens: read = 0
-}: Accounting.Actual): Pick<BegunAnswer, "read" | "cached"> => ({ read, cached: cacheCreationTokens + read })
 
 const turnOf = (prompt: number, before: CountedPrefix | undefined): Turn => ({
   prompt,

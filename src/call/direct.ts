@@ -48,8 +48,9 @@ export class DirectTicket extends AttemptTicket {
 
   constructor(attempt: GovernedAttempt, context: Context.Context<never>) {
     super(attempt)
-    attempt.call.startTrying()
-    attempt.begin(attempt.call.deadline)
+    const { deadline, now } = attempt.call
+    attempt.call.startTrying(now)
+    attempt.begin(deadline, now)
     this.rest = admittedOrDead(attempt, context)
     if (this.rest === undefined) attempt.send()
   }

@@ -91,14 +91,14 @@ export class GovernedCall {
   }
 
   /** Counts the call in its retry budget. */
-  startTrying(): void {
+  startTrying(now: number): void {
     this.isTrying = true
-    this.tokens.begin(this.now)
+    this.tokens.begin(now)
   }
 
   /** No attempt follows: the last one has ended, or its answer has begun. */
-  stopTrying(): void {
-    if (this.isTrying) this.tokens.end(this.now)
+  stopTrying(now: number): void {
+    if (this.isTrying) this.tokens.end(now)
     this.isTrying = false
   }
 }

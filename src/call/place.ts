@@ -1,12 +1,12 @@
 /** A call as one of its places has it. */
 import type * as Accounting from "../Accounting.ts"
-import { promptTokens } from "../domain/amounts.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import type { PlaceMemory } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
 import { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
+import type { ReportedUsage } from "./reported.ts"
 import type * as Usage from "./usage.ts"
 
 /** The amounts that an attempt reserves, and the pool that it reserves them from. */
@@ -65,17 +65,15 @@ export const conversationOf = ({
 export const remember = (
   attempt: PlacedAttempt,
   millis: number,
-  actual: Accounting.Actual | undefined,
+  reported: ReportedUsage | undefined,
   continuation: string | undefined
 ): void => {
   const { call, pool } = attempt
   const { memory } = call.parts
-  const { cacheCreationTokens = 0, cacheReadTokens = 0 } = actual ?? {}
+  const { prompt = 0, read = 0, written = 0 } = reported ?? {}
   const place = attempt.place!
   const conversation = conversationOf(call)
-  memory.answered(pool.name, millis, cacheCreationTokens + cacheReadTokens > 0)
-  if (conversation !== undefined) {
-    memory.settled(conversation, { place, prompt: actual === undefined ? 0 : promptTokens(actual) })
-  }
+  memory.answered(pool.name, millis, written + read > 0)
+  if (conversation !== undefined) memory.settled(conversation, { place, prompt })
   if (continuation !== undefined) memory.stored(continuation, place)
 }

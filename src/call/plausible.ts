@@ -2,10 +2,10 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
-import * as Ceiling from "./ceiling.ts"
 import { thousands } from "../domain/words.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Prices from "../Prices.ts"
+import * as Reported from "./reported.ts"
 import type { KnownCall } from "./usage.ts"
 
 /** A call whose usage is reported. */
@@ -37,10 +37,11 @@ export class PlausibleUsage {
   }
 
   /** Returns a plausible usage for what an answer reports. Some services report `null`. */
-  ofAnswer(call: ReportedCall, actual: Accounting.Actual | undefined): Accounting.Actual | undefined {
+  ofAnswer(call: ReportedCall, actual: Accounting.Actual | undefined): Reported.ReportedUsage | undefined {
     if (!Predicate.isObject(actual)) return undefined
-    const within = Ceiling.below(Ceiling.ceilingOf(call.price, call.known), actual)
-    if (within !== actual) this.log(call, actual, within)
+    const reported = Reported.read(actual)
+    const within = Reported.below(Reported.ceilingOf(call.price, call.known), reported)
+    if (within !== reported) this.log(call, actual, within.actual)
     return within
   }
 
@@ -48,7 +49,7 @@ export class PlausibleUsage {
   ofError<F extends { readonly usage?: Limits.Usage | undefined }>(call: ReportedCall, facts: F): F {
     const { usage } = facts
     if (!Predicate.isObject(usage)) return facts
-    const within = Ceiling.belowInError(Ceiling.ceilingOf(call.price, call.known), usage)
+    const within = Reported.belowInError(Reported.ceilingOf(call.price, call.known), usage)
     if (within === usage) return facts
     this.log(call, usage, within)
     return { ...facts, usage: within }

@@ -6,6 +6,7 @@ import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { duration, type GenAiCounts, genAiCountsOf, tokenUsage } from "./genAi.ts"
 import type { Call, CallEnd } from "./models.ts"
+import type { ReportedUsage } from "./reported.ts"
 
 /** The same weight as the estimator's averages: about the last ten admissions count. */
 const weight = 1 / 8
@@ -47,12 +48,11 @@ export class PoolRecord {
   used(
     call: Call,
     answeredBy: string | undefined,
-    actual: Accounting.Actual,
-    prompt: number,
+    { actual, isCounted, prompt }: ReportedUsage,
     input: Parameters<CallCounts["used"]>[1]
   ): void {
     this.counts.used(actual, input)
-    if (prompt > 0) this.genAi.count(tokenUsage, call, answeredBy, "input", prompt)
+    if (isCounted) this.genAi.count(tokenUsage, call, answeredBy, "input", prompt)
     if (actual.outputTokens > 0) this.genAi.count(tokenUsage, call, answeredBy, "output", actual.outputTokens)
   }
 

@@ -20,7 +20,6 @@ import {
   type Verdict
 } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
-import { isAmount, promptTokens } from "../domain/amounts.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Limits from "../Limits.ts"
@@ -28,6 +27,7 @@ import type { GovernedAttempt, Held, JudgedFailure } from "./attempt.ts"
 import * as Failure from "./failure.ts"
 import type { ResponseInfo } from "./models.ts"
 import { remember } from "./place.ts"
+import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 
@@ -67,11 +67,11 @@ const observeWindows = ({ call, payment, request }: GovernedAttempt, signal: Lim
 /** Notes the usage so far, in case the attempt is left, and tells the budget if it is news. */
 export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual | undefined): void => {
   const { call, held, phase } = attempt
-  const actual = call.parts.plausible.ofAnswer(attempt, given)
-  attempt.observed = actual
-  if (actual === undefined) return
-  const isBegun = promptBegan(attempt, actual)
-  const soFar = grown(attempt, actual)
+  const usage = call.parts.plausible.ofAnswer(attempt, given)
+  attempt.observed = usage
+  if (usage === undefined) return
+  const isBegun = promptBegan(attempt, usage)
+  const soFar = grown(attempt, usage)
   if (phase !== "sent" || !(isBegun || soFar !== undefined)) return
   // The first waiting call is looked at again, which may begin with the same prefix, which is in the cache now.
   const rest = observeHeld(held!, { dimensions: {}, soFar })
@@ -79,23 +79,23 @@ export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual |
 }
 
 /** Remembers the prefixes of a prompt once the provider has counted it, and how its conversation grows. Returns whether it does so now. */
-const promptBegan = (attempt: GovernedAttempt, actual: Accounting.Actual): boolean => {
+const promptBegan = (attempt: GovernedAttempt, usage: ReportedUsage): boolean => {
   if (attempt.isRemembered) return false
   const { call, known, pool, sentAt } = attempt
   const { conversations, history } = call.parts
-  const turn = conversations.began(known, actual, sentAt, call.now)
+  const turn = conversations.began(known, usage, sentAt, call.now)
   if (turn === undefined) return false
-  history?.prompted(pool.name, turn, turn.prompt - (Usage.counted(attempt, actual).inputTokens ?? 0))
+  history?.prompted(pool.name, turn, turn.prompt - (Usage.counted(attempt, usage).inputTokens ?? 0))
   return (attempt.isRemembered = true)
 }
 
 /** The usage of an answer that goes on, if its prompt is larger than it said before. */
-const grown = (attempt: GovernedAttempt, actual: Accounting.Actual): Limits.Usage | undefined => {
-  const prompt = promptTokens(actual)
-  if (!isAmount(prompt) || prompt <= attempt.prompt) return undefined
+const grown = (attempt: GovernedAttempt, usage: ReportedUsage): Limits.Usage | undefined => {
+  const { isCounted, prompt } = usage
+  if (!isCounted || prompt <= attempt.prompt) return undefined
   attempt.prompt = prompt
   try {
-    return Usage.soFar(attempt, actual)
+    return Usage.soFar(attempt, usage)
   } catch {
     // The accounting is the caller's. If it throws, the call keeps its estimate until its end.
     return undefined
@@ -116,13 +116,13 @@ export const answered = (
   if (attempt.phase === "settled") return observe(attempt, signal)
   const { call, pool, request } = attempt
   const { plausible, windows } = call.parts
-  const actual = plausible.ofAnswer(attempt, given)
+  const reported = plausible.ofAnswer(attempt, given)
   pool.hasAnswered = true
   pool.isDenied = false
   attempt.answeredBy = response.model
   if (windows.spendLimits.size > 0) windows.succeeded(request.account)
-  if (call.span !== undefined) Trace.succeeded(call.span, actual, response)
-  if (actual !== undefined) return answeredWith(attempt, actual, response, signal)
+  if (call.span !== undefined) Trace.succeeded(call.span, reported, response)
+  if (reported !== undefined) return answeredWith(attempt, reported, response, signal)
   // The estimate is kept.
   const billed = Usage.expected(attempt)
   if (call.placement !== undefined) rememberPlace(attempt, undefined, response)
@@ -132,30 +132,30 @@ export const answered = (
 
 const rememberPlace = (
   attempt: GovernedAttempt,
-  actual: Accounting.Actual | undefined,
+  reported: ReportedUsage | undefined,
   { continuation }: ResponseInfo
 ): void => {
-  remember(attempt, attempt.call.now - attempt.sentAt, actual, continuation)
+  remember(attempt, attempt.call.now - attempt.sentAt, reported, continuation)
 }
 
 /** Settles an attempt whose answer has told its usage. */
 const answeredWith = (
   attempt: GovernedAttempt,
-  actual: Accounting.Actual,
+  reported: ReportedUsage,
   response: ResponseInfo,
   signal: Limits.Signal | undefined
 ): Rest => {
   const { call, known, pool, request } = attempt
   const { conversations, estimator, learns } = call.parts
-  const prompt = promptTokens(actual)
-  const billed = Usage.billed(attempt, actual, prompt)
-  const usage = Usage.counted(attempt, actual, prompt)
+  const { actual } = reported
+  const billed = Usage.billed(attempt, reported)
+  const usage = Usage.counted(attempt, reported)
   const input = { predicted: Usage.promptOf(attempt), used: usage.inputTokens }
-  if (call.placement !== undefined) rememberPlace(attempt, actual, response)
-  promptBegan(attempt, actual)
+  if (call.placement !== undefined) rememberPlace(attempt, reported, response)
+  promptBegan(attempt, reported)
   conclude(attempt, billed)
-  pool.used(request, response.model, actual, prompt, input)
-  conversations.remember(known, response.continuation, actual, call.now)
+  pool.used(request, response.model, reported, input)
+  conversations.remember(known, response.continuation, reported, call.now)
   const learning = Usage.learning(known, actual, response.finishReason)
   // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
   learns?.learn(learning, actual)
@@ -341,8 +341,8 @@ const refund = (held: Held): Rest => {
  */
 export const over = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
   const { call } = attempt
-  call.stopTrying()
   if (call.within === undefined || exit._tag === "Failure") return end(attempt, exit)
+  call.stopTrying(call.now)
   return Scope.addFinalizerExit(call.within, (exit) => end(attempt, exit) ?? Effect.void)
 }
 
@@ -350,9 +350,10 @@ export const over = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>
 export const end = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
   const { call, pool } = attempt
   const { budget } = call.parts
-  call.stopTrying()
+  const { now } = call
+  call.stopTrying(now)
   const ended = exit._tag === "Success" ? Failure.none : Failure.endOf(exit)
-  pool.over(attempt.request, attempt.answeredBy, (call.now - call.startedAt) / 1_000, ended)
+  pool.over(attempt.request, attempt.answeredBy, (now - call.startedAt) / 1_000, ended)
   const released = release(attempt, exit)
   const traced = call.span && Trace.ended(call.span, call, exit)
   const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined

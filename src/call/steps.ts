@@ -229,8 +229,9 @@ export const withRetries =
     return runWithRetries(
       attempt,
       Effect.suspend(() => {
-        call.startTrying()
-        return make(attempt.begin(call.deadline))
+        const { now } = call
+        call.startTrying(now)
+        return make(attempt.begin(call.deadline, now))
       }),
       make
     )
@@ -250,7 +251,7 @@ export const runWithRetries = <A, E, R>(
     const left = Settlement.left(current)
     if (current.failed !== undefined) call.waited += now - failedAt
     current = current.next()
-    current.begin(last)
+    current.begin(last, now)
     return left === undefined ? make(current) : Effect.andThen(left, make(current))
   }
   const again = (cause: Cause.Cause<E | CallError>) =>
@@ -275,7 +276,7 @@ export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
   const attempt = GovernedAttempt.first(call)
   const admission = withAdmission(() => Effect.void)
   const held = Effect.onExitPrimitive(
-    Effect.suspend(() => admission(attempt.begin(call.deadline))),
+    Effect.suspend(() => admission(attempt.begin(call.deadline, call.now))),
     (exit) =>
       exit._tag === "Success"
         ? Scope.addFinalizerExit(call.within!, (exit) => Settlement.release(attempt, exit) ?? Effect.void)

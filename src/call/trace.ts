@@ -12,15 +12,14 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { TracerTimingEnabled } from "effect/References"
 import * as Tracer from "effect/Tracer"
-import type * as Accounting from "../Accounting.ts"
 import type { Reservation } from "../Budget.ts"
-import { promptTokens } from "../domain/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
 import { causeOf, errorType } from "./failure.ts"
 import { isTraced } from "./governedCall.ts"
 import type { Call, ResponseInfo } from "./models.ts"
+import type { ReportedUsage } from "./reported.ts"
 
 // -----------------------------------------------------------------------------
 // Across processes
@@ -116,7 +115,7 @@ export const failed = (
 /** Notes that an attempt succeeded, its usage, and what the response says about itself. */
 export const succeeded = (
   span: Tracer.Span,
-  actual: Accounting.Actual | undefined,
+  reported: ReportedUsage | undefined,
   { finishReason, id, model }: ResponseInfo
 ): void => {
   note(span, {
@@ -124,13 +123,13 @@ export const succeeded = (
     "gen_ai.response.model": model,
     "gen_ai.response.finish_reasons": finishReason && [finishReason]
   })
-  if (actual === undefined) return
-  const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
+  if (reported === undefined) return
+  const { actual, prompt, read, written } = reported
   note(span, {
-    "gen_ai.usage.input_tokens": promptTokens(actual),
-    "gen_ai.usage.output_tokens": outputTokens,
-    "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
-    "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined
+    "gen_ai.usage.input_tokens": prompt,
+    "gen_ai.usage.output_tokens": actual.outputTokens,
+    "gen_ai.usage.cache_read.input_tokens": read > 0 ? read : undefined,
+    "gen_ai.usage.cache_write.input_tokens": written > 0 ? written : undefined
   })
 }
 

@@ -15,6 +15,7 @@ import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Conversations, KnownPrefix } from "./conversations.ts"
 import type { Call, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
+import { read, type ReportedUsage, unanswered } from "./reported.ts"
 
 /** The properties of a call from which its estimate and its price are computed. */
 export interface KnownCall
@@ -87,7 +88,7 @@ export interface HeldCall {
   readonly known: KnownCall
   readonly estimate: Limits.Estimate
   /** The usage that was observed so far. */
-  readonly observed: Accounting.Actual | undefined
+  readonly observed: ReportedUsage | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -156,18 +157,9 @@ export const expected = (held: Omit<HeldCall, "observed">): Accounting.Actual =>
 
 const isRejection = (pushback: FailureReport["pushback"]): boolean => pushback === "rateLimit" || pushback === "ramp"
 
-const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
-
-/**
- * The usage to settle a call to. A prompt of 0 tokens means that nobody counted it, because no answer came or a gateway does
- * not count, so it keeps its estimate.
- */
-export const counted = (
-  held: HeldCall,
-  actual = held.observed ?? unanswered,
-  prompt = Amounts.promptTokens(actual)
-): Limits.Usage => {
-  const known = prompt > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
+/** The usage to settle a call to. A prompt that nobody counted keeps its estimate. */
+export const counted = (held: HeldCall, { actual, isCounted } = held.observed ?? unanswered): Limits.Usage => {
+  const known = isCounted ? actual : { ...actual, inputTokens: promptOf(held) }
   return held.accounting.usage(known, held.known.maxTokens)
 }
 
@@ -176,8 +168,8 @@ export const counted = (
  * something of
  * all tokens says it of those so far.
  */
-export const soFar = (held: HeldCall, actual: Accounting.Actual): Limits.Usage => {
-  const usage = counted(held, actual)
+export const soFar = (held: HeldCall, reported: ReportedUsage): Limits.Usage => {
+  const usage = counted(held, reported)
   const { outputTokens, tokens } = usage
   if (tokens !== undefined || outputTokens === undefined) return usage
   return { ...usage, outputTokens: Math.max(outputTokens, held.estimate.outputTokens ?? 0) }
@@ -235,15 +227,9 @@ export const limitHit = (
 // Bill
 // -----------------------------------------------------------------------------
 
-/**
- * The bill of a call that was answered, or whose outcome is unknown. A prompt of 0 tokens means that nobody counted it, so it
- * is billed as expected.
- */
-export const billed = (
-  held: HeldCall,
-  actual = held.observed ?? unanswered,
-  prompt = Amounts.promptTokens(actual)
-): Accounting.Actual => (prompt > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens })
+/** The bill of a call that was answered, or whose outcome is unknown. A prompt that nobody counted is billed as expected. */
+export const billed = (held: HeldCall, { actual, isCounted } = held.observed ?? unanswered): Accounting.Actual =>
+  isCounted ? actual : { ...expected(held), outputTokens: actual.outputTokens }
 
 /**
  * The bill of a failed call; undefined if it is free. Providers do not bill calls that they reject, or that fail before they
@@ -259,10 +245,8 @@ export const billedAfterFailure = (
   if (isRejection(pushback) || usage.requests === 0) return undefined
   const { inputTokens, outputTokens } = usage
   if (inputTokens === 0 && outputTokens === 0) return undefined
-  return billed(held, {
-    inputTokens: inputTokens ?? 0,
-    outputTokens: outputTokens ?? held.estimate.outputTokens ?? 0
-  })
+  const usual = held.estimate.outputTokens ?? 0
+  return billed(held, read({ inputTokens: inputTokens ?? 0, outputTokens: outputTokens ?? usual }))
 }
 
 /** No call costs more than this many dollars. Sums of larger amounts would not be exact. */

@@ -67,6 +67,11 @@ class PrefixLine {
     this.line = new Line(this.port, law, { granted: constVoid })
   }
 
+  /** Whether no call fills the cache or waits for it. */
+  get isIdle(): boolean {
+    return !this.port.state.isWarming && this.line.queue.size === 0
+  }
+
   take(paying: Paying): Hold<PrefixTerms> {
     return this.line.ask(new Hold<PrefixTerms>(paying, 1, undefined, paying.wake))
   }
@@ -100,13 +105,12 @@ export type Warmup = <A, E, R>(
 ) => Effect.Effect<A, E, R>
 
 export const make = (clock: Clock.Clock): Warmup => {
-  const lines = new Map<string, PrefixLine>()
+  const lines = new Lru.Registry<string, PrefixLine>(({ isIdle }) => isIdle)
   const now = (): number => clock.currentTimeMillisUnsafe()
 
   return (key, until, paying, self) =>
     Effect.suspend(() => {
-      const line = lines.get(key) ?? new PrefixLine(now)
-      Lru.put(lines, key, line, maxKeys)
+      const line = lines.useOrMake(key, maxKeys, () => new PrefixLine(now))
       const hold = line.take(paying)
       const ended = Effect.callback<void>((resume) => hold.listen(() => resume(Effect.void)))
       const duration = Math.max(0, Math.min(until - now(), patienceMillis))

@@ -125,7 +125,7 @@ export const isAmount = (value: unknown): value is number =>
 
 /** Whether a value counts something. Sums of other numbers might not be finite, and sums of strings are strings. */
 export const isCount = (value: number | undefined): value is number =>
-  Number.isFinite(value) && value! >= 0 && value! <= Number.MAX_SAFE_INTEGER
+  typeof value === "number" && value >= 0 && value <= Number.MAX_SAFE_INTEGER
 
 const isCountOrLeftOut = (value: number | undefined): boolean => value === undefined || isCount(value)
 
@@ -253,15 +253,17 @@ export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Cha
 /** {@link used} of a call that was charged the {@link whole} of its estimate. */
 export const wholeUsed = (charge: Whole, usage: Usage, { tokens }: Estimate): Whole => {
   const all = read(usage, charge)
+  if (tokens === undefined) return all
   const isWhole = isCount(usage.tokens) || (isCount(usage.inputTokens) && isCount(usage.outputTokens))
-  return isWhole || tokens === undefined ? all : { ...all, tokens }
+  return isWhole ? all : { ...all, tokens }
 }
 
 /** The tokens of a prompt that were not read from a cache. */
 export const uncachedTokens = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
 
 /** All tokens of a prompt, whether or not a cache was used. */
-export const promptTokens = (actual: Actual): number => uncachedTokens(actual) + (actual.cacheReadTokens ?? 0)
+export const promptTokens = ({ cacheCreationTokens, cacheReadTokens, inputTokens }: Actual): number =>
+  inputTokens + (cacheCreationTokens ?? 0) + (cacheReadTokens ?? 0)
 
 // -----------------------------------------------------------------------------
 // Charges under limits
@@ -292,14 +294,14 @@ const share = (value: number | undefined, limit: Most[Dimension]): number =>
 /**
  * The first dimension in which a charge can never be admitted, if there is one.
  */
-export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
-  for (const dimension of dimensions) {
-    const asked = get(charge, dimension)
-    const limit = get(limits, dimension)?.most
-    if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
-  }
-  return undefined
-}
+export const neverFits = (charge: Charge, limits: Most): Misfit | undefined =>
+  exceeded("requests", charge.requests, limits.requests) ??
+  exceeded("inputTokens", charge.inputTokens, limits.inputTokens) ??
+  exceeded("outputTokens", charge.outputTokens, limits.outputTokens) ??
+  exceeded("tokens", charge.tokens, limits.tokens)
+
+const exceeded = (dimension: Dimension, asked: number | undefined, limit: Most[Dimension]): Misfit | undefined =>
+  asked !== undefined && limit !== undefined && asked > limit.most ? { dimension, asked, limit: limit.most } : undefined
 
 /** An estimate within the limits, and its charge. */
 export interface Fitted {

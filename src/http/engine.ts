@@ -21,7 +21,7 @@ import type * as Direct from "../call/direct.ts"
 import { callCheck } from "../call/models.ts"
 import * as Trace from "../call/trace.ts"
 import * as SyncForm from "../domain/syncForm.ts"
-import * as Ceiling from "../call/ceiling.ts"
+import * as Reported from "../call/reported.ts"
 import * as Governor from "../Governor.ts"
 import { check } from "../domain/input/checks.ts"
 import { timerOf } from "../call/silence.ts"
@@ -117,8 +117,8 @@ export const make = Effect.fnUntraced(function* (
     used: (planned) => {
       const use = settings.used?.(planned)
       if (use === undefined) return undefined
-      const ceiling = Ceiling.ceilingOf(undefined, planned.description)
-      return (actual) => use(actual && Ceiling.below(ceiling, actual))
+      const ceiling = Reported.ceilingOf(undefined, planned.description)
+      return (actual) => use(actual && Reported.below(ceiling, Reported.read(actual)).actual)
     },
     patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
     fork,

@@ -111,6 +111,11 @@ class AccountWindows {
     this.line = new Line(this.port, law, { granted: constVoid })
   }
 
+  /** Whether no call runs or waits. */
+  get isIdle(): boolean {
+    return this.port.state.running === 0 && this.line.queue.size === 0
+  }
+
   /** The windows as they are now. */
   get now(): WindowsState {
     return this.port.transact(tidy)
@@ -202,7 +207,7 @@ export class LongWindows {
   private readonly shares: Shares
   /** Whether calls have to ask. */
   readonly isLimiting: boolean
-  private readonly accounts = new Map<string, AccountWindows>()
+  private readonly accounts = new Lru.Registry<string, AccountWindows>(({ isIdle }) => isIdle)
   /**
    * The time when the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks
    * whether there is any, before it calls `succeeded`.
@@ -221,11 +226,7 @@ export class LongWindows {
 
   /** The windows of an account. */
   of(account = ""): AccountWindows {
-    const found = this.accounts.get(account)
-    if (found !== undefined) return found
-    const made = new AccountWindows(this.shares, this.now)
-    Lru.put(this.accounts, account, made, maxAccounts)
-    return made
+    return this.accounts.useOrMake(account, maxAccounts, () => new AccountWindows(this.shares, this.now))
   }
 
   /** Learns what a response says about the windows of its account. `hold` is that of its call. */

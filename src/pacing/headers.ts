@@ -59,9 +59,11 @@ export const isExceeded = (
 ): boolean => minUse(admission, dimension, certain) > limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
-const covers = (pacer: Pacer, readings: Readings): boolean =>
-  pacer.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
-  (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
+const covers = ({ meters }: Pacer, readings: Readings): boolean => {
+  if (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined) return true
+  for (const { dimension, limit } of meters) if (limit === Infinity && readings[dimension] === undefined) return false
+  return true
+}
 
 /** Whether headers say that a bucket had room for a call. */
 export const showsRoom = (meter: Meter.Meter, admission: Admission, readings: Readings | undefined): boolean => {

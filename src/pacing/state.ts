@@ -107,8 +107,10 @@ export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
 }
 
 /** The meter of a dimension, if the pacer has one. */
-export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined =>
-  meters.find((meter) => meter.dimension === dimension)
+export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined => {
+  for (const meter of meters) if (meter.dimension === dimension) return meter
+  return undefined
+}
 
 /** Whether room is kept for a call of this size, because one was rejected. */
 export const isKeptFor = ({ meters }: Pacer, charge: Whole, now: number): boolean =>

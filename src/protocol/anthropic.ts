@@ -166,26 +166,28 @@ const countsOf = (usage: unknown): Counts => {
 
 /** Takes in the parts of a message that both a whole answer and `message_start` have. */
 const withMessage = (answer: Answer, message: unknown): Answer => {
-  const id = nameOf(at(message, "id"))
+  const fields = isRecord(message) ? message : {}
+  const id = nameOf(fields["id"])
   return {
-    ...withCounts(answer, countsOf(at(message, "usage"))),
+    ...withCounts(answer, countsOf(fields["usage"])),
     id,
     // A thread is continued from the answer's own id.
     continuation: id,
-    model: nameOf(at(message, "model"))
+    model: nameOf(fields["model"])
   }
 }
 
 /** Reads a whole answer; see {@link Protocol.answer}. */
-export const readAnswer = (body: unknown): Answer =>
-  at(body, "type") === "error"
-    ? { ...emptyAnswer, error: body }
-    : {
-        ...withMessage(emptyAnswer, body),
-        finishReason: nameOf(at(body, "stop_reason")),
-        started: isRecord(body),
-        complete: isRecord(body)
-      }
+export const readAnswer = (body: unknown): Answer => {
+  if (!isRecord(body)) return withMessage(emptyAnswer, body)
+  if (body["type"] === "error") return { ...emptyAnswer, error: body }
+  return {
+    ...withMessage(emptyAnswer, body),
+    finishReason: nameOf(body["stop_reason"]),
+    started: true,
+    complete: true
+  }
+}
 
 /** Characters of output in a delta: text, thinking, or the input of a tool. */
 const lengthOf = (delta: unknown): number =>

@@ -27,11 +27,14 @@ const countFields: ReadonlyArray<CheckedField> = [
   { name: "tools", expected: "a list", isValid: (value) => value == null || Array.isArray(value) }
 ]
 
-const maxTokens: CheckedField = {
-  name: "max_tokens",
-  expected: "a whole number >= 0",
-  isValid: (value) => Number.isInteger(value) && Number(value) >= 0
-}
+const fields: ReadonlyArray<CheckedField> = [
+  ...countFields,
+  {
+    name: "max_tokens",
+    expected: "a whole number >= 0",
+    isValid: (value) => Number.isInteger(value) && Number(value) >= 0
+  }
+]
 
 /** Names a value without showing what it holds, which may be a prompt. */
 const kindOf = (value: unknown): string => {
@@ -43,8 +46,10 @@ const kindOf = (value: unknown): string => {
 /** The problem with the first field that cannot be read; undefined if all can be read. The provider judges the rest. */
 export const problemOf = (params: unknown, { counts }: { readonly counts: boolean }): string | undefined => {
   if (!isRecord(params)) return `expected an object, got ${kindOf(params)}`
-  const part = (counts ? countFields : [...countFields, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))
-  return part && `${part.name}: expected ${part.expected}, got ${kindOf(params[part.name])}`
+  for (const { expected, isValid, name } of counts ? countFields : fields) {
+    if (!isValid(params[name])) return `${name}: expected ${expected}, got ${kindOf(params[name])}`
+  }
+  return undefined
 }
 
 /** The fields that a request to count tokens may have. Others are refused. */

@@ -1,5 +1,5 @@
 /** Finds out whether a request lets the provider run tools of its own. Pure. */
-import { at, isRecord, listOf } from "./json.ts"
+import { isRecord, listOf } from "./json.ts"
 
 /** The types of tools that the client runs. Anthropic's have a version: https://platform.claude.com/docs/en/agents-and-tools. */
 const ofClients =
@@ -23,6 +23,8 @@ const others = ["prompt", "agent", "agent_id", "web_search_options", "mcp_server
  * Whether the provider may run tools for a request. Then it may run the model several times, and charges for each. A tool that is not
  * known to be the client's counts as the provider's.
  */
-export const hasServerTools = (body: unknown): boolean =>
-  listOf(at(body, "tools")).some((tool) => !isOfClient(tool)) ||
-  others.some((name) => isRecord(body) && body[name] != null)
+export const hasServerTools = (body: unknown): boolean => {
+  if (!isRecord(body)) return false
+  for (const name of others) if (body[name] != null) return true
+  return !listOf(body["tools"]).every(isOfClient)
+}

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { sized } from "../support/size.ts"
 import { Conversations } from "../../src/call/conversations.ts"
+import { read } from "../../src/call/reported.ts"
 import { LearnedLifetime } from "../../src/call/lifetimes.ts"
 import { FairShares, type SharedThing } from "../../src/call/fairShares.ts"
 import type { Description } from "floodgate/protocol"
@@ -40,7 +41,7 @@ const insideOf = (memory: Conversations) => {
   return { scopes, ...shares }
 }
 
-const written = (tokens: number) => ({ inputTokens: 0, cacheCreationTokens: tokens, outputTokens: 5 })
+const written = (tokens: number) => read({ inputTokens: 0, cacheCreationTokens: tokens, outputTokens: 5 })
 
 const minute = 60_000
 
@@ -161,7 +162,7 @@ describe("the memory of prefixes", () => {
 
   it("counts stored conversations as two prefixes each, in the share of their caller", () => {
     const memory = new Conversations()
-    const answer = { inputTokens: 500, outputTokens: 10 }
+    const answer = read({ inputTokens: 500, outputTokens: 10 })
     const tokens = (scope: string, id: string) => memory.again(undefined, { scope, continues: id }, 2)?.tokens
     memory.remember({ scope: "honest", owner: "honest" }, "mine", answer, 1)
     // One whose id stays the same as it grows is one conversation.
@@ -177,11 +178,11 @@ describe("the memory of prefixes", () => {
   it("ignores counts that no provider can mean", () => {
     const memory = new Conversations()
     for (const tokens of [NaN, -1, 0, Infinity, 1e15]) {
-      assert.isUndefined(memory.began(lookup(1, 3), { inputTokens: tokens, outputTokens: 5 }, 0, 1))
+      assert.isUndefined(memory.began(lookup(1, 3), read({ inputTokens: tokens, outputTokens: 5 }), 0, 1))
     }
-    assert.isDefined(memory.began(lookup(1, 3), { inputTokens: 10, cacheReadTokens: 10, outputTokens: 5 }, 0, 1))
+    assert.isDefined(memory.began(lookup(1, 3), read({ inputTokens: 10, cacheReadTokens: 10, outputTokens: 5 }), 0, 1))
     // Fewer tokens than before for a longer prompt.
-    memory.began(lookup(1, 4), { inputTokens: 1, cacheReadTokens: 2, outputTokens: 5 }, 0, 1)
+    memory.began(lookup(1, 4), read({ inputTokens: 1, cacheReadTokens: 2, outputTokens: 5 }), 0, 1)
     const found = memory.again(undefined, lookup(1, 5), 1)!
     assert.isTrue(found.tokens > 0 && found.cachedTokens <= found.tokens, JSON.stringify(found))
   })
@@ -190,10 +191,10 @@ describe("the memory of prefixes", () => {
     const memory = new Conversations()
     const continued = { scope: "a", continues: "answer" }
     for (const outputTokens of [NaN, -1_000_000, Infinity, 1e13]) {
-      memory.remember(continued, "answer", { inputTokens: 500, outputTokens }, 1)
+      memory.remember(continued, "answer", read({ inputTokens: 500, outputTokens }), 1)
       assert.isUndefined(memory.again(undefined, continued, 2))
     }
-    memory.remember(continued, "answer", { inputTokens: 500, outputTokens: 10 }, 1)
+    memory.remember(continued, "answer", read({ inputTokens: 500, outputTokens: 10 }), 1)
     assert.strictEqual(memory.again(undefined, continued, 2)!.tokens, 510)
   })
 
@@ -222,7 +223,12 @@ describe("the memory of prefixes", () => {
     }
     // By the share of the bytes it has 200.
     assert.strictEqual(memory.again(undefined, sibling, 2)!.tokens, 200)
-    memory.began(sibling, { inputTokens: 0, cacheCreationTokens: 750, cacheReadTokens: 250, outputTokens: 5 }, 3, 4)
+    memory.began(
+      sibling,
+      read({ inputTokens: 0, cacheCreationTokens: 750, cacheReadTokens: 250, outputTokens: 5 }),
+      3,
+      4
+    )
     const third = {
       scope: "a",
       prefixes: { ...long, fingerprints: [...long.fingerprints.slice(0, 2), 7, 8, 9, 10, 11, 12, 13, 14] }

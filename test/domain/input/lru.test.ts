@@ -56,6 +56,22 @@ describe("a registry", () => {
     assert.deepStrictEqual([...registry.keys()], [0, 1, 2, 3, 5, 4])
   })
 
+  it("makes what is missing, and forgets idle values for it as long as there are any", () => {
+    const registry = filled()
+    assert.strictEqual(
+      registry.useOrMake(0, 6, () => "made"),
+      "used"
+    )
+    assert.strictEqual(
+      registry.useOrMake(6, 6, () => "used"),
+      "used"
+    )
+    assert.deepStrictEqual([...registry.keys()], [5, 0, 1, 2, 3, 6])
+    registry.useOrMake(7, 6, () => "used")
+    registry.useOrMake(8, 6, () => "used")
+    assert.deepStrictEqual([...registry.keys()].toSorted(), [0, 1, 2, 3, 6, 7, 8])
+  })
+
   it("forgets a value that is idle and still the one of its key", () => {
     const gone: Array<string> = []
     const registry = filled(gone)

@@ -1,12 +1,38 @@
 /**
- * The most that one call can use, which bounds the usage that an answer reports. Pure.
+ * Reads the usage that an answer reports, once, and bounds it by the most that its call can use. Pure.
  *
  * An answer may report anything: a proxy that counts bytes, a service that adds up a day, a broken number. What it reports is spent
  * from caps and limits, so one absurd answer would end them for everybody. The bounds are generous, because usage that was real must
  * never be cut: a cap would be exceeded without anybody noticing.
  */
-import { type Actual, promptTokens } from "../domain/amounts.ts"
+import { type Actual, isAmount } from "../domain/amounts.ts"
 import type { Price } from "../domain/prices.ts"
+
+/** The usage that an answer reports for its call, and the sums that follow from it. */
+export interface ReportedUsage {
+  /** The counts by which callers, accountings and prices know it. */
+  readonly actual: Actual
+  /** All tokens of the prompt, and those of them that were written to the cache or read from it. */
+  readonly prompt: number
+  readonly written: number
+  readonly read: number
+  /**
+   * Whether the provider has counted the prompt. 0 tokens mean that nobody did, because no answer came or a gateway does not count, and
+   * some services report what is no number.
+   */
+  readonly isCounted: boolean
+}
+
+/** Reads a usage. */
+export const read = (actual: Actual): ReportedUsage => {
+  const written = actual.cacheCreationTokens ?? 0
+  const read = actual.cacheReadTokens ?? 0
+  const prompt = actual.inputTokens + written + read
+  return { actual, prompt, written, read, isCounted: prompt > 0 && isAmount(prompt) }
+}
+
+/** The usage of a call that nobody answered. */
+export const unanswered = /* @__PURE__ */ read({ inputTokens: 0, outputTokens: 0 })
 
 /** The context of a model whose price states none. The largest that is offered, of Llama 4 Scout, has as many tokens. */
 const usualContext = 10_000_000
@@ -51,19 +77,18 @@ export const ceilingOf = (
 }
 
 /** A usage without what exceeds the ceiling: the same object if nothing does. Cache reads, the cheapest part, are cut first. */
-export const below = (ceiling: UsageCeiling, actual: Actual): Actual => {
-  const { output, prompt } = ceiling
-  if (!(promptTokens(actual) > prompt) && !(actual.outputTokens > output)) return actual
-  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
-  const uncached = Math.min(inputTokens, prompt)
-  const written = Math.min(cacheCreationTokens, prompt - uncached)
-  return {
+export const below = ({ output, prompt }: UsageCeiling, usage: ReportedUsage): ReportedUsage => {
+  const { actual, read: fromCache, written } = usage
+  if (!(usage.prompt > prompt) && !(actual.outputTokens > output)) return usage
+  const inputTokens = Math.min(actual.inputTokens, prompt)
+  const cacheCreationTokens = Math.min(written, prompt - inputTokens)
+  return read({
     ...actual,
-    inputTokens: uncached,
-    cacheCreationTokens: written,
-    cacheReadTokens: Math.min(cacheReadTokens, prompt - uncached - written),
-    outputTokens: Math.min(outputTokens, output)
-  }
+    inputTokens,
+    cacheCreationTokens,
+    cacheReadTokens: Math.min(fromCache, prompt - inputTokens - cacheCreationTokens),
+    outputTokens: Math.min(actual.outputTokens, output)
+  })
 }
 
 /** The usage of a failed call without what exceeds the ceiling. */
