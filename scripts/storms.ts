@@ -8,14 +8,17 @@
  *     npm run storms -- --from 4001 --seeds 1       one seed
  *     npm run storms -- --rough                     with callers that give up, processes that freeze, and more
  *     npm run storms -- --ledgers                   with calls that pay from caps in dollars
+ *     npm run storms -- --beside v0.4.0             with the code of that commit in every second process
  *     npm run storms -- --workers 1                 in one process (default: one for each processor)
  *
  * Ctrl-C stops it, and it prints the command that continues.
  */
 import { type ChildProcess, fork } from "node:child_process"
+import { rmSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
 import { thousands } from "../src/domain/words.ts"
+import * as Beside from "../test/sharing/beside.ts"
 import * as LedgerStorm from "../test/sharing/ledgerStorm.ts"
 import * as Storm from "../test/sharing/storm.ts"
 import * as Tally from "../test/sharing/tally.ts"
@@ -29,12 +32,21 @@ const { values: options } = parseArgs({
     workers: { type: "string", default: String(availableParallelism()) },
     rough: { type: "boolean", default: false },
     ledgers: { type: "boolean", default: false },
+    beside: { type: "string" },
+    sources: { type: "string" },
     worker: { type: "boolean", default: false }
   }
 })
 
 const plan = options.rough ? Storm.rougher : Storm.plan
-const mode = [...(options.ledgers ? ["--ledgers"] : []), ...(options.rough ? ["--rough"] : [])]
+const mode = [
+  ...(options.ledgers ? ["--ledgers"] : []),
+  ...(options.rough ? ["--rough"] : []),
+  ...(options.beside === undefined ? [] : ["--beside", options.beside])
+]
+/** The sources of the other commit, which all workers read. */
+const sources = options.sources ?? (options.beside === undefined ? undefined : Beside.sourcesOf(options.beside))
+const sourceFlags = sources === undefined ? [] : ["--sources", sources]
 /** Seeds that a worker plays before it reports. */
 const seedsAtOnce = 20
 /** The run stops after this many complaints. */
@@ -58,6 +70,7 @@ interface Result {
 
 const work = async (): Promise<void> => {
   const redis = await World.redis()
+  const code = sources === undefined ? World.library : await Beside.beside(sources)
   // A terminal sends SIGINT to every process; the parent decides what to do.
   process.on("SIGINT", () => {})
   process.on("disconnect", () => process.exit())
@@ -65,7 +78,7 @@ const work = async (): Promise<void> => {
     const before = process.cpuUsage()
     let tally = Tally.nothing
     for (let seed = from; seed < to; seed++) {
-      const one = options.ledgers ? LedgerStorm.tally(seed, redis) : Tally.of(seed, redis, World.library, plan)
+      const one = options.ledgers ? LedgerStorm.tally(seed, redis, code) : Tally.of(seed, redis, code, plan)
       tally = Tally.add(tally, one)
     }
     const { system, user } = process.cpuUsage(before)
@@ -114,7 +127,7 @@ class Run {
     setInterval(() => console.log(`seed ${thousands(this.rest)}: ${this.line}`), progressMillis)
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.finish(130))
     for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
-      const child = fork(import.meta.filename, ["--worker", ...mode])
+      const child = fork(import.meta.filename, ["--worker", ...mode, ...sourceFlags])
       child.on("message", (result: Result) => this.hear(child, result))
       child.on("exit", (code) => {
         const { from, to } = this.open.get(child) ?? { from: this.next, to: this.next }
@@ -148,6 +161,7 @@ class Run {
   }
 
   private finish(code: number): never {
+    if (sources !== undefined) rmSync(sources, { recursive: true, force: true })
     const { rest } = this
     console.log(`\nSeeds ${thousands(this.first)} to ${thousands(rest - 1)}: ${this.line}.`)
     const same = mode.map((flag) => ` ${flag}`).join("")

@@ -17,6 +17,9 @@ const stored = JSON.parse(readFileSync(new URL("state-0.3.json", import.meta.url
 
 /** The second of its two processes. */
 const second = "2.2.0"
+
+/** A state that 0.4.0 has stored: two processes with calls in flight and waiting ones, what is kept for each, a quota and a pause. */
+const stored04 = readFileSync(new URL("state-0.4.json", import.meta.url), "utf8")
 const state = (): State.PoolState => Text.decode(JSON.stringify(stored))
 
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
@@ -106,6 +109,10 @@ describe("A stored state", () => {
     const { refused, ...known } = law
     assert.deepStrictEqual({ ...rest, law: known }, stored)
     assert.strictEqual(refused, 0)
+  })
+
+  it("is read as 0.4 wrote it, and written so that 0.4 reads it", () => {
+    assert.deepStrictEqual(JSON.parse(Text.encode(Text.decode(stored04))), JSON.parse(stored04))
   })
 
   it("puts no process into degraded mode, whatever it holds", () => {

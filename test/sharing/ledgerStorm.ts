@@ -380,18 +380,18 @@ export const complaint = (failing: Plan, redis: LuaRedis, code = World.library):
 }
 
 /** The results of a seed: with a store that remembers, and with one that forgets if the seed has something to forget. */
-export const tally = (seed: number, redis: LuaRedis): Tally.Tally => {
+export const tally = (seed: number, redis: LuaRedis, code = World.library): Tally.Tally => {
   const lossy = plan(seed, true)
   const plans = Storm.losesOf(lossy) ? [plan(seed), lossy] : [plan(seed)]
-  return plans.map((each) => ofStorm(each, redis)).reduce(Tally.add, Tally.nothing)
+  return plans.map((each) => ofStorm(each, redis, code)).reduce(Tally.add, Tally.nothing)
 }
 
-const ofStorm = (storm: Plan, redis: LuaRedis): Tally.Tally => {
+const ofStorm = (storm: Plan, redis: LuaRedis, code: World.Code): Tally.Tally => {
   const command = `npm run storms -- --ledgers --from ${storm.seed} --seeds 1`
   try {
-    const outcome = run(storm, redis)
+    const outcome = run(storm, redis, code)
     const over = Math.max(0, overOf(outcome.log, storm.cap, storm)) / storm.cap
-    const found = broken(outcome).length === 0 ? undefined : complaint(storm, redis)
+    const found = broken(outcome).length === 0 ? undefined : complaint(storm, redis, code)
     return {
       storms: 1,
       requests: 0,

@@ -1,13 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as TestConsole from "effect/testing/TestConsole"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import * as Spending from "floodgate/Spending"
+import { readFileSync } from "node:fs"
 import * as Output from "../../src/terminal/output.ts"
 import * as State from "../../src/command/state.ts"
 import { services } from "../support/services.ts"
@@ -52,6 +56,42 @@ describe("the state of a gateway", () => {
       yield* saved
       assert.strictEqual((yield* fs.stat(path)).mode & 0o777, 0o600)
     }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
+  )
+
+  it.effect(
+    "is read as 0.4 wrote it: limits, estimates, the windows of a subscription, and what was spent of each cap",
+    () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const text = readFileSync(new URL("state-0.4.json", import.meta.url), "utf8")
+        const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
+        yield* fs.writeFileString(path, text)
+        const { calls, limits, spent } = (yield* State.read(path))!
+        assert.deepStrictEqual({ format: 1, limits, calls, spent }, JSON.parse(text))
+        yield* TestClock.setTime(limits.at)
+        const context = yield* Layer.build(
+          Governor.layer({ learned: calls }).pipe(Layer.provideMerge(Budget.layer({ learned: limits })))
+        )
+        assert.deepStrictEqual(yield* Context.get(context, Budget.TokenBudget).learned, limits)
+        const { profiles, windows } = yield* Context.get(context, Governor.Governor).learned
+        assert.deepStrictEqual(windows, calls.windows)
+        assert.strictEqual(profiles.length, calls.profiles.length)
+        for (const each of calls.profiles) {
+          assert.deepInclude(
+            profiles.find(({ kind, pool }) => pool === each.pool && kind === each.kind)!,
+            each
+          )
+        }
+        const left = yield* Effect.forEach(Object.entries(spent), ([name, kept]) =>
+          Effect.flatMap(Spending.open(name, { dollars: 1 }, { kept }), (purse) => purse.status)
+        )
+        const dollars = Object.values(spent).map(({ cells }) => cells[0]!.amount / 1e9)
+        assert.isAbove(Math.min(...dollars), 0)
+        assert.deepStrictEqual(
+          left.map((status) => status.spent),
+          dollars
+        )
+      }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
   it.live("in an empty file is an error, and not a first start", () =>

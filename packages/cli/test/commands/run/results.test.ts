@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { readFileSync } from "node:fs"
 import { keyOf, lineOf, type Result } from "../../../src/commands/run/results.ts"
 import { parse } from "../../support/atOnce.ts"
 
@@ -24,6 +25,20 @@ describe("results.jsonl", () => {
     const loaded = parse(results.map(lineOf).join(""))
     assert.deepStrictEqual([...loaded.results.values()], results)
     assert.deepInclude(loaded, { unreadable: 0, torn: false })
+  })
+
+  it("reads what a run of 0.4 has written: its answers, and what it was waiting for when it was killed", () => {
+    const read = (name: string): string => readFileSync(new URL(name, import.meta.url), "utf8")
+    const answers = read("results-0.4.jsonl")
+    const loaded = parse(`${read("attempts-0.4.jsonl")}\n${answers}`)
+    assert.strictEqual(Array.from(loaded.results.values(), lineOf).join(""), answers)
+    assert.deepStrictEqual(
+      Array.from(loaded.attempts.values(), ({ dollars }) => dollars),
+      [0.016748, 0.016748]
+    )
+    assert.deepInclude(loaded, { unreadable: 0, torn: false })
+    // It finds the answers by these keys.
+    assert.strictEqual(keyOf("agent-1", "read", params("x")), "3f67b9e78d61568fda86a632ddf53fd8")
   })
 
   it("skips a last line that a crash cut off, and reports that it is incomplete", () => {

@@ -1,0 +1,358 @@
+/** The long windows of a subscription: calls are kept to a share. */
+import type { RawMessageDeltaEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
+import * as Governor from "floodgate/Governor"
+import { LlmError, RateLimited, SpendLimited } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
+import * as Retry from "floodgate/Retry"
+import * as Signals from "floodgate/Signals"
+import * as Spending from "floodgate/Spending"
+import { ProviderSim } from "floodgate/testing"
+
+const hour = 3_600_000
+const model = "claude-sonnet-5"
+
+/** A subscription whose window of five hours holds ten dollars, which are a million tokens of output. A call takes 20 seconds. */
+const subscription = (options: ProviderSim.Options = {}) =>
+  ProviderSim.layer({
+    windows: { "5h": { dollars: 10 } },
+    outputTokens: ({ max_tokens }) => max_tokens,
+    latency: { baseMillis: 20_000, perInputTokenMillis: 0, perOutputTokenMillis: 0 },
+    ...options
+  })
+
+const once = Retry.make({ attempts: 1 })
+const live = (windows: Governor.Options["windows"], learned?: Estimator.Learned) =>
+  Governor.layer({ retry: once, windows, learned }).pipe(Layer.provide(Budget.layerUnlimited))
+
+const learned = (window: { readonly used: number; readonly dollars: number; readonly resetsAt: number }) =>
+  Schema.decodeUnknownSync(Estimator.Learned)({ profiles: [], windows: [{ account: "key", name: "5h", ...window }] })
+
+type Way = "streamed" | "whole"
+
+/** A call that uses this many tokens. The headers come at the end of a whole answer, and at the beginning of a streamed one. */
+const ask = (
+  tokens: number,
+  how: Governor.CallOptions = {},
+  way: Way = "streamed",
+  starts: (used: number) => void = () => {}
+) =>
+  Effect.gen(function* () {
+    const governor = yield* Governor.Governor
+    const provider = yield* LlmProvider
+    const params = { model, max_tokens: tokens, messages: [{ role: "user" as const, content: "Hi" }] }
+    const sim = yield* ProviderSim.ProviderSim
+    const attempt = Effect.gen(function* () {
+      starts((yield* counted).used)
+      if (way === "whole") {
+        const { signal, value } = yield* provider.create(params)
+        return { signal, outputTokens: value.usage.output_tokens }
+      }
+      const { signal, value } = yield* provider.stream(params)
+      const events = yield* Stream.runCollect(value)
+      const end = events.find(({ type }) => type === "message_delta") as RawMessageDeltaEvent
+      return { signal, outputTokens: end.usage.output_tokens }
+    }).pipe(Effect.scoped, Effect.provideService(ProviderSim.ProviderSim, sim))
+    return yield* governor.run(
+      { model, bytes: 10, maxTokens: tokens, account: "key" },
+      () =>
+        Effect.map(attempt, ({ outputTokens, signal }) => ({
+          value: outputTokens,
+          actual: { inputTokens: 1, outputTokens },
+          signal
+        })),
+      how
+    )
+  })
+
+/** The window as the provider counts it, and as the library knows it. */
+const counted = Effect.flatMap(ProviderSim.ProviderSim, ({ stats }) =>
+  Effect.map(stats, ({ windows }) => windows["5h"]!)
+)
+const windowOf = Effect.flatMap(Governor.Governor, ({ windows }) =>
+  Effect.map(windows, (all) => all.find(({ name }) => name === "5h")!)
+)
+
+const causeOf = (error: unknown): unknown =>
+  error instanceof Budget.BudgetError && error.reason._tag === "Denied" ? error.reason.cause : error
+
+describe("long windows", () => {
+  it.effect("keep batch work to its share, and interactive calls use the rest", () =>
+    Effect.gen(function* () {
+      const call = (priority: number) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Effect.exit(ask(10_000, { priority })))
+          yield* TestClock.adjust("20 seconds")
+          return yield* Fiber.join(fiber)
+        })
+      let refused: unknown
+      for (let n = 0; n < 100 && refused === undefined; n++) {
+        const exit = yield* call(-1)
+        if (exit._tag === "Failure") refused = causeOf((exit.cause.reasons[0] as { readonly error: unknown }).error)
+      }
+      // One call is a hundredth of the window, and so is the step of the header.
+      const { endsAt, used } = yield* counted
+      assert.isAtLeast(used, 0.7 * 0.95)
+      assert.isAtMost(used, 0.7 + 0.02)
+      if (!(refused instanceof Spending.WindowShareUsed)) return assert.fail(String(refused))
+      assert.strictEqual(refused.until, Math.round(endsAt! / 1_000) * 1_000)
+      assert.match(
+        refused.message,
+        /^(?:69|70)(?:\.\d)? % of the account's window of 5h are used.*70 %: wait until 1970/
+      )
+      for (let n = 0; n < 25; n++) assert.strictEqual((yield* call(1))._tag, "Success")
+      assert.isAtLeast((yield* counted).used, 0.9)
+      assert.strictEqual((yield* call(0))._tag, "Failure")
+      // At the reset the share is free again.
+      yield* TestClock.setTime(endsAt!)
+      assert.strictEqual((yield* call(-1))._tag, "Success")
+    }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })), Effect.provide(subscription()))
+  )
+
+  // The headers of a whole answer include calls whose ends are not known here yet. These count twice until the next answer. Eight calls
+  // are a sixth of this window.
+  it.effect.each([
+    ["streamed", 0.95],
+    ["whole", 0.65]
+  ] as const)(
+    "are used up to their shares over three resets, a restart and a second user, with %s answers",
+    ([way, least]) =>
+      Effect.gen(function* () {
+        const waits: Array<number> = []
+        const errors: Array<number> = []
+        let done = 0
+        let largest = 0
+        /** Eight agents that make calls of various sizes one after another. */
+        const work = (calls: number) =>
+          Effect.forEach(
+            Array.from({ length: 8 }, (_, n) => n),
+            (n) =>
+              Effect.forEach(
+                Array.from({ length: calls }, (_, m) => 10_000 + 5_000 * ((n + m) % 5)),
+                (tokens) =>
+                  Effect.tap(
+                    ask(tokens, { priority: -1 }, way, (used) => (largest = Math.max(largest, used))),
+                    () => Effect.sync(() => done++)
+                  ),
+                { discard: true }
+              ),
+            { concurrency: "unbounded", discard: true }
+          ).pipe(Spending.waitForReset(({ until }) => waits.push(until)))
+        const Json = Schema.fromJsonString(Estimator.Learned)
+        let learned: Estimator.Learned | undefined
+        for (const calls of [3, 15]) {
+          const context = yield* Layer.build(live({ "5h": { share: 0.7 } }, learned))
+          const running = yield* Effect.forkChild(Effect.provideContext(work(calls), context))
+          for (let n = 0; n < 2_000 && running.pollUnsafe() === undefined; n++) yield* TestClock.adjust("1 minute")
+          yield* Fiber.join(running)
+          const { used } = yield* Effect.provideContext(windowOf, context)
+          errors.push(Math.abs(used - (yield* counted).used))
+          const governor = yield* Effect.provideContext(Governor.Governor, context)
+          // The state goes through a file.
+          learned = Schema.decodeUnknownSync(Json)(Schema.encodeSync(Json)(yield* governor.learned))
+        }
+        assert.strictEqual(done, 8 * 18)
+        const { ended } = yield* counted
+        assert.isAtLeast(ended.length, 3)
+        // The second user goes on after the share is used.
+        for (const used of ended.slice(0, 3)) assert.isAtLeast(used, 0.7 * least)
+        if (way === "streamed") for (const error of errors) assert.isAtMost(error, 0.05)
+        assert.isAtLeast(waits.length, 3)
+        // A call starts within the share, but for the step of the header and what the other user has spent since.
+        assert.isAtMost(largest, 0.7 + 0.01 + 0.004)
+      }).pipe(Effect.scoped, Effect.provide(subscription({ neighbour: { share: 0.12 } })))
+  )
+
+  it.effect("let a call wait if only the reservations of running calls are in its way", () =>
+    Effect.gen(function* () {
+      // Each is expected to use 4,096 tokens, which are 0.4 % of the window, and uses 1,000.
+      const calls = yield* Effect.forEach([1, 2], () => Effect.forkChild(ask(80_000)))
+      const late = yield* Effect.forkChild(Effect.flip(ask(80_000, { maxWait: "10 seconds" })))
+      yield* TestClock.adjust("10 seconds")
+      const error = yield* Fiber.join(late)
+      assert.isTrue(error instanceof Budget.BudgetError && error.reason._tag === "WaitTooLong")
+      const { stats } = yield* ProviderSim.ProviderSim
+      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust(1)
+      assert.deepInclude(yield* stats, { completed: 1, inFlight: 1 })
+      yield* TestClock.adjust("20 seconds")
+      for (const call of calls) assert.strictEqual(yield* Fiber.join(call), 1_000)
+    }).pipe(
+      Effect.provide(live({ "5h": { share: 0.7 } }, learned({ used: 0.694, dollars: 10, resetsAt: 5 * hour }))),
+      Effect.provide(subscription({ windows: { "5h": { dollars: 10, used: 0.694 } }, outputTokens: 1_000 }))
+    )
+  )
+
+  it.effect("predict the fraction within a point after 50 calls", () =>
+    Effect.gen(function* () {
+      for (let n = 0; n < 60; n++) {
+        const fiber = yield* Effect.forkChild(ask(3_000 + 100 * (n % 7)))
+        yield* TestClock.adjust("20 seconds")
+        yield* Fiber.join(fiber)
+        if (n < 50) continue
+        const { dollars, used } = yield* windowOf
+        assert.closeTo(used, (yield* counted).used, 0.01)
+        assert.closeTo(dollars!, 10, 1)
+      }
+    }).pipe(Effect.provide(live({ "5h": { share: 1 } })), Effect.provide(subscription()))
+  )
+
+  it.effect("refuse a call that is larger than the share without telling it to wait for the reset", () =>
+    Effect.gen(function* () {
+      const error = causeOf(yield* Effect.flip(ask(10_000)))
+      if (!(error instanceof Spending.WindowShareUsed)) return assert.fail(String(error))
+      assert.isFalse(error.isRetryable)
+      assert.strictEqual(
+        error.message,
+        "20 % of the account's window of 5h are used, and this call may use up to 0.1 %: raise the share"
+      )
+    }).pipe(
+      Spending.waitForReset(() => assert.fail("waits")),
+      Effect.provide(live({ "5h": { share: 0.001 } }, learned({ used: 0.2, dollars: 10, resetsAt: 5 * hour }))),
+      Effect.provide(subscription())
+    )
+  )
+
+  it.effect("refuse everybody until the reset once the provider has rejected a call", () =>
+    Effect.gen(function* () {
+      const resetsAt = 3 * hour
+      const headers = {
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-representative-claim": "five_hour",
+        "anthropic-ratelimit-unified-5h-utilization": "1.0",
+        "anthropic-ratelimit-unified-5h-reset": String(resetsAt / 1_000)
+      }
+      const governor = yield* Governor.Governor
+      const run = (fails: boolean) =>
+        governor.run(
+          { model, bytes: 10, maxTokens: 10 },
+          () =>
+            fails
+              ? Effect.fail(
+                  new LlmError({ reason: new RateLimited({ status: 429, signal: Signals.fromHeaders(headers) }) })
+                )
+              : Effect.succeed({ value: "" }),
+          { priority: 1 }
+        )
+      yield* Effect.exit(run(true))
+      const error = causeOf(yield* Effect.flip(run(false)))
+      if (!(error instanceof Spending.WindowShareUsed)) return assert.fail(String(error))
+      assert.strictEqual(error.message, "The account's window of 5h is used up: wait until 1970-01-01T03:00:00.000Z")
+      // A call that may wait until then does so, and starts at the reset.
+      const patient = governor.run({ model, bytes: 10, maxTokens: 10 }, () => Effect.succeed({ value: "late" }), {
+        maxWait: "3 hours"
+      })
+      const waiting = yield* Effect.forkChild(patient)
+      yield* TestClock.adjust(resetsAt - 1)
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(waiting), "late")
+    }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
+  )
+
+  it.effect("go on from a fraction that jumps down in the middle of a window, and from one that is old", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const hears = (used: number, resetsAt: number) =>
+        governor.run({ model, bytes: 10, maxTokens: 10 }, () =>
+          Effect.succeed({
+            value: "",
+            actual: { inputTokens: 1, outputTokens: 100_000 },
+            signal: Signals.fromHeaders({
+              "anthropic-ratelimit-unified-5h-utilization": String(used),
+              "anthropic-ratelimit-unified-5h-reset": String(resetsAt / 1_000)
+            })
+          })
+        )
+      for (const used of [0.5, 0.52, 0.54]) yield* hears(used, 5 * hour)
+      yield* hears(0.2, 5 * hour)
+      assert.closeTo((yield* windowOf).used, 0.2, 0.04)
+      yield* TestClock.setTime(6 * hour)
+      yield* hears(0.01, 11 * hour)
+      yield* hears(0.99, 5 * hour)
+      const { resetsAt, used } = yield* windowOf
+      assert.deepStrictEqual(resetsAt, 11 * hour)
+      assert.isBelow(used, 0.1)
+    }).pipe(Effect.provide(live({ "5h": { share: 0.9 } })))
+  )
+
+  for (const share of [0, 1.2, Number.NaN]) {
+    it(`reject a share of ${share}`, () =>
+      assert.throws(
+        () => live({ "5h": { share } }),
+        RangeError,
+        /windows\.5h\.share: expected a number > 0, at most 1/
+      ))
+  }
+
+  it("reject a window that no provider has", () =>
+    assert.throws(() => live({ "1h": { share: 0.5 } } as never), RangeError, /"1h"/))
+
+  for (const [what, headers] of [
+    [
+      "an overage account",
+      { "anthropic-ratelimit-unified-reset": "1", "anthropic-ratelimit-unified-overage-reset": "2" }
+    ],
+    ["a fraction without a reset", { "anthropic-ratelimit-unified-5h-utilization": "0.4" }],
+    [
+      "words instead of numbers",
+      { "anthropic-ratelimit-unified-5h-utilization": "most", "anthropic-ratelimit-unified-5h-reset": "soon" }
+    ]
+  ] as const) {
+    it(`know nothing from ${what}`, () => assert.isUndefined(Signals.fromHeaders(headers)))
+  }
+})
+
+describe("a spend limit that is used up", () => {
+  const refused = (resumesAt?: number) =>
+    Effect.flatMap(Governor.Governor, (governor) =>
+      Effect.exit(
+        governor.run({ model, bytes: 10, account: "key" }, () =>
+          Effect.fail(
+            new LlmError({
+              reason: new SpendLimited({
+                status: 429,
+                resumesAt: resumesAt === undefined ? undefined : DateTime.makeUnsafe(resumesAt)
+              })
+            })
+          )
+        )
+      )
+    )
+  const known = Effect.flatMap(Governor.Governor, ({ windows }) => windows)
+
+  it.effect("is in the status until it is reset, and holds no call back", () =>
+    Effect.gen(function* () {
+      yield* refused()
+      assert.deepStrictEqual(yield* known, [])
+      yield* refused(5 * hour)
+      const [limit, ...others] = yield* known
+      assert.deepStrictEqual(others, [])
+      assert.deepInclude(limit!, { account: "key", name: "spend limit", isRejected: true, resetsAt: 5 * hour })
+      yield* TestClock.adjust("5 hours")
+      assert.deepStrictEqual(yield* known, [])
+    }).pipe(Effect.provide(live(undefined)))
+  )
+
+  it.effect("leaves the status with the first call of its account that succeeds, because somebody has raised it", () =>
+    Effect.gen(function* () {
+      yield* refused(5 * hour)
+      const governor = yield* Governor.Governor
+      const succeed = (account: string) =>
+        governor.run({ model, bytes: 10, account }, () => Effect.succeed({ value: "answer" }))
+      yield* succeed("another")
+      assert.lengthOf(yield* known, 1)
+      yield* succeed("key")
+      assert.deepStrictEqual(yield* known, [])
+    }).pipe(Effect.provide(live(undefined)))
+  )
+})
