@@ -6,6 +6,7 @@ import * as Caps from "../admission/caps.ts"
 import type { Pushback } from "../domain/signal.ts"
 import * as Gate from "./gate.ts"
 import type { Readings } from "./headers.ts"
+import * as Large from "./large.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
 import { type Pacer, sumsOf, type Admission } from "./state.ts"
@@ -39,8 +40,7 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
-    const isDone = meter.lacked !== undefined && Meter.isAsLarge(meter, admission.charge[meter.dimension])
-    if (isDone) meter.lacked = undefined
+    Large.accepted(meter, admission)
   }
 }
 

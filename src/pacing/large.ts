@@ -3,7 +3,8 @@
  *
  * While small calls take what is refilled, the provider rejects a large call however often it is tried. So room is kept for it once it was
  * rejected: smaller calls wait until the bucket holds both or is full, and in the queue it goes before them. If it is rejected again, nothing
- * was left. If it is rejected once more, it waits until nothing has been sent for a minute, which fills every bucket that it fits in.
+ * was left. If it is rejected once more, it waits until nothing has been sent for a minute, which fills every bucket that it fits in. If
+ * that is rejected, too, no room is kept for such calls any more: otherwise one that no bucket holds would stop all others.
  */
 import { type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
@@ -13,6 +14,11 @@ import { type Admission, isStated, type Pacer } from "./state.ts"
 const manyCalls = 4
 /** Room is kept for at most this time: the longest wait of a retry, and a minute in which the bucket fills. */
 const keptMillis = 120_000
+/** After so many rejections in a row it waits until nothing has been sent for a minute. */
+const timesEmpty = 3
+/** No room is kept for calls of at least this part of the size that did not fit, because sizes are estimates, and for this time. */
+const tooLargePart = 0.9
+const tooLargeMillis = 3_600_000
 /** Providers limit by the minute at the longest, so a minute without calls fills a bucket. */
 const fillMillis = 60_000
 
@@ -28,8 +34,27 @@ export const rejected = (
   const charge = admission.charge[dimension]
   if (dimension === "requests" || Meter.isLate(meter) || charge <= manyCalls * meter.mean) return
   if (isStated(pacer, dimension) || showsRoom(meter, admission, readings)) return
+  if (isTooLarge(meter, charge, now)) return
   const { times = 0 } = (Meter.isAsLarge(meter, charge) ? meter.lacked : undefined) ?? {}
-  meter.lacked = { charge, times: times + 1, until: now + keptMillis }
+  if (times < timesEmpty) meter.lacked = { charge, times: times + 1, until: now + keptMillis }
+  else {
+    meter.lacked = undefined
+    meter.tooLarge = { charge, until: now + tooLargeMillis }
+  }
+}
+
+const isTooLarge = ({ tooLarge }: Meter.Meter, charge: number, now: number): boolean =>
+  tooLarge !== undefined && now < tooLarge.until && charge >= tooLargePart * tooLarge.charge
+
+/** Whether a call is as large as one that did not fit into a bucket of unknown size. That it is rejected says nothing about other calls. */
+export const isHopeless = ({ meters }: Pacer, { charge }: Admission, now: number): boolean =>
+  meters.some((meter) => isTooLarge(meter, charge[meter.dimension], now))
+
+/** A call was accepted. No room has to be kept for calls of its size, and none of them is too large. */
+export const accepted = (meter: Meter.Meter, { charge }: Admission): void => {
+  const size = charge[meter.dimension]
+  if (Meter.isAsLarge(meter, size)) meter.lacked = undefined
+  if (size >= tooLargePart * (meter.tooLarge?.charge ?? Infinity)) meter.tooLarge = undefined
 }
 
 /** The dimension that has lacked room for calls as large as this one twice in a row. No other call is evidence against that. */
@@ -53,6 +78,6 @@ export const empty = (meter: Meter.Meter, now: number): boolean => {
   const { charge, times } = lacked
   const refilled = Math.min(Meter.rate(meter), Meter.recentRate(meter, now, charge))
   Meter.restart(meter, refilled, 0)
-  meter.level = Math.min(meter.level, 0, times > 2 ? charge - refilled * fillMillis : Infinity)
+  meter.level = Math.min(meter.level, 0, times >= timesEmpty ? charge - refilled * fillMillis : Infinity)
   return true
 }

@@ -31,6 +31,12 @@ export interface Lacked {
   readonly until: number
 }
 
+/** The size of calls for which no room is kept until then, because a bucket that was full as far as anyone knows has rejected one. */
+export interface TooLarge {
+  readonly charge: number
+  readonly until: number
+}
+
 /** A bucket of unknown size holds at least the refill of this time. */
 export const burstMillis = 3_000
 
@@ -87,7 +93,8 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   /** The level includes what calls sent up to this time used, because a header said what was left after them. */
   loweredAt: -Infinity,
   /** The last large call that was rejected, until one of about its size is accepted. */
-  lacked: undefined as Lacked | undefined
+  lacked: undefined as Lacked | undefined,
+  tooLarge: undefined as TooLarge | undefined
 })
 
 export type Meter = ReturnType<typeof make>
@@ -124,7 +131,8 @@ export const copy = (m: Meter): Meter => ({
   header: m.header,
   most: m.most,
   loweredAt: m.loweredAt,
-  lacked: m.lacked
+  lacked: m.lacked,
+  tooLarge: m.tooLarge
 })
 
 /** Whether the provider counts the dimension when it is produced, and not when it admits the call. */

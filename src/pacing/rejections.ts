@@ -70,6 +70,7 @@ const judgeByTests = (
   readings: Readings | undefined,
   now: number
 ): Verdict => {
+  if (Large.isHopeless(pacer, admission, now)) return "isolated"
   const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
   const full = Full.judge(pacer, admission, { hasRoom, mayBeOutage: false, random: pacer.random }, now)
   if (pacer.opening !== undefined) hold(pacer, now)

@@ -284,7 +284,7 @@ export const partOfLaw = (law: Pacer.Pacer, part: MemberPart, inFlight: number, 
     if (meter.burst !== undefined) meter.burst *= of
     if (meter.shown !== undefined) meter.shown *= of
     if (meter.lasting !== undefined) meter.lasting *= of
-    meter.lacked = undefined
+    meter.lacked = meter.tooLarge = undefined
     meter.level = debt(meter.level)
     meter.at = now
   }

@@ -119,7 +119,8 @@ const meter = object<StoredMeter>({
   mark: optional(object({ at: past, given: number })),
   emptied: within(-maxNumber, maxNumber, -Infinity),
   header: optional(object({ at: past, remaining: amount, sum: number })),
-  lacked: optional(object({ charge: amount, times: atLeastOne, until: upTo(hour, -Infinity) }))
+  lacked: optional(object({ charge: amount, times: atLeastOne, until: upTo(hour, -Infinity) })),
+  tooLarge: optional(object({ charge: amount, until: upTo(2 * hour) }))
 })
 
 const test: Readers<Verdicts.Test> = each(amount, "score", "surplus", "seen")
