@@ -346,6 +346,51 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "if (isGiven || used > charge)",
     changes: [[">", ">="]],
     why: "If usage equals the charge, nothing is given back."
+  },
+  {
+    file: "line.ts",
+    code: "this.blocked = undefined",
+    changes: [["this.blocked = undefined", "nothing"]],
+    why: "The decision that follows sets it, and a port plays that decision again for whoever joins before it is stored."
+  },
+  {
+    file: "line.ts",
+    code: "let free = gate?.inHand ?? Infinity",
+    changes: [["gate?.inHand ?? Infinity", "gate?.inHand"]],
+    why: "No number is below undefined either."
+  },
+  {
+    file: "line.ts",
+    code: "if (hold === this.arriving) this.arriving = undefined",
+    changes: [["hold === this.arriving", "true"]],
+    why: "While a call arrives, no other is admitted or dismissed."
+  },
+  {
+    file: "ledger.ts",
+    code: "lag === 0 && this.isCapped ?",
+    changes: [
+      ["&&", "||"],
+      ["lag === 0 && this.isCapped", "true"]
+    ],
+    why: "Without a cap nothing is refused; with a store the decision refuses the same, only later."
+  },
+  {
+    file: "ledger.ts",
+    code: "if (this.isCapped) return this.line.ask(hold)",
+    changes: [["this.isCapped", "true"]],
+    why: "A line without a cap admits every call at once; passing it by only costs less."
+  },
+  {
+    file: "ledger.ts",
+    code: "left: left ?? 0,",
+    changes: [["left ?? 0", "left"]],
+    why: "What is reached is a cap, so it is stated."
+  },
+  {
+    file: "ledger.ts",
+    code: "limit: limit ?? 0,",
+    changes: [["limit ?? 0", "limit"]],
+    why: "What is reached is a cap, so it is stated."
   }
 ]
 

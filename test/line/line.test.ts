@@ -236,18 +236,29 @@ describe("a line", () => {
 })
 
 describe("what an agent was served", () => {
-  it("is forgotten when a call goes without waiting", () => {
-    const { ask, end, seen } = made()
+  /** Who goes when "z", "a" and "c" wait again and there is room for two, after "a" was served more than others. */
+  const next = (isIdleBetween: boolean) => {
+    const { ask, end, line, seen } = made()
     const blocker = ask("x", 10)
     const served = ask("a", 10)
+    const gone = ask("b", 10)
     end(blocker)
-    end(served)
-    for (const agent of ["x", "y"]) end(ask(agent, 1))
-    const other = ask("y", 10)
-    ask("a", 5)
-    ask("c", 5)
+    line.leave(gone)
+    if (isIdleBetween) end(served)
+    // Its weight keeps the time of the queue where it is.
+    const other = ask("y", 10, { weight: 10 })
+    if (!isIdleBetween) end(served)
+    for (const agent of ["z", "a", "c"]) ask(agent, 5)
     end(other)
-    assert.deepStrictEqual(goes(seen).slice(-2), ["a goes", "c goes"])
+    return goes(seen).slice(-2)
+  }
+
+  it("is remembered as long as somebody waits", () => {
+    assert.deepStrictEqual(next(false), ["z goes", "c goes"])
+  })
+
+  it("is forgotten when a call goes without waiting", () => {
+    assert.deepStrictEqual(next(true), ["z goes", "a goes"])
   })
 })
 

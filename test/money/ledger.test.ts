@@ -135,6 +135,84 @@ describe("ledgers", () => {
     assert.strictEqual(other.state, "paid")
   })
 
+  it("serve agents by what their calls have cost in the end, and not by what they reserved", () => {
+    const { ask } = world([1_000])
+    const blocker = ask(1_000, [0], "x")
+    const [one, other] = [ask(600, [0], "a"), ask(500, [0], "b")]
+    const [more, another] = [ask(600, [0], "b"), ask(600, [0], "a")]
+    blocker.payment.settle(0)
+    one.payment.settle(300 * dollar)
+    other.payment.settle(0)
+    assert.deepStrictEqual([another.state, more.state], ["paid", "waits"])
+  })
+
+  it("serve an agent whose call has an unknown cost by what it reserved, and one that asked for nothing by nothing", () => {
+    const { ask, purses } = world([1_000])
+    const blocker = ask(1_000, [0], "x")
+    const [free, unknown, large] = [ask(0, [0], "free"), ask(100, [0], "a"), ask(500, [0], "b")]
+    const [second, third, fourth] = [ask(450, [0], "b"), ask(450, [0], "a"), ask(450, [0], "free")]
+    blocker.payment.settle(0)
+    free.payment.settle(0)
+    unknown.payment.settle(undefined)
+    assert.deepStrictEqual([large.state, second.state, third.state, fourth.state], ["paid", "waits", "waits", "waits"])
+    large.payment.settle(200 * dollar)
+    assert.deepStrictEqual([fourth.state, third.state, second.state], ["paid", "waits", "waits"])
+    fourth.payment.settle(0)
+    assert.deepStrictEqual([third.state, second.state], ["paid", "waits"])
+    assert.strictEqual(Effect.runSync(purses[0]!.status).spent, 300)
+  })
+
+  it("serve agents by the cost of their calls, and not by their number", () => {
+    const { ask } = world([85])
+    const blocker = ask(85, [0], "x")
+    ask(60, [0], "a")
+    const [, second] = [ask(10, [0], "b"), ask(10, [0], "b")]
+    const later = ask(10, [0], "a")
+    blocker.payment.settle(0)
+    assert.deepStrictEqual([second.state, later.state], ["paid", "waits"])
+  })
+
+  it("tell of each change, and of none twice", () => {
+    let changes = 0
+    const purse = Spending.make("p", { dollars: 10 }, { changed: () => changes++ })
+    const call = new PayingCall(
+      [purse],
+      4 * dollar,
+      clockAt(() => 0)
+    )
+    assert.strictEqual(changes, 1)
+    call.payment.settle(3 * dollar)
+    assert.strictEqual(changes, 2)
+    call.payment.settle(3 * dollar)
+    assert.strictEqual(changes, 2)
+    Effect.runSync(purse.reset)
+    assert.strictEqual(changes, 3)
+    const running = new PayingCall(
+      [purse],
+      9 * dollar,
+      clockAt(() => 0)
+    )
+    const waiting = new PayingCall(
+      [purse],
+      4 * dollar,
+      clockAt(() => 0)
+    )
+    assert.deepStrictEqual([running.state, waiting.state, changes], ["paid", "waits", 4])
+    // It has had nothing.
+    waiting.payment.settle(0)
+    assert.strictEqual(changes, 4)
+  })
+
+  it("let waiting calls go when an operator resets them", () => {
+    const { ask, purses } = world([100])
+    ask(60).payment.settle(60 * dollar)
+    ask(30)
+    const waiting = ask(40)
+    assert.strictEqual(waiting.state, "waits")
+    Effect.runSync(purses[0]!.reset)
+    assert.strictEqual(waiting.state, "paid")
+  })
+
   it("refuse a call at once if it does not fit beside what was spent", () => {
     const { ask } = world([100])
     ask(80).payment.settle(70 * dollar)

@@ -151,6 +151,48 @@ describe("a cap that is reached", () => {
     )
   )
 
+  it.effect("is reported as open by the first call of the next day, also if nobody looks at the cap", () =>
+    watched((events) =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 3.5, per: "day" })
+        yield* run(purse, 1_000_000)
+        yield* Effect.exit(run(purse, 1))
+        yield* TestClock.setTime(day)
+        yield* run(purse, 1)
+        assert.deepStrictEqual(
+          events.map(({ at, isReached }) => ({ at, isReached })),
+          [
+            { at: 0, isReached: true },
+            { at: day, isReached: false }
+          ]
+        )
+      })
+    )
+  )
+
+  it.effect("is reported when it refuses a call that has waited for it", () =>
+    watched((events) =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 5 })
+        const gate = yield* Deferred.make<void>()
+        const first = yield* Effect.forkChild(
+          run(purse, 1_000_000, { after: Deferred.await(gate), inputTokens: 1_000_000 })
+        )
+        yield* Effect.yieldNow
+        const second = yield* Effect.forkChild(Effect.exit(run(purse, 1)))
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual(events, [])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(first)
+        assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
+        assert.deepStrictEqual(
+          events.map(({ isReached, left, spent }) => ({ isReached, left, spent })),
+          [{ isReached: true, left: 2, spent: 3 }]
+        )
+      })
+    )
+  )
+
   for (const [how, change] of [
     ["raises it", (purse: Spending.Purse) => purse.resize({ dollars: 9 })],
     ["removes it", (purse: Spending.Purse) => purse.resize(undefined)],

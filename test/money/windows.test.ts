@@ -259,6 +259,34 @@ describe("long windows", () => {
     }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
   )
 
+  it.effect("limit only those that have a share, and calls that count towards them", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const headers = {
+        "anthropic-ratelimit-unified-5h-utilization": "0.4",
+        "anthropic-ratelimit-unified-5h-reset": "18000",
+        "anthropic-ratelimit-unified-7d-utilization": "0.9",
+        "anthropic-ratelimit-unified-7d-reset": "604800"
+      }
+      const call = (more: Partial<Governor.Call> = {}) =>
+        Effect.exit(
+          governor.run({ model, bytes: 10, maxTokens: 10, account: "key", ...more }, () =>
+            Effect.succeed({
+              value: "",
+              actual: { inputTokens: 1, outputTokens: 1 },
+              signal: Signals.fromHeaders(headers)
+            })
+          )
+        )
+      for (let n = 0; n < 3; n++) assert.strictEqual((yield* call())._tag, "Success")
+      headers["anthropic-ratelimit-unified-5h-utilization"] = "0.8"
+      assert.strictEqual((yield* call())._tag, "Success")
+      assert.strictEqual((yield* call())._tag, "Failure")
+      // Another account has windows of its own.
+      assert.strictEqual((yield* call({ account: "other" }))._tag, "Success")
+    }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
+  )
+
   it.effect("go on from a fraction that jumps down in the middle of a window, and from one that is old", () =>
     Effect.gen(function* () {
       const governor = yield* Governor.Governor

@@ -197,6 +197,37 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     assert.deepStrictEqual(seen, ["Failure", "Success", 1.75])
   })
 
+  it("shows in a status what others have spent, a moment after one was asked for and that was old", () => {
+    const seen = play((world) =>
+      Effect.gen(function* () {
+        const { a, b, ofA, ofB } = yield* two(world)
+        yield* call(a, ofA, 0.1, 0.1, 0)
+        // Long enough that an idle process asks no more by itself.
+        yield* Effect.sleep(1_200_000)
+        yield* call(b, ofB, 0.3, 0.3, 0)
+        yield* Effect.sleep(10_000)
+        const spent: Array<number> = []
+        for (const millis of [0, 1_000, 1_000]) {
+          yield* Effect.sleep(millis)
+          spent.push((yield* a.run(ofA.status)).spent)
+        }
+        const before = world.requests()
+        for (let n = 0; n < 20; n++) yield* a.run(ofA.status)
+        yield* Effect.sleep(1_000)
+        assert.strictEqual(world.requests(), before, "it asks at most once in five seconds")
+        yield* Effect.sleep(5_000)
+        for (let n = 0; n < 20; n++) yield* a.run(ofA.status)
+        yield* Effect.sleep(1_000)
+        assert.isAbove(world.requests(), before)
+        return spent
+      })
+    )
+    assert.deepStrictEqual(
+      seen.map((spent) => Math.round(100 * spent) / 100),
+      [0.1, 0.4, 0.4]
+    )
+  })
+
   it("is not touched by a version that does not know its form", () => {
     const [message, text] = play((world) =>
       Effect.gen(function* () {
