@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { SettingRules } from "../packages/gateway/src/settings/annotations.ts"
 import { Config, rules } from "../packages/gateway/src/settings/index.ts"
 import { kebab } from "../packages/gateway/src/terminal/errors.ts"

@@ -1,65 +1,63 @@
 /**
- * The internals of the library that Floodgate's own packages use. They are not part of the public API and change without
- * notice, so each package requires the exact version of the library that it was built with.
+ * The internals of the library that Floodgate's own packages use, by subject. They are not part of the public API and change without
+ * notice, so each package requires the exact version of the library that it was built with. What the pages of a browser use, too,
+ * is `floodgate/internal/words` and `floodgate/internal/nearest`.
  *
  * @since 0.4.0
  */
-export { fewestAsQuick, plain as plainAdvice } from "./agents/advice.ts"
-export { advise, foretold } from "./agents/advise.ts"
+
+// Advice and forecasts
+export * as Advice from "./agents/advice.ts"
+export * as AdviceFigures from "./agents/figures.ts"
+export * as Advise from "./agents/advise.ts"
 export { History } from "./call/history.ts"
 export { isInUse } from "./agents/resolvePool.ts"
-export * as AdviceFigures from "./agents/figures.ts"
 export * as Latency from "./budget/forecast/latency.ts"
-export { ReviewAt } from "./budget/models.ts"
-export { isReached } from "./money/ledger.ts"
-export { MoneyWait } from "./call/payment.ts"
+export * as Stepwise from "./domain/stepwise.ts"
+
+// Calls
 export { Deadline } from "./call/retryPolicy.ts"
+export { MoneyWait } from "./call/payment.ts"
+export { ReviewAt } from "./budget/models.ts"
+export * as Silence from "./call/silence.ts"
 export * as Trace from "./call/trace.ts"
-export { limits as limitsCheck, priority, weight } from "./budget/options.ts"
-export { governorChecks } from "./call/models.ts"
-export { mapDimensions, promptTokens } from "./domain/amounts.ts"
-export { OnlyEffect } from "./domain/syncForm.ts"
-export { bounds, boundsTable } from "./domain/bounds.ts"
-export { baseUrl } from "./http/baseUrl.ts"
-export { harmless } from "./domain/input/callbacks.ts"
-export * as Input from "./domain/input/checks.ts"
-export { monotonic } from "./domain/input/clock.ts"
-export * as Lru from "./domain/input/lru.ts"
-export { hint, nearest } from "./domain/input/nearest.ts"
-export * as RedisAddress from "./adapters/promise/redisAddress.ts"
-export { shown } from "./domain/input/shown.ts"
-export { type SilenceTimer, SilentStream, type Source, timerOf } from "./call/silence.ts"
-export { dimensionNames, limitsText, rateOf } from "./domain/limitWords.ts"
+
+// Money
 export { bound as maxCost } from "./domain/prices.ts"
 export * as Ledger from "./domain/spending/ledger.ts"
+export { isReached } from "./money/ledger.ts"
+
+// Checks of options
+export * as BudgetChecks from "./budget/options.ts"
+export { governorChecks } from "./call/models.ts"
+export * as Input from "./domain/input/checks.ts"
+export { shown } from "./domain/input/shown.ts"
 export { check as checkCap } from "./domain/spending/models.ts"
-export { drained, type Stepwise, yielding } from "./domain/stepwise.ts"
-export * as Words from "./domain/words.ts"
-export {
-  type CredentialHeader,
-  credentialLocation,
-  credentialsOf,
-  headerWith,
-  ofCallers,
-  replacedIn
-} from "./http/credentials.ts"
+export { placeChecks } from "./places/parse.ts"
+export * as RedisAddress from "./adapters/promise/redisAddress.ts"
+export { checks as storeChecks } from "./sharing/models.ts"
+
+// Bounds, clocks and callbacks
+export * as Bounds from "./domain/bounds.ts"
+export { harmless } from "./domain/input/callbacks.ts"
+export { monotonic } from "./domain/input/clock.ts"
+export * as Lru from "./domain/input/lru.ts"
+
+// Amounts and limits
+export * as Amounts from "./domain/amounts.ts"
+export * as LimitWords from "./domain/limitWords.ts"
+export { bytesPerToken } from "./protocol/requestSize.ts"
+export * as SharedStatus from "./sharing/status.ts"
+
+// HTTP
+export { baseUrl } from "./http/baseUrl.ts"
+export * as Credentials from "./http/credentials.ts"
 export * as Engine from "./http/engine.ts"
 export { httpPlaces } from "./http/places.ts"
-export { placeChecks } from "./places/parse.ts"
-export { type HeaderReader, headerReader } from "./protocol/headers.ts"
-export { at, isRecord, nameOf, parseJson } from "./protocol/json.ts"
-export { maxValues, mostValues, ValueCounter } from "./protocol/jsonValues.ts"
-export { type Match, matches, pathOf, withOneVersion } from "./protocol/protocol.ts"
-export { bytesPerToken } from "./protocol/requestSize.ts"
-export { fromThrown } from "./protocol/sdkErrors.ts"
-export { replacedTrace } from "./protocol/traceparent.ts"
-export { type Refusal, type RefusalResponse, statusOf } from "./protocol/refusal.ts"
-export { nameOf as ledgerOf } from "./sharing/ledgerText.ts"
-export { checks as storeChecks } from "./sharing/models.ts"
-export {
-  capOf as sharedCapOf,
-  type ProcessStatus,
-  type SharedCapStatus,
-  type SharedPoolStatus,
-  statusOf as sharedStatusOf
-} from "./sharing/status.ts"
+
+// Protocols
+export * as Json from "./protocol/json.ts"
+export * as JsonValues from "./protocol/jsonValues.ts"
+export * as Matching from "./protocol/protocol.ts"
+export * as ProviderHeaders from "./protocol/headers.ts"
+export * as Refusing from "./protocol/refusal.ts"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { boundsTable } from "floodgate/internal"
+import { Bounds } from "floodgate/internal"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -159,7 +159,7 @@ describe("documentation", () => {
     for (const page of ["SECURITY.md", "docs/guarantees.md"]) {
       assert.include(
         readFileSync(join(root, page), "utf8"),
-        boundsTable(),
+        Bounds.boundsTable(),
         `${page}: copy the table of src/domain/bounds.ts`
       )
     }

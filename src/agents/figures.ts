@@ -47,7 +47,7 @@ export const numbers = [
 const sizes = numbers.filter((name) => name !== "agents" && name !== "running")
 
 /** The work of each agent. Figures that are left out are the usual ones. */
-export const workOf = (figures: AdviceFigures): Forecast.Work => {
+const workOf = (figures: AdviceFigures): Forecast.Work => {
   const usual = usualWork.first
   const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures
   const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens, secondsPerCall } = figures

@@ -15,7 +15,8 @@ import * as Tracer from "effect/Tracer"
 import type { Reservation } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
-import { readTraceparent, writeTraceparent } from "../protocol/traceparent.ts"
+import type { HeaderReader } from "../protocol/headers.ts"
+import { readTraceparent, traceparentName, writeTraceparent } from "../protocol/traceparent.ts"
 import { causeOf, errorType } from "./failure.ts"
 import { isTraced } from "./governedCall.ts"
 import type { Call, ResponseInfo } from "./models.ts"
@@ -44,6 +45,33 @@ export const continuing = (
 ): Context.Context<never> => {
   const parent = isTraced(context) ? readTraceparent(header) : undefined
   return parent === undefined ? context : Context.add(context, Tracer.ParentSpan, Tracer.externalSpan(parent))
+}
+
+const tracestateName = "tracestate"
+
+/** Whether AWS's signature covers the header. Whoever changes it breaks the signature. */
+const isSigned = (authorization: string | null | undefined): boolean => {
+  const [, signed = ""] = /^AWS4-\S+ .*\bSignedHeaders=([^,\s]+)/.exec(authorization ?? "") ?? []
+  return signed.toLowerCase().split(";").includes(traceparentName)
+}
+
+/**
+ * The headers that a request loses when it gets another `traceparent`: the caller's own, and its `tracestate` unless the trace goes on.
+ * Undefined if the request must keep its own.
+ *
+ * Source for signatures: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
+ */
+export const replaced = (header: HeaderReader): ReadonlyArray<string> | undefined => {
+  if (isSigned(header("authorization"))) return undefined
+  return readTraceparent(header(traceparentName)) === undefined ? [traceparentName, tracestateName] : [traceparentName]
+}
+
+/** Passes the trace of a call on in its headers. */
+export const setTraceparent = (headers: Headers, traceparent: string): void => {
+  const lost = replaced((name) => headers.get(name))
+  if (lost === undefined) return
+  for (const name of lost) headers.delete(name)
+  headers.set(traceparentName, traceparent)
 }
 
 // -----------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
+export { nameOf as ledgerOf } from "./ledgerText.ts"
+
 /**
  * One process, at its last commit.
  *

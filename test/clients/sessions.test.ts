@@ -7,7 +7,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Race, Recorded, Scenarios, Strategies } from "@floodgate/lab/internal"
-import { drained } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import { ProviderServer } from "floodgate/testing/server"
 import { spawn } from "node:child_process"
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -101,7 +101,7 @@ describe("agents at work, recorded and played again", () => {
         }
         const text = readFileSync(file, "utf8")
         assert.notMatch(text, /sdk-|langchain|mastra|sk-a|helper|work/i)
-        const recorded = drained(Recorded.parseSteps(text))
+        const recorded = Stepwise.drained(Recorded.parseSteps(text))
         assert.strictEqual(recorded.sessions.length, working.length, "each agent has a session of its own")
         const { rejected } = yield* provider.stats
         const [seconds, meanEnd] = [recorded.seconds!, recorded.meanEndSeconds!]

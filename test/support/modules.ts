@@ -225,12 +225,26 @@ export const importsOf = (file: string): ReadonlyArray<Import> => {
   return imports
 }
 
-/** The file that an import names: a relative one, or one of the gateway for our other packages. */
+/** The library's internals for our other packages. */
+const internals: Readonly<Record<string, string>> = {
+  "floodgate/internal": "src/internal.ts",
+  "floodgate/internal/nearest": "src/domain/input/nearest.ts",
+  "floodgate/internal/words": "src/domain/words.ts"
+}
+
+/** The file that an import names: a relative one, or an internal one of the library or of the gateway for our other packages. */
 const fileOf = (file: string, specifier: string): string | undefined => {
   if (specifier.startsWith(".")) return inRoot(join(root, dirname(file), specifier))
+  if (Object.hasOwn(internals, specifier)) return internals[specifier]
   const [, name] = /^@floodgate\/gateway\/internal\/(\w+)$/.exec(specifier) ?? []
   return name && `packages/gateway/src/${name === "command" ? "command/gateway" : `terminal/${name}`}.ts`
 }
+
+/** The namespaces that a file exports, and their files. */
+const namespacesOf = (file: string): ReadonlyMap<string, string> =>
+  new Map(
+    exportsOf(file).flatMap(({ name, namespace }) => (namespace === undefined ? [] : [[name, namespace] as const]))
+  )
 
 /** The names that a file imports or re-exports from other files, as `src/file.ts name`; `*` is everything. */
 export const takenBy = (file: string): Array<string> => {
@@ -247,12 +261,17 @@ export const takenBy = (file: string): Array<string> => {
     const from = specifier && fileOf(file, specifier.text)
     if (from === undefined) return []
     const named = ts.isImportDeclaration(node) ? node.importClause?.namedBindings : node.exportClause
+    // What the packages take of a namespace counts, and not that it is there for them.
+    if (named !== undefined && ts.isNamespaceExport(named) && file === internals["floodgate/internal"]) return []
     if (named === undefined || ts.isNamespaceExport(named)) return [`${from} *`]
-    if (!ts.isNamespaceImport(named)) {
-      return named.elements.map(({ name, propertyName }) => `${from} ${(propertyName ?? name).text}`)
-    }
-    const members = source.text.matchAll(new RegExp(`\\b${named.name.text}\\.(\\w+)`, "g"))
-    return [...members].map(([, member]) => `${from} ${member}`)
+    const membersOf = (name: string, of: string) =>
+      [...source.text.matchAll(new RegExp(`\\b${name}\\.(\\w+)`, "g"))].map(([, member]) => `${of} ${member}`)
+    if (ts.isNamespaceImport(named)) return membersOf(named.name.text, from)
+    return named.elements.flatMap(({ name, propertyName }) => {
+      const taken = (propertyName ?? name).text
+      const namespace = from === internals["floodgate/internal"] ? namespacesOf(from).get(taken) : undefined
+      return namespace === undefined ? [`${from} ${taken}`] : membersOf(name.text, namespace)
+    })
   })
   return [...takenLater, ...takenWhole, ...takenAtOnce]
 }

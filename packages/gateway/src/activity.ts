@@ -6,7 +6,7 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "floodgate/Accounting"
 import type * as Events from "floodgate/Events"
-import { promptTokens, Lru } from "floodgate/internal"
+import { Amounts, Lru } from "floodgate/internal"
 import type { Bill, Payer } from "./callers.ts"
 import type { KeyDenial } from "./keys.ts"
 import type { AgentActivity, KeyActivity, Minute, PressureMinute } from "./page/status.ts"
@@ -168,7 +168,7 @@ export class Activity {
     const own = this.agent(agent)
     if (dollars === undefined) own.unpriced++
     else own.dollars += dollars
-    const prompt = promptTokens(actual)
+    const prompt = Amounts.promptTokens(actual)
     own.inputTokens += prompt
     own.outputTokens += actual.outputTokens
     const minute = this.minute()
@@ -190,7 +190,7 @@ export class Activity {
   private key(name: string, actual: Accounting.Actual, dollars: number | undefined): void {
     const known: Mutable<KeyActivity> = this.keys.get(name) ?? { ...unused }
     known.calls++
-    known.inputTokens += promptTokens(actual)
+    known.inputTokens += Amounts.promptTokens(actual)
     known.outputTokens += actual.outputTokens
     known.dollars += dollars ?? 0
     if (dollars === undefined) known.unpriced++

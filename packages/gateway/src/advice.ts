@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as Schemas from "./endpointSchemas.ts"
-import { advise, AdviceFigures, foretold, Input, plainAdvice } from "floodgate/internal"
+import { Advise, AdviceFigures, Input, Advice } from "floodgate/internal"
 
 /** An answer, and its status in HTTP. */
 export interface AdviceResponse {
@@ -49,7 +49,9 @@ export const answerTo = (
       Budget.TokenBudget
     > => {
       const question = AdviceFigures.questionOf(what, figuresOf(what, query))
-      return what === "forecast" ? foretold(what, question) : Effect.map(advise(what, question), plainAdvice)
+      return what === "forecast"
+        ? Advise.foretold(what, question)
+        : Effect.map(Advise.advise(what, question), Advice.plain)
     }
   ).pipe(
     Effect.map((body): AdviceResponse => ({ status: 200, body })),

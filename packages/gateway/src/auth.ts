@@ -1,7 +1,7 @@
 /** Decides who may send requests: callers with the token, or local programs if the gateway has none. */
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import { isIP } from "node:net"
-import type { Refusal } from "floodgate/internal"
+import type { Refusing } from "floodgate/internal"
 import { isSecret } from "./secrets.ts"
 
 /** The part of a path with the token. */
@@ -10,7 +10,7 @@ const prefix = /^\/token\/([^/?]+)(?=[/?]|$)/
 /** The target of a request without the token, and why the request is refused, if it is. */
 export interface AuthResult {
   readonly target: string
-  readonly refusal: Refusal | undefined
+  readonly refusal: Refusing.Refusal | undefined
 }
 
 /** Whether an address is reachable from this machine only. */
@@ -40,7 +40,7 @@ const remedy = (name: string): string =>
  * any other site can send simple requests without reading the answers; `origin` then has that site. A `host` that is an address is
  * safe, because no website can make it resolve to this machine.
  */
-const foreign = ({ headers }: IncomingMessage, hosts: ReadonlySet<string>): Refusal | undefined => {
+const foreign = ({ headers }: IncomingMessage, hosts: ReadonlySet<string>): Refusing.Refusal | undefined => {
   const { host = "", origin } = headers
   const name = nameIn(host)
   if (isIP(name) === 0 && !isOwnName(name) && !hosts.has(name)) {
@@ -57,7 +57,7 @@ const foreign = ({ headers }: IncomingMessage, hosts: ReadonlySet<string>): Refu
   return { kind: "forbidden", message: `Without a token, the gateway does not answer ${what}: ${help}` }
 }
 
-const noToken: Refusal = {
+const noToken: Refusing.Refusal = {
   kind: "unauthorized",
   message:
     "The token of the gateway is missing or wrong: add the header x-floodgate-token, or put /token/TOKEN in front of the path. In a browser, open /floodgate/"
@@ -79,7 +79,7 @@ export const makeAuth = (
   const isToken = token === undefined ? undefined : isSecret(token)
   /** The last host that was accepted. Nearly all requests have the same one. */
   let known = ""
-  const refusalOf = (request: IncomingMessage): Refusal | undefined => {
+  const refusalOf = (request: IncomingMessage): Refusing.Refusal | undefined => {
     const { host = "", origin } = request.headers
     if (host === known && origin === undefined && known !== "") return undefined
     const refusal = foreign(request, hosts)

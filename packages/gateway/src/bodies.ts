@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
-import { monotonic, maxValues, mostValues, parseJson, ValueCounter } from "floodgate/internal"
+import { monotonic, JsonValues, Json } from "floodgate/internal"
 
 // -----------------------------------------------------------------------------
 // Arriving
@@ -154,12 +154,12 @@ const quickValues = 40_000
 
 /** Whether a body is parsed at once, which costs less than turns of its own. */
 export const isQuick = (bytes: Uint8Array): boolean =>
-  bytes.length <= quickBytes || (bytes.length <= partBytes && mostValues(bytes) <= quickValues)
+  bytes.length <= quickBytes || (bytes.length <= partBytes && JsonValues.mostValues(bytes) <= quickValues)
 
 const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toString() : undefined)
 
 /** The value of a body; undefined if it is not JSON in UTF-8. */
-export const parse = (bytes: Buffer): unknown => parseJson(textOf(bytes))
+export const parse = (bytes: Buffer): unknown => Json.parseJson(textOf(bytes))
 
 /** Runs a step in its own turn of the event loop, so that other calls are served in between. */
 const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yieldNow, Effect.sync(step))
@@ -175,12 +175,12 @@ export const readLarge = Effect.fnUntraced(function* <A>(
   refused: (values: number) => A
 ) {
   const alone = reading.withPermits(1)
-  const counter = new ValueCounter(bytes, yield* Random.nextInt)
+  const counter = new JsonValues.ValueCounter(bytes, yield* Random.nextInt)
   while (yield* alone(inTurn(() => counter.next(partBytes)))) {}
-  if (counter.values > maxValues) return refused(counter.values)
+  if (counter.values > JsonValues.maxValues) return refused(counter.values)
   return yield* alone(
     inTurn(() => textOf(bytes)).pipe(
-      Effect.flatMap((text) => inTurn(() => parseJson(text))),
+      Effect.flatMap((text) => inTurn(() => Json.parseJson(text))),
       Effect.flatMap((body) => inTurn(() => parsed(body)))
     )
   )

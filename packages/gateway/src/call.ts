@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
-import { bounds, Deadline, Engine, MoneyWait, type Refusal, ReviewAt, type SilenceTimer } from "floodgate/internal"
+import { Bounds, Deadline, Engine, MoneyWait, type Refusing, ReviewAt, type Silence } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
 import type { Caller, FindCaller } from "./callers.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
@@ -40,7 +40,7 @@ export interface ProxyParts {
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
-  readonly timer: SilenceTimer
+  readonly timer: Silence.SilenceTimer
   /** Logs the end of a call; undefined if nothing logs at that level. */
   readonly log: ((end: Readonly<Record<string, unknown>>) => void) | undefined
   readonly maxHold: Duration.Duration
@@ -108,7 +108,7 @@ const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean):
  * so that a refusal has its status: a client takes the end of a response that has begun for a broken connection, and calls again.
  * Node's `fetch` waits 5 minutes for the status of an answer, and the SDKs of OpenAI and Anthropic for 10.
  */
-const longestSilence = bounds.moneyTime.max
+const longestSilence = Bounds.bounds.moneyTime.max
 
 /** From this size on, an insertion does not copy the body, or a running call would hold it twice. */
 const largeBytes = 64 * 1_024
@@ -146,7 +146,7 @@ const mayBegin = ({ description, streams }: Engine.HttpCall): boolean =>
 const reporter = ({ exchange, parts, record, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
-  return (outcome: RequestEnd["outcome"], status: number, place?: string, reason?: Refusal["kind"]): void => {
+  return (outcome: RequestEnd["outcome"], status: number, place?: string, reason?: Refusing.Refusal["kind"]): void => {
     record?.ended(outcome, reason, place)
     const upstream = (parts.places && upstreamOfPlace(parts.places, model, place)) ?? routed.upstream.name
     parts.activity.ended({ upstream, outcome, agent })
@@ -259,7 +259,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
     })
 
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
-  private tooLate(refusal: Refusal): void {
+  private tooLate(refusal: Refusing.Refusal): void {
     const { planned, proxied } = this.made
     const { protocol } = planned.match
     const isStream = eventsOf(planned) !== undefined

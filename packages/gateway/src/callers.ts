@@ -1,7 +1,7 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
-import { credentialsOf, Engine, type HeaderReader, Lru } from "floodgate/internal"
+import { Credentials, Engine, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
@@ -12,7 +12,7 @@ import type { Rule } from "./settings/values.ts"
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
 const priorities: Readonly<Record<string, number>> = { interactive: 1, main: 1, batch: -1, background: -1 }
 
-const priorityOf = (header: HeaderReader): number => {
+const priorityOf = (header: ProviderHeaders.HeaderReader): number => {
   const given = classHeaders.map(header).find((value) => value !== undefined && value !== null) ?? ""
   return Object.hasOwn(priorities, given) ? priorities[given]! : 0
 }
@@ -85,7 +85,7 @@ export const makeCallers = (
   }))
   const callerKeyOf = makeCallerKeys()
   return (request) => {
-    const keys = hasKeys ? [request.header(keyNameHeader) ?? ""] : credentialsOf(request)
+    const keys = hasKeys ? [request.header(keyNameHeader) ?? ""] : Credentials.credentialsOf(request)
     const callerKeys = (): ReadonlyArray<CallerKey> =>
       keys.length === 0 ? [unknown] : keys.map(hasKeys ? namedKey : callerKeyOf)
     const agent = request.agent ?? callerKeys()[0]!.name

@@ -1,7 +1,7 @@
 /** Changes of caps by an operator, over HTTP: raising a cap for now, or resetting what was spent of it. */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
-import { isRecord, parseJson } from "floodgate/internal"
+import { Json } from "floodgate/internal"
 import type * as Schemas from "./endpointSchemas.ts"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
@@ -25,8 +25,8 @@ const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
 
 /** Reads a change. Returns a text that says what is wrong with an invalid one. */
 const changeOf = (text: string): CapChange | string => {
-  const body = parseJson(text)
-  if (!isRecord(body)) return 'expected a JSON object such as { "cap": "all callers", "dollars": 20 }'
+  const body = Json.parseJson(text)
+  if (!Json.isRecord(body)) return 'expected a JSON object such as { "cap": "all callers", "dollars": 20 }'
   const { cap, dollars, reset } = body
   if (typeof cap !== "string") return "cap: expected the name or the id of a cap, as /floodgate/status has them"
   if (dollars !== undefined && !(typeof dollars === "number" && dollars > 0 && dollars <= maxDollars)) {

@@ -1,13 +1,6 @@
 /** Takes the caller's key out of a request, and puts the provider's credential in. */
 import type { IncomingHttpHeaders } from "node:http"
-import {
-  type CredentialHeader,
-  credentialLocation,
-  type HeaderReader,
-  headerWith,
-  ofCallers,
-  replacedIn
-} from "floodgate/internal"
+import { Credentials, type ProviderHeaders } from "floodgate/internal"
 import type { KeyHolder } from "./keys.ts"
 import type { Routed } from "./routes.ts"
 
@@ -73,7 +66,7 @@ export const presented = (raw: ReadonlyArray<string>, given: string): Presented 
 export interface Exchange {
   readonly holder: KeyHolder
   /** The header with the provider's credential; undefined if the upstream needs none. */
-  readonly header: CredentialHeader | undefined
+  readonly header: Credentials.CredentialHeader | undefined
 }
 
 /** The version of Anthropic's API in which keys are sent in `x-api-key`. */
@@ -88,7 +81,7 @@ const headerOf = (
   { "anthropic-version": version }: IncomingHttpHeaders,
   isBearer: boolean
 ): string => {
-  const location = credentialLocation(protocol?.name ?? protocols[name] ?? "", url)
+  const location = Credentials.credentialLocation(protocol?.name ?? protocols[name] ?? "", url)
   return location === "x-api-key" && isBearer && version !== withApiKey ? "authorization" : location
 }
 
@@ -101,17 +94,20 @@ export const exchange = (
   isBearer: boolean
 ): Exchange => {
   if (credential === undefined) return { holder, header: undefined }
-  return { holder, header: headerWith(headerOf(routed, headers, isBearer), credential) }
+  return { holder, header: Credentials.headerWith(headerOf(routed, headers, isBearer), credential) }
 }
 
 /** Whether a header of the caller is not passed on, because the provider gets another credential. */
-export const isReplaced = (name: string): boolean => ofCallers.has(name)
+export const isReplaced = (name: string): boolean => Credentials.ofCallers.has(name)
 
 /** The header by which rules and records know the name of a key. Callers cannot set it. */
 export const keyNameHeader = "x-floodgate-key"
 
 /** Reads the headers of a request as the provider gets them, and the name of the key. */
-export const readerOf = (read: HeaderReader, { header, holder }: Exchange): HeaderReader => {
-  const replaced = replacedIn(read, header)
+export const readerOf = (
+  read: ProviderHeaders.HeaderReader,
+  { header, holder }: Exchange
+): ProviderHeaders.HeaderReader => {
+  const replaced = Credentials.replacedIn(read, header)
   return (name) => (name === keyNameHeader ? holder.name : replaced(name))
 }

@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
-import { AdviceFigures, type Refusal, statusOf } from "floodgate/internal"
+import { AdviceFigures, Refusing } from "floodgate/internal"
 import type { AuthResult } from "./auth.ts"
 import * as Caps from "./caps.ts"
 import { version } from "./command/version.ts"
@@ -227,8 +227,8 @@ export const healthOf = (path: string | undefined): Endpoint | undefined => {
 }
 
 /** Answers a request for something of the gateway's own that it may not have, in plain text for people. */
-export const refuse = (response: ServerResponse, refusal: Refusal): Effect.Effect<void> =>
-  Response.own(response, statusOf(refusal), `${refusal.message}\n`)
+export const refuse = (response: ServerResponse, refusal: Refusing.Refusal): Effect.Effect<void> =>
+  Response.own(response, Refusing.statusOf(refusal), `${refusal.message}\n`)
 
 /** A secret of its own that an endpoint requires. */
 const secrets = {

@@ -1,5 +1,5 @@
 /** Requests that ask to be taken for others, so that they would evade caps and limits. */
-import { Engine, type Match, type Refusal } from "floodgate/internal"
+import { Engine, type Matching, type Refusing } from "floodgate/internal"
 import type { ProxiedRequest } from "./call.ts"
 import * as Headers from "./headers.ts"
 import { hasBody } from "./passing.ts"
@@ -9,12 +9,12 @@ const others: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "DELETE"]
 
 /** A reason not to pass on a request. */
 export interface Evasion {
-  readonly refusal: Refusal
+  readonly refusal: Refusing.Refusal
   /** The call that it may be taken for. */
-  readonly match: Match | undefined
+  readonly match: Matching.Match | undefined
 }
 
-const invalid = (message: string): Refusal => ({ kind: "invalid", message })
+const invalid = (message: string): Refusing.Refusal => ({ kind: "invalid", message })
 
 /**
  * Finds what is wrong with a request that some servers take for another one: it overrides its method or its path, or sends a call by

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as LogLevel from "effect/LogLevel"
 import * as References from "effect/References"
-import { Engine, timerOf } from "floodgate/internal"
+import { Engine, Silence } from "floodgate/internal"
 import type { Activity } from "./activity.ts"
 import { makeAuth } from "./auth.ts"
 import type { ProxyParts } from "./call.ts"
@@ -70,7 +70,7 @@ export const makeGeneration = Effect.fnUntraced(function* (
     statesCaps: checked.rateLimitHeaders && rules.some(hasCap),
     requests: checked.requestsToken === undefined ? undefined : requests,
     now,
-    timer: timerOf(context),
+    timer: Silence.timerOf(context),
     log: logsDebug ? (end) => void fork(Effect.logDebug(end)) : undefined,
     keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
     maxHold: checked.maxHold,

@@ -1,6 +1,6 @@
 /** Selects the headers that are passed on, in both directions. */
 import type { IncomingHttpHeaders } from "node:http"
-import { type CredentialHeader, type HeaderReader, headerReader, replacedTrace } from "floodgate/internal"
+import { type Credentials, ProviderHeaders, Trace } from "floodgate/internal"
 import { type Exchange, isReplaced, readerOf as exchangedReader } from "./credentials.ts"
 
 /** Headers as Node gives those of a response. */
@@ -33,11 +33,11 @@ export const namedBy = (connection: string | null | undefined): ReadonlyArray<st
     : (connection ?? "").toLowerCase().split(/[\s,]+/)
 
 /** Reads the headers that are passed on, and our own. They identify the caller. */
-export const readerOf = (headers: IncomingHttpHeaders, exchange?: Exchange): HeaderReader => {
-  const read = headerReader(headers)
+export const readerOf = (headers: IncomingHttpHeaders, exchange?: Exchange): ProviderHeaders.HeaderReader => {
+  const read = ProviderHeaders.headerReader(headers)
   const dropped = namedBy(headers.connection)
   if (dropped.length === 0 && exchange === undefined) return read
-  const passed: HeaderReader = (name) => (dropped.includes(name) ? undefined : read(name))
+  const passed: ProviderHeaders.HeaderReader = (name) => (dropped.includes(name) ? undefined : read(name))
   return exchange === undefined ? passed : exchangedReader(passed, exchange)
 }
 
@@ -72,7 +72,10 @@ export const outgoing = (
 }
 
 /** Headers, names and values in turn, with another credential than the caller's, or with none. */
-export const replaced = (headers: ReadonlyArray<string>, credential: CredentialHeader | undefined): Array<string> => {
+export const replaced = (
+  headers: ReadonlyArray<string>,
+  credential: Credentials.CredentialHeader | undefined
+): Array<string> => {
   const sent: Array<string> = []
   for (let index = 0; index + 1 < headers.length; index += 2) {
     if (!isReplaced(headers[index]!.toLowerCase())) sent.push(headers[index]!, headers[index + 1]!)
@@ -83,7 +86,7 @@ export const replaced = (headers: ReadonlyArray<string>, credential: CredentialH
 /** Adds a `traceparent`, if there is one, to headers that list names and values in turn. The upstream then continues the trace. */
 export const traced = (headers: ReadonlyArray<string>, traceparent: string | undefined): ReadonlyArray<string> => {
   if (traceparent === undefined) return headers
-  const lost = replacedTrace(
+  const lost = Trace.replaced(
     (name) => headers[headers.findIndex((each, at) => at % 2 === 0 && each.toLowerCase() === name) + 1]
   )
   if (lost === undefined) return headers

@@ -1,6 +1,6 @@
 /** Checks what HTTP/1.1 demands of a request before a server looks at what it wants. */
 import type { IncomingMessage } from "node:http"
-import { bounds, type Refusal } from "floodgate/internal"
+import { Bounds, type Refusing } from "floodgate/internal"
 
 /** A target in absolute form, which clients send to proxies and every server must accept (RFC 9112, 3.2.2). */
 const absolute = /^https?:\/\/(?:[^/?#@]*@)?([^/?#]+)/i
@@ -16,22 +16,22 @@ export const normalize = (request: IncomingMessage): void => {
   request.headers.host = host
 }
 
-const twoHosts: Refusal = {
+const twoHosts: Refusing.Refusal = {
   kind: "invalid",
   message: "The request has more than one host header: send it once (RFC 9112, 3.2)"
 }
-const traced: Refusal = {
+const traced: Refusing.Refusal = {
   kind: "notImplemented",
   message: "The gateway does not pass on TRACE, because the answer would show the credential: send the request itself"
 }
-const encoded: Refusal = {
+const encoded: Refusing.Refusal = {
   kind: "notImplemented",
   message: "The gateway knows no transfer coding but chunked: send the body as it is (RFC 9112, 6.1)"
 }
 
-const hidden: Refusal = {
+const hidden: Refusing.Refusal = {
   kind: "invalid",
-  message: `The request has headers that the gateway cannot read: send at most ${bounds.headerLines.max} lines`
+  message: `The request has headers that the gateway cannot read: send at most ${Bounds.bounds.headerLines.max} lines`
 }
 
 /**
@@ -39,7 +39,7 @@ const hidden: Refusal = {
  * passed on, so a key behind them would reach the provider unseen and pay from no cap. Later versions answer 431 themselves.
  */
 const hidesHeaders = ({ headers, rawHeaders }: Pick<IncomingMessage, "headers" | "rawHeaders">): boolean => {
-  if (rawHeaders.length > 2 * bounds.headerLines.max) return true
+  if (rawHeaders.length > 2 * Bounds.bounds.headerLines.max) return true
   for (let index = 0; index < rawHeaders.length; index += 2) {
     if (headers[rawHeaders[index]!.toLowerCase()] === undefined) return true
   }
@@ -56,7 +56,7 @@ const countOf = (raw: ReadonlyArray<string>, name: string): number => {
 }
 
 /** The refusal of a request, wherever it goes; undefined if there is none. Node has refused what cannot be read at all. */
-export const refusalOf = ({ headers, method, rawHeaders }: IncomingMessage): Refusal | undefined => {
+export const refusalOf = ({ headers, method, rawHeaders }: IncomingMessage): Refusing.Refusal | undefined => {
   if (method === "TRACE") return traced
   if (hidesHeaders({ headers, rawHeaders })) return hidden
   const coding = headers["transfer-encoding"]

@@ -4,7 +4,7 @@
  */
 import type * as Schema from "effect/Schema"
 import { timingSafeEqual } from "node:crypto"
-import type { Refusal } from "floodgate/internal"
+import type { Refusing } from "floodgate/internal"
 import { sha256Of } from "./secrets.ts"
 import type * as Values from "./settings/values.ts"
 
@@ -31,7 +31,7 @@ export interface KeyDenial {
   readonly reason: DenialReason
   /** The name of a key that has expired; empty for any other reason. */
   readonly name: string
-  readonly refusal: Refusal
+  readonly refusal: Refusing.Refusal
 }
 
 /** Checks what callers send as their credentials. */

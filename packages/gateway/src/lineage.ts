@@ -1,7 +1,7 @@
 /** The lineage of a call: its session, its agent within it, and the agent that started that one. */
 import { createHmac, randomBytes } from "node:crypto"
 import type { CallRequest } from "floodgate/fetch"
-import { credentialsOf, nameOf } from "floodgate/internal"
+import { Credentials, Json } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 
 /** The names that a client gives; the first agent of a session has no parent. */
@@ -19,11 +19,11 @@ type NamedRequest = Pick<PlannedRequest, "agent" | "header" | "session">
  * ones. Seen in 2.1.332; documented in https://code.claude.com/docs/en/llm-gateway-protocol, "Request headers".
  */
 const ofClaudeCode = ({ agent, header, session = agent }: NamedRequest): Lineage | undefined => {
-  const subAgent = nameOf(header("x-claude-code-agent-id"))
-  const own = nameOf(header("x-claude-code-session-id")) ?? (subAgent === undefined ? undefined : session)
+  const subAgent = Json.nameOf(header("x-claude-code-agent-id"))
+  const own = Json.nameOf(header("x-claude-code-session-id")) ?? (subAgent === undefined ? undefined : session)
   if (own === undefined) return undefined
   if (subAgent === undefined) return { session: own, agent: own, parent: undefined }
-  return { session: own, agent: subAgent, parent: nameOf(header("x-claude-code-parent-agent-id")) ?? own }
+  return { session: own, agent: subAgent, parent: Json.nameOf(header("x-claude-code-parent-agent-id")) ?? own }
 }
 
 /**
@@ -31,10 +31,10 @@ const ofClaudeCode = ({ agent, header, session = agent }: NamedRequest): Lineage
  * before 0.90 wrote the names with underscores, and called a thread a conversation.
  */
 const ofCodex = ({ header }: NamedRequest): Lineage | undefined => {
-  const thread = nameOf(header("thread-id") ?? header("conversation_id"))
+  const thread = Json.nameOf(header("thread-id") ?? header("conversation_id"))
   if (thread === undefined) return undefined
-  const session = nameOf(header("session-id") ?? header("session_id")) ?? thread
-  const parent = nameOf(header("x-codex-parent-thread-id")) ?? (thread === session ? undefined : session)
+  const session = Json.nameOf(header("session-id") ?? header("session_id")) ?? thread
+  const parent = Json.nameOf(header("x-codex-parent-thread-id")) ?? (thread === session ? undefined : session)
   return { session, agent: thread, parent }
 }
 
@@ -66,7 +66,7 @@ export const makeLineageHasher = (): ((request: PlannedRequest, fallback: string
     createHmac("sha256", key).update(JSON.stringify(parts)).digest("hex").slice(0, hashLength)
   return (request, fallback) => {
     const { agent, parent, session } = lineageOf(request, fallback)
-    const caller = request.header(keyNameHeader) ?? credentialsOf(request)[0] ?? ""
+    const caller = request.header(keyNameHeader) ?? Credentials.credentialsOf(request)[0] ?? ""
     const idOf = (name: string) => hashOf([caller, session, name])
     return {
       sessionId: hashOf([caller, session]),

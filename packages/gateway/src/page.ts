@@ -7,7 +7,7 @@ import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
-import { bounds, isInUse } from "floodgate/internal"
+import { Bounds, isInUse } from "floodgate/internal"
 import type { Activity, Journal } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type * as Schemas from "./endpointSchemas.ts"
@@ -35,7 +35,7 @@ export interface PageParts {
 
 /** The page is updated every second. */
 const everyMillis = 1_000
-const maxViewers = bounds.viewers.max
+const maxViewers = Bounds.bounds.viewers.max
 const maxAgents = 50
 const maxCaps = 50
 

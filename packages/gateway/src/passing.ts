@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { IncomingMessage } from "node:http"
 import { PassThrough } from "node:stream"
-import type { Engine, Refusal, RefusalResponse } from "floodgate/internal"
+import type { Engine, Refusing } from "floodgate/internal"
 import type * as Bodies from "./bodies.ts"
 import type { ProxiedRequest } from "./call.ts"
 import * as Headers from "./headers.ts"
@@ -85,8 +85,8 @@ const pass = Effect.fnUntraced(function* (proxied: ProxiedRequest, body: Buffer 
 
 const refuse = (
   { answering, parts, record, response, routed }: ProxiedRequest,
-  refusal: RefusalResponse,
-  reason: Refusal["kind"]
+  refusal: Refusing.RefusalResponse,
+  reason: Refusing.Refusal["kind"]
 ): void => {
   record?.ended("refused", reason)
   parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })

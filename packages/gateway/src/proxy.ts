@@ -1,6 +1,6 @@
 /** Tells calls from other requests, and reads the bodies of calls. */
 import * as Effect from "effect/Effect"
-import { type Engine, isRecord, type Match, type Refusal } from "floodgate/internal"
+import { type Engine, Json, type Matching, type Refusing } from "floodgate/internal"
 import * as Bodies from "./bodies.ts"
 import { govern, type ProxiedRequest } from "./call.ts"
 import { evasionIn } from "./evasion.ts"
@@ -18,8 +18,8 @@ const maxRewritten = 4 * 1_024 * 1_024
 /** Refuses a call because of how it was sent. */
 const refuseBody = (
   { answering, parts, record, response, routed }: ProxiedRequest,
-  found: Match | undefined,
-  refusal: Refusal
+  found: Matching.Match | undefined,
+  refusal: Refusing.Refusal
 ): void => {
   record?.ended("refused", refusal.kind)
   parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
@@ -33,14 +33,14 @@ const fail = ({ record, response }: ProxiedRequest, thrown: unknown): Effect.Eff
 }
 
 /** Answers a call whose body was read. */
-const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: Bodies.RequestBody): void => {
+const answerCall = (proxied: ProxiedRequest, found: Matching.Match, bytes: Buffer, held: Bodies.RequestBody): void => {
   const { answering, exchange, parts, request, routed } = proxied
   const header = Headers.readerOf(request.headers, exchange)
   // Passing on a call that cannot be read would evade all caps and limits.
   if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refuseBody(proxied, found, Refusals.encoded)
   /** Decides what to do with a call. It does not refer to the parsed body, which takes several times as much memory. */
   const parsed = (body: unknown): (() => void) => {
-    const isObject = isRecord(body)
+    const isObject = Json.isRecord(body)
     if (!isObject && bytes.length > 0) return () => refuseBody(proxied, found, Refusals.notJson)
     const planned = parts.engine.plan(found, {
       url: routed.url,

@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
-import { bounds, isReached, Lru } from "floodgate/internal"
+import { Bounds, isReached, Lru } from "floodgate/internal"
 import type { capChange } from "./endpointSchemas.ts"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
 import type { CapStatus } from "./page/status.ts"
@@ -29,7 +29,7 @@ const maxOpen = 1_000
  * The maximum number of agents and keys that have spent part of a cap. Callers can invent agents, and all of them are written to a
  * file every 30 seconds. At the maximum new ones are refused, because one that is forgotten would have its whole cap again.
  */
-const maxSpent = bounds.spenders.max
+const maxSpent = Bounds.bounds.spenders.max
 /** Enough to tell the agents and keys of a gateway apart. */
 const partitionBytes = 8
 /** Longer names of agents are replaced by their hash. */

@@ -1,6 +1,6 @@
 /** Records of answered calls, for traces. */
 import * as Result from "effect/Result"
-import { type Engine, harmless, Lru, promptTokens } from "floodgate/internal"
+import { type Engine, harmless, Lru, Amounts } from "floodgate/internal"
 import type { Options } from "./options.ts"
 import { type HashedLineage, makeLineageHasher } from "./lineage.ts"
 
@@ -68,7 +68,7 @@ export const makeRecorder = (
           model,
           agent,
           ...ids,
-          inputTokens: promptTokens(actual),
+          inputTokens: Amounts.promptTokens(actual),
           cachedTokens: cacheReadTokens,
           cacheWrittenTokens: cacheCreationTokens,
           outputTokens,

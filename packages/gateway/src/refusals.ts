@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { ServerResponse } from "node:http"
 import { type Protocol, protocols } from "floodgate/protocol"
-import { type Engine, fromThrown, maxValues, type Refusal, type RefusalResponse } from "floodgate/internal"
+import { type Engine, JsonValues, type Refusing } from "floodgate/internal"
+import * as Signals from "floodgate/Signals"
 import type * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { UpstreamResponse } from "./transport.ts"
@@ -15,7 +16,7 @@ const { anthropic } = protocols
 // -----------------------------------------------------------------------------
 
 /** The refusals of a body that was not read. */
-export const unread: Readonly<Record<Bodies.Unread, Refusal>> = {
+export const unread: Readonly<Record<Bodies.Unread, Refusing.Refusal>> = {
   tooLarge: {
     kind: "tooLarge",
     message: "The body is larger than the gateway accepts (option maxBodyBytes): send less at once"
@@ -31,19 +32,22 @@ export const unread: Readonly<Record<Bodies.Unread, Refusal>> = {
 }
 
 const why = "the gateway must be able to read it"
-export const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding: ${why}` }
-export const notJson: Refusal = {
+export const encoded: Refusing.Refusal = {
+  kind: "invalid",
+  message: `Send the body of a call without content-encoding: ${why}`
+}
+export const notJson: Refusing.Refusal = {
   kind: "invalid",
   message: `Send the body of a call as a JSON object in UTF-8: ${why}`
 }
-export const tooManyValues = (values: number): Refusal => ({
+export const tooManyValues = (values: number): Refusing.Refusal => ({
   kind: "tooLarge",
-  message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
+  message: `The body has ${values} JSON values, and the gateway reads at most ${JsonValues.maxValues}: send fewer messages`
 })
 
 /** Explains why no answer of the provider can be passed on. The message contains no part of the request. */
-export const unreachable = (thrown: unknown, now: number): Refusal => {
-  const reason = fromThrown(thrown, { now })
+export const unreachable = (thrown: unknown, now: number): Refusing.Refusal => {
+  const { reason } = Signals.fromError(thrown, now)
   if (reason._tag === "MalformedResponse") {
     return { kind: reason.executed === false ? "noProvider" : "executed", message: reason.message }
   }
@@ -55,7 +59,7 @@ export const unreachable = (thrown: unknown, now: number): Refusal => {
   }
 }
 
-const kinds: Readonly<Record<number, Refusal["kind"]>> = {
+const kinds: Readonly<Record<number, Refusing.Refusal["kind"]>> = {
   401: "unauthorized",
   402: "spendLimited",
   403: "forbidden",
@@ -68,7 +72,7 @@ const kinds: Readonly<Record<number, Refusal["kind"]>> = {
 }
 
 /** The kind of refusal that corresponds to a status of the provider. */
-const kindOf = (status: number): Refusal["kind"] =>
+const kindOf = (status: number): Refusing.Refusal["kind"] =>
   kinds[status] ?? (status >= 400 && status < 500 ? "invalid" : "unavailable")
 
 /** The number of bytes of a provider's error that are quoted. */
@@ -76,7 +80,7 @@ const maxQuoted = 1_000
 const decoder = new TextDecoder()
 
 /** The provider's answer as the error that ends a stream which has already begun. */
-export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refusal => ({
+export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refusing.Refusal => ({
   kind: kindOf(status),
   message: `The provider answered with status ${status}: ${decoder.decode(body.subarray(0, maxQuoted))}`
 })
@@ -86,17 +90,19 @@ export const answeredBy = ({ status }: UpstreamResponse, body: Uint8Array): Refu
 // -----------------------------------------------------------------------------
 
 /** A refusal on a route without a known protocol has Anthropic's form, which any client can read. */
-export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
+export const refusalFor = (refusal: Refusing.Refusal, protocol: Protocol = anthropic): Refusing.RefusalResponse =>
   protocol.refuse(refusal)
 
-const withoutRetry = (refusal: RefusalResponse): RefusalResponse => ({
+const withoutRetry = (refusal: Refusing.RefusalResponse): Refusing.RefusalResponse => ({
   ...refusal,
   headers: { ...refusal.headers, "x-should-retry": "false" }
 })
 
 /** Answers with a refusal of the gateway. */
-export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
-  Response.whole(response, status, headers, body)
+export const refuse = (
+  response: ServerResponse,
+  { body, headers, status }: Refusing.RefusalResponse
+): Effect.Effect<void> => Response.whole(response, status, headers, body)
 
 /** The refusal of a call whose provider could not be reached. The governor has already retried it. */
 export const lost = ({ match: { protocol } }: Engine.HttpCall, error: unknown, now: number): Engine.RefusedCall => {

@@ -1,6 +1,7 @@
 /** The last requests: who called which model, how long it took, what it cost, and how it ended. They hold neither content nor keys. */
 import type { ServerResponse } from "node:http"
-import { hint, promptTokens, type Refusal } from "floodgate/internal"
+import { Amounts, type Refusing } from "floodgate/internal"
+import { hint } from "floodgate/internal/nearest"
 import { outcome } from "./endpointSchemas.ts"
 import type { Bill, Caller } from "./callers.ts"
 import { matcherOf } from "./names.ts"
@@ -45,7 +46,7 @@ export class OpenRequest {
   place: string | null = null
   outcome: RequestOutcome | undefined = undefined
   status: number | null = null
-  reason: Refusal["kind"] | null = null
+  reason: Refusing.Refusal["kind"] | null = null
   attempts = 0
   private sentAt: number | undefined = undefined
   endedAt = 0
@@ -79,7 +80,7 @@ export class OpenRequest {
     this.sentAt = now
   }
 
-  ended(outcome: RequestOutcome, reason?: Refusal["kind"], place?: string): void {
+  ended(outcome: RequestOutcome, reason?: Refusing.Refusal["kind"], place?: string): void {
     this.outcome = outcome
     this.reason = reason ?? null
     this.place = place ?? this.place
@@ -87,7 +88,7 @@ export class OpenRequest {
 
   /** Adds what an attempt has used. The bill of a request that its client has left may arrive after its end. */
   readonly billed = ({ actual, dollars }: Bill): void => {
-    this.inputTokens = (this.inputTokens ?? 0) + promptTokens(actual)
+    this.inputTokens = (this.inputTokens ?? 0) + Amounts.promptTokens(actual)
     this.cachedTokens = (this.cachedTokens ?? 0) + (actual.cacheReadTokens ?? 0)
     this.outputTokens = (this.outputTokens ?? 0) + actual.outputTokens
     if (dollars !== undefined) this.dollars = (this.dollars ?? 0) + dollars

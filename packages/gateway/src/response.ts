@@ -9,11 +9,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
-import { bounds, monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
+import { Bounds, monotonic, Silence } from "floodgate/internal"
 import type { ByteSource } from "./transport.ts"
 
 /** A client that reads nothing for this long has disappeared, or tries to occupy memory. */
-const longestStall = Duration.millis(bounds.unreadTime.max)
+const longestStall = Duration.millis(Bounds.bounds.unreadTime.max)
 
 /**
  * The maximum that is written of a body at once. A client that reads such a piece in time has not stalled, so that it may take as
@@ -90,7 +90,7 @@ export const end = Effect.fnUntraced(function* (response: ServerResponse, body: 
 })
 
 /** Ends the answers of clients that read nothing for too long. */
-class Stall extends SilentStream {
+class Stall extends Silence.SilentStream {
   private readonly response: ServerResponse
 
   constructor(response: ServerResponse, now: number) {
@@ -106,7 +106,7 @@ class Stall extends SilentStream {
 
 /** Calls a function when the client has read what was written, and disconnects the client if it stalls. */
 export const whenRead = (
-  timer: SilenceTimer,
+  timer: Silence.SilenceTimer,
   response: ServerResponse,
   event: "drain" | "finish",
   done: () => void
@@ -126,7 +126,7 @@ export const whenRead = (
 
 /** Ends a response whose request was read, if one write can do it. Returns false if nothing was written. */
 export const endAtOnce = (
-  timer: SilenceTimer,
+  timer: Silence.SilenceTimer,
   response: ServerResponse,
   done: () => void,
   body: Uint8Array = new Uint8Array(0)

@@ -2,7 +2,7 @@
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import { type Protocol, protocols } from "floodgate/protocol"
-import { baseUrl, type HeaderReader, Lru, type Match, matches, pathOf, withOneVersion } from "floodgate/internal"
+import { baseUrl, type ProviderHeaders, Lru, Matching } from "floodgate/internal"
 
 /** A provider to which requests are passed on. */
 export interface Upstream {
@@ -23,7 +23,7 @@ export interface Routed {
   /** The protocol of the client, if the path shows it. */
   readonly protocol: Protocol | undefined
   /** The protocol and route if a model answers the request; undefined for any other request. */
-  readonly call: Match | undefined
+  readonly call: Matching.Match | undefined
 }
 
 /** A request that no upstream of this gateway serves. */
@@ -53,28 +53,32 @@ const known: ReadonlySet<string> = new Set(Object.values(names))
 export const ownSegment =
   /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|interactions|fim|ocr|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
-interface NamedMatch extends Match {
+interface NamedMatch extends Matching.Match {
   readonly name: string
 }
 
 /** The name of the upstream that serves a match. Claude on Bedrock has Anthropic's format, and Bedrock's paths. */
-const nameFor = (upstreams: Upstreams, { protocol: { provider }, route: { path } }: Match): string =>
+const nameFor = (upstreams: Upstreams, { protocol: { provider }, route: { path } }: Matching.Match): string =>
   path.startsWith("/model/") && upstreams.has("bedrock") ? "bedrock" : (names[provider] ?? provider)
 
 const found = (upstreams: Upstreams, method: string, path: string): ReadonlyArray<NamedMatch> =>
-  matches(Object.values(protocols), method, path).map((found) => ({ ...found, name: nameFor(upstreams, found) }))
+  Matching.matches(Object.values(protocols), method, path).map((found) => ({
+    ...found,
+    name: nameFor(upstreams, found)
+  }))
 
-const has = (header: HeaderReader, name: string): boolean => (header(name) ?? "") !== ""
+const has = (header: ProviderHeaders.HeaderReader, name: string): boolean => (header(name) ?? "") !== ""
 
 /** Whether a request has its key where only Anthropic looks: some are written by hand, without the version. */
-const hasAnthropicsKey = (header: HeaderReader): boolean => has(header, "x-api-key") && !has(header, "authorization")
+const hasAnthropicsKey = (header: ProviderHeaders.HeaderReader): boolean =>
+  has(header, "x-api-key") && !has(header, "authorization")
 
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
 const nameOf = (
   upstreams: Upstreams,
   all: ReadonlyArray<NamedMatch>,
   path: string,
-  header: HeaderReader,
+  header: ProviderHeaders.HeaderReader,
   search: string
 ): string | undefined => {
   const call = all.find(({ route }) => route.operation !== "passThrough")
@@ -133,14 +137,14 @@ const hasDots = (path: string): boolean => /\\|\/(?:\.|%2e){1,2}(?:\/|$)/i.test(
  * the end of the address and at the start of the path. A path that is not as its provider has it, apart from slashes, is sent as it was
  * recognised.
  */
-const pathAt = ({ base }: Upstream, known: Match | undefined, given: string): string => {
+const pathAt = ({ base }: Upstream, known: Matching.Match | undefined, given: string): string => {
   if (known === undefined) return base + given
   const served = known.route.path
-  const read = pathOf(given) ?? given
+  const read = Matching.pathOf(given) ?? given
   const path = served.endsWith(read)
-    ? base + served.slice(0, served.length - read.length) + withOneVersion(given)
+    ? base + served.slice(0, served.length - read.length) + Matching.withOneVersion(given)
     : base + served
-  return base === "" ? path : withOneVersion(path)
+  return base === "" ? path : Matching.withOneVersion(path)
 }
 
 /**
@@ -151,14 +155,14 @@ const find = (
   upstreams: Upstreams,
   method: string,
   target: string,
-  header: HeaderReader
+  header: ProviderHeaders.HeaderReader
 ): Omit<Routed, "call"> | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const sent = separate(target)
   const { search } = sent
   const { name: given, rest } = splitName(upstreams, hasDots(sent.path) ? parsed.pathname : sent.path)
-  const path = pathOf(rest) ?? rest
+  const path = Matching.pathOf(rest) ?? rest
   const all = found(upstreams, method, path)
   const provider = nameOf(upstreams, all, path, header, search) ?? onlyProvider(upstreams)
   const name = given ?? provider
@@ -170,7 +174,7 @@ const find = (
 }
 
 /** Finds the route of a request by its method, its target and its headers. */
-export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
+export type Router = (method: string, target: string, header: ProviderHeaders.HeaderReader) => Routed | NoRoute
 
 /** The headers that tell which client sent a request. */
 const clientHeaders = ["anthropic-version", "x-goog-api-key", "x-api-key", "authorization"]
@@ -182,7 +186,7 @@ const longestKnown = 256
 /** Makes a router that remembers routes, so that URLs are parsed once. URLs with keys are not remembered. */
 export const makeRouter = (
   upstreams: Upstreams,
-  callOf: (method: string, path: string) => Match | undefined
+  callOf: (method: string, path: string) => Matching.Match | undefined
 ): Router => {
   const remembered = new Map<string, Routed | NoRoute>()
   const routeOf: Router = (method, target, header) => {

@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
-import { bounds, monotonic } from "floodgate/internal"
+import { Bounds, monotonic } from "floodgate/internal"
 
 /**
  * The gateway cannot listen on the address.
@@ -77,14 +77,14 @@ export const listen = Effect.fnUntraced(function* ({
   const started = Effect.callback<Http.Server, CannotListen>((resume) => {
     const server = Http.createServer({
       keepAliveTimeout: keepAliveMillis,
-      headersTimeout: bounds.headersTime.max,
-      requestTimeout: bounds.requestTime.max,
+      headersTimeout: Bounds.bounds.headersTime.max,
+      requestTimeout: Bounds.bounds.requestTime.max,
       connectionsCheckingInterval: 5_000,
-      maxHeaderSize: bounds.headerBytes.max,
+      maxHeaderSize: Bounds.bounds.headerBytes.max,
       noDelay: true
     })
     server.maxConnections = maxConnections
-    server.maxHeadersCount = bounds.headerLines.max
+    server.maxHeadersCount = Bounds.bounds.headerLines.max
     server.on("connection", (socket) => {
       sockets.set(socket, -Infinity)
       socket.once("close", () => sockets.delete(socket))
@@ -125,7 +125,7 @@ export const oneByOne = (serve: Listener): Listener => {
       queues.set(socket, queue)
       queue.isServing = true
       start()
-    } else if (queue.waiting.length < bounds.ahead.max) queue.waiting.push(start)
+    } else if (queue.waiting.length < Bounds.bounds.ahead.max) queue.waiting.push(start)
     else socket.destroy()
   }
 }

@@ -3,7 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
-import { headerReader, type Refusal } from "floodgate/internal"
+import { ProviderHeaders, type Refusing } from "floodgate/internal"
 import type { AuthResult } from "./auth.ts"
 import * as Bodies from "./bodies.ts"
 import * as Credentials from "./credentials.ts"
@@ -22,8 +22,8 @@ import type { Routed } from "./routes.ts"
 import type { Listener } from "./server.ts"
 import { type Whose, whoseIs } from "./whose.ts"
 
-const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
-const noWebSocket: Refusal = {
+const closes: Refusing.Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
+const noWebSocket: Refusing.Refusal = {
   kind: "upgradeRequired",
   message: "The gateway does not support WebSockets: send the request over HTTP/1.1"
 }
@@ -131,7 +131,7 @@ const stateCaps = ({ now, purses }: Generation["parts"], whose: Whose, response:
 const forward = (
   { current, isClosing, memory, run, users }: ServerParts,
   entry: AuthResult,
-  broken: Refusal | undefined,
+  broken: Refusing.Refusal | undefined,
   request: IncomingMessage,
   response: ServerResponse
 ): void => {
@@ -140,7 +140,7 @@ const forward = (
   const isWebSocket = wantsWebSocket(request.headers)
   // A WebSocket request is always a GET, in place of the POST that it replaces.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
-  const routed = generation.route(method, target, headerReader(request.headers))
+  const routed = generation.route(method, target, ProviderHeaders.headerReader(request.headers))
   const { parts } = generation
   const span = generation.beginSpan(request, response, routed)
   const record = parts.requests?.open()
@@ -151,7 +151,7 @@ const forward = (
     body.release()
     if (record !== undefined) parts.requests?.close(record, response, whose?.caller)
   })
-  const refused = (refusal: Refusal): void => {
+  const refused = (refusal: Refusing.Refusal): void => {
     record?.ended("refused", refusal.kind)
     answer.run(Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol)))
   }

@@ -10,11 +10,11 @@ import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
 import type { ResponseHeaders } from "./headers.ts"
-import { bounds, Engine, headerReader, monotonic, type Source } from "floodgate/internal"
+import { Bounds, Engine, ProviderHeaders, monotonic, type Silence } from "floodgate/internal"
 import type { Upstream } from "./routes.ts"
 
 /** A body that is read chunk by chunk. */
-export type ByteSource = Source<Uint8Array>
+export type ByteSource = Silence.Source<Uint8Array>
 
 /** An answer of an upstream to a call. */
 export interface UpstreamResponse extends Engine.ProviderResponse {
@@ -287,7 +287,7 @@ const decoded = (body: ByteSource, decoder: Duplex): Engine.BodyFlow => {
 
 const responseOf = (receiver: Receiver): UpstreamResponse => {
   const { headers, phrase, status } = receiver
-  const header = headerReader(headers)
+  const header = ProviderHeaders.headerReader(headers)
   const decoder = decoders.get(header("content-encoding")?.trim().toLowerCase() ?? "")?.()
   const body = decoder === undefined ? receiver : decoded(receiver, decoder)
   return { status, phrase, header, headers, body, isDecoded: decoder !== undefined }
@@ -299,7 +299,7 @@ const poolOf = (origin: string, timeout: Duration.Duration, options: Undici.Pool
     headersTimeout: Duration.toMillis(timeout),
     // The engine limits the silence of bodies, because it tells streams from whole answers.
     bodyTimeout: 0,
-    maxHeaderSize: bounds.headerBytes.max,
+    maxHeaderSize: Bounds.bounds.headerBytes.max,
     allowH2: false
   })
 

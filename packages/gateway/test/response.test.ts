@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { timerOf } from "floodgate/internal"
+import { Silence } from "floodgate/internal"
 import { EventEmitter } from "node:events"
 import type { ServerResponse } from "node:http"
 import { KeyUsers } from "../src/keyUsers.ts"
@@ -16,7 +16,7 @@ import { makeMemory, RequestBody } from "../src/bodies.ts"
 describe("a client that reads", () => {
   it.effect("is not disconnected later, and one that reads nothing is", () =>
     Effect.gen(function* () {
-      const timer = timerOf(yield* Effect.context<never>())
+      const timer = Silence.timerOf(yield* Effect.context<never>())
       const disconnected: Array<string> = []
       const response = (name: string) =>
         Object.assign(new EventEmitter(), { destroy: () => void disconnected.push(name) }) as never as ServerResponse

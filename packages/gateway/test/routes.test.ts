@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { apiCalls } from "../../../test/support/apis.ts"
-import { bounds } from "floodgate/internal"
+import { Bounds } from "floodgate/internal"
 import { refusalOf } from "../src/http1.ts"
 import { makeRouter, type Upstream, upstreamOf } from "../src/routes.ts"
 
@@ -264,10 +264,10 @@ describe("the headers of a request", () => {
 
   it("are refused if Node does not show all of them", () => {
     assert.isUndefined(refusalOf(request([key, ...lines(20)])))
-    assert.isUndefined(refusalOf(request([...lines(bounds.headerLines.max - 1), key])))
+    assert.isUndefined(refusalOf(request([...lines(Bounds.bounds.headerLines.max - 1), key])))
     assert.strictEqual(refusalOf(request([...lines(20), key], lines(20)))?.kind, "invalid")
     // A name that Node shows may stand a second time behind those that it reads.
-    const te = Array.from({ length: bounds.headerLines.max - 1 }, () => ["te", "trailers"] as const)
+    const te = Array.from({ length: Bounds.bounds.headerLines.max - 1 }, () => ["te", "trailers"] as const)
     assert.isUndefined(refusalOf(request([key, ...te])))
     assert.strictEqual(refusalOf(request([key, ...te, ["authorization", "Bearer sk-other"]]))?.kind, "invalid")
   })

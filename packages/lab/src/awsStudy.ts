@@ -13,7 +13,7 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { drained, type Stepwise } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import * as Seeded from "./seeded.ts"
 
 type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
@@ -141,7 +141,7 @@ const once = (jitter: Jitter, clients: number, seed: number): { readonly work: n
  * @category running
  * @since 0.1.0
  */
-export const study = (options: Options = {}): ReadonlyArray<Measured> => drained(studySteps(options))
+export const study = (options: Options = {}): ReadonlyArray<Measured> => Stepwise.drained(studySteps(options))
 
 /**
  * {@link study} in steps of some milliseconds, because it takes seconds.
@@ -150,7 +150,9 @@ export const study = (options: Options = {}): ReadonlyArray<Measured> => drained
  * @category running
  * @since 0.2.0
  */
-export function* studySteps({ clients = tens, runs = 100, seed = 1 }: Options = {}): Stepwise<ReadonlyArray<Measured>> {
+export function* studySteps({ clients = tens, runs = 100, seed = 1 }: Options = {}): Stepwise.Stepwise<
+  ReadonlyArray<Measured>
+> {
   const measured: Array<Measured> = []
   for (const [variant, jitter] of jitters.entries()) {
     for (const count of clients) {

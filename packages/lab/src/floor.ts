@@ -4,7 +4,7 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { rateOf } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
 import * as Limits from "floodgate/Limits"
 import type { Sessions } from "floodgate/testing"
 import { smallest } from "./extremes.ts"
@@ -92,7 +92,7 @@ const scriptMillis = (
 
 const secondsUntil = (limit: Limits.Limit, used: number): number => {
   if (limit.total !== undefined) return used > limit.total ? Infinity : 0
-  const { amount, seconds } = rateOf(limit)
+  const { amount, seconds } = LimitWords.rateOf(limit)
   if (limit.window === undefined || limit.window === "bucket") {
     return Math.max(0, ((used - (limit.burst ?? amount)) * seconds) / amount)
   }

@@ -25,7 +25,8 @@
  * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
-import { hint, Input } from "floodgate/internal"
+import { Input } from "floodgate/internal"
+import { hint } from "floodgate/internal/nearest"
 import * as Race from "./race.ts"
 import * as Figures from "./report/figures.ts"
 import * as Html from "./report/html.ts"

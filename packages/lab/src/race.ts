@@ -4,7 +4,7 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -4,7 +4,8 @@
  * @stability experimental
  * @since 0.5.0
  */
-import { type Stepwise, Words } from "floodgate/internal"
+import type { Stepwise } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { Sessions } from "floodgate/testing"
 import type { Unreadable } from "./traces.ts"
 
@@ -325,7 +326,7 @@ const atOnce = 2_000
  * @category sessions
  * @since 0.5.0
  */
-export function* parseSteps(text: string): Stepwise<RecordedSessions> {
+export function* parseSteps(text: string): Stepwise.Stepwise<RecordedSessions> {
   const lines = text.split(/\r?\n/)
   const heads = headOf(text)
   const places = new Map(columns.map((column) => [column, heads.indexOf(column)]))

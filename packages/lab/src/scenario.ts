@@ -9,7 +9,8 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { Input, Latency, Words, limitsText } from "floodgate/internal"
+import { Input, Latency, LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
 import { inputTokens, Texts } from "floodgate/internal/testing"
@@ -492,7 +493,9 @@ const caches: Readonly<Record<NonNullable<ProviderSim.Options["cache"]>, string>
 export const modelOf = (scenario: Scenario): string => {
   const { isConcurrencyDeclared, limits, places, provider, seed } = scenario
   const parts =
-    places === undefined ? [limitsText(limits)] : places.map((each) => `${each.name}: ${limitsText(each.limits)}`)
+    places === undefined
+      ? [LimitWords.limitsText(limits)]
+      : places.map((each) => `${each.name}: ${LimitWords.limitsText(each.limits)}`)
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
   if (concurrency !== undefined) {
     parts.push(`${Words.counted(concurrency, "call")} at once${isConcurrencyDeclared ? "" : ", undeclared"}`)

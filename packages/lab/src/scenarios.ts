@@ -4,7 +4,7 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"

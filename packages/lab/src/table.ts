@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import type { RaceResult } from "./race.ts"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Scenarios from "./scenario.ts"
 import type { Scenario } from "./scenario.ts"
 

@@ -1,5 +1,6 @@
 /** Reads traces of recorded traffic, and makes scenarios of them. */
-import { drained, Input, type Stepwise, Words } from "floodgate/internal"
+import { Stepwise, Input } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Scenario from "./scenario.ts"
 
 /**
@@ -59,7 +60,8 @@ const tokensOf = (cell: string | undefined): number => {
  * @category traces
  * @since 0.1.0
  */
-export const parseTrace = (text: string): ReadonlyArray<TraceCall> | Unreadable => drained(parseTraceSteps(text))
+export const parseTrace = (text: string): ReadonlyArray<TraceCall> | Unreadable =>
+  Stepwise.drained(parseTraceSteps(text))
 
 /** The number of lines in one step. */
 const atOnce = 2_000
@@ -71,7 +73,7 @@ const atOnce = 2_000
  * @category traces
  * @since 0.2.0
  */
-export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<TraceCall> | Unreadable> {
+export function* parseTraceSteps(text: string): Stepwise.Stepwise<ReadonlyArray<TraceCall> | Unreadable> {
   const lines = text.split(/\r?\n/)
   const head = (lines[0] ?? "").replace(/^\uFEFF/, "").split(",")
   const format = formats.find(({ input, output, time }) => [time, input, output].every((name) => head.includes(name)))

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { drained } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Sessions, Simulation } from "floodgate/testing"
 import { readFileSync } from "node:fs"
@@ -114,7 +114,7 @@ const recordingOf = (sessions: ReadonlyArray<Sessions.Session>) =>
 describe("your own sessions", () => {
   it("are the same after they were played, recorded and read", async () => {
     const { value } = await Effect.runPromise(Simulation.run(recordingOf(sessions)))
-    const read = drained(Recorded.parseSteps(value))
+    const read = Stepwise.drained(Recorded.parseSteps(value))
     assert.deepStrictEqual(read.unreadable, [])
     // Of a pause in which the lead waited for a sub-agent, only what is left after its end is known.
     const [first, second] = sessions
@@ -130,7 +130,7 @@ describe("your own sessions", () => {
 
   it("begin when they were begun, and take in the lab as long as they took", async () => {
     const { value } = await Effect.runPromise(Simulation.run(recordingOf(sessions)))
-    const read = drained(Recorded.parseSteps(value))
+    const read = Stepwise.drained(Recorded.parseSteps(value))
     const scenario = Scenarios.fromSessions({ sessions: read.sessions, latency: read.latency, limits })
     assert.deepStrictEqual(
       scenario.agents.map(({ startsAtMillis }) => startsAtMillis),
@@ -148,7 +148,7 @@ describe("your own sessions", () => {
     async () => {
       // 27 minutes of Claude Code 2.1.332 and the agents of four SDKs, recorded by test/clients/sessions.test.ts.
       const text = readFileSync(join(import.meta.dirname, "./fixtures/half-hour.csv"), "utf8")
-      const { latency, meanEndSeconds, seconds, sessions, unreadable } = drained(Recorded.parseSteps(text))
+      const { latency, meanEndSeconds, seconds, sessions, unreadable } = Stepwise.drained(Recorded.parseSteps(text))
       assert.deepStrictEqual([sessions.length, unreadable.length], [9, 0])
       const limit = { perMinute: 50_000, burst: 200_000, window: "bucket" as const }
       const scenario = Scenarios.fromSessions({ sessions, latency, limits: { inputTokens: limit } })

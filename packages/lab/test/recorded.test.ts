@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { drained } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import type { Sessions } from "floodgate/testing"
 import { sized } from "../../../test/support/size.ts"
 import { Recorded } from "../src/internal.ts"
@@ -53,7 +53,7 @@ const line = ({
 }
 
 const read = (...lines: ReadonlyArray<Line | string>) =>
-  drained(
+  Stepwise.drained(
     Recorded.parseSteps(`${[head, ...lines.map((one) => (typeof one === "string" ? one : line(one)))].join("\n")}\n`)
   )
 
@@ -196,10 +196,10 @@ describe("Recorded", () => {
 
   it("reads any text without an error, and columns in any order", () => {
     for (const text of ["", head, `${head}\n\n`, "\uFEFF", `${head}\n,,,,,,,,,,,`, `${head}\n${"x".repeat(1e6)}`]) {
-      assert.deepStrictEqual(drained(Recorded.parseSteps(text)).sessions, [])
+      assert.deepStrictEqual(Stepwise.drained(Recorded.parseSteps(text)).sessions, [])
     }
     const swapped = [head, line({ at: 0 })].map((one) => one.split(",").reverse().join(",")).join("\n")
-    assert.deepStrictEqual(drained(Recorded.parseSteps(swapped)).sessions, read({ at: 0 }).sessions)
+    assert.deepStrictEqual(Stepwise.drained(Recorded.parseSteps(swapped)).sessions, read({ at: 0 }).sessions)
   })
 
   it("tells recordings from traces and tables", () => {

@@ -1,7 +1,7 @@
 /** Reads the shared pools and caps in Redis, without changing them. */
 import * as Effect from "effect/Effect"
 import type { Stored, StoreError } from "floodgate/BudgetStore"
-import { ledgerOf, sharedCapOf, type SharedCapStatus, type SharedPoolStatus, sharedStatusOf } from "floodgate/internal"
+import { SharedStatus } from "floodgate/internal"
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
@@ -29,7 +29,7 @@ const look = Effect.fnUntraced(function* <A>(
   const keys = yield* client.keys(RedisStore.pattern(prefix))
   const names = keys
     .flatMap((key) => RedisStore.nameOf(prefix, key) ?? [])
-    .filter((name) => (ledgerOf(name) !== undefined) === isLedger)
+    .filter((name) => (SharedStatus.ledgerOf(name) !== undefined) === isLedger)
   const found: Array<A> = []
   for (const name of names.sort().slice(0, max)) {
     const stored = yield* store.read(name)
@@ -58,14 +58,16 @@ const look = Effect.fnUntraced(function* <A>(
  * @category combinators
  * @since 0.1.0
  */
-export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
-  Effect.map(look(options, false, sharedStatusOf), ({ found }) => found)
+export const status = (
+  options: StatusOptions
+): Effect.Effect<ReadonlyArray<SharedStatus.SharedPoolStatus>, StoreError> =>
+  Effect.map(look(options, false, SharedStatus.statusOf), ({ found }) => found)
 
 /** The most caps that are read: callers of a gateway can invent agents, and each agent has a cap. */
 const maxCaps = 1_000
 
 /** The part of a cap that is used. */
-const usedOf = ({ held, limit = Infinity, spent }: SharedCapStatus): number => (spent + held) / limit
+const usedOf = ({ held, limit = Infinity, spent }: SharedStatus.SharedCapStatus): number => (spent + held) / limit
 
 /**
  * The caps in dollars under a prefix, those that are used most first, and how many were left out. It only reads, at most 1,000 of them.
@@ -88,8 +90,8 @@ const usedOf = ({ held, limit = Infinity, spent }: SharedCapStatus): number => (
  */
 export const caps = (
   options: StatusOptions
-): Effect.Effect<{ readonly caps: ReadonlyArray<SharedCapStatus>; readonly more: number }, StoreError> =>
-  Effect.map(look(options, true, sharedCapOf, maxCaps), ({ count, found }) => ({
+): Effect.Effect<{ readonly caps: ReadonlyArray<SharedStatus.SharedCapStatus>; readonly more: number }, StoreError> =>
+  Effect.map(look(options, true, SharedStatus.capOf, maxCaps), ({ count, found }) => ({
     caps: found.sort((a, b) => usedOf(b) - usedOf(a)),
     more: Math.max(0, count - maxCaps)
   }))

@@ -64,7 +64,7 @@ import * as Input from "../../domain/input/checks.ts"
 import { anthropic } from "../../protocol/anthropic.ts"
 import { headerReader } from "../../protocol/headers.ts"
 import { makeSseParser, type SseParser } from "../../protocol/sse.ts"
-import { setTraceparent } from "../../protocol/traceparent.ts"
+import { setTraceparent } from "../../call/trace.ts"
 import { countingOf, type SdkRequest } from "./count.ts"
 import { unmistakable } from "./unmistakable.ts"
 

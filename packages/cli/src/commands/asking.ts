@@ -12,18 +12,8 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import {
-  advise,
-  AdviceFigures,
-  at,
-  baseUrl,
-  foretold,
-  isRecord,
-  parseJson,
-  plainAdvice,
-  Words,
-  limitsText
-} from "floodgate/internal"
+import { Advise, AdviceFigures, Json, baseUrl, Advice, LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import { innermost } from "@floodgate/gateway/internal/errors"
 import * as Exit from "@floodgate/gateway/internal/exit"
@@ -89,7 +79,7 @@ const queryOf = (figures: AdviceFigures.AdviceFigures): string => {
 
 /** Explains why a gateway did not answer a question, and what to do. */
 const refused = (address: string, status: number, body: string): Exit.CommandError => {
-  const error = at(parseJson(body), "error")
+  const error = Json.at(Json.parseJson(body), "error")
   if (status === 401) {
     const isAdmin = typeof error === "string" && error.startsWith("The admin token")
     const variable = isAdmin ? "FLOODGATE_GATEWAY_ADMIN_TOKEN" : "FLOODGATE_GATEWAY_TOKEN"
@@ -126,8 +116,8 @@ export const exchange = (
     Effect.timeout(timeout),
     Effect.mapError((error) => away(error._tag === "TimeoutError" ? "no answer in time" : innermost(error))),
     Effect.flatMap(({ status, text }) => {
-      const body = parseJson(text)
-      return status === 200 && isRecord(body) ? Effect.succeed(body) : Effect.fail(refused(address, status, text))
+      const body = Json.parseJson(text)
+      return status === 200 && Json.isRecord(body) ? Effect.succeed(body) : Effect.fail(refused(address, status, text))
     }),
     Effect.provide(FetchHttpClient.layer)
   )
@@ -147,7 +137,7 @@ export const gateway = (address: GatewayAddress): AdviceSource => ({
 
 const nameOf = (limits: Limits.Limits | undefined, concurrency: number | undefined): string => {
   const stated = [
-    ...(limits === undefined ? [] : [limitsText(limits)]),
+    ...(limits === undefined ? [] : [LimitWords.limitsText(limits)]),
     ...(concurrency === undefined ? [] : [`${Words.counted(concurrency, "call")} at once`])
   ]
   return stated.length === 0 ? "no limits (none are stated)" : `the stated limits (${stated.join(", ")})`
@@ -168,7 +158,9 @@ export const stated = (
     const answer = (topic: Topic, figures: AdviceFigures.AdviceFigures) => {
       if (topic === "status") return budget
       const question = AdviceFigures.questionOf(topic, figures)
-      return topic === "forecast" ? foretold(topic, question) : Effect.map(advise(topic, question), plainAdvice)
+      return topic === "forecast"
+        ? Advise.foretold(topic, question)
+        : Effect.map(Advise.advise(topic, question), Advice.plain)
     }
     return {
       name: nameOf(limits, concurrency),

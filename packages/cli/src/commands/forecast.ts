@@ -7,7 +7,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Accounting from "floodgate/Accounting"
-import { Latency, Words, fewestAsQuick } from "floodgate/internal"
+import { Latency, Advice } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import { invalidFlag, orInvalid } from "@floodgate/gateway/internal/errors"
@@ -227,7 +228,7 @@ const workloadOf = Effect.fnUntraced(function* (
 const agentsThatHelp = ({ agents, sessions }: GivenWorkload, options: Forecast.Options): Effect.Effect<number> => {
   const max = Math.max(1, Math.min(agents.length, options.concurrency ?? Infinity))
   const limited = (count: number) => (sessions === undefined ? { concurrency: count } : { atOnce: count })
-  return fewestAsQuick(max, 0.02, (count) =>
+  return Advice.fewestAsQuick(max, 0.02, (count) =>
     Effect.map(Forecast.makeEffect(agents, { ...options, ...limited(count) }), ({ duration }) =>
       Duration.toMillis(duration)
     )

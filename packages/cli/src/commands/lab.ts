@@ -13,7 +13,7 @@ import {
   Scenarios,
   Strategies
 } from "@floodgate/lab/internal"
-import { yielding } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Threads from "./lab/threads.ts"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
@@ -115,7 +115,10 @@ const writeDocs = Effect.fnUntraced(function* (
     }),
     ...Report.Svg.ofScenario({ ...barsOf("sessions", pictured.sessionBars), runs: [] })
   ]
-  for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* yielding(AwsStudy.studySteps({ seed })))]) {
+  for (const { name, text } of [
+    ...charts,
+    ...Report.Svg.ofStudy(yield* Stepwise.yielding(AwsStudy.studySteps({ seed })))
+  ]) {
     yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
   }
 })

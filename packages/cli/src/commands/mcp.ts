@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
-import { type AdviceFigures, isRecord } from "floodgate/internal"
+import { type AdviceFigures, Json } from "floodgate/internal"
 import * as Asking from "./asking.ts"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
@@ -105,7 +105,7 @@ type Answered = typeof Answered.Type
 
 /** The details need not repeat the text. */
 const answered = (source: string, text: string, answer: unknown, note = ""): Answered => {
-  const { text: _, ...details } = isRecord(answer) ? answer : {}
+  const { text: _, ...details } = Json.isRecord(answer) ? answer : {}
   return { source, text: `${note}${text}`, details }
 }
 

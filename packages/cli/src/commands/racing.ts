@@ -1,7 +1,7 @@
 /** Runs races and shows their progress, for several commands. */
 import * as Effect from "effect/Effect"
 import { Race, type Scenario, type Strategy } from "@floodgate/lab/internal"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { statusLine } from "./painter.ts"
 
 /** Runs a scenario with each strategy, and shows the progress on a terminal. */

@@ -1,7 +1,8 @@
 /** Reads the sessions of `--sessions`: a recording of the gateway, or a table. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Words, yielding } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { Sessions } from "floodgate/testing"
 import { Recorded } from "@floodgate/lab/internal"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
@@ -22,7 +23,7 @@ const maxNamed = 5
 const parsed = Effect.fnUntraced(function* (path: string) {
   const content = yield* text(path, maxBytes)
   const kind = Recorded.kindOf(content)
-  if (kind === "recording") return yield* yielding(Recorded.parseSteps(content))
+  if (kind === "recording") return yield* Stepwise.yielding(Recorded.parseSteps(content))
   if (kind === "trace") {
     const what = "it has calls but no sessions, as a trace or a file that version 0.4 recorded"
     return yield* unreadable(path, `${what}: ${how}, or play its calls with --trace`)

@@ -1,7 +1,8 @@
 /** The flags for how a simulated provider behaves. */
 import * as Flag from "effect/cli/Flag"
 import { atLeastZero, byDefault, maxMillis, number, optional } from "@floodgate/gateway/internal/flags"
-import { Latency, Words } from "floodgate/internal"
+import { Latency } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 
 /** Random numbers have 32 bits, so a larger seed would equal a smaller one. */
 const maxSeed = 2 ** 32 - 1

@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import { type SharedCapStatus, type SharedPoolStatus, Words } from "floodgate/internal"
+import type { SharedStatus } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { StoreError } from "floodgate/BudgetStore"
 import * as Limits from "floodgate/Limits"
 import * as SharedState from "@floodgate/redis/internal"
@@ -30,8 +31,8 @@ const flags = {
 // Figures and lines
 // -----------------------------------------------------------------------------
 
-type SharedPools = ReadonlyArray<SharedPoolStatus>
-type SharedCaps = ReadonlyArray<SharedCapStatus>
+type SharedPools = ReadonlyArray<SharedStatus.SharedPoolStatus>
+type SharedCaps = ReadonlyArray<SharedStatus.SharedCapStatus>
 
 /** The state that processes share in Redis. */
 interface RedisState {
@@ -65,7 +66,7 @@ const charge = (amounts: Limits.Usage): string => {
 
 const heads = ["process", "in flight", "holds", "next call needs", "silent for"]
 
-const table = (processes: SharedPoolStatus["processes"]): ReadonlyArray<string> => {
+const table = (processes: SharedStatus.SharedPoolStatus["processes"]): ReadonlyArray<string> => {
   if (processes.length === 0) return ["no process uses it"]
   const rows = processes.map(({ held, inFlight, leaseMillis, name, silentMillis, waiting }) => [
     oneLine(name),

@@ -4,7 +4,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { limitsText } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
 import { type Race, Report, Scenario, Scenarios, Strategies, type Strategy, Table } from "@floodgate/lab/internal"
 import { invalidFlag, orInvalid } from "@floodgate/gateway/internal/errors"
 import * as Help from "@floodgate/gateway/internal/help"
@@ -163,7 +163,7 @@ const write = Effect.fnUntraced(function* (
       sections: [Report.Html.ofScenario(figures)],
       provenance: yield* Provenance.of([
         ["seed", String(scenario.seed)],
-        ["limits", limitsText(scenario.limits)],
+        ["limits", LimitWords.limitsText(scenario.limits)],
         ["provider model", Scenario.modelOf(scenario)]
       ])
     })

@@ -7,7 +7,7 @@ import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import { constants } from "node:buffer"
-import { bounds, Engine, Input, shown } from "floodgate/internal"
+import { Bounds, Engine, Input, shown } from "floodgate/internal"
 import { ownSegment, upstreamOf } from "../routes.ts"
 import { checked, key, secret, setting, type SettingRules } from "./annotations.ts"
 import * as Values from "./values.ts"
@@ -153,18 +153,22 @@ const ofGateway = {
   /**
    * The largest body of a call, in bytes; the default is Anthropic's limit. A larger body is answered with 413. @default 32 MiB
    */
-  maxBodyBytes: setting(Values.whole(1, max.body), { default: bounds.body.max, flag: "none", change: "reload" }),
+  maxBodyBytes: setting(Values.whole(1, max.body), { default: Bounds.bounds.body.max, flag: "none", change: "reload" }),
   /**
    * The most memory for the bodies of all waiting and running calls, and for their answers that are read whole, in bytes.
    * Beyond it, calls are answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call
    * keeps its estimate. @default 256 MiB
    */
-  maxHeldBytes: setting(Values.whole(1, max.bytes), { default: bounds.bodies.max, flag: "none", change: "reload" }),
+  maxHeldBytes: setting(Values.whole(1, max.bytes), {
+    default: Bounds.bounds.bodies.max,
+    flag: "none",
+    change: "reload"
+  }),
   /**
    * The most open connections; further ones are closed. Each has one request at a time, and takes up to two descriptors.
    * @default 10,000
    */
-  maxConnections: setting(count, { default: bounds.connections.max, flag: "none", change: "restart" }),
+  maxConnections: setting(count, { default: Bounds.bounds.connections.max, flag: "none", change: "restart" }),
   /**
    * Whether answers say in the header fields `RateLimit-Policy` and `RateLimit` what is left of the caps that apply to their
    * caller. @default true

@@ -3,7 +3,8 @@ import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { hint, Input, shown } from "floodgate/internal"
+import { Input, shown } from "floodgate/internal"
+import { hint } from "floodgate/internal/nearest"
 import { key } from "./annotations.ts"
 
 type SettingPath = ReadonlyArray<PropertyKey>

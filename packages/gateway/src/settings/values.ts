@@ -2,7 +2,7 @@
 import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { checkCap, governorChecks, Input, limitsCheck, placeChecks, priority, weight } from "floodgate/internal"
+import { checkCap, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import type * as Prices from "floodgate/Prices"
@@ -63,7 +63,7 @@ const setOrPools: Input.Check = (value) => {
 /** One set of limits, or `pools`. Not a union, whose errors would name settings that are valid in one of its members. */
 export const limits = ofLibrary<Limits.Limits | Limits.Pools>()(
   Schema.Struct({ ...dimensions, pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions))) }),
-  Input.all(setOrPools, limitsCheck)
+  Input.all(setOrPools, BudgetChecks.limits)
 )
 
 const cap = ofLibrary<Spending.Cap>()(
@@ -132,9 +132,9 @@ export const Rule = Schema.Struct({
   /** Headers by their names in lower case. */
   headers: optional(secret(Schema.Record(Schema.String, secretText("a string")))),
   /** The share of service relative to other agents, 0.001 to 1000. @default 1 */
-  weight: optional(checked(Schema.Finite, weight)),
+  weight: optional(checked(Schema.Finite, BudgetChecks.weight)),
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
-  priority: optional(checked(Schema.Finite, priority)),
+  priority: optional(checked(Schema.Finite, BudgetChecks.priority)),
   /** The cap of all matching callers together. The caps of all matching rules apply. @default no bound */
   cap: optional(cap),
   /** The cap of each agent. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */

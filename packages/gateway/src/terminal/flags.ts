@@ -2,7 +2,7 @@
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 
 /** A number within a range. Any other text gets the same error as a number outside of the range. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>

@@ -1,5 +1,5 @@
 /** The bars of the chart of agents: what each did when. Pure. */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { CallRecord, SimulatedAttempt } from "../runs.ts"
 
 /**

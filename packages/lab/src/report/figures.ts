@@ -4,7 +4,8 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { Words, dimensionNames, rateOf } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import { floor } from "../floor.ts"
 import type { RaceResult, RaceRun } from "../race.ts"
@@ -287,13 +288,13 @@ export const strategyFigures = (scenario: Scenario, run: RaceRun, strategies: nu
  */
 export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigures>): ScenarioFigures => {
   const dimension = limitedIn(scenario)
-  const { amount, seconds } = rateOf(scenario.limits[dimension] ?? {})
+  const { amount, seconds } = LimitWords.rateOf(scenario.limits[dimension] ?? {})
   return {
     name: scenario.name,
     summary: scenario.summary,
     provider: Scenarios.modelOf(scenario),
     floorSeconds: Words.round(floor(scenario).seconds),
-    dimension: dimensionNames[dimension],
+    dimension: LimitWords.dimensionNames[dimension],
     limitPerSecond: Words.round(amount / seconds),
     calls: Scenarios.callsOf(scenario).length,
     agents: shownAgents(scenario.agents.map(({ name }) => name)),

@@ -4,7 +4,8 @@
  * @stability experimental
  * @since 0.1.0
  */
-import { Words, limitsText } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
@@ -90,7 +91,7 @@ export const section = (options: {
   const figures: Figures.ScenarioFigures = {
     name: "forecast",
     summary,
-    provider: answers.map(({ limits, tier }) => `${tier}: ${limitsText(limits)}`).join(". "),
+    provider: answers.map(({ limits, tier }) => `${tier}: ${LimitWords.limitsText(limits)}`).join(". "),
     floorSeconds: 0,
     dimension: "tokens",
     limitPerSecond: 0,

@@ -7,7 +7,7 @@
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"

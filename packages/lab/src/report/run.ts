@@ -5,7 +5,8 @@
  * @since 0.1.0
  */
 import type * as Budget from "floodgate/Budget"
-import { Words, dimensionNames } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Limits from "floodgate/Limits"
 import { largest } from "../extremes.ts"
 import type * as Record from "../record.ts"
@@ -435,7 +436,7 @@ export const section = (options: {
     summary,
     provider,
     floorSeconds: Words.round(floorOf(recorded, limits)),
-    dimension: dimensionNames[dimension],
+    dimension: LimitWords.dimensionNames[dimension],
     limitPerSecond: Words.round(limitOf(dimension, recorded, limits)),
     calls: planned,
     agents: [...shown],

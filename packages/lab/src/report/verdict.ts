@@ -4,7 +4,7 @@
  * @stability experimental
  * @since 0.2.0
  */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { type RaceResults, tablesOf } from "../matrix.ts"
 import type { RaceResult } from "../race.ts"
 import * as Strategies from "../strategies/index.ts"

@@ -4,7 +4,7 @@
  * @stability experimental
  * @since 0.5.0
  */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { RaceResult } from "../race.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Table from "../table.ts"

@@ -1,5 +1,5 @@
 /** The user's own sessions as a scenario. */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import { Sessions } from "floodgate/testing"
 import { floor } from "../floor.ts"

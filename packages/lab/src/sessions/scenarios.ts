@@ -1,5 +1,5 @@
 /** Scenarios of sessions: what agents do, recorded or invented. */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import { type ProviderSim, Sessions } from "floodgate/testing"
 import * as Scenario from "../scenario.ts"

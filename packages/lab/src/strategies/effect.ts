@@ -1,7 +1,7 @@
 /**
  * Strategies with Effect's own limiters, used as in their documentation: `persistence/RateLimiter` and `HttpClient.withRateLimiter`.
  */
-import { rateOf } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -35,7 +35,7 @@ interface LimiterRule {
  * window, so a smaller burst is expressed by a shorter window.
  */
 const ruleOf = (key: string, limit: Limits.Limit): LimiterRule => {
-  const { amount, seconds } = rateOf(limit)
+  const { amount, seconds } = LimitWords.rateOf(limit)
   const burst = limit.burst ?? amount
   return {
     key,

@@ -9,7 +9,7 @@ import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { mapDimensions } from "floodgate/internal"
+import { Amounts } from "floodgate/internal"
 import { isOfSessions, model, type Scenario, type ScenarioAgent, type ScenarioCall } from "../scenario.ts"
 import type { Believed, RunningPlace, StrategyClient, Strategy } from "../strategy.ts"
 
@@ -46,8 +46,8 @@ const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
   const [pool] = Object.values(pools)
   const dimensions = pool?.dimensions ?? {}
   return {
-    left: mapDimensions(dimensions, ({ level }) => level),
-    perSecond: mapDimensions(dimensions, ({ perSecond }) => perSecond)
+    left: Amounts.mapDimensions(dimensions, ({ level }) => level),
+    perSecond: Amounts.mapDimensions(dimensions, ({ perSecond }) => perSecond)
   }
 }
 
@@ -70,7 +70,7 @@ const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
     const times = (value: number | undefined) => (value === undefined ? undefined : value * factor)
-    const limits = mapDimensions(scenario.limits, (limit) => ({
+    const limits = Amounts.mapDimensions(scenario.limits, (limit) => ({
       ...limit,
       perSecond: times(limit.perSecond),
       perMinute: times(limit.perMinute),

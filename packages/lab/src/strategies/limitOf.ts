@@ -1,5 +1,5 @@
 /** The limit that a strategy with a single token bucket is configured with. */
-import { rateOf } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { Scenario } from "../scenario.ts"
 
@@ -7,7 +7,7 @@ import type { Scenario } from "../scenario.ts"
 export const tokensOf = ({ limits }: Scenario) => {
   const limit = limits.tokens ?? limits.inputTokens
   if (limit === undefined) return { perSecond: 1e9, burst: 1e9 }
-  const { amount, seconds } = rateOf(limit)
+  const { amount, seconds } = LimitWords.rateOf(limit)
   return { perSecond: amount / seconds, burst: limit.burst ?? amount }
 }
 

@@ -6,7 +6,7 @@
  * but another order may be better: a large cold prompt at the head lets everybody wait whose prompt is in the cache, and what is
  * read from the cache depends on when calls are sent. So a strategy may end before the oracle.
  */
-import { rateOf } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -37,7 +37,7 @@ const needsOf = ({ limits, provider }: ScenarioPlace, call: ScenarioCall, cached
       outputTokens: (provider.output ?? "live") === "live" ? 1e-3 : call.outputTokens,
       tokens: call.inputTokens + call.outputTokens
     }[dimension]
-    const capacity = limit.burst ?? rateOf(limit).amount
+    const capacity = limit.burst ?? LimitWords.rateOf(limit).amount
     // A call larger than the bucket is admitted when the bucket is full, and leaves a debt.
     const amount = limit.window === undefined || limit.window === "bucket" ? Math.min(used, capacity) : used
     return [{ dimension, amount, limit }]
@@ -45,7 +45,7 @@ const needsOf = ({ limits, provider }: ScenarioPlace, call: ScenarioCall, cached
 
 /** Milliseconds until `missing` more is available, or until the next look. */
 const waitMillis = ({ limit }: Need, missing: number, now: number, sent: ReadonlyArray<number>): number => {
-  const { amount, seconds } = rateOf(limit)
+  const { amount, seconds } = LimitWords.rateOf(limit)
   const period = seconds * 1_000
   switch (limit.window ?? "bucket") {
     case "bucket":

@@ -3,7 +3,8 @@ import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
 import type { Report } from "@floodgate/lab/internal"
-import { Words, dimensionNames, limitsText } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { aligned } from "@floodgate/gateway/internal/text"
 
 /** The forecast under one set of limits. */
@@ -53,7 +54,7 @@ const seconds = (duration: Duration.Duration): number => Words.round(Duration.to
 export const span = (duration: Duration.Duration): string => Words.span(Duration.toSeconds(duration))
 
 export const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
-  ...dimensionNames,
+  ...LimitWords.dimensionNames,
   concurrency: "calls at once",
   pause: "a pause",
   agents: "the agents"
@@ -192,7 +193,7 @@ export const met = ({ deadline }: Printed): string | undefined => {
 export const limitsTextOf = ({ limits }: Printed): string =>
   limits === undefined
     ? "Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-    : limitsText(limits)
+    : LimitWords.limitsText(limits)
 
 export const text = (printed: Printed): string =>
   [

@@ -1,7 +1,7 @@
 /** The report of `floodgate forecast`. */
 import * as Duration from "effect/Duration"
 import { Report } from "@floodgate/lab/internal"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Printed from "./printed.ts"
 
 /** The summary at the head of a report. */

@@ -1,7 +1,8 @@
 /** `floodgate lab --sessions`: races the strategies in the user's own sessions. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Words, limitsText } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { type Recorded, Report, Scenario, Scenarios, Strategies, Table } from "@floodgate/lab/internal"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Legend from "../legend.ts"
@@ -113,7 +114,7 @@ export const race = Effect.fnUntraced(function* (own: OwnScenario, report: strin
     sections: [{ ...section, notes: [...section.notes, ...notes] }],
     provenance: yield* Provenance.of([
       ["seed", String(seed)],
-      ["limits", limitsText(scenario.limits)],
+      ["limits", LimitWords.limitsText(scenario.limits)],
       ["provider model", Scenario.modelOf(scenario)]
     ])
   })

@@ -1,6 +1,7 @@
 /** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
-import { Ledger, maxCost, Words } from "floodgate/internal"
+import { Ledger, maxCost } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { Params } from "floodgate/LlmProvider"
 import type * as Accounting from "floodgate/Accounting"
 import * as Prices from "floodgate/Prices"

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto"
 import type * as Exit from "@floodgate/gateway/internal/exit"
 import { isText, reading, sizeText, unreadable } from "@floodgate/gateway/internal/files"
 import * as Output from "@floodgate/gateway/internal/output"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Glob from "./glob.ts"
 import type { Document } from "./split.ts"
 

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
 import type * as Limits from "floodgate/Limits"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import { sizeText } from "@floodgate/gateway/internal/files"
 import * as Print from "@floodgate/gateway/internal/print"
 import * as Redis from "@floodgate/gateway/internal/redis"

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import { mapDimensions } from "floodgate/internal"
+import { Amounts } from "floodgate/internal"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
@@ -28,7 +28,7 @@ const rateOf = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["di
   limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
 
 const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
-  mapDimensions(dimensions, (status) =>
+  Amounts.mapDimensions(dimensions, (status) =>
     status.perSecond > 0 ? { perSecond: rateOf(status), burst: status.capacity } : { total: status.capacity }
   )
 
@@ -68,7 +68,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.TimedCall): { readonly 
  * reservations are several times the usage, so without this the prediction would contain waits that never happen.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<RemainingCalls>): Limits.Usage =>
-  mapDimensions(dimensions, ({ capacity, level }, dimension) => {
+  Amounts.mapDimensions(dimensions, ({ capacity, level }, dimension) => {
     const back = work.reduce((level, { out }) => {
       if (out === undefined) return level
       const used = usageOf(out.call)[dimension]

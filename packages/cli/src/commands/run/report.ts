@@ -2,7 +2,8 @@
 import * as Effect from "effect/Effect"
 import { Report } from "@floodgate/lab/internal"
 import * as Output from "@floodgate/gateway/internal/output"
-import { Words, limitsText } from "floodgate/internal"
+import { LimitWords } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import * as Provenance from "../provenance.ts"
 import * as Cost from "./cost.ts"
@@ -43,7 +44,7 @@ export const write = Effect.fnUntraced(function* (path: string, run: ReportedRun
     provenance: yield* Provenance.of([
       ["model", model],
       ["provider", provider],
-      ["limits", limits === undefined ? "none given: learned from the responses" : limitsText(limits)]
+      ["limits", limits === undefined ? "none given: learned from the responses" : LimitWords.limitsText(limits)]
     ])
   })
   yield* Output.write(path, html, "--report")

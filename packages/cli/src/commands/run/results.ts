@@ -75,7 +75,7 @@ export interface Loaded {
 const atOnce = 200
 
 /** Reads the attempts and then the results in steps. The later of two results of one call counts. */
-export function* parseSteps(text: string): Stepwise<Loaded> {
+export function* parseSteps(text: string): Stepwise.Stepwise<Loaded> {
   const results = new Map<string, Result>()
   const attempts = new Map<string, SentAttempt>()
   let unreadable = 0

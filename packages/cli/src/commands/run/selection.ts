@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import type * as Exit from "@floodgate/gateway/internal/exit"
-import { yielding } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Documents from "./documents.ts"
 import * as Glob from "./glob.ts"
@@ -77,7 +77,7 @@ export const assignmentOf = Effect.fnUntraced(function* (
     followLinks: given.followLinks
   })
   if (!found.hasFolder) yield* withoutFolder(command, given)
-  const chunks = yield* yielding(
+  const chunks = yield* Stepwise.yielding(
     Split.splitSteps(
       found.documents,
       Option.getOrElse(given.agents, () => usualAgents)

@@ -1,5 +1,6 @@
 /** Splits documents into one chunk per agent, as equal in bytes as their lines allow. Pure. */
-import { type Stepwise, Words } from "floodgate/internal"
+import type { Stepwise } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 
 /** A text file. */
 export interface Document {
@@ -73,7 +74,10 @@ const pieceOf = ({ document, first, last }: Growing): Piece => ({
  * Splits documents, in their order, into `count` chunks of about equal size, or into one for each line if there are fewer lines. No
  * chunk is empty, and every line is in exactly one chunk. It works in steps, because large documents take seconds.
  */
-export function* splitSteps(documents: ReadonlyArray<Document>, count: number): Stepwise<ReadonlyArray<Chunk>> {
+export function* splitSteps(
+  documents: ReadonlyArray<Document>,
+  count: number
+): Stepwise.Stepwise<ReadonlyArray<Chunk>> {
   let left = 0
   let total = 0
   for (const document of documents) {

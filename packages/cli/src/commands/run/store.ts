@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Semaphore from "effect/Semaphore"
-import { yielding } from "floodgate/internal"
+import { Stepwise } from "floodgate/internal"
 import { sizeText } from "@floodgate/gateway/internal/files"
 import * as Output from "@floodgate/gateway/internal/output"
 import { oneLine } from "@floodgate/gateway/internal/text"
@@ -34,7 +34,7 @@ const read = Effect.fnUntraced(function* (path: string) {
 export const load = Effect.fnUntraced(function* ({ attempts, results }: Paths) {
   const before = yield* read(attempts)
   const answers = yield* read(results)
-  return yield* yielding(Results.parseSteps(before === "" ? answers : `${before}\n${answers}`))
+  return yield* Stepwise.yielding(Results.parseSteps(before === "" ? answers : `${before}\n${answers}`))
 })
 
 /** Refuses to overwrite a summary that no run has written. */

@@ -2,7 +2,7 @@
  * The view of a run on a terminal: a bar per agent, a bar per limit, and a summary line. Pure: it turns events and a status into lines.
  */
 import type * as Budget from "floodgate/Budget"
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import * as Limits from "floodgate/Limits"
 import { fit } from "@floodgate/gateway/internal/text"
 import type * as Eta from "./eta.ts"

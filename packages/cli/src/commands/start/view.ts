@@ -1,5 +1,5 @@
 /** The view of the duel: both sides beside each other, under one clock. Pure. */
-import { Words } from "floodgate/internal"
+import * as Words from "floodgate/internal/words"
 import type { ProviderSim } from "floodgate/testing"
 import { type Matrix, Report } from "@floodgate/lab/internal"
 import * as View from "../run/view.ts"
