@@ -18,14 +18,17 @@
  *     --each               also print one line per call that was lost
  *     --errors LIST        instead, how well the tokens of each call were predicted that it takes from a limit which nobody reaches: with
  *                          messages whose bytes a token differ by up to these parts, such as 0,0.2. Best with --lifetime 300 --scale 4
+ *     --caps LIST          instead, how much of caps of so many dollars is used before a call is refused that would fit, where nobody reaches
+ *                          a limit: by the prices of Claude Sonnet 5. With --scale 1 tokens and dollars are as recorded
  *     --processes N        with --errors: how many processes take turns with each conversation, each with a memory of its own (1)
  */
 import { parseArgs } from "node:util"
 import { percent, thousands } from "../src/domain/words.ts"
+import * as Caps from "./sessions/caps.ts"
 import * as Errors from "./sessions/errors.ts"
 import * as Library from "./sessions/library.ts"
 import * as Reference from "./sessions/reference.ts"
-import { read, workloadOf } from "./sessions/trace.ts"
+import { read, type Workload, workloadOf } from "./sessions/trace.ts"
 
 const { values: options } = parseArgs({
   options: {
@@ -40,6 +43,7 @@ const { values: options } = parseArgs({
     "no-headers": { type: "boolean", default: false },
     each: { type: "boolean", default: false },
     errors: { type: "string" },
+    caps: { type: "string" },
     processes: { type: "string", default: "1" }
   }
 })
@@ -64,18 +68,38 @@ const numberOf = (name: string, text: string): number => {
 
 const times = (value: number, by: number): string => `${thousands(Math.round(value))} (${(value / by).toFixed(2)})`
 
-/** Prints how well calls were predicted, for each noise. */
-const predictions = async (file: string, noises: string): Promise<void> => {
-  const workload = workloadOf(read(file), {
+/** A workload that reaches no limit. */
+const unlimited = (recorded: ReturnType<typeof read>, offset: string): Workload =>
+  workloadOf(recorded, {
     count: numberOf("sessions", options.sessions),
-    offset: Number(options.offsets.split(",")[0]),
+    offset: Number(offset),
     scale: numberOf("scale", options.scale),
-    // So much that no call ever waits.
     perMinute: 1e12,
     burst: 1,
     lifetime: options.lifetime === undefined ? Infinity : numberOf("lifetime", options.lifetime),
     countsAll: false
   })
+
+/** Prints how much of caps was used. */
+const capped = async (file: string, caps: string): Promise<void> => {
+  const recorded = read(file)
+  for (const line of Caps.head) console.log(line)
+  for (const cap of caps.split(",")) {
+    for (const offset of options.offsets.split(",")) {
+      const workload = unlimited(recorded, offset)
+      for (const told of options.told.split(",")) {
+        const run = new Caps.CappedRun(numberOf("caps", cap), workload.maxTokens)
+        const show = (line: string) => void (options.each && console.error(line))
+        await Library.play(workload, { ...modeOf(told), limits: true, headers: false, writes: true, cap: run }, show)
+        console.log(`| $${cap} | ${offset} | ${told === "counts" ? "counts" : "nothing"} | ${run.row} |`)
+      }
+    }
+  }
+}
+
+/** Prints how well calls were predicted, for each noise. */
+const predictions = async (file: string, noises: string): Promise<void> => {
+  const workload = unlimited(read(file), options.offsets.split(",")[0]!)
   const processes = numberOf("processes", options.processes)
   for (const line of Errors.head) console.log(line)
   for (const noise of noises.split(",")) {
@@ -121,5 +145,6 @@ const run = async (file: string): Promise<void> => {
 
 if (options.file === undefined) {
   console.log("Skipped: the recorded sessions are not part of this repository. Give their file with --file PATH.")
-} else if (options.errors === undefined) await run(options.file)
+} else if (options.caps !== undefined) await capped(options.file, options.caps)
+else if (options.errors === undefined) await run(options.file)
 else await predictions(options.file, options.errors)

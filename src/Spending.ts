@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt, at the price of the most
- * expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the rest released. So a cap
+ * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt that
+ * was not answered before, at the price of the most expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the rest released. So a cap
  * is never exceeded, however many calls run at once. If the reservation and what was already spent exceed the cap, the call is
  * refused with {@link SpendCapReached}, which says how much is left and when the call would fit. If only the reservations of
  * running calls are in the way, the call waits for them until its `maxWait` or its deadline, in its agent's turn.
@@ -69,6 +69,12 @@ export type { Cap, Purse, Status } from "./domain/spending/models.ts"
 // Errors
 // -----------------------------------------------------------------------------
 
+/** How the tokens of a prompt are bounded that was not counted. */
+const promptTaken = (verified: number | undefined): string =>
+  verified === undefined
+    ? "its prompt was not counted, so each byte of it is taken for a token"
+    : `${counted(verified, "token")} of its prompt were answered before, each byte of the rest is taken for a token, and nothing is assumed to be read from the cache`
+
 /**
  * A cap in dollars has too little left for the call, or running calls have reserved what is left for longer than the call may wait.
  * It is the `cause` of a `BudgetError` with the reason `Denied`. `purse` is the name of the purse, and `until` is when the call would
@@ -101,7 +107,9 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     maxTokens: Schema.optional(Schema.Finite),
     expectedTokens: Schema.optional(Schema.Finite),
     /** Whether the tokens of the prompt are known. Otherwise each of its bytes counts as one (since 0.5.0). */
-    isCounted: Schema.optional(Schema.Boolean)
+    isCounted: Schema.optional(Schema.Boolean),
+    /** The tokens of the part of the prompt that was answered before (since 0.5.0). */
+    verifiedTokens: Schema.optional(Schema.Finite)
   }
 ) {
   /** Whether the call fits later: at `until`, or when running calls have given back what they have reserved. */
@@ -121,7 +129,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
   }
   /** Explains why the call may cost much more than is expected. */
   private get why(): string {
-    const { asked, expected, expectedTokens = 0, isCounted, maxTokens } = this
+    const { asked, expected, expectedTokens = 0, isCounted, maxTokens, verifiedTokens } = this
     if (expected === undefined || asked < 1.5 * expected) return ""
     const reasons: Array<string> = []
     if (maxTokens !== undefined && maxTokens > expectedTokens) {
@@ -129,7 +137,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
         `max_tokens allows ${counted(maxTokens, "token")} of output, and ${thousands(Math.ceil(expectedTokens))} are expected`
       )
     }
-    if (isCounted === false) reasons.push("its prompt was not counted, so each byte of it is taken for a token")
+    if (isCounted === false) reasons.push(promptTaken(verifiedTokens))
     return ` at most (about ${dollars(expected)} is expected${reasons.map((reason) => `; ${reason}`).join("")})`
   }
 }

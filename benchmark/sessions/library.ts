@@ -10,8 +10,10 @@ import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
+import * as Spending from "floodgate/Spending"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { Simulation } from "floodgate/testing"
+import type { CappedRun } from "./caps.ts"
 import { Bucket, Cache, type Result, secondsOf, type Turn, type Workload } from "./trace.ts"
 
 export interface Told {
@@ -26,6 +28,8 @@ export interface Told {
   readonly noise?: number
   /** How many processes take turns with each conversation. */
   readonly processes?: number
+  /** The cap in dollars from which all calls pay, as one process keeps it. */
+  readonly cap?: CappedRun
   /** Called with each call that was answered. */
   readonly predicted?: (call: PredictedCall) => void
 }
@@ -75,7 +79,7 @@ const now = Effect.map(Clock.currentTimeMillis, (millis) => millis / 1_000)
 type Said = { readonly tokens: number; readonly text: string }
 
 /** The provider, and what it did. A call names itself in its metadata. */
-const providerOf = (workload: Workload, { headers, writes = false }: Told) => {
+const providerOf = (workload: Workload, { cap, headers, writes = false }: Told) => {
   const { countsAll, perMinute } = workload
   const bucket = new Bucket(workload)
   const cache = new Cache(workload)
@@ -126,11 +130,13 @@ const providerOf = (workload: Workload, { headers, writes = false }: Told) => {
       return Effect.flatMap(Effect.sleep(1_000 * secondsOf(turn, workload)), () =>
         Effect.map(now, (ended) => {
           bucket.advance(ended)
+          cap?.answered(turn, read)
           return answer(turn, read, params.model)
         })
       )
     })
-  return { create, did, turns }
+  const readNow = (turn: Turn) => Effect.map(now, (at) => cache.readBy(turn, at))
+  return { create, did, readNow, turns }
 }
 
 const layerOf = (
@@ -168,7 +174,9 @@ const messageOf = ({ text }: Said, index: number, { length }: ReadonlyArray<Said
 })
 
 export const play = async (workload: Workload, told: Told, show: (line: string) => void): Promise<Result> => {
-  const { create, did, turns } = providerOf(workload, told)
+  const { create, did, readNow, turns } = providerOf(workload, told)
+  const { cap } = told
+  const purses = cap && [Spending.make("sessions", { dollars: cap.dollars })]
   const reserved = new Map<string, number>()
   const numbers = new Map<string, number>()
   let id = 0
@@ -195,10 +203,11 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
     const agent = `${turn.session}/${turn.path}`
     const inputTokens = told.counts ? turn.prompt : undefined
     const client = clients[(numbers.get(agent) ?? 0) % clients.length]!
-    const exit = yield* Effect.exit(client.create(params, { agent, inputTokens }))
+    const exit = yield* Effect.exit(client.create(params, { agent, inputTokens, purses }))
     turns.delete(key)
     if (Exit.isSuccess(exit)) return note(agent, exit.value)
     lost++
+    cap?.refused(turn, yield* readNow(turn))
     show(`${Math.round(yield* now)} s, ${agent}, a prompt of ${turn.prompt}, ${turn.shared} shared: ${exit.cause}`)
   })
   const session = Effect.fnUntraced(function* (calls: ReadonlyArray<Turn>) {

@@ -7,8 +7,9 @@
  */
 import * as Amounts from "../domain/amounts.ts"
 import * as Lru from "../domain/input/lru.ts"
+import { maxPrompt } from "../domain/prices.ts"
 import type * as Estimator from "../Estimator.ts"
-import { type Prefixes, usualLifetime } from "../protocol/prefixes.ts"
+import { type Prefixes, ReadPrefixes, usualLifetime } from "../protocol/prefixes.ts"
 import * as Lifetimes from "./lifetimes.ts"
 import { type SharedThing, FairShares } from "./fairShares.ts"
 import type { ReportedUsage } from "./reported.ts"
@@ -28,6 +29,9 @@ const lastParts = 32
 /** A conversation that the provider stores counts as so many prefixes, because its id and its prefix take about 250 bytes. */
 const sizeOfStored = 2
 
+/** The scopes of which it is known that their answers bound nothing. */
+const maxScopes = 1_000
+
 /** The pools whose lifetimes are learned. Their names come with requests. */
 const maxPools = 1_000
 
@@ -45,6 +49,32 @@ interface CountedPrefix {
   holders: number
   /** The conversation whose last prompt it is. */
   endOf: KnownConversation | undefined
+  /** The answer about it, if all of it was read for a cap in dollars. */
+  verified: AnsweredPrefix | undefined
+}
+
+/** A prefix of which all was read, by its digest. */
+interface AnsweredPrefix {
+  readonly digest: number
+  /** The tokens that it has at most: those that were reported for it, or else for a prompt that begins with it. */
+  readonly tokens: number
+  /** Whether it was a whole prompt. */
+  readonly isWhole: boolean
+  /** The model that answered. */
+  readonly model: string | undefined
+}
+
+/** A prefix that is, byte for byte, one that was answered. */
+export interface VerifiedPrefix extends Omit<AnsweredPrefix, "digest"> {
+  readonly bytes: number
+}
+
+/** A call that was answered. */
+interface VerifiedCall extends Pick<Lookup, "scope" | "prefixes"> {
+  readonly bytes: number
+  readonly textBytes?: number | undefined
+  /** The prefix that has bounded its cost. */
+  readonly verified: VerifiedPrefix | undefined
 }
 
 type Scope = Map<number, CountedPrefix>
@@ -116,6 +146,8 @@ export class Conversations {
   private readonly shares = new FairShares<KnownConversation | StoredConversation>(maxPrefixes, (gone) =>
     this.forget(gone)
   )
+  /** The scopes in which no prefix is verified any more. */
+  private readonly unreliable = new Map<string, true>()
   /** How often something was learned, so that waiting calls look again. */
   changes = 0
 
@@ -144,6 +176,46 @@ export class Conversations {
     if (at < 0) return { ...notCached, tokens: 0, bytes: 0, seen }
     const { tokens } = known!.get(prefixes.fingerprints[at]!)!
     return { ...cachedIn(known!, prefixes, at, now), tokens, bytes: prefixes.bytes[at]!, seen }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Verifying
+  // ---------------------------------------------------------------------------
+
+  /** The verified prefix that bounds a prompt best; undefined if there is none, or if the prompt was not read for that. */
+  verified({ prefixes, scope }: Lookup): VerifiedPrefix | undefined {
+    const digests = prefixes instanceof ReadPrefixes ? prefixes.digests : undefined
+    const known = this.scopes.get(scope)
+    if (digests === undefined || known === undefined || this.unreliable.has(scope)) return undefined
+    let best: VerifiedPrefix | undefined
+    for (let index = digests.length - 1; index >= 0; index--) {
+      const found = known.get(prefixes!.fingerprints[index]!)?.verified
+      if (found?.digest !== digests[index]) continue
+      best = better(best, { ...found!, bytes: prefixes!.bytes[index]! })
+      // Each shorter one leaves more bytes.
+      if (best.isWhole) break
+    }
+    return best
+  }
+
+  /**
+   * Remembers what an answer has reported for a prompt of which all was read. More than the bound, or an answer of another model, shows
+   * that reports bound nothing here.
+   */
+  verify(call: VerifiedCall, reported: number, model: string | undefined): void {
+    const { prefixes, scope, verified } = call
+    const digests = prefixes instanceof ReadPrefixes ? prefixes.digests : undefined
+    const known = this.scopes.get(scope)
+    if (digests === undefined || known === undefined || !Amounts.isAmount(reported)) return
+    if (isRefuted(call, reported, model)) Lru.put(this.unreliable, scope, true, maxScopes)
+    // Whatever is reported, it has no fewer tokens than the prompt that it begins with.
+    const tokens = Math.max(reported, verified?.isWhole === true ? verified.tokens : 0)
+    for (let index = 0; index < digests.length; index++) {
+      const digest = digests[index]!
+      const entry = Number.isNaN(digest) ? undefined : known.get(prefixes!.fingerprints[index]!)
+      const isWhole = index === digests.length - 1
+      if (entry !== undefined) entry.verified = answered(entry.verified, { digest, tokens, isWhole, model })
+    }
   }
 
   // ---------------------------------------------------------------------------
@@ -300,6 +372,29 @@ const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): 
 }
 
 // -----------------------------------------------------------------------------
+// Verifying
+// -----------------------------------------------------------------------------
+
+/** Of two prefixes of one prompt the one with which it has fewer tokens at most. */
+const better = (one: VerifiedPrefix | undefined, other: VerifiedPrefix): VerifiedPrefix =>
+  one !== undefined && one.tokens - one.bytes <= other.tokens - other.bytes ? one : other
+
+/** Whether an answer shows that its bound was none. */
+const isRefuted = (
+  { bytes, textBytes, verified }: VerifiedCall,
+  reported: number,
+  model: string | undefined
+): boolean =>
+  verified !== undefined && (reported > maxPrompt({ bytes, textBytes, verified }) || model !== verified.model)
+
+/** Combines two answers about a prefix. A whole prompt has the most that was reported for it, and a part of one the least. */
+const answered = (before: AnsweredPrefix | undefined, now: AnsweredPrefix): AnsweredPrefix => {
+  if (before?.digest !== now.digest) return now
+  if (before.isWhole !== now.isWhole) return now.isWhole ? now : before
+  return now.tokens > before.tokens === now.isWhole ? now : before
+}
+
+// -----------------------------------------------------------------------------
 // Learning
 // -----------------------------------------------------------------------------
 
@@ -329,7 +424,8 @@ const entryOf = (fingerprint: number, tokens: number, isCounted: boolean): Count
   usedAt: -Infinity,
   life: Lifetimes.none,
   holders: 0,
-  endOf: undefined
+  endOf: undefined,
+  verified: undefined
 })
 
 const count = (entry: CountedPrefix, tokens: number, isCounted: boolean): void => {

@@ -6,6 +6,8 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
+import { reservesMost } from "../money/ledger.ts"
+import { ReadPrefixes } from "../protocol/prefixes.ts"
 import type * as Limits from "../Limits.ts"
 import type { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
@@ -78,6 +80,8 @@ export class GovernedCall {
     this.placement = request.places && placementOf(request.places, request, options, parts.memory)
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
+    // Here, because the call may wait long, and must not keep its prompt in memory.
+    if (request.prefixes instanceof ReadPrefixes) request.prefixes.settle(this.purses.some(reservesMost))
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
     this.deadline = Context.get(context, Deadline) ?? Infinity
     this.startedAt = this.clock.currentTimeMillisUnsafe()

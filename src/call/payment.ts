@@ -49,7 +49,8 @@ const capRefusal = (
     until,
     maxTokens: known.maxTokens,
     expectedTokens: estimate.outputTokens,
-    isCounted: known.inputTokens !== undefined
+    isCounted: known.inputTokens !== undefined,
+    verifiedTokens: known.verified?.tokens
   })
   return denied(isAlone ? new Spending.LedgerUnavailable({ purse, cause: reached }) : reached)
 }

@@ -12,7 +12,8 @@ import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
-import type { Conversations, KnownPrefix } from "./conversations.ts"
+import { ReadPrefixes } from "../protocol/prefixes.ts"
+import type { Conversations, KnownPrefix, VerifiedPrefix } from "./conversations.ts"
 import type { Call, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 import { read, type ReportedUsage, unanswered } from "./reported.ts"
@@ -26,6 +27,7 @@ export interface KnownCall
       | "model"
       | "textBytes"
       | "choices"
+      | "places"
       | "serverTools"
       | "slowLane"
       | "fast"
@@ -39,6 +41,8 @@ export interface KnownCall
   /** The owner of a share of the memory of prefixes: the caller of a gateway, otherwise the account. */
   readonly owner: string | undefined
   readonly prefix: KnownPrefix | undefined
+  /** The prefix whose tokens bound its cost; undefined if there is none, or if no purse needs it. */
+  readonly verified: VerifiedPrefix | undefined
 }
 
 /** A call, as far as it tells what is known of it. */
@@ -59,6 +63,7 @@ export const known = (
 ): KnownCall => {
   const { continues, inputTokens, kind = agent, maxTokens, model, prefixes } = call
   const scope = JSON.stringify([pool, model, options.caller])
+  const verified = isInRequest(call) ? parts.conversations.verified({ scope, prefixes }) : undefined
   const known: KnownCall & Pick<Call, "countTokens"> = {
     ...call,
     // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.
@@ -71,10 +76,22 @@ export const known = (
     together,
     scope,
     owner: options.caller ?? call.account,
+    verified,
     prefix: parts.conversations.again(undefined, { scope, prefixes, continues }, now)
   }
   return known
 }
+
+/**
+ * Whether all of a prompt is in its request, so that the same content has the same tokens. With a tool of the provider's, an answer reports
+ * those of several prompts.
+ */
+const isInRequest = ({ continues, serverTools, stored }: Pick<Call, "continues" | "serverTools" | "stored">): boolean =>
+  continues === undefined && serverTools !== true && stored !== true
+
+/** Whether an answer tells the tokens of a prompt, so that a later prompt with it costs no more. Some services leave out what was cached. */
+export const isTold = (known: KnownCall, tokens: number): boolean =>
+  isInRequest(known) && tokens > 0 && tokens >= minTextOf(known)
 
 /** A call with its prefix as it is now. It is the same call if that has not changed. */
 export const withPrefix = (known: KnownCall, conversations: Conversations, now: number): KnownCall => {
@@ -105,8 +122,10 @@ const maxBytesPerToken = 8
  * is a guess: what was learned about prompts may come from a call with a short body and a long document, the tokens of pictures and
  * documents are not known, and a provider may drop parts of a conversation that it stores.
  */
-const minPromptOf = ({ bytes, continues, inputTokens, textBytes = bytes }: KnownCall): number =>
-  continues === undefined && inputTokens !== undefined ? inputTokens : Math.floor(textBytes / maxBytesPerToken)
+const minPromptOf = (known: KnownCall): number =>
+  known.continues === undefined && known.inputTokens !== undefined ? known.inputTokens : minTextOf(known)
+
+const minTextOf = ({ bytes, textBytes = bytes }: KnownCall): number => Math.floor(textBytes / maxBytesPerToken)
 
 /**
  * The charge of a call even if every guess in its estimate is wrong: the output that the provider reserves, and the prompt, as read
@@ -259,5 +278,9 @@ export const costOf = (price: PriceTable.Price, actual: Accounting.Actual): numb
 }
 
 /** The most that a call can cost, in whole billionths of a dollar. */
-export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number =>
-  Math.ceil(PriceTable.bound(price, known) * perDollar)
+export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number => {
+  const { places, prefixes } = known
+  // A place may add something to the request.
+  const asksLong = places !== undefined || !(prefixes instanceof ReadPrefixes) || prefixes.asksLong
+  return Math.ceil(PriceTable.bound(price, { ...known, asksLong }) * perDollar)
+}

@@ -72,6 +72,10 @@ interface PlannedCall {
   readonly textBytes?: number | undefined
   /** The tokens of the whole prompt, if they are known. */
   readonly inputTokens?: number | undefined
+  /** The part of the prompt whose tokens the provider has counted: never more than is reported here. @default none */
+  readonly verified?: { readonly tokens: number; readonly bytes: number } | undefined
+  /** Whether the prompt may ask to be kept in the cache for longer than usual. @default true */
+  readonly asksLong?: boolean | undefined
   /** The most output that the request allows. @default `maxOutput` of the price, for each of the answers */
   readonly maxTokens?: number | undefined
   /** How many answers are requested. @default 1 */
@@ -234,21 +238,38 @@ const unseenTokens = 1_000
 const guessedTooLow = 1.2
 
 /**
+ * The most tokens that the prompt of a call can have.
+ *
+ * **Details**
+ *
+ * A token has at least one byte, so a prompt has at most as many tokens as bytes, and one that begins with a verified prefix has at most
+ * its tokens and as many as the rest has bytes. Both may have more than that where they meet, and for what the provider puts between
+ * messages: the same allowance covers it as in a prompt of which nothing is known.
+ */
+export const maxPrompt = ({ bytes, inputTokens, textBytes = bytes, verified }: PlannedCall): number => {
+  if (inputTokens !== undefined) return inputTokens
+  const files = bytes - textBytes
+  const all = textBytes + files * guessedTooLow + unseenTokens
+  if (verified === undefined) return all
+  const rest = Math.max(0, bytes - verified.bytes)
+  const known = verified.tokens + rest + Math.min(files, rest) * (guessedTooLow - 1) + unseenTokens
+  // Of files all but what is known is a guess, so that the smaller number may be too small.
+  return files > 0 ? known : Math.min(all, known)
+}
+
+/**
  * The most that a call can cost, in dollars; infinite if neither the request nor the price limits its output.
  *
  * **Details**
  *
- * A token has at least one byte, so a prompt has at most as many tokens as bytes. All of it counts as the most expensive kind of
- * input. The bound is only a guess for content that is not in the request: a conversation that the provider stores, results of its
+ * All of the prompt counts as the most expensive kind of input that it may be. The bound is only a guess for content that is not in the request: a conversation that the provider stores, results of its
  * tools, the pages of a document.
  */
-export const bound = (
-  price: Price,
-  { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: PlannedCall
-): number => {
+export const bound = (price: Price, call: PlannedCall): number => {
+  const { asksLong = true, choices = 1, maxTokens } = call
   const maxOutput = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
-  const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
-  const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
+  const prompt = maxPrompt(call)
+  const { cacheWrite = 0, cacheWriteLong = 0, input, output } = ratesOf(price, prompt)
   const written = output === 0 ? 0 : maxOutput * output
-  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + written) / million
+  return (prompt * Math.max(input, cacheWrite, asksLong ? cacheWriteLong : 0) + written) / million
 }

@@ -95,6 +95,12 @@ export interface LedgerOptions {
 /** Whether calls are refused because the cap of a purse is spent, as far as is known without asking its store. */
 export const isReached = (purse: Purse): boolean => ledgerOf<RunningLedger>(purse).isReached
 
+/** Whether a purse reserves the most that a call can cost, and refuses the call if that is more than is left. */
+export const reservesMost = (purse: Purse): boolean => {
+  const { cap, isCapped } = ledgerOf<RunningLedger>(purse)
+  return isCapped && cap.reserve === "most"
+}
+
 export class RunningLedger {
   readonly name: string
   readonly key: string

@@ -93,8 +93,8 @@ const continuedBy = (body: unknown): string | undefined =>
   at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
 
 /**
- * The prompt in the order of Anthropic's cache. Betas, the format and the speed change all of it; the choice of a tool and thinking change the
- * messages only.
+ * The prompt in the order of Anthropic's cache. Betas, the format and the speed change all of it; the choice of a tool, thinking and what
+ * is left out of long conversations change the messages only.
  *
  * Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, "What invalidates the cache"
  */
@@ -107,6 +107,7 @@ const promptOf = (body: Readonly<Record<string, unknown>>, betas: unknown): Pref
   prompt.system(body["system"])
   prompt.setting(body["tool_choice"])
   prompt.setting(body["thinking"])
+  prompt.setting(body["context_management"])
   prompt.messages(body["messages"])
   prompt.mark(body["cache_control"])
   return prompt

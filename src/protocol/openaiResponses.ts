@@ -70,6 +70,7 @@ const describe: Protocol["describe"] = (body, route) => {
   // The model does not see the names of variables.
   if (isRecord(variables)) add(sum, Object.values(variables))
   prompt.setting(variables)
+  prompt.setting(body["context_management"])
   prompt.messages(body["input"])
   const continues = nameOf(body["previous_response_id"]) ?? conversationOf(body)
   return {

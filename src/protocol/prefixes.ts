@@ -8,7 +8,11 @@
  * first parts it reads more. A change that it does not see makes an estimate worse and nothing else.
  *
  * What asks for caching (`cache_control`) is not part of a fingerprint, because it moves on with each request.
+ *
+ * A cap in dollars believes no samples. If a call pays from one, all of its prompt is read once more, and what ends with a message gets a
+ * digest (`digest.ts`).
  */
+import { Digest } from "./digest.ts"
 import { at, isRecord } from "./json.ts"
 import type { Prefixes } from "./models.ts"
 import { add, addProperties, addSchema, newSum, type Sum } from "./requestSize.ts"
@@ -80,6 +84,9 @@ const instructing: ReadonlySet<unknown> = new Set(["system", "developer"])
  */
 const last: { reader: PrefixReader | undefined } = { reader: undefined }
 
+/** The content that a reader holds when it has read its prompt. */
+const nothing: PromptContent = { values: [], ends: [] }
+
 /** Reads a prompt part by part, in the order in which the provider has them: the tools, the system prompt, the messages. */
 export class PrefixReader {
   /** Its samples begin with the secret. */
@@ -89,13 +96,27 @@ export class PrefixReader {
   private bytes: Array<number> = []
   private marks: Array<{ index: number; life: number }> = []
   private shared = 0
+  private content: PromptContent = { values: [], ends: [] }
   /** Whether all messages so far were instructions. */
   private isInstructing = true
 
   /** Adds what changes the hidden prompt, without being counted: the choice of a tool, thinking. */
   setting(value: unknown): void {
+    if (value !== undefined) this.role(value)
+    this.upTo(value)
+  }
+
+  /** The role of a message whose parts the caller adds. */
+  role(value: unknown): void {
     const { sum } = this
-    if (value !== undefined) sum.samples = mixValue(mix(sum.samples, 3), value)
+    sum.samples = mixValue(mix(sum.samples, 3), value)
+  }
+
+  /** Notes that a value is all that was read since the last one. */
+  private upTo(value: unknown): void {
+    const { ends, values } = this.content
+    ends[values.length] = this.fingerprints.length - 1
+    values[values.length] = value
   }
 
   /** Tools and formats of answers, which count as schemas. */
@@ -103,23 +124,29 @@ export class PrefixReader {
     const { sum } = this
     const before = sum.text
     addSchema(sum, value)
-    if (sum.text === before) return
+    if (sum.text === before) return this.upTo(undefined)
     sum.samples = mix(mixSchema(sum.samples, value), sum.text - before)
     this.end(Array.isArray(value) ? lastMark(value) : undefined)
+    this.upTo(value)
     this.sharedEnd()
   }
 
   /** The system prompt: a text, or blocks. */
   system(value: unknown): void {
     this.blocks(value)
+    this.upTo(value)
     this.sharedEnd()
   }
 
   /** Messages and other items of a conversation. `parts` names the property with the blocks of one. */
   messages(value: unknown, parts: "content" | "parts" = "content"): void {
-    if (!Array.isArray(value)) return this.blocks(value)
+    if (!Array.isArray(value)) {
+      this.blocks(value)
+      return this.upTo(value)
+    }
     for (const message of value) {
       this.message(message, parts)
+      this.upTo(message)
       if (this.isInstructing) this.messageEnd(at(message, "role"))
     }
   }
@@ -156,6 +183,12 @@ export class PrefixReader {
     return this.fingerprints.length < readParts ? mixWell(samples, text) : mixText(samples, text)
   }
 
+  /** A schema that the caller has added to the sum, as a text. */
+  countedSchema(part: unknown, text: string): void {
+    this.counted(part)
+    this.upTo(text)
+  }
+
   /** A part that the caller has added to the sum. */
   counted(part: unknown, mark?: unknown): void {
     const { bytes, sum } = this
@@ -165,8 +198,14 @@ export class PrefixReader {
     this.end(mark)
   }
 
+  /** The end of a message whose parts the caller has added. */
+  countedMessage(message: { readonly role: unknown }): void {
+    this.upTo(message)
+    this.messageEnd(message.role)
+  }
+
   /** The end of a message. Agents share those at the beginning that instruct them. */
-  messageEnd(role: unknown): void {
+  private messageEnd(role: unknown): void {
     this.isInstructing &&= instructing.has(role)
     if (this.isInstructing) this.sharedEnd()
   }
@@ -198,18 +237,78 @@ export class PrefixReader {
 
   /** The prefixes of what was read: of a long prompt what agents share, and the last parts. */
   prefixes(automatic: number | undefined): Prefixes {
+    const { content } = this
     this.sum.mark = undefined
     last.reader = this
+    this.content = nothing
     const { bytes, fingerprints, marks } = this
     const gone = Math.max(0, fingerprints.length - maxRead)
     const shared = Math.min(this.shared, maxRead)
-    if (gone === 0) return { fingerprints, bytes, shared, marks, automatic }
+    if (gone === 0) return new ReadPrefixes({ fingerprints, bytes, shared, marks, automatic }, content)
     const first = Math.max(gone, shared)
     const kept = (list: ReadonlyArray<number>) => [...list.slice(0, shared), ...list.slice(first)]
-    const moved = marks
-      .filter(({ index }) => index < shared || index >= first)
-      .map(({ index, life }) => ({ index: index < shared ? index : index - first + shared, life }))
-    return { fingerprints: kept(fingerprints), bytes: kept(bytes), shared, marks: moved, automatic }
+    const movedTo = (index: number): number => {
+      if (index < shared) return index
+      return index >= first ? index - first + shared : -1
+    }
+    const moved = marks.map(({ index, life }) => ({ index: movedTo(index), life })).filter(({ index }) => index >= 0)
+    return new ReadPrefixes(
+      { fingerprints: kept(fingerprints), bytes: kept(bytes), shared, marks: moved, automatic },
+      { values: content.values, ends: content.ends.map(movedTo) }
+    )
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Verifying
+// -----------------------------------------------------------------------------
+
+/** A prompt, value by value, and the index of the prefix that ends after each; negative if none does. */
+interface PromptContent {
+  readonly values: Array<unknown>
+  readonly ends: Array<number>
+}
+
+/** The prefixes of a prompt, with what it says until it is known whether that must be read. */
+export class ReadPrefixes implements Prefixes {
+  readonly fingerprints: Prefixes["fingerprints"]
+  readonly bytes: Prefixes["bytes"]
+  readonly shared: number
+  readonly marks: Prefixes["marks"]
+  readonly automatic: number | undefined
+  /**
+   * The digest of each prefix that ends with a message, and so where no token spans its end; NaN for the others. Undefined if it was not
+   * read.
+   */
+  digests: ReadonlyArray<number> | undefined = undefined
+  /** Whether the prompt may ask to keep the cache for longer than usual. */
+  asksLong = true
+  private content: PromptContent | undefined
+
+  constructor({ automatic, bytes, fingerprints, marks, shared }: Prefixes, content: PromptContent) {
+    this.fingerprints = fingerprints
+    this.bytes = bytes
+    this.shared = shared
+    this.marks = marks
+    this.automatic = automatic
+    this.content = content
+  }
+
+  /** Reads all of the prompt if that is needed, and lets go of it. Only the first call has it. */
+  settle(isNeeded: boolean): void {
+    const { bytes, content, marks } = this
+    this.content = undefined
+    if (!isNeeded || content === undefined) return
+    const { ends, values } = content
+    const digest = new Digest()
+    const digests = bytes.map(() => Number.NaN)
+    for (let n = 0; n < values.length; n++) {
+      digest.read(values[n])
+      if (ends[n]! >= 0) digests[ends[n]!] = digest.value
+    }
+    this.digests = digests
+    // A mark around the prompt is in none of its values.
+    this.asksLong = digest.asksLong || Number.isNaN(digest.value) || marks.some(({ life }) => life > fiveMinutes)
   }
 }
 

@@ -16,7 +16,9 @@ import { addFile, type FileLengths, type Size, sizeOf, type Sum, utf8Length } fr
 /** JSON has no `bigint`; how one is sent is up to the provider. */
 const printable = (_: string, value: unknown): unknown => (typeof value === "bigint" ? value.toString() : value)
 
-const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, printable) ?? "")
+const jsonOf = (value: unknown): string => JSON.stringify(value, printable) ?? ""
+
+const jsonLength = (value: unknown): number => utf8Length(jsonOf(value))
 
 /** The lengths of a file; undefined if it is stored elsewhere. */
 const lengthsOf = (data: Prompt.FilePart["data"]): FileLengths | undefined => {
@@ -43,31 +45,39 @@ const addPart = (sum: Sum, part: Exclude<Prompt.Message["content"], string>[numb
   }
 }
 
-const toolSizes = new WeakMap<Tool.Any, number>()
-
-const toolBytes = (tool: Tool.Any): number => {
-  let size = toolSizes.get(tool)
-  if (size === undefined) {
-    size = utf8Length(tool.name) + utf8Length(tool.description ?? "") + jsonLength(Tool.getJsonSchema(tool))
-    toolSizes.set(tool, size)
-  }
-  return size
+/** A schema as a model reads it. */
+interface ReadSchema {
+  readonly bytes: number
+  readonly text: string
 }
 
-const formatSizes = new WeakMap<Schema.Top, number>()
+const readAs = (text: string): ReadSchema => ({ bytes: utf8Length(text), text })
 
-const formatBytes = (schema: Schema.Top): number => {
-  let size = formatSizes.get(schema)
-  if (size === undefined) {
+const toolTexts = new WeakMap<Tool.Any, ReadSchema>()
+
+const readTool = (tool: Tool.Any): ReadSchema => {
+  let read = toolTexts.get(tool)
+  if (read === undefined) {
+    read = readAs(tool.name + (tool.description ?? "") + jsonOf(Tool.getJsonSchema(tool)))
+    toolTexts.set(tool, read)
+  }
+  return read
+}
+
+const formatTexts = new WeakMap<Schema.Top, ReadSchema>()
+
+const readFormat = (schema: Schema.Top): ReadSchema => {
+  let read = formatTexts.get(schema)
+  if (read === undefined) {
     try {
-      size = jsonLength(Tool.getJsonSchemaFromSchema(schema))
+      read = readAs(jsonOf(Tool.getJsonSchemaFromSchema(schema)))
     } catch {
       // The model reports a schema that has no JSON form.
-      size = 0
+      read = readAs("")
     }
-    formatSizes.set(schema, size)
+    formatTexts.set(schema, read)
   }
-  return size
+  return read
 }
 
 /** The parts of a request that the model reads. */
@@ -86,16 +96,19 @@ export const describe = (
   const read = new PrefixReader()
   const { sum } = read
   if (schema !== undefined) {
-    sum.text += formatBytes(schema)
-    read.counted("schema")
+    const { bytes, text } = readFormat(schema)
+    sum.text += bytes
+    read.countedSchema("schema", text)
   }
   for (const tool of tools) {
-    sum.text += toolBytes(tool)
-    read.counted({ name: tool.name })
+    const { bytes, text } = readTool(tool)
+    sum.text += bytes
+    read.countedSchema({ name: tool.name }, text)
   }
   read.sharedEnd()
-  for (const { content, options, role } of Prompt.make(prompt).content) {
-    read.setting(role)
+  for (const message of Prompt.make(prompt).content) {
+    const { content, options, role } = message
+    read.role(role)
     if (typeof content === "string") {
       sum.text += utf8Length(content)
       read.counted({ text: content })
@@ -106,7 +119,7 @@ export const describe = (
       }
     }
     read.mark(markIn(options))
-    read.messageEnd(role)
+    read.countedMessage(message)
   }
   return { ...sizeOf(sum), prefixes: read.prefixes(keptBy(provider, model)) }
 }

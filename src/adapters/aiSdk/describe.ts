@@ -121,14 +121,14 @@ const promptOf = ({ prompt, providerOptions, responseFormat, toolChoice, tools }
   read.setting(toolChoice)
   for (const message of prompt) {
     const { content, role } = message
-    read.setting(role)
+    read.role(role)
     for (const part of typeof content === "string" ? [content] : listOf(content)) {
       if (typeof part === "string") sum.text += utf8Length(part)
       else addPart(sum, part)
       read.counted(typeof part === "string" ? { text: part } : part, markIn(at(part, "providerOptions")))
     }
     read.mark(markIn(at(message, "providerOptions")))
-    read.messageEnd(role)
+    read.countedMessage(message)
   }
   read.mark(markIn(providerOptions))
   return read
