@@ -133,23 +133,21 @@ describe("attempts", () => {
     )
   }
 
-  it.effect("are not used up by a timeout that the provider or the network reports in an outage", () =>
-    Effect.gen(function* () {
-      yield* outage
-      yield* Effect.yieldNow
-      const { attempt, starts } = script(
-        new LlmError.TimedOut({ status: 504 }),
-        new LlmError.TimedOut({ code: "ETIMEDOUT" }),
-        new LlmError.TimedOut({ requestId: "req_1" }),
-        new LlmError.TimedOut({ status: 504 }),
-        new LlmError.TimedOut({ status: 504 })
-      )
-      const fiber = yield* Effect.forkChild(run(attempt))
-      yield* TestClock.adjust("2 minutes")
-      assert.strictEqual(yield* Fiber.join(fiber), "done")
-      assert.strictEqual(starts.length, 6)
-    }).pipe(Effect.provide(layer(steady())))
-  )
+  for (const reported of [{ status: 504 }, { code: "ETIMEDOUT" }, { requestId: "req_1" }]) {
+    it.effect(
+      `are not used up by a timeout that the provider or the network reports in an outage: ${Object.keys(reported)[0]}`,
+      () =>
+        Effect.gen(function* () {
+          yield* outage
+          yield* Effect.yieldNow
+          const { attempt, starts } = script(...Array.from({ length: 5 }, () => new LlmError.TimedOut(reported)))
+          const fiber = yield* Effect.forkChild(run(attempt))
+          yield* TestClock.adjust("2 minutes")
+          assert.strictEqual(yield* Fiber.join(fiber), "done")
+          assert.strictEqual(starts.length, 6)
+        }).pipe(Effect.provide(layer(steady())))
+    )
+  }
 
   it.effect("are limited to one if the policy says so, whatever failed", () =>
     Effect.gen(function* () {

@@ -64,6 +64,21 @@ describe("retry tokens", () => {
     runs
   )
 
+  it("return with time as fast as the calls that were in flight then allow, whatever begins or ends later", () => {
+    const spending = (calls: number) => {
+      const tokens = new RetryTokens({ ratio: 0, minPerSecond: 1 }, 0)
+      for (let n = 0; n < calls; n++) tokens.begin(0)
+      for (let n = 0; n < Math.max(10, calls); n++) tokens.take(0)
+      return tokens
+    }
+    const few = spending(0)
+    for (let n = 0; n < 20; n++) few.begin(5_000)
+    assert.strictEqual(few.balance(5_000), 20 - 5)
+    const many = spending(20)
+    for (let n = 0; n < 10; n++) many.end(5_000)
+    assert.strictEqual(many.balance(5_000), 10 - 10)
+  })
+
   it("allow no retry without calls and without a minimum", () => {
     const rule = { ratio: 1, minPerSecond: 0 }
     assert.strictEqual(new RetryTokens(rule, 0).take(0), Infinity)

@@ -225,6 +225,31 @@ describe("a cap that is reached", () => {
     )
   )
 
+  it.effect("is asked for in the order of the names in the store, so that no two calls wait for each other", () =>
+    watched(() =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.Governor
+        const [later, first] = [
+          Spending.make("later", { dollars: 3 }, { key: "2" }),
+          Spending.make("first", { dollars: 3 }, { key: "1" })
+        ]
+        const gate = yield* Deferred.make<void>()
+        const running = yield* Effect.forkChild(run(later, 1, { after: Deferred.await(gate) }))
+        yield* Effect.yieldNow
+        const both = yield* Effect.forkChild(
+          governor.run(call, () => Effect.succeed({ value: "", actual: { inputTokens: 1, outputTokens: 1 } }), {
+            purses: [later, first]
+          })
+        )
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual([(yield* first.status).held, (yield* later.status).queued], [3, 1])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(running)
+        yield* Fiber.interrupt(both)
+      })
+    )
+  )
+
   it.effect("writes a bounded number of lines, whatever number of caps there is", () =>
     watched((events, lines) =>
       Effect.gen(function* () {
