@@ -18,6 +18,35 @@ const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate,
 
 const level = Effect.map(pool, ({ dimensions }) => dimensions.tokens!.level)
 
+describe("The reason why no place takes a call", () => {
+  const later = (seconds: number) =>
+    new Budget.WaitTooLong({
+      pool: "p",
+      dimension: undefined,
+      wait: Duration.seconds(seconds),
+      maxWait: Duration.seconds(1)
+    })
+  const full = new Budget.QueueFull({ pool: "p", maxQueued: 1 })
+  const spent = new Budget.QuotaExhausted({ pool: "p", dimension: "tokens", asked: 2, left: 1 })
+  type Reason = Budget.NoPlace["places"][number]["reason"]
+  const closest = (...reasons: ReadonlyArray<Reason>) =>
+    new Budget.NoPlace({ model: "m", places: reasons.map((reason, n) => ({ place: `${n}`, reason })) }).closest
+
+  it("is that of the place with the shortest wait", () => {
+    const [long, short] = [later(9), later(5)]
+    assert.strictEqual(closest(long, short), short)
+    assert.strictEqual(closest(short, long), short)
+    assert.strictEqual(closest(full, long, short), short)
+  })
+
+  it("is one that may end, before one that never does", () => {
+    assert.strictEqual(closest(spent, full), full)
+    assert.strictEqual(closest(full, spent), full)
+    assert.strictEqual(closest(spent, later(5), full)._tag, "WaitTooLong")
+    assert.strictEqual(closest(spent), spent)
+  })
+})
+
 describe("Budget", () => {
   it.effect("names the cause, the pool, and whether to retry, in one line for each refusal", () =>
     Effect.gen(function* () {

@@ -60,6 +60,19 @@ describe("what a budget has learned", () => {
     })
   )
 
+  it.effect("names no more of a limit than headers have said", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make()
+      yield* call(budget, 100_000, 300_000)
+      yield* budget.observe({ pool, dimensions: { outputTokens: { remaining: 5_000 } } })
+      const [learned] = (yield* budget.learned).pools
+      assert.deepStrictEqual(Object.keys(learned!.outputTokens ?? { level: 0, mean: 0 }).toSorted(), ["level", "mean"])
+      assert.deepStrictEqual(Object.keys(learned!.inputTokens!).toSorted(), ["burst", "level", "mean", "perMinute"])
+      const again = yield* Budget.make({ learned: yield* budget.learned })
+      assert.deepStrictEqual((yield* again.learned).pools, [learned!])
+    })
+  )
+
   it.effect("counts the refill since then", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()

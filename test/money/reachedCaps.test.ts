@@ -296,6 +296,33 @@ describe("a call that waits for money", () => {
     )
   )
 
+  it.effect("is served by weight between agents", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const purse = Spending.make("us", { dollars: 12.5 })
+      const order: Array<string> = []
+      const one = (agent: string, weight: number, millis: number) =>
+        Effect.gen(function* () {
+          const attempt = Effect.sync(() => order.push(agent)).pipe(
+            Effect.andThen(Effect.sleep(millis)),
+            Effect.as({ value: "", actual: { inputTokens: 1, outputTokens: 0 } })
+          )
+          yield* Effect.forkChild(governor.run(call, () => attempt, { agent, weight, purses: [purse] }))
+          yield* Effect.yieldNow
+        })
+      // Four fit.
+      for (let n = 0; n < 4; n++) yield* one("x", 1, 1_000)
+      for (let n = 0; n < 3; n++) yield* one("a", 1, 60_000)
+      for (let n = 0; n < 3; n++) yield* one("b", 3, 60_000)
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(order, ["x", "x", "x", "x", "a", "b", "b", "b"])
+    }).pipe(
+      Effect.provide(
+        Governor.layer({ prices, retry: Retry.make({ attempts: 1 }) }).pipe(Layer.provide(Budget.layerUnlimited))
+      )
+    )
+  )
+
   it.effect("is refused after its maxWait in words that name the cap, and may be tried again", () =>
     watched((events) =>
       Effect.gen(function* () {
