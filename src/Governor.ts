@@ -107,6 +107,7 @@ import * as Warmup from "./call/warmup.ts"
 import { LongWindows, type WindowStatus } from "./money/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./places/memory.ts"
+import { PlaceReviews } from "./places/reviews.ts"
 import { StatedPlaces } from "./places/parse.ts"
 import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
@@ -254,6 +255,7 @@ export const make = Effect.fnUntraced(function* (
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     reportCap: CapLog.make(fork, observer),
     retryBudget: Context.get(context, RetryBudget),
+    reviews: new PlaceReviews(fork),
     wake,
     warmup: Warmup.make(Context.get(context, Clock.Clock)),
     windows

@@ -16,6 +16,7 @@ import type * as Places from "floodgate/Places"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
 import { fail, message, params, whole } from "./support/scriptedProvider.ts"
+import { recordingTracer } from "./support/spans.ts"
 
 const model = params.model
 
@@ -433,6 +434,134 @@ describe("Places", () => {
         yield* during(create())
         assert.strictEqual(b.seen.length, 1)
       }).pipe(Effect.provide(client([place("a", a.layer, { limits: limited(1.2) }), place("b", b.layer)])))
+    })
+  })
+
+  describe("a call that waits at several places", () => {
+    const busy = (perSecond: number) => ({ limits: limited(perSecond) })
+
+    // Regression: it waited for ever for a place that would have been sooner than one that has refused it.
+    it.effect("is refused at once if it is too large for all of them, also where its conversation is cached", () => {
+      const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
+      const tokens = { limits: { inputTokens: { perMinute: 1_000, burst: 1_000, window: "bucket" as const } } }
+      return Effect.gen(function* () {
+        yield* during(create({ agent: "researcher" }))
+        const { exit, millis } = yield* during(create({ agent: "researcher", inputTokens: 50_000 }))
+        assert.include(String(exit), "can take the call")
+        assert.strictEqual(millis, 0)
+        yield* assertIdle
+      }).pipe(Effect.provide(client([place("a", a.layer, tokens), place("b", b.layer, tokens)])))
+    })
+
+    it.effect("ends its wait at all of them after exactly its maxWait", () => {
+      const [a, b] = ["a", "b"].map((name) => place(name, provider(undefined, 60_000).layer))
+      const live = LlmClient.layerPlaces({ models: { [model]: [a!, b!] } }).pipe(
+        Layer.provideMerge(Budget.layer({ concurrency: 1 }))
+      )
+      return Effect.gen(function* () {
+        for (const each of ["a", "b"]) yield* Effect.forkChild(create({ places: [each] }))
+        yield* TestClock.adjust("100 millis")
+        const fiber = yield* Effect.forkChild(Effect.flip(create({ maxWait: "30 seconds" })))
+        yield* TestClock.adjust(29_999)
+        assert.deepStrictEqual(
+          Object.values((yield* status).pools).map(({ queued }) => queued),
+          [1, 1]
+        )
+        yield* TestClock.adjust(1)
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "NoPlace")
+        if (error.reason._tag !== "NoPlace") return
+        assert.deepStrictEqual(
+          error.reason.places.map(({ place, reason }) => [place, reason._tag]),
+          [
+            ["a", "WaitTooLong"],
+            ["b", "WaitTooLong"]
+          ]
+        )
+        assert.deepStrictEqual(
+          Object.values((yield* status).pools).map(({ queued }) => queued),
+          [0, 0]
+        )
+      }).pipe(Effect.provide(live))
+    })
+
+    it.effect("has one span for its wait, if its caller is traced", () => {
+      const { spans, tracer } = recordingTracer()
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        yield* during(Effect.all([create(), create()], { concurrency: "unbounded" }))
+        yield* during(Effect.withSpan(Effect.all([create(), create(), create()], { concurrency: 3 }), "caller"))
+        const waits = spans.filter(({ attributes }) => attributes.has("floodgate.wait.seconds"))
+        assert.deepStrictEqual(
+          waits.map(({ attributes }) => [attributes.get("floodgate.wait.seconds"), attributes.get("floodgate.pool")]),
+          [[0.5, "b/sonnet-5"]]
+        )
+      }).pipe(
+        Effect.provide(client([place("a", a.layer, busy(1)), place("b", b.layer, busy(2))])),
+        Effect.withTracer(tracer)
+      )
+    })
+
+    it.effect("goes to one of them, and holds nothing at the others, if a layer admits it everywhere", () => {
+      const [a, b] = [provider(), provider()]
+      const nine = { limits: { requests: { total: 9 } } }
+      /** A layer that takes its time, and passes on nothing of what it does not know. */
+      const careless = Layer.effect(
+        Budget.TokenBudget,
+        Effect.map(Budget.TokenBudget, (budget) => ({
+          ...budget,
+          reserve: (estimate, { account, pool } = {}) =>
+            Effect.andThen(Effect.sleep(500), budget.reserve(estimate, { account, pool }))
+        }))
+      ).pipe(Layer.provide(Budget.layer()))
+      const models = { [model]: [place("a", a.layer, nine), place("b", b.layer, nine)] }
+      return Effect.gen(function* () {
+        const { exit, millis } = yield* during(create())
+        assert.deepStrictEqual([exit._tag, millis], ["Success", 1_500])
+        const { pools } = yield* status
+        assert.deepStrictEqual(
+          Object.values(pools).map(({ dimensions, inFlight }) => [dimensions.requests!.level, inFlight]),
+          a.seen.length === 1
+            ? [
+                [8, 0],
+                [9, 0]
+              ]
+            : [
+                [9, 0],
+                [8, 0]
+              ]
+        )
+        assert.strictEqual(a.seen.length + b.seen.length, 1)
+      }).pipe(Effect.provide(LlmClient.layerPlaces({ models }).pipe(Layer.provideMerge(careless))))
+    })
+
+    it.effect("keeps its places in the queues if a prediction for it fails", () => {
+      const [a, b] = [provider(), provider()]
+      let isBroken = false
+      const breaking = Layer.effect(
+        Budget.TokenBudget,
+        Effect.map(Budget.TokenBudget, (budget) => ({
+          ...budget,
+          foresee: (...asked: Parameters<typeof budget.foresee>) =>
+            Effect.suspend(() => (isBroken ? Effect.die(new Error("no idea")) : budget.foresee(...asked)))
+        }))
+      ).pipe(Layer.provide(Budget.layer()))
+      const price = (dollars: number) => ({ price: { input: dollars, output: dollars }, ...busy(0.2) })
+      const models = { [model]: [place("a", a.layer, price(1)), place("b", b.layer, price(2))] }
+      return Effect.gen(function* () {
+        const calls = Effect.forEach([1, 2, 3], () => create(), { concurrency: "unbounded" })
+        const fiber = yield* Effect.forkChild(calls)
+        yield* TestClock.adjust(100)
+        isBroken = true
+        yield* TestClock.adjust("20 seconds")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [3, 0])
+      }).pipe(
+        Effect.provide(
+          LlmClient.layerPlaces({ models, policy: "cheapest", within: "10 minutes" }).pipe(Layer.provideMerge(breaking))
+        )
+      )
     })
   })
 

@@ -1,6 +1,7 @@
 /** Asks for admission, waits for it, and runs with it. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Tracer from "effect/Tracer"
 import * as SyncForm from "../domain/syncForm.ts"
 import type * as Limits from "../Limits.ts"
@@ -30,43 +31,46 @@ export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {
-  const { pool, queueing } = entry
+  const { agent, pool, queueing } = entry
   const { maxWait } = queueing
-  if (entry.phase !== "waiting") return outcomeOf(entry)
-  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(() => resume(outcomeOf(entry))))
+  if (entry.phase !== "waiting") return exitOf(entry)
+  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(() => resume(exitOf(entry))))
   // It may have been admitted in the millisecond of the timeout.
   const late = Effect.suspend(() =>
     entry.phase === "waiting"
       ? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
-      : outcomeOf(entry)
+      : exitOf(entry)
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
-  return Context.getOrUndefined(context, Tracer.ParentSpan) === undefined ? bounded : traced(bounded, entry)
+  return traced(bounded, context, { "floodgate.pool": pool.name, "floodgate.agent": agent })
 }
 
-/** The outcome of a wait. Without a refusal, its budget has closed. */
-const outcomeOf = (entry: Entry): Effect.Effect<Entry, BudgetError> => {
+/** The end of a wait. Without a refusal, its budget has closed. */
+export const exitOf = (entry: Entry): Exit.Exit<Entry, BudgetError> => {
   const { isOpen, refusal } = entry
-  if (isOpen) return Effect.succeed(entry)
-  return refusal === undefined ? Effect.interrupt : Effect.fail(new BudgetError({ reason: refusal }))
+  if (isOpen) return Exit.succeed(entry)
+  return refusal === undefined ? Exit.interrupt() : Exit.fail(new BudgetError({ reason: refusal }))
 }
 
-/** The span of a wait, for a caller that is traced. */
-const traced = (
-  waiting: Effect.Effect<Entry, BudgetError>,
-  { agent, pool }: Entry
-): Effect.Effect<Entry, BudgetError> =>
-  Effect.useSpan(
-    "TokenBudget.reserve",
-    { attributes: { "floodgate.pool": pool.name, "floodgate.agent": agent } },
-    (span) =>
-      Effect.tap(waiting, ({ binding, waitedMillis }) => {
-        span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
-        if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
-        return Effect.void
-      })
+/** Waits in a span, for a caller that is traced. */
+export const traced = <A, E>(
+  waiting: Effect.Effect<A, E>,
+  context: Context.Context<never>,
+  attributes: Record<string, string>
+): Effect.Effect<A, E> => {
+  if (Context.getOrUndefined(context, Tracer.ParentSpan) === undefined) return waiting
+  return Effect.useSpan("TokenBudget.reserve", { attributes }, (span) =>
+    Effect.tap(waiting, (held) => {
+      if (!(held instanceof Entry)) return Effect.void
+      const { binding, pool, waitedMillis } = held
+      span.attribute("floodgate.pool", pool.name)
+      span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
+      if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
+      return Effect.void
+    })
   )
+}
 
 /** Runs an effect with a reservation, which ends with it. */
 export const using = <A, E, R>(

@@ -146,8 +146,10 @@ const reserve = (
 ): Rest<CallError> => {
   const { call } = attempt
   const asked = ask(attempt, estimate, queueingOf(attempt, attempt, since, revise), context)
-  if (asked instanceof Entry && asked.isOpen) return admit(attempt, asked)
-  const waiting: Effect.Effect<Held, Budget.BudgetError> = asked instanceof Entry ? awaited(asked, context) : asked
+  const isEntry = asked instanceof Entry
+  if (isEntry) attempt.held = asked
+  if (isEntry && asked.isOpen) return admit(attempt, asked)
+  const waiting: Effect.Effect<Held, Budget.BudgetError> = isEntry ? awaited(asked, context) : noted(attempt, asked)
   return Effect.matchEffect(Counting.whileWaiting(call, [attempt], waiting), {
     onSuccess: (held) => Effect.succeed(admit(attempt, held)),
     onFailure: (error) => Effect.fail(refusalFor(attempt, error, since))
@@ -160,26 +162,29 @@ const admit = (attempt: GovernedAttempt, held: Held): undefined => {
   attempt.admit(held)
 }
 
-/** Asks the budget to admit an attempt: at once, unless a layer has replaced `reserve`. */
-const ask = (
-  attempt: GovernedAttempt,
+/** Asks the budget to admit an attempt: at once, unless a layer has replaced `reserve`. Then it is left to do, in the scope of the attempt. */
+export const ask = (
+  { call: { parts } }: GovernedAttempt,
   estimate: Limits.Estimate,
   options: GovernedOptions,
   context: Context.Context<never>
-): Entry | Effect.Effect<Budget.Reservation, Budget.BudgetError> => {
-  const { ask, budget } = attempt.call.parts
-  if (ask !== undefined && mayAsk(ask, context)) {
-    const asked = ask(context, estimate, options)
-    if (asked instanceof Entry) attempt.held = asked
-    return asked
-  }
-  // It is noted in the step in which the layer gives it, so that an interruption comes before it or after it.
-  const noted = Effect.onExitPrimitive(budget.reserve(estimate, options), (exit) => {
-    if (exit._tag === "Success") attempt.held = exit.value
-    return undefined
-  })
-  return Scope.provide(noted, attempt.scope)
-}
+): Entry | Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
+  parts.ask !== undefined && mayAsk(parts.ask, context)
+    ? parts.ask(context, estimate, options)
+    : parts.budget.reserve(estimate, options)
+
+/** Notes a reservation in the step in which a layer gives it, so that an interruption comes before it or after it. */
+const noted = (
+  attempt: GovernedAttempt,
+  reserved: Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
+): Effect.Effect<Budget.Reservation, Budget.BudgetError> =>
+  Scope.provide(
+    Effect.onExitPrimitive(reserved, (exit) => {
+      if (exit._tag === "Success") attempt.held = exit.value
+      return undefined
+    }),
+    attempt.scope
+  )
 
 /** Returns how an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (

@@ -18,11 +18,12 @@ import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
 import type * as Usage from "./usage.ts"
 
-/**
- * The hold of an attempt in its pool: its entry in the queue of the budget, or a reservation, if another layer or one of several places
- * has made it.
- */
+/** The hold of an attempt in its pool: its entry in the queue of the budget, or a reservation, if another layer has made it. */
 export type Held = Entry | Budget.Reservation
+
+/** How long it has waited. */
+export const waitedMillis = (held: Held): number =>
+  held instanceof Entry ? held.waitedMillis : Duration.toMillis(held.waited)
 
 /** A failed attempt, with what the budget concludes from it. */
 export interface JudgedFailure extends FailureReport {
@@ -143,7 +144,7 @@ export class GovernedAttempt implements Usage.HeldCall {
   admit(held: Held): void {
     const { call, pool } = this
     // A reservation or a tracer may throw, so both are read before anything is counted.
-    const millis = held instanceof Entry ? held.waitedMillis : Duration.toMillis(held.waited)
+    const millis = waitedMillis(held)
     const { estimate } = held
     if (call.span !== undefined) Trace.admitted(call.span, held)
     if (held instanceof Entry) held.begin()
@@ -180,7 +181,7 @@ export class GovernedAttempt implements Usage.HeldCall {
     return (this.handedOut ??= held instanceof Entry ? Reservation.handOut(held) : held)
   }
 
-  /** Holds what the attempt opens, and a reservation that a layer or one of several places has made for it. */
+  /** Holds what the attempt opens, and a reservation that a layer has made for it. */
   get scope(): Scope.Closeable {
     return (this.opened ??= Scope.makeUnsafe())
   }

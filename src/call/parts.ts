@@ -13,6 +13,7 @@ import type { PlausibleUsage } from "./plausible.ts"
 import type { CapTurn } from "../money/capLog.ts"
 import type { AgentHistory } from "./history.ts"
 import type { PlaceMemory } from "../places/memory.ts"
+import type { PlaceReviews } from "../places/reviews.ts"
 import type * as Prices from "../Prices.ts"
 import type { Policy } from "./retryPolicy.ts"
 import type { Conversations } from "./conversations.ts"
@@ -55,6 +56,7 @@ export interface GovernorParts {
   readonly reportCap: (event: CapTurn) => void
   /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: RetryTokens | undefined
+  readonly reviews: PlaceReviews
   readonly wake: Wake
   readonly warmup: Warmup
   readonly windows: LongWindows

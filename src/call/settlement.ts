@@ -294,7 +294,7 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
 }
 
 // -----------------------------------------------------------------------------
-// What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer or of one of several places
+// What is held: an entry in the queue of the budget, with no rest, or the reservation of a layer
 // -----------------------------------------------------------------------------
 
 /** The reason why the provider's rejection is final; undefined if another attempt may be accepted. */
@@ -327,7 +327,7 @@ const failHeld = (held: Held, failure: FailOptions, judged: (verdict: Verdict) =
 }
 
 /** Gives everything back: the attempt has used nothing, and waits no longer. */
-const refund = (held: Held): Rest => {
+export const refund = (held: Held): Rest => {
   if (!(held instanceof Entry)) return held.refund
   held.pool.cancel(held)
   return undefined

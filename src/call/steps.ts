@@ -194,7 +194,7 @@ export const withAdmission =
       const rest =
         placement === undefined || isPlaced(attempt)
           ? Admission.admitted(attempt, context)
-          : Placed.admitted(attempt, placement)
+          : Placed.admitted(attempt, placement, context)
       return rest === undefined ? make(attempt) : Effect.flatMap(rest, () => make(attempt))
     })
 

@@ -21,28 +21,27 @@ export interface Candidate {
 /** The calls of a conversation move only for at least this long. */
 export const minStay = 1_000
 
-/** Whether the call waits in the queue of each candidate. `left` is the time until its deadline. */
-export const chosen = (
-  candidates: ReadonlyArray<Candidate>,
+/** The candidates in whose queues the call waits. `left` is the time until its deadline. */
+export const chosen = <C extends Candidate>(
+  candidates: ReadonlyArray<C>,
   policy: PlacePolicy,
   left: number
-): ReadonlyArray<boolean> => (policy === "soonest" ? soonest(candidates) : cheapest(candidates, left))
+): ReadonlyArray<C> => (policy === "soonest" ? soonest(candidates) : cheapest(candidates, left))
 
-/** Waits everywhere. If its prompt is cached at one place, it waits there, and where it would start that much sooner. */
-const soonest = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<boolean> => {
+/** All. If its prompt is cached at one place that takes calls, that one and those where it would start that much sooner. */
+const soonest = <C extends Candidate>(candidates: ReadonlyArray<C>): ReadonlyArray<C> => {
   const cachedAt = candidates.find(({ stay }) => stay > 0)
-  return candidates.map(
-    (each) => cachedAt === undefined || each === cachedAt || cachedAt.wait - each.wait > cachedAt.stay
-  )
+  if (cachedAt === undefined || cachedAt.wait === Infinity) return candidates
+  return candidates.filter((each) => each === cachedAt || cachedAt.wait - each.wait > cachedAt.stay)
 }
 
-/** Waits at the cheapest place that answers in time, and at those that are cheaper, where it may be lucky. */
-const cheapest = (candidates: ReadonlyArray<Candidate>, left: number): ReadonlyArray<boolean> => {
+/** The cheapest that answers in time, and those that are cheaper, where it may be lucky. */
+const cheapest = <C extends Candidate>(candidates: ReadonlyArray<C>, left: number): ReadonlyArray<C> => {
   let max = Infinity
   for (const each of candidates) {
     if (each.wait < Infinity && each.cost < max && isInTime(each, candidates, left)) max = each.cost
   }
-  return candidates.map(({ cost }) => cost <= max)
+  return candidates.filter(({ cost }) => cost <= max)
 }
 
 /** Whether a call answers in time at a place, or else another place still answers in time after it has failed there. */
@@ -58,16 +57,16 @@ const isInTime = (place: Candidate, all: ReadonlyArray<Candidate>, left: number)
  * The candidates in the order in which they are tried: the first to start, those where the call has not failed, then the cheapest,
  * then the first named.
  */
-export const inOrder = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<number> => {
+export const inOrder = <C extends Candidate>(
+  candidates: ReadonlyArray<C>,
+  waitOf = ({ wait }: Candidate): number => wait
+): ReadonlyArray<C> => {
   // With an unknown price, only their order tells which place is preferred.
   const isPriced = candidates.every(({ cost }) => cost < Infinity)
-  return candidates
-    .map((_, index) => index)
-    .sort((a, b) => {
-      const [one, other] = [candidates[a]!, candidates[b]!]
-      const isFailed = Number(one.hasFailed) - Number(other.hasFailed)
-      return compare(one.wait, other.wait) || isFailed || (isPriced ? compare(one.cost, other.cost) : 0) || a - b
-    })
+  return candidates.toSorted((one, other) => {
+    const isFailed = Number(one.hasFailed) - Number(other.hasFailed)
+    return compare(waitOf(one), waitOf(other)) || isFailed || (isPriced ? compare(one.cost, other.cost) : 0)
+  })
 }
 
 /** Infinite values are equal. */

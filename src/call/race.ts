@@ -1,0 +1,339 @@
+/**
+ * The wait of an attempt that may be made at several places. It stands in the queue of each that the policy chooses, and goes to the first
+ * that admits it; the others drop it uncharged.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Budget from "../Budget.ts"
+import { exitOf, traced } from "../budget/asking.ts"
+import { Entry } from "../budget/entry.ts"
+import { tooLong } from "../budget/foresee.ts"
+import { promptTokens } from "../domain/amounts.ts"
+import { millisOf } from "../domain/input/checks.ts"
+import type * as Limits from "../Limits.ts"
+import type { Claim } from "../line/hold.ts"
+import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
+import type { CachedConversation, Outlook } from "../places/memory.ts"
+import type { PlacedBecause } from "../places/placement.ts"
+import { ask, queueingOf } from "./admission.ts"
+import type { GovernedAttempt, Held } from "./attempt.ts"
+import type { Located } from "./located.ts"
+import type { Restore } from "./models.ts"
+import { inOrder as oneByOne, refund, type Rest } from "./settlement.ts"
+import * as Usage from "./usage.ts"
+
+// -----------------------------------------------------------------------------
+// A hold at a place
+// -----------------------------------------------------------------------------
+
+/** The hold of an attempt in the queue of a place: an entry, or a fiber in which another layer reserves. */
+type PlaceHold = Entry | Fiber.Fiber<Held, Budget.BudgetError>
+
+/** The admission or the refusal; undefined while the attempt waits. */
+type PlaceExit = Exit.Exit<Held, Budget.BudgetError> | undefined
+
+const pollHold = (hold: PlaceHold): PlaceExit => {
+  if (!(hold instanceof Entry)) return hold.pollUnsafe()
+  return hold.phase === "waiting" ? undefined : exitOf(hold)
+}
+
+/** Ends the wait, or gives back what was admitted meanwhile. */
+const leave = (hold: PlaceHold): Rest => {
+  if (hold instanceof Entry) return refund(hold)
+  hold.interruptUnsafe()
+  return Effect.flatMap(Fiber.await(hold), (exit) => (Exit.isSuccess(exit) && refund(exit.value)) || Effect.void)
+}
+
+/** An attempt at one of its places: its prospects and its hold there. */
+export class Standing implements Candidate {
+  readonly at: Located
+  outlook: Outlook = { wait: Infinity, isPaused: false }
+  /** How long the call is expected to wait. */
+  foreseen = Infinity
+  cost = Infinity
+  answers = 0
+  fails = 0
+  stay = 0
+  hasFailed = false
+  /** Undefined until the call joins the queue. */
+  hold: PlaceHold | undefined = undefined
+  /** When the call was expected to start as it joined the queue. */
+  startsAt = -Infinity
+  exit: PlaceExit = undefined
+
+  constructor(at: Located) {
+    this.at = at
+  }
+  get wait(): number {
+    return this.exit === undefined ? this.foreseen : Infinity
+  }
+  /** Whether the call may still join the queue. */
+  get isOpen(): boolean {
+    return this.hold === undefined && this.exit === undefined
+  }
+  get refusal(): Budget.BudgetError | undefined {
+    return this.exit && Option.getOrUndefined(Exit.findErrorOption(this.exit))
+  }
+}
+
+// -----------------------------------------------------------------------------
+// The race
+// -----------------------------------------------------------------------------
+
+/** An attempt at all of its places, while it waits. */
+export class Race {
+  readonly attempt: GovernedAttempt
+  readonly standings: ReadonlyArray<Standing>
+  /** Where it is admitted. */
+  winner: Standing | undefined = undefined
+  /** Whether the last review foresaw for this very call. */
+  isOwnReview = false
+  private readonly context: Context.Context<never>
+  /** The place where its prompt is cached. */
+  private readonly cachedAt: Standing | undefined
+  private readonly deadline: number
+  private readonly claim: Claim | undefined
+  /** Those whose queues it has joined, in that order. */
+  private readonly joined: Array<Standing> = []
+  private wake: () => void = () => {}
+
+  constructor(
+    attempt: GovernedAttempt,
+    located: ReadonlyArray<Located>,
+    conversation: CachedConversation | undefined,
+    context: Context.Context<never>
+  ) {
+    const { parts, request, startedAt } = attempt.call
+    const { within } = request.places!
+    this.attempt = attempt
+    this.context = context
+    this.standings = located.map((at) => new Standing(at))
+    this.cachedAt = this.standings.find(
+      ({ at: { place, pool } }) => place.name === conversation?.place && parts.memory.caches(pool.name)
+    )
+    this.deadline = Math.min(attempt.last, within === undefined ? Infinity : startedAt + millisOf(within))
+    this.claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
+  }
+
+  /** The time when the call may be sent to a place: not before its failure there is over, nor while the place is set aside. */
+  private earliest({ at: { index, pool } }: Standing): number {
+    const { parts, placement } = this.attempt.call
+    const aside = this.standings.length > 1 ? parts.memory.asideUntil(pool.name) : 0
+    return Math.max(placement!.earliest(index), aside)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Choosing
+  // ---------------------------------------------------------------------------
+
+  /** Compares the places by what was foreseen last. False if the rate of one is not known. */
+  weigh(): boolean {
+    const { attempt, cachedAt, standings } = this
+    const { now, parts, placement } = attempt.call
+    const { memory } = parts
+    // Places are compared by one usage, because what was learned of each differs.
+    const usage = Usage.expected((cachedAt ?? standings[0]!).at)
+    const uncached = { inputTokens: promptTokens(usage), outputTokens: usage.outputTokens }
+    for (const each of standings) {
+      const { index, pool, price } = each.at
+      each.outlook = memory.outlook(pool.name, now) ?? each.outlook
+      const { isPaused, wait } = each.outlook
+      // A prediction is for a call that comes now. The call itself may be far ahead of that, so what was predicted when it joined
+      // counts until that has proved wrong, or the pool pauses.
+      const left = each.startsAt - now
+      each.foreseen = Math.max(left >= 0 && !isPaused ? left : wait, this.earliest(each) - now)
+      const used = cachedAt === undefined || each === cachedAt ? usage : uncached
+      each.cost = price === undefined ? Infinity : Usage.costOf(price, used)
+      Object.assign(each, memory.timesOf(pool.name))
+      each.hasFailed = placement!.hasFailed(index)
+    }
+    return cachedAt === undefined || this.weighStay(cachedAt)
+  }
+
+  /** How much sooner another place must start the call: as long as that place's limit takes for the cached prompt. */
+  private weighStay(cachedAt: Standing): boolean {
+    const { attempt, standings } = this
+    const { now, parts } = attempt.call
+    cachedAt.stay = minStay
+    const soonest = standings.reduce((one, other) => (other.foreseen < one.foreseen ? other : one))
+    if (cachedAt.foreseen - soonest.foreseen <= minStay) return true
+    const rate = parts.memory.inputRate(soonest.at.pool.name, now)
+    if (rate !== undefined && rate > 0) cachedAt.stay = Math.max(minStay, (cachedAt.at.cached / rate) * 1_000)
+    return rate !== undefined
+  }
+
+  /** The places whose queues the call may join now. */
+  private get due(): ReadonlyArray<Standing> {
+    const { now, placement } = this.attempt.call
+    const all = chosen(this.standings, placement!.policy, this.deadline - now)
+    return all.filter((each) => each.isOpen && this.earliest(each) <= now)
+  }
+
+  /** Chooses again by what others have foreseen within the last second, and wakes the call if it may join another queue. */
+  reconsider(): void {
+    const { now, parts } = this.attempt.call
+    const reconsidered = (): void => {
+      this.isOwnReview = false
+      if (this.due.length > 0) parts.wake(this.wake)
+    }
+    const isSeen = this.standings.every(({ at }) => parts.memory.outlook(at.pool.name, now) !== undefined)
+    if (isSeen && this.weigh()) return reconsidered()
+    Effect.runForkWith(this.context)(Effect.ignoreCause(Effect.map(review(this, false), reconsidered)))
+  }
+
+  // ---------------------------------------------------------------------------
+  // Waiting
+  // ---------------------------------------------------------------------------
+
+  /** Waits until a place admits the call, or all have refused it. Only the wait itself is interrupted. */
+  run(restore: Restore): Effect.Effect<Held, Budget.BudgetError> {
+    const { agent } = this.attempt.call
+    const waiting: Effect.Effect<Held, Budget.BudgetError> = Effect.suspend(() => {
+      const step = this.due.length > 0 ? review(this, true) : this.asleep
+      return Effect.flatMap(restore(step), () => this.next() ?? waiting)
+    })
+    const ran = Effect.suspend(() => {
+      const exit = this.next()
+      if (exit !== undefined) return exit
+      // A layer that reserves has spans of its own.
+      const isOwn = this.joined.some(({ hold }) => hold instanceof Entry)
+      return isOwn ? traced(waiting, this.context, { "floodgate.agent": agent }) : waiting
+    })
+    return Effect.onExitPrimitive(ran, (exit) => this.leave(exit))
+  }
+
+  /** Notes which waits have ended, and joins the queues that are due. Returns the end of the race; undefined while it goes on. */
+  private next(): PlaceExit {
+    const { attempt, standings } = this
+    const { now, parts } = attempt.call
+    parts.reviews.delete(this)
+    for (const each of standings) this.conclude(each, Math.max(0, attempt.until - now))
+    if (this.isOwnReview) this.join()
+    if (this.winner !== undefined) return this.winner.exit
+    if (standings.some(({ exit }) => exit === undefined)) return undefined
+    // A place that has neither admitted nor refused the call has failed.
+    return (standings.find(({ refusal }) => refusal === undefined) ?? standings[0]!).exit
+  }
+
+  /** Notes whether a wait has ended. It ends if the call may wait no longer, or not until the place may be tried. */
+  private conclude(standing: Standing, left: number): void {
+    const { at, exit, hold } = standing
+    if (exit !== undefined) return
+    const late = (dimension: Limits.Dimension | undefined, wait: number, maxWait: number): PlaceExit =>
+      Exit.fail(new Budget.BudgetError({ reason: tooLong(at.pool.name, dimension, wait, maxWait) }))
+    if (hold === undefined) {
+      const wait = this.earliest(standing) - this.attempt.call.now
+      if (wait > left) standing.exit = late(undefined, wait, left)
+      return
+    }
+    standing.exit = pollHold(hold)
+    if (standing.exit?._tag === "Success") this.winner ??= standing
+    if (standing.exit !== undefined || left > 0 || !(hold instanceof Entry)) return
+    standing.exit = late(hold.binding, hold.queueing.maxWait, hold.queueing.maxWait)
+    refund(hold)
+  }
+
+  /** Joins the queues that are due, until one admits the call at once. */
+  private join(): void {
+    const { attempt, claim, context, joined } = this
+    const { now } = attempt.call
+    for (let { due } = this; due.length > 0 && this.winner === undefined; due = this.due) {
+      const next = inOrder(this.standings).find((each) => due.includes(each))!
+      const { at } = next
+      const asked = ask(attempt, at.estimate, queueingOf(attempt, at, now, at.revise, claim), context)
+      next.hold = asked instanceof Entry ? asked : Effect.runForkWith(context)(Scope.provide(asked, attempt.scope))
+      next.startsAt = now + next.foreseen
+      joined.push(next)
+      this.conclude(next, attempt.until - now)
+    }
+  }
+
+  /** Sleeps until a wait ends, or must end, or a queue may be due. */
+  private get asleep(): Effect.Effect<void> {
+    const { attempt, standings } = this
+    const { now, parts } = attempt.call
+    const open = standings.filter(({ isOpen }) => isOpen)
+    const holds = this.joined.flatMap(({ exit, hold }) => (exit === undefined ? hold! : []))
+    const asleep = Effect.callback<void>((resume) => {
+      const wake = (this.wake = () => resume(Effect.void))
+      if (open.length > 0) parts.reviews.add(this)
+      for (const hold of holds) {
+        if (hold instanceof Entry) hold.listen(wake)
+        else hold.addObserver(wake)
+      }
+    })
+    const times = open.map((each) => this.earliest(each)).filter((time) => time > now)
+    // A layer that reserves ends the wait by itself.
+    if (holds.some((hold) => hold instanceof Entry)) times.push(attempt.until)
+    const duration = Math.min(...times) - now
+    return duration === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration, orElse: () => Effect.void })
+  }
+
+  /** Ends the waits in other queues than the one that has admitted the call. */
+  private leave({ _tag }: Exit.Exit<unknown, unknown>): Rest {
+    this.attempt.call.parts.reviews.delete(this)
+    let rest: Rest
+    for (const each of this.joined) {
+      if (_tag === "Failure" || each !== this.winner) rest = oneByOne(rest, leave(each.hold!))
+    }
+    return rest
+  }
+
+  // ---------------------------------------------------------------------------
+  // Afterwards
+  // ---------------------------------------------------------------------------
+
+  /** The place where the call would go if no other were sooner or cheaper. */
+  get usual(): Standing {
+    return this.cachedAt ?? inOrder(this.standings, () => 0)[0]!
+  }
+
+  /** The reason why the call goes to the place that has admitted it. */
+  get why(): PlacedBecause {
+    const { cachedAt, standings, usual, winner } = this
+    const { current, isPinned, policy } = this.attempt.call.placement!
+    if (isPinned) return "pinned"
+    if (current !== undefined && current !== winner!.at.index) return "failed"
+    if (standings.length === 1) return "only"
+    if (winner === cachedAt) return "cached"
+    if (winner === usual) return "first"
+    return policy === "cheapest" ? "cheaper" : "sooner"
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Foreseeing
+// -----------------------------------------------------------------------------
+
+/**
+ * Foresees when a call would start at each place. To foresee is to play the queue of a pool, so all calls that wait look once a second
+ * together. A call that comes, or is about to join another queue, looks itself. So it sees those who have just joined.
+ */
+export const review = Effect.fnUntraced(function* (race: Race, isOwn: boolean): Effect.fn.Return<void> {
+  const { attempt, standings } = race
+  const { now, parts } = attempt.call
+  const { budget, memory } = parts
+  for (const each of standings) {
+    const { estimate, pool } = each.at
+    if (!isOwn && memory.outlook(pool.name, now) !== undefined) continue
+    const { binding, refusal, wait } = yield* budget.foresee(estimate, queueingOf(attempt, each.at, now))
+    each.outlook = { wait: refusal === undefined ? Duration.toMillis(wait) : Infinity, isPaused: binding === "pause" }
+    memory.foresaw(pool.name, each.outlook, now)
+  }
+  if (!race.weigh()) {
+    const { pools } = yield* budget.status
+    for (const { at } of standings) {
+      memory.hasInputRate(at.pool.name, inputRateOf(pools[at.pool.name]), now)
+    }
+    race.weigh()
+  }
+  race.isOwnReview = isOwn
+})
+
+const inputRateOf = ({ dimensions = {} }: Partial<Budget.PoolStatus> = {}): number =>
+  (dimensions.inputTokens ?? dimensions.tokens)?.perSecond ?? Infinity
