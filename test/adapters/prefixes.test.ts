@@ -1,6 +1,11 @@
 /** What a prompt of `effect/ai` or of the AI SDK has in common with an earlier one. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Prompt from "effect/ai/Prompt"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as Spending from "floodgate/Spending"
 import * as Ai from "../../src/adapters/ai/describe.ts"
 import * as AiSdk from "../../src/adapters/aiSdk/describe.ts"
 import type { Description } from "floodgate/protocol"
@@ -64,6 +69,17 @@ const effect = (provider: string, results: ReadonlyArray<string>, options?: obje
     { provider, model: "m" }
   )
 
+/** Makes a call that costs a dollar a token, and returns what it has reserved. Its answer reports so many tokens. */
+const reserved = Effect.fnUntraced(function* ({ bytes, prefixes }: Result, inputTokens: number) {
+  const governor = yield* Governor.Governor
+  const purse = Spending.make("us", { dollars: 1e6 })
+  const attempt = () =>
+    Effect.map(purse.status, ({ held }) => ({ value: held, actual: { inputTokens, outputTokens: 0 } }))
+  return yield* governor.run({ model: "m", bytes, prefixes }, attempt, { purses: [purse] })
+})
+
+const priced = Layer.provide(Governor.layer({ prices: { m: { input: 1e6, output: 0 } } }), Budget.layer())
+
 const ways = {
   "the AI SDK": {
     of: sdk,
@@ -86,6 +102,17 @@ for (const [way, { name, of, options, other, shared }] of Object.entries(ways)) 
       assert.strictEqual(two!.prefixes!.shared, shared)
       assert.strictEqual(two!.prefixes!.bytes.at(-1), two!.bytes)
     })
+
+    it.effect("cost at most what was counted for them", () =>
+      Effect.gen(function* () {
+        const [asked, next] = [of(name, ["text"]), of(name, ["text", "more text"])]
+        assert.strictEqual(yield* reserved(asked, 20), asked.bytes + 1_000)
+        assert.strictEqual(yield* reserved(next, 22), 20 + next.bytes - asked.bytes + 1_000)
+        const other = of(name, ["texts", "more text"])
+        const before = of(name, [])
+        assert.strictEqual(yield* reserved(other, 22), 20 + other.bytes - before.bytes + 1_000)
+      }).pipe(Effect.provide(Layer.fresh(priced)))
+    )
 
     it("end where another result of a tool begins", () => {
       assert.strictEqual(common(one!.prefixes!, of(name, ["another text"]).prefixes!), shared + 2)

@@ -391,3 +391,36 @@ describe("an answer that cannot be believed", () => {
     })
   )
 })
+
+describe("a refusal", () => {
+  test(
+    "says which part of the prompt was answered before, and what is assumed of the rest",
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      yield* ask(first)
+      const purse = Spending.make("us", { dollars: 20 })
+      const refused = governor.run(callOf(second), () => Effect.die("sent"), { purses: [purse] })
+      const { message } = yield* Effect.flip(refused)
+      assert.match(
+        message,
+        /^The call may cost \$22\.\d+ at most \(about \$\S+ is expected; 10,001 tokens of its prompt were answered before, each byte of the rest is taken for a token, and nothing is assumed to be read from the cache\), but only \$20\.00 is left/
+      )
+    })
+  )
+
+  test(
+    "never lets two processes exceed a cap, each of which knows its own conversations",
+    Effect.gen(function* () {
+      const purse = Spending.make("us", { dollars: 100 })
+      const other = Effect.provide(
+        ask(second, { purse }),
+        Layer.fresh(Layer.provide(Governor.layer({ prices }), Budget.layer()))
+      )
+      yield* ask(first, { purse })
+      assert.strictEqual(yield* other, unknown(second))
+      assert.strictEqual(yield* ask(second, { purse }), known(second, first))
+      const { spent } = yield* purse.status
+      assert.isAtMost(spent, 100)
+    })
+  )
+})
