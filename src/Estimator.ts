@@ -413,29 +413,17 @@ const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number,
 const spreadOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
   tokensPerByte === undefined ? firstSpread / bytesPerToken : Estimating.high(tokensPerByte) - tokensPerByte.mean
 
-/** The counts of a call from which the estimator learns. */
-interface Lesson {
-  /** Undefined if the provider has not counted it. */
-  readonly output: number | undefined
-  readonly prompt: number | undefined
-  /** The part of the prompt that was read from the cache. */
-  readonly read: number
-}
-
-const lessonOf = (actual: Accounting.Actual): Lesson => {
-  const { cacheCreationTokens: written = 0, cacheReadTokens: read = 0, inputTokens, outputTokens } = actual
+/** The tokens of a prompt; 0 if they were not counted. */
+const countedPrompt = (actual: Accounting.Actual): number => {
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens } = actual
   const prompt = promptTokens(actual)
-  const isCounted = prompt > 0 && inputTokens >= 0 && written >= 0 && read >= 0 && isAmount(prompt)
-  return {
-    output: isAmount(outputTokens) ? outputTokens : undefined,
-    prompt: isCounted ? prompt : undefined,
-    read
-  }
+  return [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount) ? prompt : 0
 }
 
-const learn = (call: Call, memory: KindMemory, { output, prompt, read }: Lesson): void => {
-  if (output !== undefined && isNews(call, memory, output)) Estimating.push(memory.outputs, output)
-  if (prompt === undefined) return
+const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual, prompt: number): void => {
+  const { cacheReadTokens: read = 0, outputTokens } = actual
+  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Estimating.push(memory.outputs, outputTokens)
+  if (prompt === 0) return
   learnRatio(call, memory, prompt, "answers")
   if (call.prefix === undefined) memory.cachedShare = Estimating.follow(memory.cachedShare, read / prompt)
   else learnContent(call, call.prefix, memory, prompt, read)
@@ -558,8 +546,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       estimate,
       learn: (call: Call, actual: Accounting.Actual): void => {
         forms.lessons++
-        const lesson = lessonOf(actual)
-        for (const memory of memories.taughtBy(call)) learn(call, memory, lesson)
+        const prompt = countedPrompt(actual)
+        for (const memory of memories.taughtBy(call)) learn(call, memory, actual, prompt)
       },
       count: (call: Call, tokens: number): void => {
         forms.lessons++

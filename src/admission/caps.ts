@@ -6,7 +6,7 @@ import type { Rule } from "../domain/rules.ts"
 import type { Blocked } from "./blocked.ts"
 import * as Cap from "./cap.ts"
 
-/** The cap of each dimension that the user limits. It is changed in place. Named properties are faster than those of a loop. */
+/** The cap of each dimension that the user limits. It is changed in place. */
 export type Caps = { [D in Dimension]?: Cap.Cap }
 
 /** A copy, for events to change. */
@@ -20,11 +20,11 @@ export const copy = ({ inputTokens, outputTokens, requests, tokens }: Caps): Cap
 }
 
 /** Brings all caps up to a time. */
-export const advance = ({ inputTokens, outputTokens, requests, tokens }: Caps, now: number): void => {
-  if (requests !== undefined) Cap.advance(requests, now)
-  if (inputTokens !== undefined) Cap.advance(inputTokens, now)
-  if (outputTokens !== undefined) Cap.advance(outputTokens, now)
-  if (tokens !== undefined) Cap.advance(tokens, now)
+export const advance = (caps: Caps, now: number): void => {
+  for (const dimension of dimensions) {
+    const cap = get(caps, dimension)
+    if (cap !== undefined) Cap.advance(cap, now)
+  }
 }
 
 /** The cap that a charge waits for longest; undefined if all of them hold it. Brings the caps up to date. */
@@ -41,22 +41,20 @@ export const wait = (caps: Caps, charge: Charge, lag: number, now: number): Bloc
 }
 
 /** Takes a charge from all caps, which are up to date. */
-export const take = ({ inputTokens, outputTokens, requests, tokens }: Caps, charge: Whole): void => {
-  if (requests !== undefined) Cap.take(requests, charge.requests)
-  if (inputTokens !== undefined) Cap.take(inputTokens, charge.inputTokens)
-  if (outputTokens !== undefined) Cap.take(outputTokens, charge.outputTokens)
-  if (tokens !== undefined) Cap.take(tokens, charge.tokens)
+export const take = (caps: Caps, charge: Whole): void => {
+  for (const dimension of dimensions) {
+    const cap = get(caps, dimension)
+    if (cap !== undefined) Cap.take(cap, get(charge, dimension))
+  }
 }
 
 /** Replaces a charge that was taken at a time by the actual usage; a dimension without usage keeps its charge. */
 export const settle = (caps: Caps, charge: Whole, used: Charge, takenAt: number): void => {
-  const { inputTokens, outputTokens, requests, tokens } = caps
-  if (requests !== undefined) Cap.settle(requests, charge.requests, used.requests ?? charge.requests, takenAt)
-  if (inputTokens !== undefined)
-    Cap.settle(inputTokens, charge.inputTokens, used.inputTokens ?? charge.inputTokens, takenAt)
-  if (outputTokens !== undefined)
-    Cap.settle(outputTokens, charge.outputTokens, used.outputTokens ?? charge.outputTokens, takenAt)
-  if (tokens !== undefined) Cap.settle(tokens, charge.tokens, used.tokens ?? charge.tokens, takenAt)
+  for (const dimension of dimensions) {
+    const cap = get(caps, dimension)
+    const taken = get(charge, dimension)
+    if (cap !== undefined) Cap.settle(cap, taken, get(used, dimension) ?? taken, takenAt)
+  }
 }
 
 /** Sets or removes the limit of a dimension. A bucket that nothing was taken from starts full under its new limit. */

@@ -23,8 +23,9 @@ export const lawOf = (pool: string): Law<PoolTerms, Entry> => ({
     const refusal = "by" in answer && answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
     return refusal === undefined ? answer : new Refused(refusal)
   },
-  wait: (draft, id, head, weight) =>
-    Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight }),
+  wait: (draft, id, head, weight) => {
+    if (draft.joined > 0) Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
+  },
   release: (draft, id, admission, now) => {
     Members.end(draft, id, admission, Amounts.nothing)
     Pacer.release(draft.law, admission, Amounts.nothing, now)

@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
-import type * as Amounts from "../domain/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 
 /** The boundaries of histograms, in seconds: from 10 ms to 10 minutes. */
 const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
@@ -193,14 +193,12 @@ export class PoolCounts extends Numbers<OpenPool> {
 
   /** Counts the difference between the charge and the usage of a call. */
   settled(charge: Amounts.Whole, used: Amounts.Charge): void {
-    this.differs("inputTokens", (used.inputTokens ?? charge.inputTokens) - charge.inputTokens)
-    this.differs("outputTokens", (used.outputTokens ?? charge.outputTokens) - charge.outputTokens)
-    this.differs("tokens", (used.tokens ?? charge.tokens) - charge.tokens)
-  }
-
-  private differs(dimension: (typeof tokens)[number], more: number): void {
-    if (more > 0) this.debt[dimension] += more
-    else this.refunded[dimension] -= more
+    for (const dimension of tokens) {
+      const charged = Amounts.get(charge, dimension)
+      const more = (Amounts.get(used, dimension) ?? charged) - charged
+      if (more > 0) this.debt[dimension] += more
+      else this.refunded[dimension] -= more
+    }
   }
 
   private sum(read: (pool: OpenPool) => number): number {

@@ -18,14 +18,10 @@ interface ReportedCall {
 /** Names of pools come with requests, so the number of lines is bounded. */
 const maxLines = 100
 
-const sumOf = ({
-  cacheCreationTokens = 0,
-  cacheReadTokens = 0,
-  inputTokens = 0,
-  outputTokens = 0,
-  tokens = 0
-}: { readonly [K in keyof Accounting.Actual | keyof Limits.Usage]?: number | undefined }): string =>
-  thousands(inputTokens + cacheCreationTokens + cacheReadTokens + outputTokens + tokens)
+const sumInAnswer = ({ actual, prompt }: Reported.ReportedUsage): number => prompt + actual.outputTokens
+
+const sumInError = ({ inputTokens = 0, outputTokens = 0, tokens = 0 }: Limits.Usage): number =>
+  inputTokens + outputTokens + tokens
 
 /** Returns usages as far as they are plausible. */
 export class PlausibleUsage {
@@ -41,7 +37,7 @@ export class PlausibleUsage {
     if (!Predicate.isObject(actual)) return undefined
     const reported = Reported.read(actual)
     const within = Reported.below(Reported.ceilingOf(call.price, call.known), reported)
-    if (within !== reported) this.log(call, actual, within.actual)
+    if (within !== reported) this.log(call, sumInAnswer(reported), sumInAnswer(within))
     return within
   }
 
@@ -51,17 +47,17 @@ export class PlausibleUsage {
     if (!Predicate.isObject(usage)) return facts
     const within = Reported.belowInError(Reported.ceilingOf(call.price, call.known), usage)
     if (within === usage) return facts
-    this.log(call, usage, within)
+    this.log(call, sumInError(usage), sumInError(within))
     return { ...facts, usage: within }
   }
 
-  private log({ known: { model }, pool }: ReportedCall, reported: Limits.Usage, counted: Limits.Usage): void {
+  private log({ known: { model }, pool }: ReportedCall, reported: number, counted: number): void {
     const { fork, seen } = this
     if (seen.has(pool.name) || seen.size >= maxLines) return
     seen.add(pool.name)
     fork(
       Effect.logWarning(
-        `A call to ${model} reported ${sumOf(reported)} tokens, more than it can use, so ${sumOf(counted)} are counted (pool "${pool.name}"; this is logged once): check what the service behind it counts, or state the model's context and maxOutput with its price`
+        `A call to ${model} reported ${thousands(reported)} tokens, more than it can use, so ${thousands(counted)} are counted (pool "${pool.name}"; this is logged once): check what the service behind it counts, or state the model's context and maxOutput with its price`
       )
     )
   }

@@ -1,9 +1,10 @@
 /** A governor's record of each pool: how many of its calls usually run, and whether its provider can be reached. */
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
-import { nameIn, PoolRegistry } from "../budget/registry.ts"
+import { maxIdlePools, nameIn, PoolRegistry } from "../budget/registry.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
+import { useOrMake } from "../domain/input/lru.ts"
 import { duration, type GenAiCounts, genAiCountsOf, tokenUsage } from "./genAi.ts"
 import type { Call, CallEnd } from "./models.ts"
 import type { ReportedUsage } from "./reported.ts"
@@ -115,12 +116,7 @@ export class PoolRecords {
     const named = budget.poolOf(model)
     const kind = named === model ? (accounting.poolOf?.(model) ?? named) : named
     const name = nameIn(account, kind)
-    const found = this.records.use(name)
-    if (found !== undefined) return found
-    this.records.makeRoom()
-    const record = new PoolRecord(name, kind, account, this.context)
-    this.records.set(name, record)
-    return record
+    return useOrMake(this.records, name, maxIdlePools, () => new PoolRecord(name, kind, account, this.context))
   }
 
   /** Notes the end of a call. */

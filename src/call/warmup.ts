@@ -110,7 +110,7 @@ export const make = (clock: Clock.Clock): Warmup => {
 
   return (key, until, paying, self) =>
     Effect.suspend(() => {
-      const line = lines.useOrMake(key, maxKeys, () => new PrefixLine(now))
+      const line = Lru.useOrMake(lines, key, maxKeys, () => new PrefixLine(now))
       const hold = line.take(paying)
       const ended = Effect.callback<void>((resume) => hold.listen(() => resume(Effect.void)))
       const duration = Math.max(0, Math.min(until - now(), patienceMillis))

@@ -294,14 +294,14 @@ const share = (value: number | undefined, limit: Most[Dimension]): number =>
 /**
  * The first dimension in which a charge can never be admitted, if there is one.
  */
-export const neverFits = (charge: Charge, limits: Most): Misfit | undefined =>
-  exceeded("requests", charge.requests, limits.requests) ??
-  exceeded("inputTokens", charge.inputTokens, limits.inputTokens) ??
-  exceeded("outputTokens", charge.outputTokens, limits.outputTokens) ??
-  exceeded("tokens", charge.tokens, limits.tokens)
-
-const exceeded = (dimension: Dimension, asked: number | undefined, limit: Most[Dimension]): Misfit | undefined =>
-  asked !== undefined && limit !== undefined && asked > limit.most ? { dimension, asked, limit: limit.most } : undefined
+export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
+  for (const dimension of dimensions) {
+    const limit = get(limits, dimension)?.most
+    const asked = limit === undefined ? undefined : get(charge, dimension)
+    if (asked !== undefined && asked > limit!) return { dimension, asked, limit: limit! }
+  }
+  return undefined
+}
 
 /** An estimate within the limits, and its charge. */
 export interface Fitted {

@@ -226,7 +226,7 @@ export class LongWindows {
 
   /** The windows of an account. */
   of(account = ""): AccountWindows {
-    return this.accounts.useOrMake(account, maxAccounts, () => new AccountWindows(this.shares, this.now))
+    return Lru.useOrMake(this.accounts, account, maxAccounts, () => new AccountWindows(this.shares, this.now))
   }
 
   /** Learns what a response says about the windows of its account. `hold` is that of its call. */

@@ -205,8 +205,7 @@ const needed = (m: Meter, charge: number, lag: number): number => {
   const { lacked } = m
   // A smaller call leaves room for a large one that was rejected.
   const kept = lacked !== undefined && isKept(m, m.at) && !isAsLarge(m, charge) ? lacked.charge : 0
-  const reserve = lag > 0 ? Math.max(m.reserve, rate(m) * lag) : m.reserve
-  return Math.min(charge + reserve + kept, burst(m))
+  return Math.min(charge + Math.max(m.reserve, rate(m) * lag) + kept, burst(m))
 }
 
 /** The size of the full bucket as headers have shown it. It is larger if a rejection taught that. */

@@ -180,7 +180,7 @@ const withMessage = (answer: Answer, message: unknown): Answer => {
 
 /** Reads a whole answer; see {@link Protocol.answer}. */
 export const readAnswer = (body: unknown): Answer => {
-  if (!isRecord(body)) return withMessage(emptyAnswer, body)
+  if (!isRecord(body)) return emptyAnswer
   if (body["type"] === "error") return { ...emptyAnswer, error: body }
   return {
     ...withMessage(emptyAnswer, body),

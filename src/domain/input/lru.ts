@@ -53,16 +53,6 @@ export class Registry<K, V> extends Map<K, V> {
     return found
   }
 
-  /** The value of a key, as {@link use} finds it, or a new one. Idle values are forgotten to keep at most `max`. */
-  useOrMake(key: K, max: number, make: () => V): V {
-    const found = this.use(key)
-    if (found !== undefined) return found
-    this.shed(max - 1)
-    const made = make()
-    this.set(key, made)
-    return made
-  }
-
   /** Forgets a value if it is idle, and not forgotten yet. */
   forget(key: K, value: V): void {
     if (this.get(key) !== value || !this.isIdle(value)) return
@@ -87,4 +77,14 @@ export class Registry<K, V> extends Map<K, V> {
     this.visited = new WeakRef(entries)
     return entries.next().value!
   }
+}
+
+/** The value of a key, which is then the most recently used, or a new one. Idle values are forgotten to keep at most `max`. */
+export const useOrMake = <K, V>(registry: Registry<K, V>, key: K, max: number, make: () => V): V => {
+  const found = registry.use(key)
+  if (found !== undefined) return found
+  registry.shed(max - 1)
+  const made = make()
+  registry.set(key, made)
+  return made
 }

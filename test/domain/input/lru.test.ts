@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { put, Registry } from "../../../src/domain/input/lru.ts"
+import { put, Registry, useOrMake } from "../../../src/domain/input/lru.ts"
 import { heapUsed } from "../../support/heap.ts"
 
 describe("lru", () => {
@@ -59,16 +59,16 @@ describe("a registry", () => {
   it("makes what is missing, and forgets idle values for it as long as there are any", () => {
     const registry = filled()
     assert.strictEqual(
-      registry.useOrMake(0, 6, () => "made"),
+      useOrMake(registry, 0, 6, () => "made"),
       "used"
     )
     assert.strictEqual(
-      registry.useOrMake(6, 6, () => "used"),
+      useOrMake(registry, 6, 6, () => "used"),
       "used"
     )
     assert.deepStrictEqual([...registry.keys()], [5, 0, 1, 2, 3, 6])
-    registry.useOrMake(7, 6, () => "used")
-    registry.useOrMake(8, 6, () => "used")
+    useOrMake(registry, 7, 6, () => "used")
+    useOrMake(registry, 8, 6, () => "used")
     assert.deepStrictEqual([...registry.keys()].toSorted(), [0, 1, 2, 3, 6, 7, 8])
   })
 
