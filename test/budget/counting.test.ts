@@ -30,6 +30,11 @@ describe("a limit without a window", () => {
       )
       assert.isBelow(yield* capacityAfter(Budget.withReservation({ inputTokens: 1 }, () => Effect.void)), 10_000)
       assert.strictEqual(yield* capacityAfter(governed), 60_000)
+      // Also if it was changed before anybody knew.
+      const resized = Effect.flatMap(Budget.TokenBudget, (budget) =>
+        budget.resize({ limits: { inputTokens: { perMinute: 90_000 } } })
+      )
+      assert.strictEqual(yield* capacityAfter(Effect.andThen(resized, governed)), 90_000)
     })
   )
 })

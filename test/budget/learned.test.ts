@@ -73,6 +73,25 @@ describe("what a budget has learned", () => {
     })
   )
 
+  it.effect("has nothing of headers whose figures are no amounts, or a limit below one a minute", () =>
+    Effect.gen(function* () {
+      const after = (tokens: NonNullable<NonNullable<Limits.Signal["dimensions"]>["tokens"]>) =>
+        Effect.gen(function* () {
+          const budget = yield* Budget.make()
+          yield* budget.observe({ pool, dimensions: { tokens } })
+          return (yield* budget.learned).pools[0]?.tokens
+        })
+      for (const wrong of [Number.NaN, -1, Infinity]) {
+        assert.isUndefined(yield* after({ limit: wrong, remaining: wrong, roundedTo: wrong }), `${wrong}`)
+        assert.isUndefined(yield* after({ remaining: wrong }), `${wrong} remain`)
+      }
+      assert.isUndefined((yield* after({ limit: 0.9, remaining: 5 }))?.perMinute)
+      assert.strictEqual((yield* after({ limit: 1, remaining: 1 }))!.perMinute, 1)
+      const rounded = (yield* after({ limit: 1_000, remaining: 500, roundedTo: Number.NaN }))!
+      assert.strictEqual(rounded.level, 500)
+    })
+  )
+
   it.effect("counts the refill since then", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()

@@ -282,6 +282,7 @@ describe("long windows", () => {
       headers["anthropic-ratelimit-unified-5h-utilization"] = "0.8"
       assert.strictEqual((yield* call())._tag, "Success")
       assert.strictEqual((yield* call())._tag, "Failure")
+      assert.strictEqual((yield* call({ slowLane: true }))._tag, "Success")
       // Another account has windows of its own.
       assert.strictEqual((yield* call({ account: "other" }))._tag, "Success")
     }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
