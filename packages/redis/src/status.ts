@@ -17,8 +17,11 @@ type StatusOptions = {
   readonly prefix?: string | undefined
 }
 
+/** Where Redis has a state. */
+type KeyedState = { readonly key: string }
+
 /** Shows up to `max` of the states under a prefix, and says how many there are: those of ledgers, or all others. */
-const look = Effect.fnUntraced(function* <A>(
+const look = Effect.fnUntraced(function* <A extends object>(
   { prefix = "floodgate", url }: StatusOptions,
   isLedger: boolean,
   show: (name: string, stored: Stored) => A | undefined,
@@ -30,11 +33,11 @@ const look = Effect.fnUntraced(function* <A>(
   const names = keys
     .flatMap((key) => RedisStore.nameOf(prefix, key) ?? [])
     .filter((name) => (SharedStatus.ledgerOf(name) !== undefined) === isLedger)
-  const found: Array<A> = []
+  const found: Array<A & KeyedState> = []
   for (const name of names.sort().slice(0, max)) {
     const stored = yield* store.read(name)
     const shown = stored && show(name, stored)
-    if (shown !== undefined) found.push(shown)
+    if (shown !== undefined) found.push({ ...shown, key: RedisStore.keyOf(prefix, name) })
   }
   return { found, count: names.length }
 }, Effect.scoped)
@@ -60,7 +63,7 @@ const look = Effect.fnUntraced(function* <A>(
  */
 export const status = (
   options: StatusOptions
-): Effect.Effect<ReadonlyArray<SharedStatus.SharedPoolStatus>, StoreError> =>
+): Effect.Effect<ReadonlyArray<SharedStatus.SharedPoolStatus & KeyedState>, StoreError> =>
   Effect.map(look(options, false, SharedStatus.statusOf), ({ found }) => found)
 
 /** The most caps that are read: callers of a gateway can invent agents, and each agent has a cap. */
@@ -90,7 +93,10 @@ const usedOf = ({ held, limit = Infinity, spent }: SharedStatus.SharedCapStatus)
  */
 export const caps = (
   options: StatusOptions
-): Effect.Effect<{ readonly caps: ReadonlyArray<SharedStatus.SharedCapStatus>; readonly more: number }, StoreError> =>
+): Effect.Effect<
+  { readonly caps: ReadonlyArray<SharedStatus.SharedCapStatus & KeyedState>; readonly more: number },
+  StoreError
+> =>
   Effect.map(look(options, true, SharedStatus.capOf, maxCaps), ({ count, found }) => ({
     caps: found.sort((a, b) => usedOf(b) - usedOf(a)),
     more: Math.max(0, count - maxCaps)

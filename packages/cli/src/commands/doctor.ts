@@ -210,10 +210,10 @@ const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Ef
       }
       const damaged = pools.find((pool) => pool.damaged !== undefined)
       if (damaged !== undefined) {
-        const { damaged: why, pool } = damaged
+        const { damaged: why, key, pool } = damaged
         return fails(
           Exit.codes.failed,
-          `In Redis at ${Redis.shown(at.url)} the state of pool "${pool}" is damaged: ${why}`
+          `In Redis at ${Redis.shown(at.url)} the state of pool "${pool}" is damaged: ${why}; delete its key "${key}" if no process replaces it`
         )
       }
       const processes = new Set(pools.flatMap(({ processes }) => processes.map(({ name }) => name))).size

@@ -31,8 +31,8 @@ const flags = {
 // Figures and lines
 // -----------------------------------------------------------------------------
 
-type SharedPools = ReadonlyArray<SharedStatus.SharedPoolStatus>
-type SharedCaps = ReadonlyArray<SharedStatus.SharedCapStatus>
+type SharedPools = Effect.Success<ReturnType<typeof SharedState.status>>
+type SharedCaps = Effect.Success<ReturnType<typeof SharedState.caps>>["caps"]
 
 /** The state that processes share in Redis. */
 interface RedisState {
@@ -47,9 +47,9 @@ const maxShown = 20
 
 /** The status as `--json` prints it. `null` stands for infinite and missing values. */
 const toJson = ({ caps, moreCaps, pools }: RedisState) => ({
-  caps: caps.map(({ limit = null, until = null, ...cap }) => ({ ...cap, limit, until })),
+  caps: caps.map(({ key: _, limit = null, until = null, ...cap }) => ({ ...cap, limit, until })),
   moreCaps,
-  pools: pools.map(({ pause = null, processes, ...pool }) => ({
+  pools: pools.map(({ key: _, pause = null, processes, ...pool }) => ({
     ...pool,
     pause,
     processes: processes.map(({ waiting = null, ...process }) => ({ ...process, waiting }))
@@ -90,12 +90,16 @@ const capLines = ({ caps, moreCaps }: RedisState): ReadonlyArray<string> => {
       limit === undefined ? "no cap" : Words.dollars(limit),
       until === undefined ? "-" : new Date(until).toISOString()
     ])
-  const damaged = caps.flatMap(({ cap, damaged }) => (damaged === undefined ? [] : [{ cap, damaged }]))
+  const damaged = caps.flatMap(({ cap, damaged, key }) =>
+    damaged === undefined
+      ? []
+      : [`cap ${oneLine(cap)} cannot be read: ${oneLine(damaged)}; its key is "${oneLine(key)}"`]
+  )
   const more = moreCaps + Math.max(0, rows.length - maxShown)
   return [
     ...(rows.length === 0 ? [] : aligned([capHeads, ...rows.slice(0, maxShown)])),
     ...(more === 0 ? [] : [`and ${more} more`]),
-    ...damaged.slice(0, maxShown).map(({ cap, damaged }) => `cap ${oneLine(cap)} cannot be read: ${oneLine(damaged)}`)
+    ...damaged.slice(0, maxShown)
   ]
 }
 
@@ -107,13 +111,13 @@ const lines = (state: RedisState): ReadonlyArray<string> => {
 
 const poolLines = (pools: SharedPools): ReadonlyArray<string> =>
   pools.flatMap((pool, index) => {
-    const { damaged, dimensions, pool: name, processes } = pool
+    const { damaged, dimensions, key, pool: name, processes } = pool
     const apart = index === 0 ? [] : [""]
     if (damaged !== undefined) {
       return [
         ...apart,
         `pool ${oneLine(name)}`,
-        `damaged: ${oneLine(damaged)}; delete its key if no process replaces it`
+        `damaged: ${oneLine(damaged)}; delete its key "${oneLine(key)}" if no process replaces it`
       ]
     }
     const waiting = processes.filter(({ waiting }) => waiting !== undefined).length
