@@ -32,6 +32,8 @@ export class GovernedCall {
   /** The fairness key in the queue. */
   readonly agent: string
   readonly purses: ReadonlyArray<Purse>
+  /** Whether a purse reserves the most that it can cost. */
+  readonly isCapped: boolean
   /** The longest wait of an attempt, in milliseconds. */
   readonly maxWait: number
   /** The time after which no attempt begins, in milliseconds of the clock. */
@@ -80,8 +82,12 @@ export class GovernedCall {
     this.placement = request.places && placementOf(request.places, request, options, parts.memory)
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
+    this.isCapped = this.purses.some(reservesMost)
     // Here, because the call may wait long, and must not keep its prompt in memory.
-    if (request.prefixes instanceof ReadPrefixes) request.prefixes.settle(this.purses.some(reservesMost))
+    if (request.prefixes instanceof ReadPrefixes) {
+      if (this.isCapped) request.prefixes.read()
+      else request.prefixes.content = undefined
+    }
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
     this.deadline = Context.get(context, Deadline) ?? Infinity
     this.startedAt = this.clock.currentTimeMillisUnsafe()

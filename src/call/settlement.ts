@@ -157,7 +157,7 @@ const answeredWith = (
   pool.used(request, response.model, reported, input)
   conversations.remember(known, response.continuation, reported, call.now)
   const tokens = Math.max(attempt.prompt, reported.prompt)
-  if (Usage.isTold(known, tokens)) conversations.verify(known, tokens, response.model)
+  if (call.isCapped && Usage.isTold(known, tokens)) conversations.verify(known, tokens, response.model)
   const learning = Usage.learning(known, actual, response.finishReason)
   // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
   learns?.learn(learning, actual)

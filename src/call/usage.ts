@@ -48,6 +48,7 @@ export interface KnownCall
 /** A call, as far as it tells what is known of it. */
 interface AskingCall {
   readonly agent: string
+  readonly isCapped: boolean
   /** The tokens of its prompt, if they were counted. */
   readonly counted: number | undefined
   readonly options: { readonly caller?: string | undefined }
@@ -57,13 +58,13 @@ interface AskingCall {
 
 /** Gathers what is known of a call in a pool, from which its estimate is computed. `call` is the call as its place has it. */
 export const known = (
-  { agent, counted, now, options, parts }: AskingCall,
+  { agent, counted, isCapped, now, options, parts }: AskingCall,
   call: Call,
   { name: pool, usual: together }: PoolRecord
 ): KnownCall => {
   const { continues, inputTokens, kind = agent, maxTokens, model, prefixes } = call
   const scope = JSON.stringify([pool, model, options.caller])
-  const verified = isInRequest(call) ? parts.conversations.verified({ scope, prefixes }) : undefined
+  const verified = isCapped && isInRequest(call) ? parts.conversations.verified({ scope, prefixes }) : undefined
   const known: KnownCall & Pick<Call, "countTokens"> = {
     ...call,
     // The effect that counts a prompt keeps it in memory, and what is known is kept as long as the call.

@@ -107,7 +107,7 @@ const promptOf = (body: Readonly<Record<string, unknown>>, betas: unknown): Pref
   prompt.system(body["system"])
   prompt.setting(body["tool_choice"])
   prompt.setting(body["thinking"])
-  prompt.setting(body["context_management"])
+  if (body["context_management"] !== undefined) prompt.setting(body["context_management"])
   prompt.messages(body["messages"])
   prompt.mark(body["cache_control"])
   return prompt

@@ -102,7 +102,8 @@ export class PrefixReader {
 
   /** Adds what changes the hidden prompt, without being counted: the choice of a tool, thinking. */
   setting(value: unknown): void {
-    if (value !== undefined) this.role(value)
+    if (value === undefined) return
+    this.role(value)
     this.upTo(value)
   }
 
@@ -124,7 +125,7 @@ export class PrefixReader {
     const { sum } = this
     const before = sum.text
     addSchema(sum, value)
-    if (sum.text === before) return this.upTo(undefined)
+    if (sum.text === before) return
     sum.samples = mix(mixSchema(sum.samples, value), sum.text - before)
     this.end(Array.isArray(value) ? lastMark(value) : undefined)
     this.upTo(value)
@@ -144,9 +145,12 @@ export class PrefixReader {
       this.blocks(value)
       return this.upTo(value)
     }
+    const { ends, values } = this.content
     for (const message of value) {
       this.message(message, parts)
-      this.upTo(message)
+      // As `upTo`, without a call for each message.
+      ends[values.length] = this.fingerprints.length - 1
+      values[values.length] = message
       if (this.isInstructing) this.messageEnd(at(message, "role"))
     }
   }
@@ -283,7 +287,8 @@ export class ReadPrefixes implements Prefixes {
   digests: ReadonlyArray<number> | undefined = undefined
   /** Whether the prompt may ask to keep the cache for longer than usual. */
   asksLong = true
-  private content: PromptContent | undefined
+  /** The content that is not read yet; undefined if it is not needed any more. */
+  content: PromptContent | undefined
 
   constructor({ automatic, bytes, fingerprints, marks, shared }: Prefixes, content: PromptContent) {
     this.fingerprints = fingerprints
@@ -294,11 +299,11 @@ export class ReadPrefixes implements Prefixes {
     this.content = content
   }
 
-  /** Reads all of the prompt if that is needed, and lets go of it. Only the first call has it. */
-  settle(isNeeded: boolean): void {
+  /** Reads all of the prompt, and lets go of it. Only the first call has it. */
+  read(): void {
     const { bytes, content, marks } = this
     this.content = undefined
-    if (!isNeeded || content === undefined) return
+    if (content === undefined) return
     const { ends, values } = content
     const digest = new Digest()
     const digests = bytes.map(() => Number.NaN)
