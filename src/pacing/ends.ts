@@ -40,7 +40,7 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
-    Large.accepted(meter, admission)
+    if (meter.lacked !== undefined || meter.tooLarge !== undefined) Large.accepted(meter, admission)
   }
 }
 
