@@ -138,6 +138,27 @@ describe("Forecast", () => {
       })
     })
 
+    it("says when each call asks for its turn, is admitted and finishes, and how long calls have waited", () => {
+      const call = { inputTokens: 1, outputTokens: 1, duration: "5 seconds" as const }
+      const { calls, waits } = Forecast.make(Forecast.uniform({ agents: 2, calls: 2, first: call }), {
+        limits: {},
+        concurrency: 1
+      })
+      assert.deepStrictEqual(
+        calls.map(({ admittedAfter, agent, askedAfter, finishesAfter }) => [
+          agent,
+          ...[askedAfter, admittedAfter, finishesAfter].map(seconds)
+        ]),
+        [
+          ["agent-1", 0, 0, 5],
+          ["agent-2", 0, 5, 10],
+          ["agent-1", 5, 10, 15],
+          ["agent-2", 10, 15, 20]
+        ]
+      )
+      assert.deepStrictEqual([seconds(waits.p50), seconds(waits.p99)], [5, 5])
+    })
+
     it("waits for agents that start later, and for calls that say how long they take", () => {
       const workload = [
         {
@@ -162,6 +183,42 @@ describe("Forecast", () => {
         { agent: "agent-1", dimension: "inputTokens", asked: 90_000, limit: 60_000 }
       ])
       assert.strictEqual(forecast.calls.length, 1)
+    })
+
+    it("gives calls of one name their share by what they use, and not by what they reserve", () => {
+      const served = (used: number) => {
+        const agents = (name: string, outputTokens: number): Forecast.Workload =>
+          Array.from({ length: 3 }, () => ({
+            name,
+            calls: Array.from({ length: 4 }, () => ({
+              inputTokens: 0,
+              outputTokens,
+              reservedOutputTokens: 5_000,
+              duration: 100
+            }))
+          }))
+        const outputTokens = { perSecond: 1_000, burst: 5_000, window: "bucket" } as const
+        const { calls } = Forecast.make([...agents("a", 5_000), ...agents("b", used)], { limits: { outputTokens } })
+        return calls.map(({ agent }) => agent).join("")
+      }
+      assert.strictEqual(served(5_000), "abababababababababababab")
+      // The first call of each is served before any use is known.
+      assert.match(served(2_500), /^abab+(abb)+b+a+$/)
+    })
+
+    it("serves calls in turns where only their number is limited", () => {
+      const { calls } = Forecast.make(
+        Forecast.uniform({ agents: 3, calls: 3, first: { inputTokens: 1, outputTokens: 1 } }),
+        {
+          limits: {},
+          concurrency: 1
+        }
+      )
+      const turn = ["agent-1", "agent-2", "agent-3"]
+      assert.deepStrictEqual(
+        calls.map(({ agent }) => agent),
+        [...turn, ...turn, ...turn]
+      )
     })
 
     it("stops where a quota is used up", () => {
@@ -242,6 +299,17 @@ describe("Forecast", () => {
           yield* Fiber.interrupt(other)
         }),
       { tags: "full" }
+    )
+
+    it.effect("lets other fibers run while thousands of agents start at once", () =>
+      Effect.gen(function* () {
+        const workload = Forecast.uniform({ agents: 2_000, calls: 1, first: { inputTokens: 1, outputTokens: 1 } })
+        let steps = 0
+        yield* Effect.forkChild(Effect.forever(Effect.sync(() => steps++)))
+        yield* Forecast.makeEffect(workload, { limits: {} })
+        // At most a thousand starts, admissions, ends, agents or calls are handled in one step.
+        assert.isAtLeast(steps, (2_000 * 5) / 1_000 - 1)
+      })
     )
 
     it.effect("fails with a defect for invalid options", () =>

@@ -348,6 +348,30 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "If usage equals the charge, nothing is given back."
   },
   {
+    file: "heads.ts",
+    code: 'head.phase = "ended"',
+    changes: [['head.phase = "ended"', "nothing"]],
+    why: "Its call leaves this queue in the next task, and what is not in a queue leaves it without effect."
+  },
+  {
+    file: "oversize.ts",
+    code: "grant!.at <= at) continue",
+    changes: [["<=", "<"]],
+    why: "A call that was sent in the very millisecond of a rejection may have been sent before or after it."
+  },
+  {
+    file: "reservation.ts",
+    code: "waited: waitedMillis === 0 ?",
+    changes: [["waitedMillis === 0", "false"]],
+    why: "A shortcut: a duration of 0 ms is zero."
+  },
+  {
+    file: "reservation.ts",
+    code: "roundedTo: Amounts.isAmount(roundedTo) && roundedTo >= 1",
+    changes: [[">=", ">"]],
+    why: "Figures in steps of 1 are rounded to 1 in either case."
+  },
+  {
     file: "line.ts",
     code: "this.blocked = undefined",
     changes: [["this.blocked = undefined", "nothing"]],

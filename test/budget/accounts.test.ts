@@ -246,6 +246,7 @@ describe("accounts", () => {
           })
           const options = { limits, maxPools: 500 }
           const budget = yield* Effect.provideService(Budget.make(options), Clock.Clock, counted)
+          const running = yield* budget.reserve({ tokens: 1 }, { account: "0" })
           for (let n = 0; n < 500; n++) {
             const account = `${n}`
             yield* Effect.scoped(budget.reserve({ tokens: 1 }, { account }))
@@ -253,12 +254,39 @@ describe("accounts", () => {
           }
           yield* Effect.scoped(Effect.flip(budget.reserve({ tokens: 1 }, { account: "first" })))
           looks = 0
-          for (let n = 0; n < 100; n++)
+          for (let n = 0; n < 100; n++) {
             yield* Effect.scoped(Effect.flip(budget.reserve({ tokens: 1 }, { account: `x${n}` })))
+            // Something happens, but no call ends.
+            yield* running.observe({ dimensions: {} })
+          }
           assert.isBelow(looks, 1_000)
           yield* TestClock.adjust("10 seconds")
           assert.strictEqual((yield* reserve(budget, "later"))._tag, "Success")
         }).pipe(Effect.scoped)
+    )
+
+    it.effect("come back with how their provider counts, also if their limits change before it says so again", () =>
+      Effect.gen(function* () {
+        const perMinute = (tokens: number) => ({ tokens: { perMinute: tokens } })
+        const budget = yield* Budget.make({ limits: perMinute(60_000), maxPools: 1 })
+        const spend = (how: Budget.ReserveOptions) => Effect.scoped(budget.reserve({ tokens: 5_000 }, how))
+        yield* spend(countedBy({ counting: { tokens: "bucket" } }, { account: "one" }))
+        yield* spend({ account: "two" })
+        yield* spend({ account: "one" })
+        yield* budget.resize({ limits: perMinute(90_000) })
+        assert.strictEqual((yield* budget.status).pools["one"]!.dimensions.tokens!.capacity, 90_000)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("are named where there is no room for a forecast or a change either", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ limits, maxPools: 1 })
+        yield* budget.reserve({ tokens: 1 }, { account: "a" })
+        const { reason } = yield* Effect.flip(budget.forecast([], { account: "b" }))
+        assert.deepInclude(reason, { _tag: "TooManyPools", pool: "b", maxPools: 1 })
+        const exit = yield* Effect.exit(budget.resize({ pool: "opus-4", concurrency: 1 }))
+        assert.include(String(exit), 'needs a new pool "opus-4", but all 1 pool of the budget are in use')
+      }).pipe(Effect.scoped)
     )
 
     it.effect("ignore updates of other pools", () =>

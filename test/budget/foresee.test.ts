@@ -135,6 +135,18 @@ describe("Budget.foresee", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("counts every call of a long queue, where calls are played in groups", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { requests: { perSecond: 1, burst: 1, window: "bucket" } } })
+      yield* start(budget, { estimate: {} })
+      for (let waiting = 0; waiting <= 100; waiting++) {
+        const { wait } = yield* budget.foresee({})
+        assert.closeTo(Duration.toSeconds(wait), waiting + 1, 0.1)
+        yield* start(budget, { estimate: {} })
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("changes nothing, however often it is asked", () =>
     Effect.gen(function* () {
       const history = Effect.fnUntraced(function* (isAsked: boolean) {
@@ -166,6 +178,11 @@ describe("Budget.foresee", () => {
       "of a quota that is used up": [{ limits: quota }, [used], { estimate: { inputTokens: 10_001 } }],
       "of a quota that others will have used up": [
         { limits: { ...quota, requests: { perMinute: 60, window: "bucket", burst: 1 } } },
+        [{ estimate: { inputTokens: 1 } }, used],
+        { estimate: { inputTokens: 10_000 } }
+      ],
+      "where too many wait, who will have used up the quota": [
+        { limits: { ...quota, requests: { perMinute: 60, window: "bucket", burst: 1 } }, maxQueued: 1 },
         [{ estimate: { inputTokens: 1 } }, used],
         { estimate: { inputTokens: 10_000 } }
       ],

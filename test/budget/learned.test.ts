@@ -73,6 +73,19 @@ describe("what a budget has learned", () => {
     })
   )
 
+  it.effect("is what it was given, whichever figures were known, until it is used", () =>
+    Effect.gen(function* () {
+      const [perMinute, burst, share] = [{ perMinute: 60_000 }, { burst: 50_000 }, { sharePerMinute: 30_000 }]
+      const known = [{}, perMinute, burst, share, { ...perMinute, ...burst }, { ...perMinute, ...share }]
+      const pools = [
+        ...known.map((figures, n) => ({ pool: `account ${n}`, tokens: { ...figures, level: 10, mean: 5 } })),
+        { pool: "in flight", concurrency: 3 }
+      ]
+      const budget = yield* Budget.make({ learned: { at: 0, pools } })
+      assert.deepStrictEqual((yield* budget.learned).pools, pools)
+    })
+  )
+
   it.effect("has nothing of headers whose figures are no amounts, or a limit below one a minute", () =>
     Effect.gen(function* () {
       const after = (tokens: NonNullable<NonNullable<Limits.Signal["dimensions"]>["tokens"]>) =>
@@ -84,6 +97,7 @@ describe("what a budget has learned", () => {
       for (const wrong of [Number.NaN, -1, Infinity]) {
         assert.isUndefined(yield* after({ limit: wrong, remaining: wrong, roundedTo: wrong }), `${wrong}`)
         assert.isUndefined(yield* after({ remaining: wrong }), `${wrong} remain`)
+        assert.deepStrictEqual(yield* after({ limit: 1_000, remaining: wrong }), yield* after({ limit: 1_000 }))
       }
       assert.isUndefined((yield* after({ limit: 0.9, remaining: 5 }))?.perMinute)
       assert.strictEqual((yield* after({ limit: 1, remaining: 1 }))!.perMinute, 1)

@@ -30,6 +30,7 @@ describe("Budget", () => {
     it.effect("is the forecast of the limits while nobody uses the pool", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
+        yield* TestClock.adjust("1 hour")
         for (const agents of [1, 2, 3, 9]) {
           assert.deepStrictEqual(
             yield* budget.forecast(workload(agents, 3)),
@@ -74,23 +75,64 @@ describe("Budget", () => {
       }).pipe(provided)
     )
 
+    it.effect("counts only what happens until its own agents have ended, however long the others go on", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const remaining = Array.from({ length: 50 }, () => call)
+        const foretold = yield* budget.forecast(workload(3), { running: 4, remaining })
+        const blocked = Object.values(foretold.blocked).reduce((sum, each) => sum + Duration.toSeconds(each), 0)
+        assert.isAbove(seconds(foretold), 10)
+        assert.isAtMost(blocked, seconds(foretold))
+      }).pipe(provided)
+    )
+
+    it.effect("takes calls for as long as those of the pool have taken, and waits for a place of those in flight", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const small = { inputTokens: 1, outputTokens: 0 }
+        const serve = Budget.withReservation(small, ({ settle }) =>
+          Effect.andThen(Effect.sleep("7 seconds"), settle(small))
+        )
+        for (let n = 0; n < 30; n++) {
+          const one = yield* Effect.forkChild(serve)
+          yield* TestClock.adjust("7 seconds")
+          yield* Fiber.join(one)
+        }
+        const jobs = Forecast.uniform({ agents: 1, calls: 1, first: small })
+        const latency = { baseMillis: 3_000, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
+        assert.closeTo(seconds(yield* budget.forecast(jobs)), 7, 0.2)
+        assert.strictEqual(seconds(yield* budget.forecast(jobs, { latency })), 3)
+        yield* Effect.replicateEffect(Effect.forkChild(serve), 2)
+        yield* TestClock.adjust("1 second")
+        const behind = yield* budget.forecast(jobs)
+        assert.strictEqual(behind.binding, "concurrency")
+        assert.closeTo(seconds(behind), 6 + 7, 0.4)
+      }).pipe(Effect.provide(Budget.layer({ limits, concurrency: 2 })))
+    )
+
     it.effect("counts a call that waits in several queues in one of them", () =>
       Effect.gen(function* () {
         // Regression: six sixths are less than 1 in floating point, so of six such calls none was counted.
-        const behind = (queues: number) =>
+        const behind = (queues: number, isBehindAnother: boolean) =>
           Effect.gen(function* () {
             const budget = yield* Budget.TokenBudget
             // What a call with several places passes to each of their pools.
             const options = { [Symbol.for("floodgate/Budget/claimed")]: { isTaken: false, queues } }
             yield* budget.reserve({ inputTokens: 10_000 })
-            const waits = Effect.andThen(budget.reserve({ inputTokens: 5_000 }, options), Effect.never)
-            yield* Effect.forEach(Array.from({ length: queues }), () => Effect.forkScoped(waits))
+            const waits = (options: Budget.ReserveOptions) =>
+              Effect.forkScoped(Effect.andThen(budget.reserve({ inputTokens: 5_000 }, options), Effect.never))
+            if (isBehindAnother) yield* waits({ agent: "only here" })
+            for (let queue = 0; queue < queues; queue++) yield* waits({ ...options, agent: `${queue}` })
             yield* TestClock.adjust("100 millis")
             return seconds(yield* budget.forecast(workload(1)))
           }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Budget.layer({ limits }))))
-        const usual = yield* behind(1)
-        assert.isAbove(usual, 10)
-        for (const queues of [2, 3, 6, 7, 10, 12]) assert.strictEqual(yield* behind(queues), usual, `${queues} queues`)
+        for (const isBehindAnother of [false, true]) {
+          const usual = yield* behind(1, isBehindAnother)
+          assert.isAbove(usual, isBehindAnother ? 15 : 10)
+          for (const queues of [2, 3, 6, 7, 10, 12]) {
+            assert.strictEqual(yield* behind(queues, isBehindAnother), usual, `${queues} queues`)
+          }
+        }
       })
     )
 
@@ -133,6 +175,8 @@ describe("Budget", () => {
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         assert.strictEqual(seconds(yield* budget.forecast(workload(50, 3))), 6)
+        const wrong = yield* Effect.exit(budget.forecast(workload(1), { running: -1 }))
+        assert.include(String(wrong), "RangeError: Budget.forecast: running: expected")
       }).pipe(Effect.provide(Layer.fresh(Budget.layerUnlimited)))
     )
   })

@@ -137,6 +137,27 @@ describe("the log of a budget", () => {
     })
   )
 
+  it.effect("goes on where a call waits that had waited for a limit that was removed", () =>
+    Effect.gen(function* () {
+      const lines = yield* linesOf(
+        { limits, concurrency: 1 },
+        Effect.gen(function* () {
+          const budget = yield* Budget.TokenBudget
+          yield* take(400_000)
+          yield* start(take(500))
+          yield* TestClock.adjust("100 millis")
+          const running = yield* start(Budget.withReservation({}, () => Effect.never, { priority: 1 }))
+          yield* budget.resize({ limits: {} })
+          yield* TestClock.adjust("10 seconds")
+          yield* Fiber.interrupt(running)
+          yield* TestClock.adjust("1 minute")
+        })
+      )
+      assert.lengthOf(lines, 2)
+      assert.match(lines[1]!, /the wait of pool "default" is over after \d+ s: 1 call waited$/)
+    })
+  )
+
   it.effect("ends with the budget", () =>
     Effect.gen(function* () {
       const lines = yield* linesOf({ limits }, Effect.andThen(take(400_000), start(take(200_000))))

@@ -98,6 +98,45 @@ describe("Reservation", () => {
       )
   )
 
+  it.effect("names its charge in the limited dimensions only", () =>
+    Effect.gen(function* () {
+      const estimate = { inputTokens: 30, outputTokens: 20 }
+      const whole = { requests: 1, ...estimate, tokens: 50 }
+      for (const limited of [[], ["requests"], ["inputTokens"], ["outputTokens"], ["tokens", "requests"]] as const) {
+        const limits = Object.fromEntries(limited.map((each) => [each, { perSecond: 1_000 }]))
+        const { charge } = yield* (yield* Budget.make({ limits })).reserve(estimate)
+        assert.deepStrictEqual(charge, Object.fromEntries(limited.map((each) => [each, whole[each]])))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("is not given for invalid options", () =>
+    Effect.gen(function* () {
+      const reserve = (yield* Budget.TokenBudget).reserve as (estimate: unknown, how: unknown) => Effect.Effect<unknown>
+      for (const [how, problem] of [
+        [{ weight: 0 }, "weight: expected"],
+        [{ maxWait: "soon" }, "maxWait: expected"],
+        [{ agnet: "a" }, 'unknown option "agnet"']
+      ] as const) {
+        const exit = yield* Effect.exit(reserve({ tokens: 1 }, how))
+        assert.include(String(exit), `RangeError: Budget.reserve: ${problem}`)
+      }
+      assert.strictEqual(yield* level, burst)
+    }).pipe(Effect.scoped, Effect.provide(budget))
+  )
+
+  it.effect("teaches the limits of a response that comes after its end, and is not settled again", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make()
+      const { observe, settle } = yield* budget.reserve({ tokens: 100 })
+      yield* settle({ tokens: 10 })
+      yield* observe({ dimensions: { tokens: { limit: 60_000, remaining: 50_000 } }, usage: { tokens: 90 } })
+      const { dimensions, inFlight } = (yield* budget.status).pools.default!
+      assert.strictEqual(inFlight, 0)
+      assert.deepInclude(dimensions.tokens, { limitPerSecond: 1_000, level: 50_000 })
+    }).pipe(Effect.scoped)
+  )
+
   it.effect.each([undefined, null])("frees its place when it is settled with an invalid usage: %s", (usage) =>
     Effect.gen(function* () {
       const end = Budget.withReservation({ tokens: 100 }, ({ settle }) => Effect.suspend(() => settle(usage as never)))

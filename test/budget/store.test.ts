@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import * as Events from "floodgate/Events"
 import { isDone, start } from "../support/budget.ts"
 import { keyOf } from "../../src/sharing/state.ts"
 import { statusOf } from "../../src/sharing/status.ts"
@@ -164,6 +165,35 @@ describe("Budget, sharing a store", () => {
       store.latency = 0
     }).pipe(Effect.scoped)
   )
+
+  it.effect("reports the waits of its calls, but not that for the reply of the store", () =>
+    Effect.gen(function* () {
+      const store = new MapStore()
+      store.latency = 50
+      const waits: Array<string> = []
+      const observer = (event: Events.Event) => void (event.type === "wait" && waits.push(event.agent))
+      const budget = yield* Effect.provideService(open(store), Events.Observer, observer)
+      for (const [agent, tokens] of [
+        ["first", 1_000],
+        ["second", 500]
+      ] as const) {
+        yield* start(consume(budget, tokens, { agent }))
+        yield* TestClock.adjust("100 millis")
+      }
+      store.latency = 0
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(waits, ["second"])
+    }).pipe(Effect.scoped)
+  )
+
+  it("says what to delete in a store whose state is damaged: its key, if that is known", () => {
+    const messageOf = (more: object) => {
+      const cause = Object.assign(new Error("a number is missing"), { name: "Damaged" }, more)
+      return new Budget.StoreUnavailable({ pool: "one", cause }).message
+    }
+    assert.include(messageOf({ key: "one:1" }), 'delete its key "one:1", which stands behind the store\'s prefix, and')
+    for (const unknown of [{}, { key: undefined }]) assert.include(messageOf(unknown), "delete its key, and")
+  })
 
   describe("that cannot be reached", () => {
     it.effect("fails its callers at once, and serves them again when it is back", () =>

@@ -39,6 +39,21 @@ const run = (described: Governor.Call, attempt: Effect.Effect<Governor.Outcome<s
 const by = { "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-6" }
 const answered = { ...by, "gen_ai.response.model": "gpt-6-2026-09-01" }
 
+describe("floodgate_tokens", () => {
+  it.effect("counts what calls used by its kind, and nothing of a kind that they did not use", () =>
+    Effect.gen(function* () {
+      const all = { inputTokens: 100, cacheReadTokens: 20, cacheCreationTokens: 7, outputTokens: 30 }
+      for (const actual of [all, { inputTokens: 1, outputTokens: 0 }]) {
+        yield* run(call, Effect.succeed({ value: "ok", actual }))
+      }
+      const counts = (yield* Metric.snapshot).flatMap(({ attributes, id, state }) =>
+        id === "floodgate_tokens" ? [[attributes!["type"], (state as Metric.CounterState<number>).count]] : []
+      )
+      assert.deepStrictEqual(Object.fromEntries(counts), { input: 101, output: 30, cache_read: 20, cache_write: 7 })
+    }).pipe(Effect.provide(Layer.fresh(live)), Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+})
+
 describe("gen_ai metrics", () => {
   it.effect("have the names, units, attributes and buckets of the conventions", () =>
     Effect.gen(function* () {

@@ -115,14 +115,21 @@ describe("law 16, what may fit is tried", () => {
       it.effect(`a call that a full bucket rejects twice is refused, and then those as large: ${name}`, () =>
         Effect.gen(function* () {
           let sent = 0
-          const reject = Effect.suspend(() => {
+          let rejectedAt = 0
+          const reject = Effect.flatMap(Clock.currentTimeMillis, (now) => {
             sent++
+            rejectedAt = now
             return rejection(shown === undefined ? undefined : headers(shown))
           })
           const accept = Effect.succeed({ value: "", actual: uncached(10), signal: shown && headers(shown - 10) })
           yield* run(known(10), accept as Effect.Effect<Governor.Outcome<string>>)
           yield* TestClock.adjust("1 hour")
-          const error = refusedFor(yield* ended(run(known(2 * perMinute), reject)))
+          let refusedAt = 0
+          const refused = Effect.onExit(run(known(2 * perMinute), reject), () =>
+            Effect.map(Clock.currentTimeMillis, (now) => void (refusedAt = now))
+          )
+          const error = refusedFor(yield* ended(refused))
+          assert.strictEqual(refusedAt, rejectedAt)
           const { failure, reason } = error
           if (reason._tag !== "RejectedAsTooLarge") return assert.fail(reason._tag)
           const { asked, burst, dimension } = reason
@@ -147,6 +154,25 @@ describe("law 16, what may fit is tried", () => {
       )
     }
   }
+})
+
+describe("a call that is larger than what was rejected", () => {
+  it.effect("is tried again as soon as the bucket has grown by more than a hundredth", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const limit = 99_000
+      const isSent = Effect.map(
+        ended(run(known(2 * limit), Effect.succeed({ value: "", actual: uncached(10) }))),
+        Exit.isSuccess
+      )
+      assert.strictEqual(refusedFor(yield* ended(run(known(2 * limit), rejection()))).reason._tag, "RejectedAsTooLarge")
+      const grown = (to: number) => budget.resize({ limits: { inputTokens: { perMinute: to, window: "bucket" } } })
+      yield* grown(100_000)
+      assert.isFalse(yield* isSent)
+      yield* grown(100_100)
+      assert.isTrue(yield* isSent)
+    }).pipe(Effect.provide(layerOf({ limits: { inputTokens: { perMinute: 99_000, window: "bucket" } } })))
+  )
 })
 
 describe("a quota", () => {
