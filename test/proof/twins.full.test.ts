@@ -132,7 +132,7 @@ const twins: ReadonlyArray<Twin> = [
     scope: "bucket",
     moves: 3,
     in: "Cap.settle",
-    by: Fault.through(Fault.operating("-"), (room: number) => room + 1)
+    by: Fault.through(Fault.operating("-", Fault.saying("capacity")), (room: number) => room + 1)
   },
   {
     law: "what is held is given back",
