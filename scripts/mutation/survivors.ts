@@ -406,6 +406,12 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "ledger.ts",
+    code: "if (port.lag > 0 && port.now() > this.lookedAt + lookMillis)",
+    changes: [[">", ">="]],
+    why: "Asking the state of this process changes nothing, and a status that is exactly as old as it may be may be renewed."
+  },
+  {
+    file: "ledger.ts",
     code: "left: left ?? 0,",
     changes: [["left ?? 0", "left"]],
     why: "What is reached is a cap, so it is stated."

@@ -22,12 +22,13 @@ const world = (limits: ReadonlyArray<number>, per?: number) => {
     purses,
     pass: (millis: number) => (now += millis),
     now: () => now,
-    ask: (dollars: number, payers: ReadonlyArray<number> = [0], agent?: string) =>
+    ask: (dollars: number, payers: ReadonlyArray<number> = [0], agent?: string, expected = dollars) =>
       new PayingCall(
         payers.map((index) => purses[index]!),
         dollars * dollar,
         clock,
-        agent
+        agent,
+        expected * dollar
       ),
     status: (index = 0) => Effect.runSync(Effect.provideService(purses[index]!.status, Clock.Clock, clock))
   }
@@ -146,6 +147,17 @@ describe("ledgers", () => {
     assert.deepStrictEqual([another.state, more.state], ["paid", "waits"])
   })
 
+  it.each([0, 50])("serve an agent whose call reserved nothing as one that has had nothing, if it cost %s", (cost) => {
+    const { ask } = world([1_000])
+    const blocker = ask(1_000, [0], "x")
+    const [free, first, other] = [ask(0, [0], "free"), ask(600, [0], "b"), ask(500, [0], "c")]
+    const [second, next] = [ask(150, [0], "b"), ask(150, [0], "free")]
+    blocker.payment.settle(0)
+    free.payment.settle(cost * dollar)
+    first.payment.settle(300 * dollar)
+    assert.deepStrictEqual([other.state, next.state, second.state], ["paid", "paid", "waits"])
+  })
+
   it("serve an agent whose call has an unknown cost by what it reserved, and one that asked for nothing by nothing", () => {
     const { ask, purses } = world([1_000])
     const blocker = ask(1_000, [0], "x")
@@ -170,6 +182,15 @@ describe("ledgers", () => {
     const later = ask(10, [0], "a")
     blocker.payment.settle(0)
     assert.deepStrictEqual([second.state, later.state], ["paid", "waits"])
+  })
+
+  it("serve agents by what their calls are expected to cost, and not by what they may cost", () => {
+    const { ask } = world([1_700])
+    const blocker = ask(1_700, [0], "x")
+    const [first, second] = [ask(600, [0], "a", 60), ask(500, [0], "b", 300)]
+    const [third, fourth] = [ask(600, [0], "a", 60), ask(500, [0], "b", 300)]
+    blocker.payment.settle(0)
+    assert.deepStrictEqual([first.state, second.state, third.state, fourth.state], ["paid", "paid", "paid", "waits"])
   })
 
   it("tell of each change, and of none twice", () => {

@@ -250,6 +250,35 @@ describe("a cap that is reached", () => {
     )
   )
 
+  it.effect("writes twenty lines in a minute, and one more for those that are left out, if any are", () =>
+    watched((_, lines) =>
+      Effect.gen(function* () {
+        const reach = (times: number) =>
+          Effect.replicateEffect(
+            Effect.gen(function* () {
+              const purse = Spending.make("us", { dollars: 3 })
+              yield* run(purse, 500_000)
+              yield* Effect.exit(run(purse, 1))
+            }),
+            times
+          )
+        yield* reach(20)
+        assert.strictEqual(lines.length, 20)
+        yield* TestClock.adjust("59999 millis")
+        yield* reach(1)
+        assert.strictEqual(lines.length, 20)
+        yield* TestClock.adjust(1)
+        yield* reach(20)
+        assert.strictEqual(lines[20], "Warn: 1 more change of caps in dollars within a minute")
+        assert.strictEqual(lines.length, 41)
+        yield* TestClock.adjust("1 minute")
+        yield* reach(1)
+        assert.strictEqual(lines.length, 42)
+        assert.notInclude(lines[41], "more change")
+      })
+    )
+  )
+
   it.effect("writes a bounded number of lines, whatever number of caps there is", () =>
     watched((events, lines) =>
       Effect.gen(function* () {

@@ -17,6 +17,7 @@ import * as Retry from "floodgate/Retry"
 import * as Signals from "floodgate/Signals"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim } from "floodgate/testing"
+import { windowsWith } from "../support/paying.ts"
 
 const hour = 3_600_000
 const model = "claude-sonnet-5"
@@ -259,6 +260,23 @@ describe("long windows", () => {
     }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
   )
 
+  it.effect("are only listed where none has a share: a rejected one refuses no call", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      const headers = {
+        "anthropic-ratelimit-unified-status": "rejected",
+        "anthropic-ratelimit-unified-representative-claim": "five_hour",
+        "anthropic-ratelimit-unified-5h-utilization": "1.0",
+        "anthropic-ratelimit-unified-5h-reset": "18000"
+      }
+      const run = (signal?: ReturnType<typeof Signals.fromHeaders>) =>
+        governor.run({ model, bytes: 10, maxTokens: 10 }, () => Effect.succeed({ value: "answer", signal }))
+      yield* run(Signals.fromHeaders(headers))
+      assert.deepInclude(yield* windowOf, { isRejected: true, used: 1, share: undefined })
+      assert.strictEqual(yield* run(), "answer")
+    }).pipe(Effect.provide(live(undefined)))
+  )
+
   it.effect("limit only those that have a share, and calls that count towards them", () =>
     Effect.gen(function* () {
       const governor = yield* Governor.Governor
@@ -341,6 +359,149 @@ describe("long windows", () => {
   }
 })
 
+describe("calls within a long window", () => {
+  const dollar = 1e9
+  const holding = (dollars: number, used = 0) => windowsWith(1, { name: "5h", used, resetsAt: 5 * hour, dollars })
+  const phases = (...holds: ReadonlyArray<{ readonly phase: string }>) => holds.map(({ phase }) => phase)
+
+  it("are served between agents by their costs, and not by their number", () => {
+    const { ask } = holding(85)
+    const blocker = ask(85, "x")
+    ask(60, "a")
+    const [first, second] = [ask(10, "b"), ask(10, "b")]
+    const later = ask(10, "a")
+    blocker.settle(0)
+    assert.deepStrictEqual(phases(first, second, later), ["held", "held", "waiting"])
+  })
+
+  it("are served between agents by what they have cost in the end, and not by what was expected", () => {
+    const { ask } = holding(1_000)
+    const blocker = ask(1_000, "x")
+    const [one, other] = [ask(600, "a"), ask(500, "b")]
+    const [more, another] = [ask(600, "b"), ask(600, "a")]
+    blocker.settle(0)
+    one.settle(300 * dollar)
+    other.settle(0)
+    assert.deepStrictEqual(phases(another, more), ["held", "waiting"])
+  })
+
+  it("go up to exactly the share, and none starts at the share", () => {
+    const told = (used: number) => ({ dimensions: {}, windows: { "5h": { used, resetsAt: 5 * hour } } })
+    for (const [used, phase] of [
+      [0.49, "held"],
+      [0.5, "ended"]
+    ] as const) {
+      const { ask, windows } = windowsWith(0.5)
+      windows.observe(undefined, told(used), undefined)
+      assert.strictEqual(ask(1).phase, phase, `${used} of a window of unknown size`)
+    }
+    const { ask } = windowsWith(0.5, { name: "5h", used: 0.25, resetsAt: 5 * hour, dollars: 16 })
+    assert.deepStrictEqual(phases(ask(4.001), ask(4)), ["ended", "held"])
+  })
+
+  it.each([0, undefined])("are served as those of an agent that has had nothing, after one of %s dollars", (none) => {
+    const { ask } = holding(1_000)
+    const blocker = ask(1_000, "x")
+    const [free, first, other] = [ask(none, "free"), ask(600, "b"), ask(500, "c")]
+    const [second, next] = [ask(150, "b"), ask(150, "free")]
+    blocker.settle(0)
+    free.settle(50 * dollar)
+    first.settle(300 * dollar)
+    assert.deepStrictEqual(phases(other, next, second), ["held", "held", "waiting"])
+  })
+
+  it("are refused for a time that is not known, if nothing was heard since the last reset", () => {
+    const { ask, pass } = windowsWith(0.5, { name: "5h", used: 0.5, resetsAt: 5 * hour, dollars: 10 })
+    assert.strictEqual(ask(1).refusal?.until, 5 * hour)
+    pass(5 * hour)
+    ask(5).settle(5 * dollar)
+    assert.deepStrictEqual(ask(1).refusal, { window: "5h", used: 0.5, share: 0.5, until: undefined })
+  })
+
+  it("are held back by no size that is not known, and leave nothing unknown in what is stored", () => {
+    const known = { name: "5h", used: 0.1, resetsAt: 5 * hour }
+    const { ask, pass, windows } = windowsWith(0.5, known)
+    assert.deepStrictEqual(phases(ask(1_000)), ["held"])
+    assert.deepInclude(windows.status[0], { used: 0.1, resetsAt: 5 * hour, dollars: undefined })
+    assert.deepStrictEqual(windows.learned, [known])
+    windows.observe(undefined, { dimensions: {} }, undefined)
+    assert.deepStrictEqual(windows.learned, [known])
+    // JSON has no infinity.
+    pass(5 * hour)
+    assert.deepInclude(windows.status[0], { used: 0, resetsAt: undefined })
+    assert.deepStrictEqual(windows.learned, [{ ...known, used: 0, resetsAt: 0 }])
+  })
+
+  it("count as expected if their cost is unknown, and as nothing if they asked for nothing", () => {
+    const { ask, windows } = holding(1_000)
+    const blocker = ask(1_000, "x")
+    const [free, unknown, large] = [ask(0, "free"), ask(100, "a"), ask(500, "b")]
+    const [second, third, fourth] = [ask(450, "b"), ask(450, "a"), ask(450, "free")]
+    blocker.settle(0)
+    free.settle(0)
+    unknown.settle(undefined)
+    assert.deepStrictEqual(phases(large, second, third, fourth), ["held", "waiting", "waiting", "waiting"])
+    large.settle(200 * dollar)
+    assert.deepStrictEqual(phases(fourth, third, second), ["held", "waiting", "waiting"])
+    fourth.settle(0)
+    assert.deepStrictEqual(phases(third, second), ["held", "waiting"])
+    assert.closeTo(windows.learned[0]!.used, 0.3, 1e-9)
+  })
+
+  it("hold exactly nothing when all have ended, also those that do not count", () => {
+    const { ask, windows } = holding(1)
+    for (const unit of [0.1, 1e-10]) {
+      const holds = [1, undefined, 2, 3].map((units) => ask(units === undefined ? undefined : units * unit))
+      assert.closeTo(windows.status[0]!.used, 6 * unit, 1e-3 * unit)
+      const left = [5, 5, 3, 0]
+      for (const [index, hold] of holds.entries()) {
+        hold.settle(0)
+        assert.closeTo(windows.status[0]!.used, left[index]! * unit, 1e-3 * unit)
+      }
+      assert.strictEqual(windows.status[0]!.used, 0)
+    }
+    assert.deepStrictEqual(phases(ask(1), ask(0.1)), ["held", "waiting"])
+  })
+
+  it("go as soon as a response shows that there is room", () => {
+    const { ask, windows } = holding(10, 0.5)
+    const running = ask(5)
+    const waiting = ask(5)
+    assert.deepStrictEqual(phases(running, waiting), ["held", "waiting"])
+    const told = { used: 0, resetsAt: 10 * hour }
+    windows.observe(undefined, { dimensions: {}, windows: { "5h": told } }, undefined)
+    assert.deepStrictEqual(phases(waiting), ["held"])
+    // Half a window is held.
+    assert.closeTo(windows.status[0]!.used, 1, 1e-9)
+  })
+
+  it("measure the window also by responses whose call is not known", () => {
+    const { ask, windows } = windowsWith(1)
+    const told = (used: number) =>
+      windows.observe(undefined, { dimensions: {}, windows: { "5h": { used, resetsAt: 5 * hour } } }, undefined)
+    told(0)
+    ask(2).settle(2 * dollar)
+    told(0.2)
+    const [{ dollars, used }] = windows.learned as [(typeof windows.learned)[number]]
+    assert.closeTo(used, 0.2, 1e-9)
+    assert.closeTo(dollars!, 10, 1e-9)
+  })
+
+  it("keep their account known beside a thousand others, of which only the latest are", () => {
+    const { ask, windows } = windowsWith(1)
+    const told = { dimensions: {}, windows: { "5h": { used: 0.1, resetsAt: 5 * hour } } }
+    const running = ask(1, "agent", "running")
+    windows.observe("running", told, running)
+    for (let n = 0; n < 2_000; n++) windows.observe(`${n}`, told, undefined)
+    const known = windows.learned.map(({ account }) => account)
+    assert.isAtMost(known.length, 1_000)
+    assert.deepStrictEqual(
+      ["running", "0", "1999"].map((account) => known.includes(account)),
+      [true, false, true]
+    )
+  })
+})
+
 describe("a spend limit that is used up", () => {
   const refused = (resumesAt?: number) =>
     Effect.flatMap(Governor.Governor, (governor) =>
@@ -364,6 +525,8 @@ describe("a spend limit that is used up", () => {
       yield* refused()
       assert.deepStrictEqual(yield* known, [])
       yield* refused(5 * hour)
+      // It says no more than the first.
+      yield* refused()
       const [limit, ...others] = yield* known
       assert.deepStrictEqual(others, [])
       assert.deepInclude(limit!, { account: "key", name: "spend limit", isRejected: true, resetsAt: 5 * hour })

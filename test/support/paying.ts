@@ -8,6 +8,8 @@ import type { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
 import type { LedgerHold, RunningLedger } from "../../src/money/ledger.ts"
+import { type LearnedWindow, LongWindows, type WindowHold } from "../../src/money/windows.ts"
+import { clockAt } from "./clock.ts"
 import { Payment } from "../../src/call/payment.ts"
 import { ledgerOf } from "../../src/domain/spending/models.ts"
 
@@ -17,10 +19,16 @@ export class PayingCall {
   /** Its holds, in the order in which it took them. */
   private readonly holds: Array<LedgerHold> = []
 
-  constructor(purses: ReadonlyArray<Spending.Purse>, amount: number, clock: Clock.Clock, agent = "agent") {
+  constructor(
+    purses: ReadonlyArray<Spending.Purse>,
+    amount: number,
+    clock: Clock.Clock,
+    agent = "agent",
+    expected = amount
+  ) {
     const ledgers = purses.map(ledgerOf<RunningLedger>)
     for (const ledger of ledgers) ledger.clock = clock
-    const ask = { max: amount, expected: amount }
+    const ask = { max: amount, expected }
     const paying = { agent, priority: 0, weight: 1, wake: (resume: () => void) => resume() }
     this.payment.needs(
       ledgers.map((ledger) => ({
@@ -55,6 +63,28 @@ export class PayingCall {
   get refusal() {
     const refusal = this.last?.refusal
     return refusal?._tag === "CapRefusal" ? refusal : undefined
+  }
+}
+
+/** The long windows of accounts, and calls that keep to a share of them, one step after another. */
+export const windowsWith = (share: number, ...learned: ReadonlyArray<LearnedWindow>) => {
+  let now = 0
+  const windows = new LongWindows(
+    clockAt(() => now),
+    { "5h": { share } },
+    learned
+  )
+  const wake = (resume: () => void) => resume()
+  return {
+    windows,
+    pass: (millis: number) => (now += millis),
+    /** A call that is expected to cost so many dollars; none if it does not count towards the windows. */
+    ask: (dollars: number | undefined, agent = "agent", account?: string): WindowHold => {
+      const units = dollars === undefined ? undefined : dollars * 1e9
+      const hold = windows.of(account).take({ agent, priority: 0, weight: 1, wake }, units)
+      if (hold.phase === "waiting") hold.listen(() => {})
+      return hold
+    }
   }
 }
 
