@@ -150,7 +150,8 @@ describe("ledgers", () => {
   it.each([0, 50])("serve an agent whose call reserved nothing as one that has had nothing, if it cost %s", (cost) => {
     const { ask } = world([1_000])
     const blocker = ask(1_000, [0], "x")
-    const [free, first, other] = [ask(0, [0], "free"), ask(600, [0], "b"), ask(500, [0], "c")]
+    // What asks for nothing is admitted at once, unless others wait.
+    const [first, free, other] = [ask(600, [0], "b"), ask(0, [0], "free"), ask(500, [0], "c")]
     const [second, next] = [ask(150, [0], "b"), ask(150, [0], "free")]
     blocker.payment.settle(0)
     free.payment.settle(cost * dollar)

@@ -402,7 +402,8 @@ describe("calls within a long window", () => {
   it.each([0, undefined])("are served as those of an agent that has had nothing, after one of %s dollars", (none) => {
     const { ask } = holding(1_000)
     const blocker = ask(1_000, "x")
-    const [free, first, other] = [ask(none, "free"), ask(600, "b"), ask(500, "c")]
+    // What asks for nothing is admitted at once, unless others wait.
+    const [first, free, other] = [ask(600, "b"), ask(none, "free"), ask(500, "c")]
     const [second, next] = [ask(150, "b"), ask(150, "free")]
     blocker.settle(0)
     free.settle(50 * dollar)
