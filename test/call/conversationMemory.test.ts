@@ -205,6 +205,58 @@ describe("the memory of prefixes", () => {
     assert.deepStrictEqual([cachedTokens, unusedFor], [2_000, 0])
   })
 
+  it("keeps a prefix as long as its provider states, where that caches without being asked", () => {
+    const memory = new Conversations()
+    const day = 1_440 * minute
+    const of = (parts: number) => ({ scope: "a", prefixes: { ...prefixesOf(1, parts), marks: [], automatic: day } })
+    memory.began(of(10), read({ inputTokens: 2_000, outputTokens: 5 }), 0, 1)
+    const cachedAt = (now: number) => memory.again(undefined, of(11), now)!.cachedTokens
+    assert.deepStrictEqual([cachedAt(day), cachedAt(day + 1)], [2_000, 0])
+  })
+
+  it("expects of the cache what a request asks for: all up to its last mark", () => {
+    const memory = new Conversations()
+    const marked = (parts: number, ...marks: ReadonlyArray<number>) => ({
+      scope: "a",
+      prefixes: { ...prefixesOf(1, parts), marks: marks.map((index) => ({ index, life: 5 * minute })) }
+    })
+    memory.began(marked(10, 1, 9), written(1_000), 0, 1)
+    const cached = (...marks: ReadonlyArray<number>) => memory.again(undefined, marked(11, ...marks), 2)!.cachedTokens
+    assert.deepStrictEqual(
+      [cached(10), cached(9), cached(8), cached(1), cached(0), cached()],
+      [1_000, 1_000, 200, 200, 0, 0]
+    )
+  })
+
+  it("counts the parts of a prompt between what is known of its beginning and all of it", () => {
+    const memory = new Conversations()
+    memory.began(lookup(1, 10), written(1_000), 0, 1)
+    // The new half has four times as many tokens.
+    memory.began(lookup(1, 20), written(5_000), 2, 3)
+    assert.deepStrictEqual(
+      [10, 15, 20].map((parts) => tokensOf(memory, 1, parts)),
+      [1_000, 3_000, 5_000]
+    )
+  })
+
+  it("does not take a prefix for evicted that was written after a call that did not read it was sent", () => {
+    for (const [sentAt, cachedTokens] of [
+      [5, 1_000],
+      [15, 0]
+    ] as const) {
+      const memory = new Conversations()
+      memory.began(lookup(1, 10), written(1_000), 0, 10)
+      const own = prefixesOf(2, 10)
+      const { prefixes } = lookup(1, 20)
+      const branch = {
+        scope: "a",
+        prefixes: { ...prefixes, fingerprints: [...prefixes.fingerprints.slice(0, 10), ...own.fingerprints] }
+      }
+      memory.began(branch, written(2_000), sentAt, 20)
+      assert.strictEqual(memory.again(undefined, lookup(1, 11), 21)!.cachedTokens, cachedTokens)
+    }
+  })
+
   it("is asked by each scope for what another request has counted exactly", () => {
     const memory = new Conversations()
     const long = {

@@ -94,8 +94,9 @@ describe("Counting a prompt", () => {
       const count = Effect.sync(() => ++counts)
       yield* start(ask(count))
       const small = { ...call, bytes: 26_000 }
-      for (const of of [small, { ...call, inputTokens: 90_000 }, { ...call, stored: true }])
-        yield* start(ask(count, of))
+      for (const other of [small, { ...call, inputTokens: 90_000 }, { ...call, stored: true }]) {
+        yield* start(ask(count, other))
+      }
       yield* TestClock.adjust("1 second")
       assert.strictEqual(counts, 0)
     }).pipe(Effect.provide(governed()))
