@@ -22,6 +22,7 @@ import { pool } from "./support/budget.ts"
 import { throughEffect } from "./support/drivers.ts"
 import { interruptAt } from "./support/yieldAt.ts"
 import { Breaker } from "../src/call/models.ts"
+import * as Warmup from "../src/call/warmup.ts"
 import { retryBalance } from "./support/retries.ts"
 
 // -----------------------------------------------------------------------------
@@ -578,11 +579,16 @@ describe("Governor", () => {
             tokens: { limit: 280_000, remaining: 80_000 }
           }
         }
-        const error = yield* Effect.flip(run(() => fail(new LlmError.RateLimited({ status: 429, signal }))))
-        assert.instanceOf(error, LlmError.LlmError)
-        assert.strictEqual(error.limit, "inputTokens")
-        assert.include(error.message, "inputTokens")
-      }).pipe(Effect.provide(layer()))
+        const limit = (reason: LlmError.LlmErrorReason) =>
+          Effect.gen(function* () {
+            const error = yield* Effect.flip(run(() => fail(reason)))
+            assert.instanceOf(error, LlmError.LlmError)
+            assert.strictEqual(error.message.includes("inputTokens"), error.limit !== undefined)
+            return error.limit
+          }).pipe(Effect.provide(Layer.fresh(layer())))
+        assert.strictEqual(yield* limit(new LlmError.RateLimited({ status: 429, signal })), "inputTokens")
+        assert.isUndefined(yield* limit(new LlmError.Overloaded({ status: 529, signal })))
+      })
     )
 
     it.effect("holds nothing while it waits", () =>
@@ -716,6 +722,8 @@ describe("Governor", () => {
 
     it.effect("refuses a first attempt at once if it would wait longer, and reports by how much", () =>
       Effect.gen(function* () {
+        // The clock of a program never begins at 0.
+        yield* TestClock.adjust("1 hour")
         yield* pausedFor("5 minutes")
         const patient = run(() => succeed(1), { maxWait: "2 minutes" })
         const error = yield* Effect.flip(Retry.withDeadline(patient, "1 minute"))
@@ -1247,6 +1255,20 @@ describe("Governor", () => {
           assert.strictEqual((yield* begun(2, slow, { cacheKey: "last" })).length, 2)
         }).pipe(Effect.provide(layer({ budget: plenty }))),
       { tags: "full" }
+    )
+
+    it.effect("forgets no key while a call with it is sent, however many others there are", () =>
+      Effect.gen(function* () {
+        const warmup = Warmup.make(yield* Clock.Clock)
+        const paying = { agent: "a", priority: 0, weight: 1, wake: () => {} }
+        const filling = yield* Effect.forkChild(warmup("prefix", Infinity, paying, Effect.never))
+        yield* Effect.yieldNow
+        for (let n = 0; n < 1_000; n++) yield* warmup(`${n}`, Infinity, paying, Effect.void)
+        const other = yield* Effect.forkChild(warmup("prefix", Infinity, paying, Effect.void))
+        yield* Effect.yieldNow
+        assert.isUndefined(other.pollUnsafe())
+        yield* Fiber.interruptAll([other, filling])
+      })
     )
 
     it.effect("sends all calls at once if they have no key or different keys", () =>

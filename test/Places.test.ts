@@ -5,10 +5,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Accounting from "floodgate/Accounting"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
-import type * as Governor from "floodgate/Governor"
+import * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
 import { AccessDenied, Overloaded, RateLimited, TierFull, type LlmErrorReason } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
@@ -149,6 +150,33 @@ describe("Places", () => {
       )
     })
   })
+
+  it.effect("count a call as each of them does, or else as the call says", () =>
+    Effect.gen(function* () {
+      const times = (factor: number): Accounting.Accounting => ({
+        ...Accounting.anthropic,
+        usage: ({ inputTokens }) => ({ inputTokens: factor * inputTokens })
+      })
+      const places = ["a", "b"].map((name) => ({
+        name,
+        model: "m",
+        limits: { inputTokens: { total: 10_000 } },
+        accounting: name === "a" ? times(2) : undefined
+      }))
+      const call = { model: "m", bytes: 100, inputTokens: 1_000, accounting: times(3), places: { places } }
+      const governor = yield* Governor.Governor
+      const answer = Effect.succeed({ value: "ok", actual: { inputTokens: 900, outputTokens: 1 } })
+      for (const name of ["a", "b"]) yield* governor.run(call, () => answer, { places: [name] })
+      const { pools } = yield* status
+      const used = Object.entries(pools).flatMap(([name, { dimensions }]) =>
+        dimensions.inputTokens === undefined ? [] : [[name[0], 10_000 - dimensions.inputTokens.level]]
+      )
+      assert.deepStrictEqual(used, [
+        ["a", 1_800],
+        ["b", 2_700]
+      ])
+    }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer()))))
+  )
 
   describe("failures", () => {
     it.effect("moves a call at once from a place that fails, without using up its attempts", () => {
@@ -402,10 +430,37 @@ describe("Places", () => {
       })
     )
 
+    const block = { type: "text", text: "Hi".repeat(2_000), cache_control: { type: "ephemeral" } } as const
+    const talk = LlmClient.create({ ...params, messages: [{ role: "user", content: [block] }] })
+
+    it.effect("stay where they are if the limit elsewhere takes longer for the prompt than the wait", () =>
+      Effect.gen(function* () {
+        for (const [perSecond, moved] of [
+          [1_500, 0],
+          [3_000, 1]
+        ] as const) {
+          const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
+          const input = { inputTokens: { perSecond, burst: 100_000 } }
+          yield* Effect.gen(function* () {
+            yield* Effect.forkChild(talk)
+            yield* TestClock.adjust("1 second")
+            yield* Effect.forkChild(create({ places: ["a"] }))
+            yield* TestClock.adjust(1)
+            // It would wait three seconds. In the cache are 5,900 tokens.
+            yield* Effect.forkChild(talk)
+            yield* TestClock.adjust("10 seconds")
+            assert.strictEqual(b.seen.length, moved)
+          }).pipe(
+            Effect.provide(
+              client([place("a", a.layer, { limits: limited(0.5) }), place("b", b.layer, { limits: input })])
+            )
+          )
+        }
+      })
+    )
+
     it.effect("are known by their prompts, also without a name, and go elsewhere when the cache has expired", () => {
       const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
-      const block = { type: "text", text: "Hi".repeat(2_000), cache_control: { type: "ephemeral" } } as const
-      const talk = LlmClient.create({ ...params, messages: [{ role: "user", content: [block] }] })
       /** Somebody else takes what the place has refilled, and then the conversation goes on. */
       const turn = Effect.gen(function* () {
         yield* Effect.forkChild(create({ places: ["a"] }))
@@ -593,6 +648,22 @@ describe("Places", () => {
     const dear = { input: 10, output: 10 }
     const most = (100 + params.max_tokens) / 1e6
 
+    it.effect("are charged the price of the place that has answered", () =>
+      Effect.gen(function* () {
+        const overloaded = new Overloaded({ status: 529 })
+        for (const fails of [false, true]) {
+          const [a, b] = [provider((n) => (fails && n === 1 ? overloaded : undefined)), provider()]
+          const purse = Spending.make("us", { dollars: 1 })
+          yield* during(Spending.from(purse)(create())).pipe(
+            Effect.provide(client([place("a", a.layer, { price }), place("b", b.layer, { price: dear })]))
+          )
+          assert.deepStrictEqual([a.seen.length, b.seen.length], [1, fails ? 1 : 0])
+          // 900 tokens of input and 100 of output; a rejection costs nothing.
+          assert.closeTo((yield* purse.status).spent, (fails ? 10 : 1) * 0.001, 1e-9)
+        }
+      })
+    )
+
     it.effect("are not exceeded at the place whose price is the highest", () =>
       Effect.gen(function* () {
         for (const prices of [
@@ -670,6 +741,23 @@ describe("Places", () => {
           )
         )
       )
+    })
+
+    it.effect("goes to the dearer place if the cheaper one takes no calls for longer than it may wait", () => {
+      const denied = new AccessDenied({ status: 401 })
+      const [a, b] = [provider((n) => (n === 1 ? denied : undefined)), provider()]
+      const places = [
+        place("a", a.layer, { price: { input: 1, output: 1 } }),
+        place("b", b.layer, { price: { input: 2, output: 2 } })
+      ]
+      return Effect.gen(function* () {
+        for (let n = 0; n < 2; n++) {
+          const fiber = yield* Effect.forkChild(create({ maxWait: "10 seconds" }))
+          yield* TestClock.adjust("2 seconds")
+          yield* Fiber.join(fiber)
+        }
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [1, 2])
+      }).pipe(Effect.provide(client(places, { policy: "cheapest" })))
     })
 
     it.effect("foresees for all waiting calls of a pool together, once a second", () => {

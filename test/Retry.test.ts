@@ -172,6 +172,24 @@ describe("Retry", () => {
       })
     )
 
+    it.effect("does not count by default how long calls wait for their turn after a rate limit", () =>
+      Effect.gen(function* () {
+        const failed = (isLimited: boolean) =>
+          ({ error: overloaded, isOwn: false, isLimited, isFinal: false, retryAfter: undefined }) as const
+        // Ten minutes, and the 599.5 s from the end of the first wait to the second failure.
+        for (const [end, isRetried] of [
+          [1_198_500, true],
+          [1_198_501, false]
+        ] as const) {
+          const step = yield* Schedule.toStep(Retry.make({ base: 1_000, cap: 1_000, jitter: "none", attempts: 9 }))
+          yield* step(0, failed(true))
+          yield* step(600_500, failed(false))
+          const last: unknown = yield* Pull.catchDone(step(end, failed(false)), Effect.succeed)
+          assert.strictEqual(Array.isArray(last), isRetried)
+        }
+      })
+    )
+
     it.effect("works with Effect.retry", () =>
       Effect.gen(function* () {
         let attempts = 0

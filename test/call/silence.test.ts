@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { setAhead } from "../support/clock.ts"
+import { setAhead, sleepingBy } from "../support/clock.ts"
 import * as Silence from "../../src/call/silence.ts"
 
 describe("silence", () => {
@@ -123,6 +123,36 @@ describe("silence", () => {
       assert.deepStrictEqual([first.isAborted(), second.isAborted()], [false, false])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual([first.isAborted(), second.isAborted()], [false, true])
+    })
+  )
+
+  it.effect("keeps no timer, and so no process alive, once all sources were closed", () =>
+    Effect.gen(function* () {
+      let timers = 0
+      const clock = yield* Clock.Clock
+      const sleep: Clock.Clock["sleep"] = (duration) =>
+        Effect.suspend(() => {
+          timers++
+          return Effect.ensuring(
+            clock.sleep(duration),
+            Effect.sync(() => timers--)
+          )
+        })
+      const watched = Effect.gen(function* () {
+        yield* Effect.scoped(silent("1 minute"))
+        yield* TestClock.adjust(1)
+        assert.strictEqual(timers, 0)
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* silent("1 minute")
+            yield* TestClock.adjust(1)
+            assert.strictEqual(timers, 1)
+          })
+        )
+        yield* TestClock.adjust(1)
+        assert.strictEqual(timers, 0)
+      })
+      yield* Effect.provideService(watched, Clock.Clock, sleepingBy(clock, sleep))
     })
   )
 })
