@@ -1312,6 +1312,27 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
+    it.effect("keeps no turn for a call that has given up", () =>
+      Effect.gen(function* () {
+        const starts = yield* begun(1, () =>
+          Effect.andThen(Effect.sleep("1 second"), fail(new LlmError.ServerFailed({ status: 500 })))
+        )
+        const impatient = yield* Effect.forkChild(run(() => Effect.never, { cacheKey: "prefix" }))
+        yield* Effect.yieldNow
+        const others = yield* begun(2, slow)
+        yield* Fiber.interrupt(impatient)
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(
+          [...starts, ...others],
+          [
+            [1, 0],
+            [1, 1_000],
+            [2, 3_000]
+          ]
+        )
+      }).pipe(Effect.provide(layer()))
+    )
+
     it.effect("lets the others go when any call has filled the cache, in fair order", () =>
       Effect.gen(function* () {
         yield* begun(1, () => Effect.never)

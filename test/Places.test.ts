@@ -430,6 +430,26 @@ describe("Places", () => {
       })
     )
 
+    it.effect("are expected to read no more from the cache than their prompt has", () =>
+      Effect.gen(function* () {
+        const places = ["a", "b"].map((name) => ({ name, model: "m", limits: { inputTokens: { total: 100_000 } } }))
+        const governor = yield* Governor.Governor
+        const charged = (inputTokens: number) =>
+          governor.run(
+            { model: "m", bytes: 100, inputTokens, places: { places } },
+            ({ reservation }) =>
+              Effect.succeed({
+                value: reservation.charge.inputTokens,
+                actual: { inputTokens: 900, cacheReadTokens: 5_000, outputTokens: 1 }
+              }),
+            { agent: "researcher" }
+          )
+        assert.deepStrictEqual([yield* charged(5_900), yield* charged(6_000), yield* charged(1_000)], [5_900, 100, 0])
+      }).pipe(
+        Effect.provide(Governor.layer({ accounting: Accounting.anthropic }).pipe(Layer.provideMerge(Budget.layer())))
+      )
+    )
+
     const block = { type: "text", text: "Hi".repeat(2_000), cache_control: { type: "ephemeral" } } as const
     const talk = LlmClient.create({ ...params, messages: [{ role: "user", content: [block] }] })
 
@@ -882,6 +902,12 @@ describe("Places", () => {
         const moved = seen.filter(({ type }) => type === "place")
         assert.strictEqual(moved.length, 1)
         assert.deepInclude(moved[0]!, { place: "b", instead: "a", why: "sooner", insteadWait: 10_000, waited: 0 })
+        yield* TestClock.adjust("10 seconds")
+        yield* Effect.all([create(), create({ maxWait: "5 seconds" })], { concurrency: "unbounded" }).pipe(during)
+        assert.deepInclude(
+          seen.findLast(({ type }) => type === "place")!,
+          { instead: "a", insteadWait: undefined }
+        )
       }).pipe(
         Effect.provide(client([place("a", a.layer, { limits: limited(0.1) }), place("b", b.layer)])),
         Effect.provideService(Events.Observer, (event) => void seen.push(event))

@@ -421,6 +421,30 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "limit: limit ?? 0,",
     changes: [["limit ?? 0", "limit"]],
     why: "What is reached is a cap, so it is stated."
+  },
+  {
+    file: "usage.ts",
+    code: "inputTokens: inputTokens ?? 0, outputTokens: outputTokens ?? usual",
+    changes: [["inputTokens ?? 0", "inputTokens"]],
+    why: "Neither is the count of a prompt."
+  },
+  {
+    file: "conversations.ts",
+    code: "const asked = automatic === undefined ? (marks.at(-1)?.index ?? -1) : from",
+    changes: [["marks.at(-1)?.index ?? -1", "marks.at(-1)?.index"]],
+    why: "No index is at most NaN either."
+  },
+  {
+    file: "race.ts",
+    code: "duration === Infinity ? asleep",
+    changes: [["duration === Infinity", "false"]],
+    why: "A timeout that never comes only costs a timer."
+  },
+  {
+    file: "admission.ts",
+    code: "if (estimates.lessons === lessons && known === last) return undefined",
+    changes: [["estimates.lessons === lessons && known === last", "false"]],
+    why: "Where nothing was learned, the estimate is the same."
   }
 ]
 

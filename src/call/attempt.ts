@@ -95,7 +95,6 @@ export class GovernedAttempt implements Usage.HeldCall {
   next(): GovernedAttempt {
     const { accounting, call, failed, pool, request } = this
     const attempt = new GovernedAttempt(call, request, accounting, pool)
-    attempt.place = this.place
     attempt.exhaustions = failed?.verdict === "exhausted" ? this.exhaustions + 1 : 0
     // A rejected call is queued before the others of its agent. After an outage it is not: the call may have caused the failure.
     // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.

@@ -172,6 +172,24 @@ describe("Counting a prompt", () => {
     { tags: "full" }
   )
 
+  it.effect("is done for sixteen calls at once, and for the next ones once these have ended", () =>
+    Effect.gen(function* () {
+      yield* half
+      let counts = 0
+      const count = Effect.andThen(
+        Effect.sync(() => counts++),
+        Effect.never
+      )
+      const fibers = yield* Effect.replicateEffect(start(ask(count)), 20)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(counts, 16)
+      yield* Effect.forEach(fibers, Fiber.interrupt, { concurrency: "unbounded" })
+      yield* start(ask(count))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(counts, 17)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
   it.effect("changes nothing if it fails, never ends or makes no sense, and is not tried again at once", () =>
     Effect.gen(function* () {
       for (const count of [Effect.fail("no"), Effect.die("broken"), Effect.never, Effect.succeed(Number.NaN)]) {

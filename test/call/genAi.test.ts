@@ -103,10 +103,12 @@ describe("gen_ai metrics", () => {
     })
   )
 
-  it.effect("of more models than memory should keep count without their names", () =>
+  it.effect("of more models than memory should keep, of all pools together, count without their names", () =>
     Effect.gen(function* () {
       const quick = Effect.succeed({ value: "ok", actual: usage })
-      const many = Array.from({ length: 200 }, (_, index) => run({ ...call, model: `model-${index}` }, quick))
+      const many = Array.from({ length: 200 }, (_, index) =>
+        run({ ...call, model: `model-${index}`, account: `${index % 4}` }, quick)
+      )
       const metrics = yield* counted(Effect.all(many))
       assert.isAtMost(metrics.length, 520)
       const sum = metrics.reduce((sum, { state }) => sum + state.count, 0)

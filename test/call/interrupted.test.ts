@@ -4,7 +4,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import type * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import * as Spending from "floodgate/Spending"
@@ -70,6 +72,55 @@ describe("a call that is interrupted at any step", () => {
   it.effect.each(some(cases, 5))("leaves nothing: $way, a call that $kind, a cap of $dollars dollars", (one) =>
     Effect.gen(function* () {
       for (let step = 1; step < 400; step += 3) yield* interrupted(one, step)
+    })
+  )
+
+  it.effect("is settled and learned from once it was answered, by layers that take their time, too", () =>
+    Effect.gen(function* () {
+      const seen = { settling: 0, settled: 0, learning: 0, learned: 0 }
+      const counted = <A, E>(began: "settling" | "learning", ended: "settled" | "learned", end: Effect.Effect<A, E>) =>
+        Effect.suspend(() => {
+          seen[began]++
+          return Effect.andThen(
+            turns(3),
+            Effect.tap(end, () => Effect.sync(() => seen[ended]++))
+          )
+        })
+      const budget = Effect.map(Budget.make({}), (budget) =>
+        Budget.TokenBudget.of({
+          ...budget,
+          reserve: (estimate, options) =>
+            Effect.map(budget.reserve(estimate, options), (held) => ({
+              ...held,
+              settle: (usage, outcome) => counted("settling", "settled", held.settle(usage, outcome))
+            }))
+        })
+      )
+      const estimator = Effect.map(Estimator.make(), (estimator) => ({
+        ...estimator,
+        learn: (call: Estimator.Call, actual: Accounting.Actual) =>
+          counted("learning", "learned", estimator.learn(call, actual))
+      }))
+      const lives = [
+        Governor.layer().pipe(Layer.provide(Layer.effect(Budget.TokenBudget, budget))),
+        Layer.effect(Governor.Governor, Governor.make()).pipe(
+          Layer.provide(Layer.effect(Estimator.Estimator, estimator)),
+          Layer.provide(Budget.layer())
+        )
+      ]
+      for (const live of lives) {
+        yield* Effect.gen(function* () {
+          for (let step = 1; step < 60; step++) {
+            yield* interruptAt(
+              ways.run({}, () => Effect.succeed(answer)),
+              step
+            )
+            yield* turns(10)
+            assert.deepStrictEqual([seen.settled, seen.learned], [seen.settling, seen.learning], `step ${step}`)
+          }
+        }).pipe(Effect.provide(live))
+      }
+      assert.isTrue(seen.settled > 0 && seen.learned > 0)
     })
   )
 

@@ -10,7 +10,10 @@ import * as Floodgate from "floodgate/promise"
 import * as Spending from "floodgate/Spending"
 import { MapStore } from "../support/store.ts"
 
-const prices = { "my-model": { input: 1, output: 10, cacheRead: 0.1, context: 100_000, maxOutput: 10_000 } }
+const prices = {
+  "my-model": { input: 1, output: 10, cacheRead: 0.1, context: 100_000, maxOutput: 10_000 },
+  other: { input: 1, output: 10 }
+}
 const call = { model: "my-model", bytes: 100, maxTokens: 50 }
 
 const running = <A, E>(
@@ -46,6 +49,13 @@ describe("the usage of a call", () => {
           assert.strictEqual(yield* spent(purse), 0.20001)
           yield* answered(purse, { inputTokens: 60_000, cacheReadTokens: tokens, outputTokens: 0 })
           assert.closeTo(yield* spent(purse), 0.20001 + 0.06 + 0.004, 1e-9)
+          yield* answered(purse, {
+            inputTokens: 60_000,
+            cacheCreationTokens: 30_000,
+            cacheReadTokens: tokens,
+            outputTokens: 0
+          })
+          assert.closeTo(yield* spent(purse), 0.26401 + 0.06 + 0.03 + 0.001, 1e-9)
           assert.strictEqual(lines.length, 1)
           assert.match(
             lines[0]!,
@@ -72,7 +82,22 @@ describe("the usage of a call", () => {
         // Each round of the provider's own tools reads the prompt again.
         yield* answered(purse, { inputTokens: 2_000_000, outputTokens: 200_000 }, { serverTools: true })
         assert.closeTo(yield* spent(purse), 0.173 + 4, 1e-9)
+        // Each of several answers may be as long as the model writes.
+        yield* answered(purse, { inputTokens: 1_000, outputTokens: 30_000 }, { choices: 3 })
+        assert.closeTo(yield* spent(purse), 4.173 + 0.301, 1e-9)
         assert.deepStrictEqual(lines, [])
+      })
+    )
+  )
+
+  it.effect("of a model whose size is not known is cut to the largest that is offered", () =>
+    running(() =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 100 })
+        yield* answered(purse, { inputTokens: 1e12, outputTokens: 0 }, { model: "other" })
+        assert.strictEqual(yield* spent(purse), 10)
+        yield* answered(purse, { inputTokens: 1, outputTokens: 1e12 }, { model: "other" })
+        assert.closeTo(yield* spent(purse), 20.000001, 1e-9)
       })
     )
   )
