@@ -19,7 +19,6 @@ import * as Settlement from "./settlement.ts"
 import {
   AttemptTicket,
   inScope,
-  isPlaced,
   leaveOpen,
   runWithRetries,
   sent,
@@ -30,15 +29,15 @@ import {
 } from "./steps.ts"
 
 /**
- * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither a choice
- * of places, nor a span, a prefix that it shares with others, a timeout or a circuit breaker.
+ * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither places,
+ * nor a span, a prefix that it shares with others, a timeout or a circuit breaker.
  */
 const isDirect = (attempt: GovernedAttempt, context: Context.Context<never>): boolean => {
   const { isTraced, options, parts, placement } = attempt.call
   const { ask, breaker, estimates, learns } = parts
   const isOwn = ask !== undefined && estimates !== undefined && learns !== undefined && mayAsk(ask, context)
   const isBare = options.cacheKey === undefined && options.timeout === undefined && breaker === undefined && !isTraced
-  return isOwn && isBare && (placement === undefined || isPlaced(attempt))
+  return isOwn && isBare && placement === undefined
 }
 
 /** The first attempt of a call that was begun without Effect. Each step returns what is left to do, if there is anything. */

@@ -49,13 +49,6 @@ describe("the usage of a call", () => {
           assert.strictEqual(yield* spent(purse), 0.20001)
           yield* answered(purse, { inputTokens: 60_000, cacheReadTokens: tokens, outputTokens: 0 })
           assert.closeTo(yield* spent(purse), 0.20001 + 0.06 + 0.004, 1e-9)
-          yield* answered(purse, {
-            inputTokens: 60_000,
-            cacheCreationTokens: 30_000,
-            cacheReadTokens: tokens,
-            outputTokens: 0
-          })
-          assert.closeTo(yield* spent(purse), 0.26401 + 0.06 + 0.03 + 0.001, 1e-9)
           assert.strictEqual(lines.length, 1)
           assert.match(
             lines[0]!,
@@ -86,6 +79,19 @@ describe("the usage of a call", () => {
         yield* answered(purse, { inputTokens: 1_000, outputTokens: 30_000 }, { choices: 3 })
         assert.closeTo(yield* spent(purse), 4.173 + 0.301, 1e-9)
         assert.deepStrictEqual(lines, [])
+      })
+    )
+  )
+
+  it.effect("is cut first where it was read from the cache, then where it was written there", () =>
+    running(() =>
+      Effect.gen(function* () {
+        const purse = Spending.make("us", { dollars: 100 })
+        const input = { inputTokens: 60_000, outputTokens: 0 }
+        yield* answered(purse, { ...input, cacheCreationTokens: 30_000, cacheReadTokens: 1e12 })
+        assert.closeTo(yield* spent(purse), 0.06 + 0.03 + 0.001, 1e-9)
+        yield* answered(purse, { ...input, cacheCreationTokens: 1e12, cacheReadTokens: 1e12 })
+        assert.closeTo(yield* spent(purse), 0.091 + 0.06 + 0.04, 1e-9)
       })
     )
   )

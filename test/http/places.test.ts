@@ -150,20 +150,6 @@ describe("places of a governed fetch", () => {
     await floodgate.dispose()
   })
 
-  it("counts every call of a caller at a place, and none where the caller sent it", async () => {
-    const other = { ...azure, name: "other", url: "https://other.openai.azure.com/openai/v1" }
-    const { floodgate, sent } = world({ places: { models: { "gpt-6": [azure, other] } } })
-    // From the second one on, the account of the caller is known at once.
-    for (let n = 0; n < 3; n++) await ask(floodgate)
-    assert.deepStrictEqual(sent.map(isAzure), [true, true, true])
-    const { pools } = await floodgate.status()
-    assert.deepStrictEqual(
-      Object.keys(pools).map((name) => name.split("/")[0]),
-      ["res.openai.azure.com", "other.openai.azure.com"]
-    )
-    await floodgate.dispose()
-  })
-
   it("keeps the tiers of one provider in pools of their own, and requests the tier", async () => {
     const places = { models: { "gpt-6": [{ name: "flex", tier: "flex" }, { name: "standard" }] } }
     const { floodgate, sent } = world({ places })
