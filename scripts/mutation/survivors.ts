@@ -279,6 +279,12 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Comparisons with an undefined number are false."
   },
   {
+    file: "large.ts",
+    code: "if (size >= tooLargePart * (meter.tooLarge?.charge ?? Infinity))",
+    changes: [["meter.tooLarge?.charge ?? Infinity", "meter.tooLarge?.charge"]],
+    why: "Comparisons with a NaN size are false."
+  },
+  {
     file: "meter.ts",
     code: "m.peak + (phase < 0 ?",
     changes: [["<", "<="]],

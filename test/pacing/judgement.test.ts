@@ -476,6 +476,50 @@ describe("a large call that was rejected twice", () => {
   })
 })
 
+describe("a large call that was rejected four times", () => {
+  const hour = 3_600_000
+  /** For the sizes from nine tenths of it on no room is kept: no bucket holds them. */
+  const least = 0.9 * large
+
+  const rejectedFourTimes = () => {
+    const [pool, from] = busy()
+    let now = from
+    for (let times = 0; times < 4; times++) {
+      now += 100_000
+      rejectAt(pool, now, large)
+      assert.strictEqual(Pacer.isKeptFor(pool, whole(large), now), times < 3)
+    }
+    return [pool, now] as const
+  }
+  /** Whether room is kept for a call once it was rejected. */
+  const isKept = (pool: Pacer.Pacer, tokens: number, now: number): boolean => {
+    const copy = Pacer.copy(pool)
+    rejectAt(copy, now, tokens)
+    return Pacer.isKeptFor(copy, whole(tokens), now)
+  }
+
+  it("is kept no room for an hour, nor is one of at least nine tenths its size", () => {
+    const [pool, now] = rejectedFourTimes()
+    assert.deepStrictEqual(
+      [2 * large, large, least, least - 1].map((tokens) => isKept(pool, tokens, now + 1)),
+      [false, false, false, true]
+    )
+    assert.isFalse(isKept(pool, large, now + hour - 1))
+    assert.isTrue(isKept(pool, large, now + hour))
+  })
+
+  it("is kept room again once one of nine tenths its size is accepted, but not for a smaller one", () => {
+    const [pool, now] = rejectedFourTimes()
+    for (const [tokens, isAgain] of [
+      [least - 1, false],
+      [least, true]
+    ] as const) {
+      Pacer.accept(pool, Pacer.take(pool, whole(tokens), now + 1_000))
+      assert.strictEqual(isKept(pool, large, now + 1_100), isAgain)
+    }
+  })
+})
+
 describe("no room is kept", () => {
   const isKept = (tokens: number, limits?: Limits.Limits, shown?: Pacer.Readings): boolean => {
     const [pool, from] = busy(limits)
