@@ -64,6 +64,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Budget from "../Budget.ts"
@@ -76,7 +77,7 @@ import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
-import { started } from "./started.ts"
+import { produced, started, stepping } from "./started.ts"
 import * as Validity from "./validity.ts"
 
 export type { Entry, Fault, Options, Stats } from "./models.ts"
@@ -192,10 +193,14 @@ interface RunningSimulator {
   readonly now: Effect.Effect<number>
   /** The relation between its time and the caller's. */
   readonly wall: (now: number) => Headers.Wall
+  /** Moves batches on while calls wait for them. */
+  readonly step: Effect.Effect<void>
 }
 
-const ask = ({ now, self }: RunningSimulator, params: Params): Effect.Effect<Simulator.SimulatedAnswer> =>
-  Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent)))
+const ask = ({ now, self, step }: RunningSimulator, params: Params): Effect.Effect<Simulator.SimulatedAnswer> =>
+  Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent))).pipe(
+    self.options.server === undefined ? identity : Effect.tap(step)
+  )
 
 /** Aborts the call. After its end this changes nothing. */
 const release = ({ now, self }: RunningSimulator, { decision }: Simulator.SimulatedAnswer): Effect.Effect<void> =>
@@ -203,7 +208,7 @@ const release = ({ now, self }: RunningSimulator, { decision }: Simulator.Simula
     if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
   })
 
-const sleepUntil = ({ now }: RunningSimulator, time: number): Effect.Effect<void> =>
+const sleepUntil = ({ now }: Pick<RunningSimulator, "now">, time: number): Effect.Effect<void> =>
   Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
 
 /** How long the real client waits for a whole answer or a stream's headers, and during a silence within a stream. */
@@ -211,10 +216,12 @@ const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
 
 /** Waits for the end of a call. A clock may wake a moment too early, which must not count as an abort. */
 const finish = (playing: RunningSimulator, call: Engine.AcceptedCall): Effect.Effect<void> =>
-  Effect.andThen(
-    sleepUntil(playing, call.endsAt),
-    Effect.sync(() => Engine.advance(playing.self.engine, call.endsAt))
-  )
+  call.sequence !== undefined
+    ? produced(call, Infinity)
+    : Effect.andThen(
+        sleepUntil(playing, call.endsAt),
+        Effect.sync(() => Engine.advance(playing.self.engine, call.endsAt))
+      )
 
 const signalOf = (
   { mode, now, self, wall }: RunningSimulator,
@@ -262,9 +269,13 @@ const patientUntil = (
   return Effect.andThen(sleepUntil(playing, last), fail(new LlmError.TimedOut({ after: patience.answer })))
 }
 
-/** Waits until the provider works on a call, which may be queued. Fails with the client's timeout. */
+/** Waits for an event of a call. Fails with the client's timeout. */
+const patiently = (playing: RunningSimulator, call: Engine.AcceptedCall, event: Effect.Effect<void>) =>
+  Effect.raceFirst(event, patientUntil(playing, call, Infinity))
+
+/** Waits until the provider works on a call, which may be queued. */
 const begun = (playing: RunningSimulator, call: Engine.AcceptedCall): Effect.Effect<void, LlmError.LlmError> =>
-  call.phase === "queued" ? Effect.raceFirst(started(call), patientUntil(playing, call, Infinity)) : Effect.void
+  call.phase === "queued" ? patiently(playing, call, started(call)) : Effect.void
 
 /** Returns the call of an admitted request. Fails for any other request when its answer arrives. */
 const admitted = Effect.fnUntraced(function* (
@@ -297,8 +308,8 @@ const create = (playing: RunningSimulator, params: Params) =>
     ask(playing, params),
     Effect.fnUntraced(function* (answer) {
       const call = yield* admitted(playing, answer)
-      yield* patientUntil(playing, call, call.endsAt)
-      yield* finish(playing, call)
+      if (call.sequence === undefined) yield* patientUntil(playing, call, call.endsAt)
+      yield* call.sequence === undefined ? finish(playing, call) : patiently(playing, call, finish(playing, call))
       if (call.fault === "malformed") {
         const signal = yield* signalOf(playing, params.model)
         return yield* fail(new LlmError.MalformedResponse({ status: 200, requestId: answer.requestId, signal }))
@@ -350,10 +361,16 @@ const stream = Effect.fnUntraced(function* (playing: RunningSimulator, params: P
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const signal = yield* signalOf(playing, params.model)
   const call = yield* admitted(playing, answer)
-  yield* patientUntil(playing, call, call.firstTokenAt)
-  yield* sleepUntil(playing, call.firstTokenAt)
+  const isBatched = call.sequence !== undefined
+  if (isBatched) yield* patiently(playing, call, produced(call, 0))
+  else {
+    yield* patientUntil(playing, call, call.firstTokenAt)
+    yield* sleepUntil(playing, call.firstTokenAt)
+  }
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
-    Stream.mapEffect(({ at, event }) => Effect.as(sleepUntil(playing, at), event))
+    Stream.mapEffect(({ at, event, tokens }) =>
+      Effect.as(isBatched ? produced(call, tokens) : sleepUntil(playing, at), event)
+    )
   )
   const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(
     events,
@@ -403,6 +420,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
     self,
     mode: options.headers ?? "rounded",
     now,
+    step: stepping(self.engine, { now, sleepUntil: (at) => sleepUntil({ now }, at) }),
     wall: (now) => ({ epochMillis: start + now, scale: 1 })
   }
   return {

@@ -15,14 +15,16 @@ import * as PromptCache from "./promptCache.ts"
 import * as Seeded from "./seeded.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
-import { advance, begin, countsLive, end, isBusy, poolOf } from "./state.ts"
+import { advance, begin, countsLive, end, isFull, poolOf } from "./state.ts"
 import type { AcceptedCall, ProviderPool, ProviderState, Writable } from "./state.ts"
 
 export {
   /** Moves the provider's time on. */
   advance,
   /** Makes a provider at time 0. */
-  make
+  make,
+  /** When the next step of a batch ends. */
+  nextStepAt
 } from "./state.ts"
 export type { AcceptedCall, ProviderState } from "./state.ts"
 
@@ -127,7 +129,7 @@ const obstacle = (
     consider("ramp", Ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
   }
   if (state.options.overage !== true) consider("window", Windows.waitMillis(state.windows, state.now))
-  if (isBusy(state, pool) && pool.queue.length >= (state.options.queue ?? 0)) {
+  if (isFull(state, pool)) {
     let soonest = Infinity
     for (const { at, value } of state.due.items) {
       if (value.what === "end" && value.call.phase !== "ended" && value.call.pool === pool) {
@@ -333,7 +335,8 @@ const admit = (
     endsAt: Infinity,
     fault: fault?.kind,
     phase: "queued",
-    onStart: undefined
+    sequence: undefined,
+    onProgress: undefined
   }
   begin(state, call)
   return call

@@ -114,6 +114,40 @@ type WindowSize = {
   readonly used?: number | undefined
 }
 
+/** The servers that can be simulated. */
+export type ServerKind = Server["kind"]
+
+/**
+ * A server with continuous batching. Its slots, its queue and the time of a sequence alone are the options `concurrency`, `queue` and
+ * `latency`.
+ *
+ * @category options
+ * @since 0.5.0
+ */
+type Server = {
+  /** Its defaults for `concurrency`, `queue` and `busyStatus`. */
+  readonly kind: "vllm" | "llama.cpp" | "ollama"
+  /**
+   * Milliseconds that each further sequence adds to the time of a step, which makes one token for each.
+   *
+   * @default 0.5
+   */
+  readonly perSequenceMillis?: number | undefined
+  /**
+   * The tokens of prompts and outputs that fit in memory at once. Beyond it the calls that began last return to the queue and are
+   * computed again later. A call that is larger runs alone.
+   *
+   * @default unlimited
+   */
+  readonly memoryTokens?: number | undefined
+  /**
+   * The tokens of prompts that one step reads at most, as vLLM's `--max-num-batched-tokens`.
+   *
+   * @default 2_048
+   */
+  readonly prefillTokens?: number | undefined
+}
+
 /** The kinds of faults. */
 export type FaultKind = Fault["kind"]
 
@@ -313,6 +347,27 @@ export interface Options {
    * @default 429
    */
   readonly busyStatus?: 429 | 503 | undefined
+  /**
+   * A server that you run yourself, which computes calls in batches: tokens come more slowly as more calls run, and the first token
+   * comes once there is room and the prompt is read.
+   *
+   * **Details**
+   *
+   * Each pool is a server of its own. The server sets other defaults:
+   *
+   * - `"vllm"` runs 256 calls at once (`concurrency`, its `--max-num-seqs`) and queues any number
+   * - `"llama.cpp"` has 4 slots (`--parallel`) and queues any number
+   * - `"ollama"` runs 1 call (`OLLAMA_NUM_PARALLEL`), queues 512 (`OLLAMA_MAX_QUEUE`), and answers further ones with 503
+   * - In all of them a call alone reads 10,000 tokens a second and writes 50, without a fixed time. `latency` changes that; its `noise`
+   *   is that of each step. `baseMillis` is a time in a slot before the prompt is read
+   *
+   * A call that is aborted frees its slot at once. Sources: https://docs.vllm.ai/en/latest/configuration/engine_args.html,
+   * https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md and https://docs.ollama.com/faq (2026-11).
+   *
+   * @default none: how long a call takes does not depend on others
+   * @since 0.5.0
+   */
+  readonly server?: "vllm" | "llama.cpp" | "ollama" | Server | undefined
   readonly ramp?: Ramp | undefined
   /**
    * The long windows in which a Claude subscription counts. Responses report them in `anthropic-ratelimit-unified-*`.

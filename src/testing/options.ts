@@ -55,6 +55,18 @@ const neighbour = Input.all(neighbourFields, (value) => {
 type WindowsOptions = NonNullable<Options["windows"]>
 const longWindow = Input.options<NonNullable<WindowsOptions["5h"]>>({ dollars: Input.positive, used: share }, "dollars")
 
+type ServerOptions = Exclude<NonNullable<Options["server"]>, string>
+const serverKind = Input.oneOf("vllm", "llama.cpp", "ollama")
+const server = Input.options<ServerOptions>(
+  {
+    kind: serverKind,
+    perSequenceMillis: Input.notNegative,
+    memoryTokens: Input.wholeOrInfinite(1),
+    prefillTokens: Input.wholeOrInfinite(1)
+  },
+  "kind"
+)
+
 const isSpan = (value: unknown): boolean => {
   const [from, to, ...more]: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
   return typeof from === "number" && typeof to === "number" && from <= to && more.length === 0
@@ -102,6 +114,7 @@ export const simulated: Input.Checks<Options> = {
   concurrency: Input.wholeOrInfinite(1),
   queue: Input.wholeOrInfinite(0),
   busyStatus: Input.that("429 or 503", (value) => value === 429 || value === 503),
+  server: (value) => (typeof value === "object" ? server : serverKind)(value),
   ramp: Input.options<NonNullable<Options["ramp"]>>(
     { fromPerMinute: Input.notNegative, growth: Input.positive },
     "fromPerMinute"

@@ -242,9 +242,12 @@ export const message = (self: Simulator, answer: SimulatedAnswer): Message => {
   }
 }
 
-/** One event of a stream and when it is sent, in milliseconds since the provider started. */
+/** One event of a stream and when it is sent. */
 export interface TimedEvent {
+  /** Milliseconds since the provider started. In a batch it is not known before. */
   readonly at: number
+  /** The tokens of output that it follows. */
+  readonly tokens: number
   readonly event: RawMessageStreamEvent
 }
 
@@ -274,17 +277,23 @@ export const events = (
     text: block.type === "text" ? block.text : JSON.stringify(block.input)
   }))
   const length = texts.reduce((sum, { text }) => sum + text.length, 0)
-  const { finishesAt, firstTokenAt } = call
+  const { finishesAt, firstTokenAt, sequence } = call
   const millis = finishesAt - firstTokenAt
-  const blocks = texts.map(({ block, text }) => ({
-    block,
-    text,
-    pieces: deltasOf(text.length, length === 0 ? 0 : (millis * text.length) / length)
-  }))
+  const { outputTokens } = answer
+  const piecesOf = (characters: number): number => {
+    const share = length === 0 ? 0 : characters / length
+    return sequence === undefined
+      ? deltasOf(characters, millis * share)
+      : // A server sends each token as it is made.
+        Math.max(1, Math.min(characters, maxDeltas, Math.round(outputTokens * share)))
+  }
+  const blocks = texts.map(({ block, text }) => ({ block, text, pieces: piecesOf(text.length) }))
   const count = blocks.reduce((sum, { pieces }) => sum + pieces, 0)
   const result: Array<TimedEvent> = []
+  let tokens = 0
   const send = (at: number, event: RawMessageStreamEvent) => {
-    if (call.fault === undefined || at < call.outputEndsAt) result.push({ at, event })
+    const isSent = sequence === undefined ? at < call.outputEndsAt : tokens < sequence.target
+    if (call.fault === undefined || isSent) result.push({ at, tokens, event })
   }
   send(firstTokenAt, {
     type: "message_start",
@@ -300,6 +309,7 @@ export const events = (
       const from = Math.floor((text.length * piece) / pieces)
       const part = text.slice(from, Math.floor((text.length * (piece + 1)) / pieces))
       at = Math.round(firstTokenAt + (millis * ++sent) / count)
+      tokens = Math.ceil((outputTokens * sent) / count - 1e-6)
       const delta =
         block.type === "text"
           ? { type: "text_delta" as const, text: part }

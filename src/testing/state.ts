@@ -9,11 +9,13 @@ import * as Latency from "../budget/forecast/latency.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
+import * as Batch from "./batch.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { checkOptions } from "./options.ts"
 import * as PromptCache from "./promptCache.ts"
 import * as Ramp from "./ramp.ts"
+import * as Servers from "./servers.ts"
 import * as Windows from "./windows.ts"
 
 /** Makes the fields of a type writable, for the engine. */
@@ -27,6 +29,8 @@ export interface ProviderPool {
   inFlight: number
   /** Calls that wait until others have ended, in the order of arrival. */
   readonly queue: Array<AcceptedCall>
+  /** The batch and queue of the option `server`, in place of the queue above. */
+  readonly batch: Batch.Batch<AcceptedCall> | undefined
   /** Output tokens per millisecond that running calls produce, and the number of these calls. */
   production: number
   producing: number
@@ -59,8 +63,10 @@ export interface AcceptedCall {
   endsAt: number
   readonly fault: FaultKind | undefined
   phase: "queued" | "reading" | "producing" | "silent" | "ended"
-  /** Called when the provider begins to work on a call that was queued. */
-  onStart: (() => void) | undefined
+  /** Its place in the batch, with the option `server`. The times above then stay infinite until they are known. */
+  sequence: Batch.Sequence<AcceptedCall> | undefined
+  /** Called when the provider begins to work on a call that was queued, and in a batch at every token and at the end. */
+  onProgress: (() => void) | undefined
 }
 
 /** The provider's state. */
@@ -71,7 +77,10 @@ export interface ProviderState {
   readonly pools: Map<string, ProviderPool>
   readonly windows: ReadonlyArray<Windows.ProviderWindow>
   readonly cache: PromptCache.PromptCache | undefined
-  readonly due: Agenda.Agenda<{ readonly call: AcceptedCall; readonly what: "firstToken" | "silence" | "end" }>
+  readonly due: Agenda.Agenda<
+    | { readonly call: AcceptedCall; readonly what: "firstToken" | "silence" | "end" }
+    | { readonly pool: ProviderPool; readonly what: "step" }
+  >
   readonly log: Array<Entry>
   readonly counters: Writable<Omit<Stats, "rejectionsBy" | "windows">> & {
     rejectionsBy: { [R in RejectedBy]?: number }
@@ -80,14 +89,16 @@ export interface ProviderState {
 }
 
 /** A new provider at time 0. Throws a `RangeError` for invalid options. */
-export const make = (options: Options): ProviderState => {
-  checkOptions(options)
+export const make = (given: Options): ProviderState => {
+  checkOptions(given)
+  const options = Servers.complete(given)
   const { limits = {}, rejections = "free" } = options
-  const given = typeof rejections === "string" ? {} : rejections
+  const rejected = typeof rejections === "string" ? {} : rejections
   const state: ProviderState = {
     options,
     seed: options.seed ?? 1,
-    charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
+    charge:
+      rejections === "free" ? undefined : { requests: rejected.requests ?? 1, tokenShare: rejected.tokenShare ?? 0.05 },
     pools: new Map(),
     windows: Windows.make(options.windows ?? {}),
     cache: options.cache === undefined ? undefined : PromptCache.make(options.cache, options.cacheMillis),
@@ -113,7 +124,9 @@ export const make = (options: Options): ProviderState => {
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
     const gauges = Amounts.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
-    const pool = { name, gauges, ramp: Ramp.make(), inFlight: 0, queue: [], production: 0, producing: 0 }
+    const size = Servers.sizeOf(options, state.seed)
+    const batch = size && Batch.make<AcceptedCall>(size)
+    const pool = { name, gauges, ramp: Ramp.make(), inFlight: 0, queue: [], batch, production: 0, producing: 0 }
     state.pools.set(name, pool)
   }
   return state
@@ -170,7 +183,8 @@ const startOutput = (state: ProviderState, call: AcceptedCall): void => {
   if (state.cache !== undefined && call.work.cache !== undefined) {
     PromptCache.write(state.cache, state.now, call.work.cache)
   }
-  if (!countsLive(state) || output === undefined) return
+  // A batch counts its output at every step.
+  if (!countsLive(state) || output === undefined || call.sequence !== undefined) return
   if (millis <= 0) {
     Gauge.take(output, state.now, call.entry.outputTokens)
   } else {
@@ -180,6 +194,7 @@ const startOutput = (state: ProviderState, call: AcceptedCall): void => {
 }
 
 const producedAt = (call: AcceptedCall, now: number): number => {
+  if (call.sequence !== undefined) return call.sequence.produced
   const until = Math.min(now, call.outputEndsAt)
   if (until < call.firstTokenAt) return 0
   if (until >= call.finishesAt) return call.entry.outputTokens
@@ -191,18 +206,26 @@ const stopOutput = (state: ProviderState, call: AcceptedCall): void => {
   if (call.phase !== "producing") return
   call.phase = "silent"
   const millis = call.finishesAt - call.firstTokenAt
-  if (!countsLive(state) || call.pool.gauges.outputTokens === undefined || millis <= 0) return
+  if (!countsLive(state) || call.pool.gauges.outputTokens === undefined || call.sequence !== undefined) return
+  if (millis <= 0) return
   call.pool.producing--
   // Sums of fractions drift; without a producing call the sum is exactly 0.
   call.pool.production = call.pool.producing === 0 ? 0 : call.pool.production - call.entry.outputTokens / millis
 }
 
 /** Whether all slots of a pool are in use. */
-export const isBusy = ({ options: { concurrency = Infinity } }: ProviderState, { inFlight }: ProviderPool): boolean =>
+const isBusy = ({ options: { concurrency = Infinity } }: ProviderState, { inFlight }: ProviderPool): boolean =>
   inFlight >= concurrency
+
+/** Whether all slots of a pool and all places in its queue are in use. */
+export const isFull = (state: ProviderState, pool: ProviderPool): boolean => {
+  const { concurrency = Infinity, queue = 0 } = state.options
+  return pool.inFlight + (pool.batch?.waiting ?? pool.queue).length >= concurrency + queue
+}
 
 /** Begins to work on an admitted call, or queues it if all slots are in use. */
 export const begin = (state: ProviderState, call: AcceptedCall): void => {
+  if (call.pool.batch !== undefined) return join(state, call, call.pool.batch)
   if (!isBusy(state, call.pool)) return start(state, call)
   call.pool.queue.push(call)
   state.counters.queued++
@@ -233,12 +256,17 @@ const start = (state: ProviderState, call: AcceptedCall): void => {
     if (call.endsAt === Infinity) Agenda.add(state.due, call.outputEndsAt, { call, what: "silence" })
   }
   if (call.endsAt < Infinity) Agenda.add(state.due, call.endsAt, { call, what: "end" })
-  call.onStart?.()
+  call.onProgress?.()
 }
 
 /** Takes a call out of its slot or out of the queue, and starts the next one. */
 const leave = (state: ProviderState, call: AcceptedCall): void => {
   const { pool } = call
+  if (pool.batch !== undefined) {
+    if (call.sequence === undefined) return
+    Batch.leave(pool.batch, call.sequence)
+    return proceed(state, pool, pool.batch, state.now)
+  }
   if (call.phase === "queued") {
     pool.queue.splice(pool.queue.indexOf(call), 1)
     state.counters.queued--
@@ -250,6 +278,86 @@ const leave = (state: ProviderState, call: AcceptedCall): void => {
   if (next === undefined) return
   state.counters.queued--
   start(state, next)
+}
+
+// -----------------------------------------------------------------------------
+// Batches
+// -----------------------------------------------------------------------------
+
+/** Adds a call to the batch or to its queue. One that times out is never computed. */
+const join = (state: ProviderState, call: AcceptedCall, batch: Batch.Batch<AcceptedCall>): void => {
+  const { cachedTokens, cutAfter, factor, fault } = call.work
+  if (fault?.kind === "timeout") {
+    call.phase = "silent"
+    call.endsAt = state.now + (fault.afterMillis ?? 60_000)
+    return Agenda.add(state.due, call.endsAt, { call, what: "end" })
+  }
+  const { inputTokens, outputTokens } = call.entry
+  const isWhole = fault === undefined || fault.kind === "malformed"
+  call.sequence = {
+    owner: call,
+    prompt: Math.max(1, inputTokens + cachedTokens),
+    target: isWhole ? outputTokens : Math.floor(cutAfter * outputTokens),
+    baseMillis: factor * (state.options.latency?.baseMillis ?? Latency.ofServer.baseMillis),
+    readyAt: Infinity,
+    computed: 0,
+    produced: 0
+  }
+  batch.waiting.push(call.sequence)
+  proceed(state, call.pool, batch, state.now)
+}
+
+/** Lets waiting calls begin, begins the next step unless one is in progress, and counts. */
+const proceed = (state: ProviderState, pool: ProviderPool, batch: Batch.Batch<AcceptedCall>, at: number): void => {
+  const isIdle = batch.stepEndsAt === Infinity
+  Batch.begin(batch, at)
+  if (isIdle && batch.stepEndsAt < Infinity) {
+    // The batch counts fractions of a millisecond, so that rounding does not slow it down.
+    Agenda.add(state.due, Math.ceil(batch.stepEndsAt - 1e-6), { pool, what: "step" })
+  }
+  const { counters } = state
+  for (const { owner } of batch.running) if (owner.phase === "queued") owner.phase = "reading"
+  counters.inFlight += batch.running.length - pool.inFlight
+  pool.inFlight = batch.running.length
+  counters.peakInFlight = Math.max(counters.peakInFlight, counters.inFlight)
+  counters.queued = 0
+  for (const other of state.pools.values()) counters.queued += other.batch?.waiting.length ?? 0
+}
+
+/** Ends a step of a batch: what it has produced is counted and may be sent. */
+const stepped = (state: ProviderState, pool: ProviderPool, batch: Batch.Batch<AcceptedCall>): void => {
+  const { now } = state
+  const at = batch.stepEndsAt
+  const { complete, made, read } = Batch.finish(batch)
+  proceed(state, pool, batch, at)
+  for (const { owner } of read) {
+    if (owner.phase !== "reading") continue
+    owner.firstTokenAt = now
+    startOutput(state, owner)
+  }
+  const output = pool.gauges.outputTokens
+  if (output !== undefined && countsLive(state)) Gauge.take(output, now, made.length)
+  for (const { owner } of complete) {
+    owner.outputEndsAt = now
+    if (owner.fault === "stall") {
+      stopOutput(state, owner)
+      continue
+    }
+    owner.finishesAt = now
+    owner.endsAt = now
+    end(state, owner, false)
+  }
+  // Last, because callers may answer with new calls.
+  for (const { owner } of [...read, ...made]) owner.onProgress?.()
+}
+
+/** When the next step of a batch ends; infinity if nothing is computed. */
+export const nextStepAt = ({ pools }: ProviderState): number => {
+  let soonest = Infinity
+  for (const { batch } of pools.values()) {
+    if (batch !== undefined) soonest = Math.min(soonest, Math.ceil(batch.stepEndsAt - 1e-6))
+  }
+  return soonest
 }
 
 /** Ends a call now, by itself or because its caller aborted it. */
@@ -280,11 +388,11 @@ export const end = (state: ProviderState, call: AcceptedCall, aborted: boolean):
 export const advance = (state: ProviderState, now: number): void => {
   for (;;) {
     for (let item = Agenda.takeDue(state.due, state.now); item !== undefined;) {
-      const { call, what } = item
-      if (call.phase !== "ended") {
-        if (what === "firstToken") startOutput(state, call)
-        else if (what === "silence") stopOutput(state, call)
-        else end(state, call, false)
+      if (item.what === "step") stepped(state, item.pool, item.pool.batch!)
+      else if (item.call.phase !== "ended") {
+        if (item.what === "firstToken") startOutput(state, item.call)
+        else if (item.what === "silence") stopOutput(state, item.call)
+        else end(state, item.call, false)
       }
       item = Agenda.takeDue(state.due, state.now)
     }

@@ -4,7 +4,7 @@
  * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads),
  * OpenAI's Chat Completions, Responses (with `previous_response_id` and conversations) and embeddings, and Gemini's
  * `generateContent`, whole and streamed. Official SDKs need only its URL as their base URL. `GET /healthz` answers while it runs, and `GET /stats`
- * returns its counters.
+ * returns its counters. With the option `server`, `GET /metrics` returns what vLLM and llama.cpp say there of their queues.
  *
  * **When to use**
  *
@@ -75,6 +75,7 @@ import * as Engine from "../engine.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
+import * as Metrics from "./metrics.ts"
 import { answered, play } from "./serving.ts"
 
 // -----------------------------------------------------------------------------
@@ -191,6 +192,10 @@ export const make = Effect.fnUntraced(function* (
     "/stats",
     Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
+  if (options.server !== undefined) {
+    const metrics = Effect.map(stats, (stats) => HttpServerResponse.text(Metrics.ofServer(stats)))
+    yield* router.add("GET", "/metrics", metrics)
+  }
   yield* router.add("*", "/*", answered(playing, maxBodyBytes))
 
   // Longer than clients keep idle connections, so that the server closes none while a request arrives.

@@ -13,7 +13,7 @@ import * as Headers from "../headers.ts"
 import type { HeaderMode } from "../models.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
-import { started } from "../started.ts"
+import { produced, started, stepping } from "../started.ts"
 import * as Conversations from "./conversations.ts"
 import { anthropic } from "./dialects/anthropic.ts"
 import * as Dialect from "./dialects/dialect.ts"
@@ -39,6 +39,8 @@ export interface RunningProvider {
   /** The relation between its time and the caller's. */
   readonly wall: () => Headers.Wall
   readonly sleepUntil: (at: number) => Effect.Effect<void>
+  /** Moves batches on while calls wait for them. */
+  readonly step: Effect.Effect<void>
   /** The id of a request that does not reach the simulation. */
   readonly nextId: () => string
   readonly conversations: Conversations.StoredConversations
@@ -48,18 +50,21 @@ export interface RunningProvider {
 export const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): RunningProvider => {
   const start = clock.currentTimeNanosUnsafe()
   const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
+  const sleepUntil = (at: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const wait = (at - now()) / scale
+      return wait <= 0 ? Effect.void : Effect.sleep(wait)
+    })
+  const self = Simulator.make(options)
   let served = 0
   return {
-    self: Simulator.make(options),
+    self,
     mode: options.headers ?? "rounded",
     scale,
     now,
     wall: () => ({ epochMillis: clock.currentTimeMillisUnsafe(), scale }),
-    sleepUntil: (at) =>
-      Effect.suspend(() => {
-        const wait = (at - now()) / scale
-        return wait <= 0 ? Effect.void : Effect.sleep(wait)
-      }),
+    sleepUntil,
+    step: stepping(self.engine, { now: Effect.sync(now), sleepUntil }),
     nextId: () => `req_http_${(++served).toString().padStart(8, "0")}`,
     conversations: Conversations.make()
   }
@@ -67,10 +72,12 @@ export const play = (options: ProviderSim.Options, scale: number, clock: Clock.C
 
 /** Waits for the end of a call. A timer may fire a moment too early, which must not count as an abort. */
 const finish = ({ self, sleepUntil }: RunningProvider, call: Engine.AcceptedCall): Effect.Effect<void> =>
-  Effect.andThen(
-    sleepUntil(call.endsAt),
-    Effect.sync(() => Engine.advance(self.engine, call.endsAt))
-  )
+  call.sequence !== undefined
+    ? produced(call, Infinity)
+    : Effect.andThen(
+        sleepUntil(call.endsAt),
+        Effect.sync(() => Engine.advance(self.engine, call.endsAt))
+      )
 
 // -----------------------------------------------------------------------------
 // Answers
@@ -193,13 +200,14 @@ const streamed = Effect.fnUntraced(function* (
   call: Engine.AcceptedCall,
   limits: Record<string, string>
 ) {
-  yield* playing.sleepUntil(call.firstTokenAt)
+  const isBatched = call.sequence !== undefined
+  yield* isBatched ? produced(call, 0) : playing.sleepUntil(call.firstTokenAt)
   const { dialect, exchange, query } = asked
   const { requestId } = answer
   const { contentType, write } = dialect.stream({ ...exchange, requestId }, query)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
-    Stream.mapEffect(({ at, event }) =>
-      Effect.map(playing.sleepUntil(at), () => {
+    Stream.mapEffect(({ at, event, tokens }) =>
+      Effect.map(isBatched ? produced(call, tokens) : playing.sleepUntil(at), () => {
         if (event.type === "message_stop") keep(playing, asked, Simulator.message(playing.self, answer))
         return encoder.encode(write(event))
       })
@@ -239,6 +247,7 @@ const generate = Effect.fnUntraced(function* (
   )
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const limits = streams ? limitsTold(playing, dialect, read.params.model) : {}
+  yield* playing.step
   const call = yield* admitted(playing, dialect, answer)
   if (HttpServerResponse.isHttpServerResponse(call)) return call
   return yield* streams ? streamed(playing, asked, answer, call, limits) : whole(playing, asked, answer, call)

@@ -11,8 +11,13 @@ import type { ProviderSim } from "floodgate/testing"
 import * as Listening from "@floodgate/gateway/internal/listening"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
+import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Simulated from "./simulated.ts"
 import * as Print from "@floodgate/gateway/internal/print"
+
+/** The description of a latency whose default depends on whether there is a server. */
+const byServer = (what: string, key: keyof typeof Latency.usual): string =>
+  `${what} (default: ${Latency.usual[key]}, with --server ${Latency.ofServer[key]})`
 
 const flags = {
   port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 chooses a free one", 0)),
@@ -23,14 +28,24 @@ const flags = {
   rejections: Simulated.rejections.pipe(
     Flags.byDefault("Whether a rejected request counts against the limits", "free")
   ),
+  server: Flag.Literals("server", ["vllm", "llama.cpp", "ollama"]).pipe(
+    Flags.optional("A server of your own, which computes calls in batches and queues the others (default: none)")
+  ),
+  memoryTokens: Flags.count("memory-tokens").pipe(
+    Flags.optional("Tokens of prompts and outputs that fit in the memory of --server (default: no limit)")
+  ),
   concurrency: Flags.count("concurrency").pipe(
-    Flags.optional("Calls that the provider accepts at once (default: no limit)")
+    Flags.optional("Calls at once (default: no limit; with --server vllm 256, with llama.cpp 4, with ollama 1)")
   ),
   queue: Flags.count("queue").pipe(
-    Flags.optional("Further calls that wait for one of --concurrency to end (default: none, they are rejected)")
+    Flags.optional(
+      "Further calls that wait for one of --concurrency to end (default: none, they are rejected; with --server no limit, with ollama 512)"
+    )
   ),
   busyStatus: Flag.Literals("busy-status", ["429", "503"]).pipe(
-    Flags.byDefault("Status of the calls that are rejected because --concurrency and --queue are reached", "429")
+    Flags.optional(
+      "Status of the calls that are rejected because --concurrency and --queue are reached (default: 429, with --server 503)"
+    )
   ),
   headers: Simulated.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
   outputTokens: Flags.count("output-tokens", Flags.maxOutputTokens).pipe(
@@ -38,19 +53,19 @@ const flags = {
   ),
   latencyBase: Flags.atLeastZero("latency", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
-    Flags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
+    Flags.optional(byServer("Milliseconds that every call takes", "baseMillis"))
   ),
   latencyInput: Flags.atLeastZero("latency-per-input-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
-    Flags.byDefault("Additional milliseconds per input token", Latency.usual.perInputTokenMillis)
+    Flags.optional(byServer("Additional milliseconds per input token", "perInputTokenMillis"))
   ),
   latencyOutput: Flags.atLeastZero("latency-per-output-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
-    Flags.byDefault("Additional milliseconds per output token", Latency.usual.perOutputTokenMillis)
+    Flags.optional(byServer("Additional milliseconds per output token", "perOutputTokenMillis"))
   ),
   noise: Flags.atLeastZero("latency-noise", 5).pipe(
     Flag.withMetavar("<sigma>"),
-    Flags.byDefault("Spread of the latency: 0 for none, 0.3 for a realistic one", 0)
+    Flags.byDefault("Spread of the latency, with --server of each step: 0 for none, 0.3 for a realistic one", 0)
   ),
   timeScale: Flags.positive("time-scale", 1_000_000).pipe(
     Flag.withMetavar("<x>"),
@@ -89,28 +104,34 @@ export const providerCommand = Command.make(
   "provider",
   flags,
   Effect.fnUntraced(function* (given) {
-    const server = yield* listen({
+    const memoryTokens = Option.getOrUndefined(given.memoryTokens)
+    if (memoryTokens !== undefined && Option.isNone(given.server)) {
+      return yield* invalidFlag("provider")("memory-tokens", "--server beside it", String(memoryTokens))
+    }
+    const server = Option.getOrUndefined(Option.map(given.server, (kind) => ({ kind, memoryTokens })))
+    const provider = yield* listen({
       limits: yield* LimitFlags.checked("provider", given),
       host: given.host,
       port: given.port,
       rejections: given.rejections,
       concurrency: Option.getOrUndefined(given.concurrency),
       queue: Option.getOrUndefined(given.queue),
-      busyStatus: given.busyStatus === "503" ? 503 : 429,
+      busyStatus: Option.getOrUndefined(Option.map(given.busyStatus, (status) => (status === "503" ? 503 : 429))),
+      server,
       headers: given.headers,
       outputTokens: Option.getOrUndefined(given.outputTokens),
       latency: {
-        baseMillis: given.latencyBase,
-        perInputTokenMillis: given.latencyInput,
-        perOutputTokenMillis: given.latencyOutput,
+        baseMillis: Option.getOrUndefined(given.latencyBase),
+        perInputTokenMillis: Option.getOrUndefined(given.latencyInput),
+        perOutputTokenMillis: Option.getOrUndefined(given.latencyOutput),
         noise: given.noise
       },
       timeScale: given.timeScale,
       seed: given.seed
     })
-    yield* Print.out(`floodgate provider listening on ${server.url}`)
+    yield* Print.out(`floodgate provider listening on ${provider.url}`)
     return yield* Effect.onInterrupt(Effect.never, () =>
-      Effect.flatMap(server.stats, (stats) => Print.err(`Stopped: ${summary(stats)}`))
+      Effect.flatMap(provider.stats, (stats) => Print.err(`Stopped: ${summary(stats)}`))
     )
   }, Effect.scoped)
 ).pipe(
@@ -127,8 +148,12 @@ export const providerCommand = Command.make(
       description: "The provider of the incident"
     },
     {
-      command: "floodgate provider --concurrency 4 --queue 512 --busy-status 503",
-      description: "A server with 4 slots and a queue, as Ollama is"
+      command: "floodgate provider --server vllm --concurrency 64 --memory-tokens 50000",
+      description: "A server of your own that queues without a limit; its queue is at GET /metrics"
+    },
+    {
+      command: "floodgate provider --server ollama --concurrency 4",
+      description: "Ollama with OLLAMA_NUM_PARALLEL=4, which answers 503 when 512 wait"
     },
     {
       command: "floodgate provider --input-tokens-per-minute 2000000 --time-scale 60",

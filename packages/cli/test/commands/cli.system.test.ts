@@ -89,6 +89,8 @@ describe("floodgate", () => {
     [["forecast", "--agents", "1e9"], /--agents: expected at most 1,000,000 calls of all agents, got "1000000000"\n/],
     // Node would listen on every address.
     [["provider", "--host", ""], /--host needs a value: an address or the name of a host\n/],
+    [["provider", "--memory-tokens", "1000"], /--memory-tokens: expected --server beside it, got "1000"\n/],
+    [["provider", "--server", "tgi"], /--server: expected "vllm" \| "llama\.cpp" \| "ollama", got "tgi"\n/],
     [["provider", "--rejections", "maybe"], /--rejections: expected "free" \| "charged", got "maybe"\n/],
     [["storm", "--scenario", "incidnt"], /--scenario: unknown value "incidnt": did you mean "incident"\?\n/],
     [
