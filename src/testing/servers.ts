@@ -4,8 +4,8 @@
  *
  * **Details**
  *
- * - vLLM runs `--max-num-seqs` sequences, 256 by default except on the largest GPUs, and queues any number, first come, first served:
- *   https://docs.vllm.ai/en/latest/configuration/engine_args.html
+ * - vLLM runs `--max-num-seqs` sequences, 256 by default and 1,024 on GPUs of 70 GiB and more other than the A100 (`get_batch_defaults`
+ *   in https://github.com/vllm-project/vllm/blob/main/vllm/engine/arg_utils.py), and queues any number, first come, first served
  * - llama.cpp has `--parallel` slots, 4 unless it is set, and defers further requests without a bound:
  *   https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
  * - Ollama works on `OLLAMA_NUM_PARALLEL` requests, 1 by default, queues `OLLAMA_MAX_QUEUE`, 512 by default, and answers further ones
