@@ -62,12 +62,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
-import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
+import { bytesPerToken, isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
 import * as SyncForm from "./domain/syncForm.ts"
 import * as Estimating from "./domain/estimating.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
-import { bytesPerToken } from "./protocol/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 
 // -----------------------------------------------------------------------------

@@ -45,8 +45,8 @@ export * as Lru from "./domain/input/lru.ts"
 
 // Amounts and limits
 export * as Amounts from "./domain/amounts.ts"
+export * as Estimating from "./domain/estimating.ts"
 export * as LimitWords from "./domain/limitWords.ts"
-export { bytesPerToken } from "./protocol/requestSize.ts"
 export * as SharedStatus from "./sharing/status.ts"
 
 // HTTP

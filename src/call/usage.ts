@@ -11,7 +11,6 @@ import * as PriceTable from "../domain/prices.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
-import { bytesPerToken } from "../protocol/requestSize.ts"
 import { ReadPrefixes } from "../protocol/prefixes.ts"
 import type { Conversations, KnownPrefix, VerifiedPrefix } from "./conversations.ts"
 import type { Call, FailureReport } from "./models.ts"
@@ -41,7 +40,7 @@ export interface KnownCall
   /** The owner of a share of the memory of prefixes: the caller of a gateway, otherwise the account. */
   readonly owner: string | undefined
   readonly prefix: KnownPrefix | undefined
-  /** The prefix whose tokens bound its cost; undefined if there is none, or if no purse needs it. */
+  /** The prefix by whose tokens a cap in dollars bounds the cost of the call; undefined if there is none, or no such cap. */
   readonly verified: VerifiedPrefix | undefined
 }
 
@@ -161,7 +160,8 @@ export const promptOf = ({
 /** The usage that the estimate expects. The part of the prompt that was not reserved is expected to be read from a cache. */
 export const expected = (held: Omit<HeldCall, "observed">): Accounting.Actual => {
   const { bytes, inputTokens, prefix } = held.known
-  const prompt = inputTokens ?? (prefix?.tokens ?? 0) + Math.max(0, bytes - (prefix?.bytes ?? 0)) / bytesPerToken
+  const prompt =
+    inputTokens ?? (prefix?.tokens ?? 0) + Math.max(0, bytes - (prefix?.bytes ?? 0)) / Amounts.bytesPerToken
   const reserved = promptOf(held)
   const uncached = Math.min(Number.isNaN(reserved) ? prompt : reserved, Math.max(prompt, 0))
   return {

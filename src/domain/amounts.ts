@@ -4,6 +4,12 @@
 import * as Schema from "effect/Schema"
 import { type Check, invalid, options } from "./input/checks.ts"
 
+/**
+ * Bytes of English text per token when nothing has been learned yet: about 2.7 since Claude 4.7. `src/Estimator.ts` has
+ * the sources.
+ */
+export const bytesPerToken = 2.7
+
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
 // -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  *
  * Source: https://docs.ollama.com/api
  */
+import { bytesPerToken } from "../domain/amounts.ts"
 import { failureOf } from "./errors.ts"
 import { withoutOutput } from "./embeddings.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
@@ -17,7 +18,7 @@ import {
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
-import { add, addSchema, bytesPerToken, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
+import { add, addSchema, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Routes

@@ -6,11 +6,12 @@
  * - https://developers.openai.com/api/docs/guides/error-codes
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
+import { bytesPerToken } from "../domain/amounts.ts"
 import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
 import { agentOf, type Answer, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import { usualLifetime } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
-import { add, bytesPerToken, type Sum } from "./requestSize.ts"
+import { add, type Sum } from "./requestSize.ts"
 
 /** The deployment in a path of Azure OpenAI. Limits apply to it, and not to its model. */
 export const deploymentOf = (path: string): string | undefined => {

@@ -9,7 +9,7 @@ import type * as Accounting from "../Accounting.ts"
 import { signalOf } from "./headers.ts"
 import { nameOf } from "./json.ts"
 import type { Answer, Counts, Description, HeaderReader, Protocol, Route } from "./models.ts"
-import { bytesPerToken } from "./requestSize.ts"
+import { bytesPerToken } from "../domain/amounts.ts"
 
 export type { Answer, Counts, Description, Protocol, Route, StreamFormat } from "./models.ts"
 

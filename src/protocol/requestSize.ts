@@ -9,12 +9,6 @@ import { at, isRecord, textOf } from "./json.ts"
 import { marks, mix, mixIdentifier, mixText, mixValue } from "./sampling.ts"
 
 /**
- * Bytes of English text per token when nothing has been learned yet: about 2.7 since Claude 4.7. `src/Estimator.ts` has
- * the sources.
- */
-export const bytesPerToken = 2.7
-
-/**
  * An image costs by its size in pixels, not by its file: at most 1,568 tokens, as much as this many bytes of text. Models
  * since Claude 4.7 take up to 4,784 for a large one; the estimator learns that from their usage.
  *

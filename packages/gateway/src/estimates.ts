@@ -1,5 +1,6 @@
 /** The bytes per token that an estimator has learned, for the page. */
 import type * as Estimator from "floodgate/Estimator"
+import { Estimating } from "floodgate/internal"
 import type { PrefixRatio, TextRatio } from "./page/status.ts"
 
 type Profile = Estimator.Learned["profiles"][number]
@@ -21,8 +22,4 @@ const prefixRatio = ({
 }: Pick<Profile, "hits" | "prefixTokens" | "unusedFor">): PrefixRatio | undefined =>
   prefixTokens === undefined || unusedFor === undefined
     ? undefined
-    : { hit: middleOf(hits), tokens: prefixTokens.mean, unusedFor: unusedFor.mean }
-
-/** The value in the middle; 0 without values. */
-const middleOf = (values: ReadonlyArray<number>): number =>
-  values.toSorted((a, b) => a - b)[Math.ceil((values.length + 1) / 2) - 1] ?? 0
+    : { hit: Estimating.median(Estimating.recent(hits)), tokens: prefixTokens.mean, unusedFor: unusedFor.mean }

@@ -1,6 +1,6 @@
 /** Estimates the tokens and the duration of a run's calls, before it and while it runs. Pure. */
 import type * as Forecast from "floodgate/Forecast"
-import { Latency, bytesPerToken } from "floodgate/internal"
+import { Amounts, Latency } from "floodgate/internal"
 import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 
@@ -8,7 +8,7 @@ import * as Steps from "./steps.ts"
 const promptTokens = 250
 
 /** The tokens of a text in UTF-8, as the library first estimates them. */
-export const tokensOf = (bytes: number): number => Math.ceil(bytes / bytesPerToken)
+export const tokensOf = (bytes: number): number => Math.ceil(bytes / Amounts.bytesPerToken)
 
 /** The calls of an agent. Each prompt contains the answers before it. */
 export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
