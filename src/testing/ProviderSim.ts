@@ -77,7 +77,7 @@ import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
-import { produced, started, stepping } from "./started.ts"
+import { finished, produced, reached, started, stepping } from "./started.ts"
 import * as Validity from "./validity.ts"
 
 export type { Entry, Fault, Options, Stats } from "./models.ts"
@@ -214,14 +214,9 @@ const sleepUntil = ({ now }: Pick<RunningSimulator, "now">, time: number): Effec
 /** How long the real client waits for a whole answer or a stream's headers, and during a silence within a stream. */
 const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
 
-/** Waits for the end of a call. A clock may wake a moment too early, which must not count as an abort. */
+/** Waits for the end of a call. */
 const finish = (playing: RunningSimulator, call: Engine.AcceptedCall): Effect.Effect<void> =>
-  call.sequence !== undefined
-    ? produced(call, Infinity)
-    : Effect.andThen(
-        sleepUntil(playing, call.endsAt),
-        Effect.sync(() => Engine.advance(playing.self.engine, call.endsAt))
-      )
+  finished(playing.self.engine, call, (at) => sleepUntil(playing, at))
 
 const signalOf = (
   { mode, now, self, wall }: RunningSimulator,
@@ -361,15 +356,17 @@ const stream = Effect.fnUntraced(function* (playing: RunningSimulator, params: P
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const signal = yield* signalOf(playing, params.model)
   const call = yield* admitted(playing, answer)
-  const isBatched = call.sequence !== undefined
-  if (isBatched) yield* patiently(playing, call, produced(call, 0))
+  if (call.sequence !== undefined) yield* patiently(playing, call, produced(call, 0))
   else {
     yield* patientUntil(playing, call, call.firstTokenAt)
     yield* sleepUntil(playing, call.firstTokenAt)
   }
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
-    Stream.mapEffect(({ at, event, tokens }) =>
-      Effect.as(isBatched ? produced(call, tokens) : sleepUntil(playing, at), event)
+    Stream.mapEffect(({ event, ...moment }) =>
+      Effect.as(
+        reached(call, moment, (at) => sleepUntil(playing, at)),
+        event
+      )
     )
   )
   const value: Stream.Stream<RawMessageStreamEvent, LlmError.LlmError> = Stream.concat(

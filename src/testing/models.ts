@@ -361,7 +361,7 @@ export interface Options {
    * - In all of them a call alone reads 10,000 tokens a second and writes 50, without a fixed time. `latency` changes that; its `noise`
    *   is that of each step. `baseMillis` is a time in a slot before the prompt is read
    *
-   * A call that is aborted frees its slot at once. Sources: https://docs.vllm.ai/en/latest/configuration/engine_args.html,
+   * A call that is aborted frees its slot at once. Sources: https://github.com/vllm-project/vllm/blob/main/vllm/engine/arg_utils.py,
    * https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md and https://docs.ollama.com/faq (2026-11).
    *
    * @default none: how long a call takes does not depend on others

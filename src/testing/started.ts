@@ -24,10 +24,33 @@ export const produced = (call: AcceptedCall, tokens: number): Effect.Effect<void
     () => call.phase === "ended" || (call.firstTokenAt < Infinity && (call.sequence?.produced ?? 0) >= tokens)
   )
 
+/** Waits until a time. */
+type SleepUntil = (at: number) => Effect.Effect<void>
+
+/** Waits for a moment of a stream: a time, or in a batch that so many tokens are produced. */
+export const reached = (
+  call: AcceptedCall,
+  { at, tokens }: { readonly at: number; readonly tokens: number },
+  sleepUntil: SleepUntil
+): Effect.Effect<void> => (call.sequence === undefined ? sleepUntil(at) : produced(call, tokens))
+
+/** Waits for the end of a call. A clock may wake a moment too early, which must not count as an abort. */
+export const finished = (
+  state: Engine.ProviderState,
+  call: AcceptedCall,
+  sleepUntil: SleepUntil
+): Effect.Effect<void> =>
+  call.sequence !== undefined
+    ? produced(call, Infinity)
+    : Effect.andThen(
+        sleepUntil(call.endsAt),
+        Effect.sync(() => Engine.advance(state, call.endsAt))
+      )
+
 /** The clock of a simulated provider, in milliseconds since it started. */
 interface ProviderClock {
   readonly now: Effect.Effect<number>
-  readonly sleepUntil: (at: number) => Effect.Effect<void>
+  readonly sleepUntil: SleepUntil
 }
 
 /**

@@ -307,13 +307,15 @@ const join = (state: ProviderState, call: AcceptedCall, batch: Batch.Batch<Accep
   proceed(state, call.pool, batch, state.now)
 }
 
+/** When its step ends, in whole milliseconds. The batch itself counts fractions, so that rounding does not slow it down. */
+const stepEndOf = ({ stepEndsAt }: Batch.Batch<AcceptedCall>): number => Math.ceil(stepEndsAt - 1e-6)
+
 /** Lets waiting calls begin, begins the next step unless one is in progress, and counts. */
 const proceed = (state: ProviderState, pool: ProviderPool, batch: Batch.Batch<AcceptedCall>, at: number): void => {
   const isIdle = batch.stepEndsAt === Infinity
   Batch.begin(batch, at)
   if (isIdle && batch.stepEndsAt < Infinity) {
-    // The batch counts fractions of a millisecond, so that rounding does not slow it down.
-    Agenda.add(state.due, Math.ceil(batch.stepEndsAt - 1e-6), { pool, what: "step" })
+    Agenda.add(state.due, stepEndOf(batch), { pool, what: "step" })
   }
   const { counters } = state
   for (const { owner } of batch.running) if (owner.phase === "queued") owner.phase = "reading"
@@ -355,7 +357,7 @@ const stepped = (state: ProviderState, pool: ProviderPool, batch: Batch.Batch<Ac
 export const nextStepAt = ({ pools }: ProviderState): number => {
   let soonest = Infinity
   for (const { batch } of pools.values()) {
-    if (batch !== undefined) soonest = Math.min(soonest, Math.ceil(batch.stepEndsAt - 1e-6))
+    if (batch !== undefined) soonest = Math.min(soonest, stepEndOf(batch))
   }
   return soonest
 }

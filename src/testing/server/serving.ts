@@ -13,7 +13,7 @@ import * as Headers from "../headers.ts"
 import type { HeaderMode } from "../models.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
-import { produced, started, stepping } from "../started.ts"
+import { finished, reached, started, stepping } from "../started.ts"
 import * as Conversations from "./conversations.ts"
 import { anthropic } from "./dialects/anthropic.ts"
 import * as Dialect from "./dialects/dialect.ts"
@@ -70,14 +70,9 @@ export const play = (options: ProviderSim.Options, scale: number, clock: Clock.C
   }
 }
 
-/** Waits for the end of a call. A timer may fire a moment too early, which must not count as an abort. */
+/** Waits for the end of a call. */
 const finish = ({ self, sleepUntil }: RunningProvider, call: Engine.AcceptedCall): Effect.Effect<void> =>
-  call.sequence !== undefined
-    ? produced(call, Infinity)
-    : Effect.andThen(
-        sleepUntil(call.endsAt),
-        Effect.sync(() => Engine.advance(self.engine, call.endsAt))
-      )
+  finished(self.engine, call, sleepUntil)
 
 // -----------------------------------------------------------------------------
 // Answers
@@ -200,14 +195,13 @@ const streamed = Effect.fnUntraced(function* (
   call: Engine.AcceptedCall,
   limits: Record<string, string>
 ) {
-  const isBatched = call.sequence !== undefined
-  yield* isBatched ? produced(call, 0) : playing.sleepUntil(call.firstTokenAt)
+  yield* reached(call, { at: call.firstTokenAt, tokens: 0 }, playing.sleepUntil)
   const { dialect, exchange, query } = asked
   const { requestId } = answer
   const { contentType, write } = dialect.stream({ ...exchange, requestId }, query)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
-    Stream.mapEffect(({ at, event, tokens }) =>
-      Effect.map(isBatched ? produced(call, tokens) : playing.sleepUntil(at), () => {
+    Stream.mapEffect(({ event, ...moment }) =>
+      Effect.map(reached(call, moment, playing.sleepUntil), () => {
         if (event.type === "message_stop") keep(playing, asked, Simulator.message(playing.self, answer))
         return encoder.encode(write(event))
       })
