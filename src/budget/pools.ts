@@ -12,7 +12,7 @@ import type { ReserveOptions, ResizeOptions } from "./models.ts"
 import type { PoolOptions } from "./opening.ts"
 import type * as Options from "./options.ts"
 import { Pool } from "./pool.ts"
-import { defaultPool, nameIn, PoolRegistry } from "./registry.ts"
+import { defaultPool, maxIdlePools, nameIn, PoolRegistry } from "./registry.ts"
 
 /** The options that the pools of a budget share. */
 export type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "earlier" | "counts" | "denied" | "idled">
@@ -109,7 +109,7 @@ export class OpenPools {
   private makesRoom(): boolean {
     const { unnamed } = this
     const { maxPools } = this.sets
-    unnamed.makeRoom(maxPools)
+    unnamed.shed(Math.min(maxPools, maxIdlePools) - 1)
     if (unnamed.size < maxPools) return true
     const now = this.now()
     if (now < this.busyUntil) return false

@@ -24,11 +24,6 @@ interface NamedPool {
 
 /** Pools by name. Callers bring the names, so beyond a maximum idle pools are forgotten. */
 export class PoolRegistry<P extends NamedPool> extends Lru.Registry<string, P> {
-  /** Makes room for one more, unless too many are in use. */
-  makeRoom(max = maxIdlePools): void {
-    this.shed(Math.min(max, maxIdlePools) - 1)
-  }
-
   /** Forgets the pool of an account whose calls were all denied: its credential may be invented. */
   denied(pool: P): void {
     if (pool.name !== pool.kind) this.forget(pool.name, pool)

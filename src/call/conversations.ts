@@ -182,9 +182,9 @@ export class Conversations {
   // Verifying
   // ---------------------------------------------------------------------------
 
-  /** The verified prefix that bounds a prompt best; undefined if there is none, or if the prompt was not read for that. */
+  /** Returns the verified prefix with which a prompt has the fewest tokens at most; undefined if there is none. */
   verified({ prefixes, scope }: Lookup): VerifiedPrefix | undefined {
-    const digests = prefixes instanceof ReadPrefixes ? prefixes.digests : undefined
+    const digests = digestsOf(prefixes)
     const known = this.scopes.get(scope)
     if (digests === undefined || known === undefined || this.unreliable.has(scope)) return undefined
     let best: VerifiedPrefix | undefined
@@ -204,7 +204,7 @@ export class Conversations {
    */
   verify(call: VerifiedCall, reported: number, model: string | undefined): void {
     const { prefixes, scope, verified } = call
-    const digests = prefixes instanceof ReadPrefixes ? prefixes.digests : undefined
+    const digests = digestsOf(prefixes)
     const known = this.scopes.get(scope)
     if (digests === undefined || known === undefined || !Amounts.isAmount(reported)) return
     if (isRefuted(call, reported, model)) Lru.put(this.unreliable, scope, true, maxScopes)
@@ -374,6 +374,10 @@ const cachedIn = (known: Scope, prefixes: Prefixes, from: number, now: number): 
 // -----------------------------------------------------------------------------
 // Verifying
 // -----------------------------------------------------------------------------
+
+/** The digests of a prompt; undefined if not all of it was read. */
+const digestsOf = (prefixes: Prefixes | undefined): ReadonlyArray<number> | undefined =>
+  prefixes instanceof ReadPrefixes ? prefixes.digests : undefined
 
 /** Of two prefixes of one prompt the one with which it has fewer tokens at most. */
 const better = (one: VerifiedPrefix | undefined, other: VerifiedPrefix): VerifiedPrefix =>

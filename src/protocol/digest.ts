@@ -9,11 +9,7 @@
  */
 import { isRecord, textOf } from "./json.ts"
 import { encoded, inParts, scratch, scratchWords } from "./requestSize.ts"
-
-/** Drawn when it is first needed, because some runtimes have no random numbers while modules load. */
-let secret: Uint32Array | undefined
-
-const drawn = (): Uint32Array => (secret ??= globalThis.crypto.getRandomValues(new Uint32Array(4)))
+import { marks as sampledMarks, secrets } from "./sampling.ts"
 
 /** Below this many units, a text is read unit by unit. Calling the encoder would take longer. */
 const shortUnits = 64
@@ -36,7 +32,7 @@ const own: ReadonlySet<string> = new Set(
 )
 
 /** Properties that ask for caching, which the model does not see. They move on with each request. */
-const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint", "cacheControl", "cachePoint"])
+const marks: ReadonlySet<string> = /* @__PURE__ */ new Set([...sampledMarks, "cacheControl", "cachePoint"])
 
 /** Nothing that a model could be asked to read fits into a mark: a type and a lifetime. */
 const isMark = (value: unknown): value is Readonly<Record<string, unknown>> => {
@@ -47,7 +43,7 @@ const isMark = (value: unknown): value is Readonly<Record<string, unknown>> => {
   )
 }
 
-/** Properties with an address. What is there may change. */
+/** Properties with an address. The content at an address may change. */
 const addresses: ReadonlySet<string> = new Set(["url", "image_url", "file_url", "fileUri", "file_uri", "uri"])
 
 /** Whether an object has nothing but its properties, in any realm. */
@@ -68,7 +64,7 @@ export class Digest {
   private readonly other: number
 
   constructor() {
-    const [chain = 0, sum = 0, one = 0, other = 0] = drawn()
+    const [chain = 0, sum = 0, one = 0, other = 0] = secrets().subarray(1)
     this.chain = chain | 0
     this.sum = sum | 0
     this.one = one | 1

@@ -16,7 +16,7 @@ import { Digest } from "./digest.ts"
 import { at, isRecord } from "./json.ts"
 import type { Prefixes } from "./models.ts"
 import { add, addProperties, addSchema, newSum, type Sum } from "./requestSize.ts"
-import { mix, mixIdentifier, mixText, mixValue, mixWell } from "./sampling.ts"
+import { mix, mixIdentifier, mixText, mixValue, mixWell, secrets } from "./sampling.ts"
 
 export type { Prefixes } from "./models.ts"
 
@@ -32,11 +32,6 @@ const anHour = 60 * minute
  * shorter ones are learned (`call/lifetimes.ts`).
  */
 export const usualLifetime: number = fiveMinutes
-
-/** Drawn when it is first needed, because some runtimes have no random numbers while modules load. */
-let secret: number | undefined
-
-const drawn = (): number => (secret ??= globalThis.crypto.getRandomValues(new Uint32Array(1))[0]! | 0)
 
 // -----------------------------------------------------------------------------
 // Marks
@@ -90,7 +85,7 @@ const nothing: PromptContent = { values: [], ends: [] }
 /** Reads a prompt part by part, in the order in which the provider has them: the tools, the system prompt, the messages. */
 export class PrefixReader {
   /** Its samples begin with the secret. */
-  readonly sum: Sum = newSum(drawn())
+  readonly sum: Sum = newSum(secrets()[0]! | 0)
   private second = 1
   private fingerprints: Array<number> = []
   private bytes: Array<number> = []

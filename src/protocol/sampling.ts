@@ -5,6 +5,12 @@
  */
 import { isRecord } from "./json.ts"
 
+/** Drawn when they are first needed, because some runtimes have no random numbers while modules load. */
+let drawn: Uint32Array | undefined
+
+/** The secrets of the process: the first begins the fingerprints, the other four the digests (`digest.ts`). */
+export const secrets = (): Uint32Array => (drawn ??= globalThis.crypto.getRandomValues(new Uint32Array(5)))
+
 export const mix = (hash: number, value: number): number => {
   const mixed = Math.imul(hash ^ value, 0x9e3779b1)
   return mixed ^ (mixed >>> 15)
