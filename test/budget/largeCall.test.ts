@@ -24,19 +24,22 @@ interface Run {
 }
 
 const small = 6
-const maxTokens = 32_000
+
+/** A call of an agent, whose prompt has so many tokens. */
+const askFor = (agent: string, tokens: number, maxTokens: number) =>
+  LlmClient.create(
+    {
+      model: "claude-sonnet-5",
+      max_tokens: maxTokens,
+      messages: [{ role: "user", content: "x".repeat(4 * Math.round(tokens)) }]
+    },
+    { agent }
+  )
+
+const ask = (agent: string, tokens: number) => askFor(agent, tokens, 32_000)
 
 /** How long the large call takes, in the times that the bucket needs to fill. */
 const fills = ({ burst, headers, large, perSecond, small: part }: Run) => {
-  const ask = (agent: string, tokens: number) =>
-    LlmClient.create(
-      {
-        model: "claude-sonnet-5",
-        max_tokens: maxTokens,
-        messages: [{ role: "user", content: "x".repeat(4 * Math.round(tokens)) }]
-      },
-      { agent }
-    )
   const program = Effect.gen(function* () {
     const others = yield* Effect.forEach(Array.from({ length: small }), (_, i) =>
       Effect.forkChild(Effect.forever(ask(`small-${i}`, part * burst)))
@@ -83,15 +86,6 @@ describe("A large call beside small ones", () => {
 
 /** How long each of a few large calls waits, in the times that the bucket needs to fill. Each is the first call of its agent. */
 const firstCalls = ({ burst, headers, large, n, perSecond, small: part, told }: Beside) => {
-  const ask = (agent: string, tokens: number) =>
-    LlmClient.create(
-      {
-        model: "claude-sonnet-5",
-        max_tokens: maxTokens,
-        messages: [{ role: "user", content: "x".repeat(4 * Math.round(tokens)) }]
-      },
-      { agent }
-    )
   const fill = (1_000 * burst) / perSecond
   const program = Effect.gen(function* () {
     const others = yield* Effect.forEach(Array.from({ length: n }), (_, i) =>
@@ -161,6 +155,9 @@ interface Untold {
 const perMinute = 400_000
 const minute = 60_000
 
+/** A call of an agent, whose prompt is a part of a minute's limit. */
+const askPart = (agent: string, part: number) => askFor(agent, part * perMinute, 200)
+
 /** How many minutes each of three large calls takes beside small ones, and how many calls were lost. */
 const minutesBeside = ({ headers, isShared = false, large, n, small: part, window }: Untold) => {
   const sim = ProviderSim.layer({
@@ -174,21 +171,12 @@ const minutesBeside = ({ headers, isShared = false, large, n, small: part, windo
     const client = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()))
     return isShared ? Layer.provide(client, BudgetStore.layer(store)) : client
   }
-  const ask = (agent: string, part: number) =>
-    LlmClient.create(
-      {
-        model: "claude-sonnet-5",
-        max_tokens: 200,
-        messages: [{ role: "user", content: "x".repeat(Math.round(4 * part * perMinute)) }]
-      },
-      { agent }
-    )
   let lost = 0
   const small = (i: number) =>
     Effect.forever(
       Effect.andThen(
         Effect.sleep(2_500 + (5_000 * i) / n),
-        Effect.catch(ask(`small-${i}`, part), () => Effect.sync(() => void lost++))
+        Effect.catch(askPart(`small-${i}`, part), () => Effect.sync(() => void lost++))
       )
     )
   const smalls = Effect.forEach(Array.from({ length: n }), (_, i) => small(i), {
@@ -200,7 +188,7 @@ const minutesBeside = ({ headers, isShared = false, large, n, small: part, windo
     for (let i = 0; i < 3; i++) {
       yield* Effect.sleep(2 * minute)
       const from = yield* Clock.currentTimeMillis
-      yield* ask(`large-${i}`, large)
+      yield* askPart(`large-${i}`, large)
       waits.push(((yield* Clock.currentTimeMillis) - from) / minute)
     }
     return waits
@@ -266,21 +254,12 @@ describe("law 13, a call that no bucket of the provider holds", () => {
         latency: { baseMillis: 3_000, rejectionMillis: 200, noise: 0.3 },
         headers: "none"
       })
-      const ask = (agent: string, part: number) =>
-        LlmClient.create(
-          {
-            model: "claude-sonnet-5",
-            max_tokens: 200,
-            messages: [{ role: "user", content: "x".repeat(Math.round(4 * part * perMinute)) }]
-          },
-          { agent }
-        )
       let served = 0
       const small = (i: number) =>
         Effect.forever(
           Effect.andThen(
             Effect.sleep(4_000),
-            Effect.tap(ask(`small-${i}`, 0.02), () => Effect.sync(() => void served++))
+            Effect.tap(askPart(`small-${i}`, 0.02), () => Effect.sync(() => void served++))
           )
         )
       /** How often a minute small calls are answered while an effect runs, and how long it takes. */
@@ -296,10 +275,10 @@ describe("law 13, a call that no bucket of the provider holds", () => {
         yield* Effect.forEach([0, 1, 2, 3, 4, 5], (i) => Effect.forkScoped(small(i)))
         yield* Effect.sleep(minute)
         const alone = yield* during(Effect.sleep(2 * minute))
-        const first = yield* during(ask("large", 1.5))
-        const others = [yield* during(ask("again", 1.6)), yield* during(ask("fits", 0.8))]
+        const first = yield* during(askPart("large", 1.5))
+        const others = [yield* during(askPart("again", 1.6)), yield* during(askPart("fits", 0.8))]
         yield* Effect.sleep(10 * minute)
-        return { alone, first, others: [...others, yield* during(ask("later", 1.5))] }
+        return { alone, first, others: [...others, yield* during(askPart("later", 1.5))] }
       })
       const client = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()), Layer.provideMerge(sim))
       const { value } = yield* Simulation.run(Effect.scoped(Effect.provide(run, client)))

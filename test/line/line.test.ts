@@ -436,7 +436,7 @@ describe("a line whose port stores decisions later", () => {
 })
 
 describe("the close of a line", () => {
-  it("resumes everybody who waits, without a refusal", () => {
+  it("resumes all waiting calls without a refusal", () => {
     const refused: Array<string> = []
     const { ask, line, seen, wakeAll } = made({ events: { refused: ({ agent }) => void refused.push(agent) } })
     ask("a", 10)
