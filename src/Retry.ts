@@ -340,7 +340,7 @@ type Hooks<E, R> = {
         readonly attempt: number
         /** The wait until the next attempt. */
         readonly wait: Duration.Duration
-        /** The part of the wait that the retry budget has added, because it is spent. */
+        /** The part of the wait that comes from the retry budget, which is spent. */
         readonly delayed: Duration.Duration
       }) => Effect.Effect<unknown, never, R>)
     | undefined

@@ -6,9 +6,9 @@
  *
  * **Details**
  *
- * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt that
- * was not answered before, at the price of the most expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the rest released. So a cap
- * is never exceeded, however many calls run at once. If the reservation and what was already spent exceed the cap, the call is
+ * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt that was not answered before,
+ * at the price of the most expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the
+ * rest released. So a cap is never exceeded, however many calls run at once. If the reservation and what was already spent exceed the cap, the call is
  * refused with {@link SpendCapReached}, which says how much is left and when the call would fit. If only the reservations of
  * running calls are in the way, the call waits for them until its `maxWait` or its deadline, in its agent's turn.
  *

@@ -262,8 +262,8 @@ export const maxPrompt = ({ bytes, inputTokens, textBytes = bytes, verified }: P
  *
  * **Details**
  *
- * All of the prompt counts as the most expensive kind of input that it may be. The bound is only a guess for content that is not in the request: a conversation that the provider stores, results of its
- * tools, the pages of a document.
+ * All of the prompt counts as the most expensive kind of input that it may be. The bound is only a guess for content that is not in
+ * the request: a conversation that the provider stores, results of its tools, the pages of a document.
  */
 export const bound = (price: Price, call: PlannedCall): number => {
   const { asksLong = true, choices = 1, maxTokens } = call

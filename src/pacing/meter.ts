@@ -31,9 +31,10 @@ export interface Lacked {
   readonly until: number
 }
 
-/** The size of calls for which no room is kept until then, because a bucket that was full as far as anyone knows has rejected one. */
+/** A call that was rejected although room had been kept for it for a minute. */
 export interface TooLarge {
   readonly charge: number
+  /** No room is kept for calls of about its size until then. */
   readonly until: number
 }
 
@@ -94,6 +95,7 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
   loweredAt: -Infinity,
   /** The last large call that was rejected, until one of about its size is accepted. */
   lacked: undefined as Lacked | undefined,
+  /** The last call that no full bucket seems to hold, until one of about its size is accepted. */
   tooLarge: undefined as TooLarge | undefined
 })
 

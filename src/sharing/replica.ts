@@ -57,7 +57,7 @@ export class Replica<S extends Shared> {
   private readonly config: S["config"]
   private readonly sharing: StoreSettings
   private readonly time: Time.Time
-  /** The last state that is known to be stored. `version` is undefined if there is none. */
+  /** The last state that this process knows to be stored, with its version in the store; undefined until the store has one. */
   private base: { readonly version: string | undefined; readonly state: S }
   /** That state with all events of this process since. */
   private readonly view: Ref.Ref<S>
