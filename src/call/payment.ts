@@ -140,12 +140,12 @@ export class Payment {
 // -----------------------------------------------------------------------------
 
 /**
- * The holder of a caller's connection, who must know whether its call waits for money that running calls have reserved. If it
- * still does at `until`, in milliseconds since the epoch, it is refused. The gateway provides it, because nothing that it has begun
- * to answer can become a refusal.
+ * The holder of a caller's connection, who must know whether its call may still be refused for money: at first, and again when it is
+ * paid for another time, until `pays(false)`. If it still waits for money that running calls have reserved at `until`, in milliseconds
+ * since the epoch, it is refused. The gateway provides it, because nothing that it has begun to answer can become a refusal.
  */
 export const MoneyWait = Context.Reference<
-  { readonly until: number; readonly waits: (isWaiting: boolean) => void } | undefined
+  { readonly until: number; readonly pays: (isPaying: boolean) => void } | undefined
 >("floodgate/Spending/MoneyWait", { defaultValue: () => undefined })
 
 /** The cost of a call, and what pays it. */
@@ -247,32 +247,47 @@ const paid = (
   request: PaymentRequest,
   context: Context.Context<never>
 ): Effect.Effect<void, Budget.BudgetError> | undefined => {
+  const holder = Context.get(context, MoneyWait)
   const refused = payment.refused
-  if (refused === undefined && payment.advance()) return undefined
-  const waits = refused === undefined ? waited(payment, request, context) : Effect.fail(refused)
-  return Effect.catch(waits, (error): Effect.Effect<void, Budget.BudgetError> => {
-    payment.giveBack()
-    const parked = park(error, request, context)
-    return Effect.flatMap(parked, () => paid(payment, request, context) ?? Effect.void)
+  if (refused === undefined && payment.advance()) {
+    holder?.pays(false)
+    return undefined
+  }
+  holder?.pays(true)
+  const last = Math.min(request.until, holder?.until ?? Infinity)
+  const waits = refused === undefined ? waited(payment, request, last) : Effect.fail(refused)
+  return Effect.matchEffect(waits, {
+    onSuccess: () => Effect.sync(() => holder?.pays(false)),
+    onFailure: (error): Effect.Effect<void, Budget.BudgetError> => {
+      payment.giveBack()
+      const parked = park(error, request, context)
+      if (parked === undefined) return Effect.fail(error)
+      // A reset may be hours away.
+      holder?.pays(false)
+      return Effect.flatMap(parked, () => paid(payment, request, context) ?? Effect.void)
+    }
   })
 }
 
 /** The shortest wait for a reset, in milliseconds. */
 const minReset = 1_000
 
-/** Waits until the cap or the window of a refusal begins anew, if the call may. It holds nothing meanwhile, and stands in no line. */
+/**
+ * A wait until the cap or the window of a refusal begins anew; undefined if the call may not wait. It holds nothing meanwhile, and stands
+ * in no line.
+ */
 const park = (
   error: Budget.BudgetError,
   { clock, until: last }: PaymentRequest,
   context: Context.Context<never>
-): Effect.Effect<void, Budget.BudgetError> => {
+): Effect.Effect<void> | undefined => {
   const { reason } = error
   const cause = reason._tag === "Denied" ? reason.cause : undefined
   const isWindow = cause instanceof Spending.WindowShareUsed
   const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
   const waits = Context.get(context, Resets)
   const mayWait = waits !== undefined || (isWindow && last < Infinity)
-  if (until === undefined || until > last || !mayWait) return Effect.fail(error)
+  if (until === undefined || until > last || !mayWait) return undefined
   waits?.({ until, message: error.message })
   // Clocks differ, so the reset may be a moment later than it seems.
   return Effect.sleep(Math.max(minReset, until - clock.currentTimeMillisUnsafe()))
@@ -283,15 +298,9 @@ const tooLong = ({ pool, since, until }: PaymentRequest): Budget.BudgetError => 
   return new Budget.BudgetError({ reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait }) })
 }
 
-/** Waits until a call holds all, or fails with the refusal. It waits as long as the call and whoever holds its connection may. */
-const waited = (
-  payment: Payment,
-  { clock, until }: PaymentRequest,
-  context: Context.Context<never>
-): Effect.Effect<void, Budget.BudgetError> => {
+/** Waits until a call holds all, or fails with the refusal. It waits until `last`: as long as the call and whoever holds its connection may. */
+const waited = (payment: Payment, { clock }: PaymentRequest, last: number): Effect.Effect<void, Budget.BudgetError> => {
   if (payment.last?.phase !== "waiting") return Effect.fail(payment.ended)
-  const holder = Context.get(context, MoneyWait)
-  const last = Math.min(until, holder?.until ?? Infinity)
   const woken = Effect.callback<void, Budget.BudgetError>((resume) => {
     const goOn = (): void => {
       if (payment.advance()) return resume(Effect.void)
@@ -306,8 +315,5 @@ const waited = (
   const orElse = (): Effect.Effect<void, Budget.BudgetError> =>
     payment.isPaid ? Effect.void : Effect.fail(payment.ended)
   const duration = Math.max(0, last - clock.currentTimeMillisUnsafe())
-  const inTime = last === Infinity ? woken : Effect.timeoutOrElse(woken, { duration, orElse })
-  if (holder === undefined) return inTime
-  holder.waits(true)
-  return Effect.onExit(inTime, () => Effect.sync(() => holder.waits(false)))
+  return last === Infinity ? woken : Effect.timeoutOrElse(woken, { duration, orElse })
 }

@@ -342,6 +342,9 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   }
   const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
   const held = heldResponse(response, planned)
+  // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
+  const isRefusable = planned.streams !== "events" && paying.length > 0
+  held.isHeldBack = isRefusable
   if (mayBegin(planned)) parts.keeper.add(held)
   const leave = parts.purses.use(paying)
   const release = (): void => {
@@ -354,10 +357,9 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const around = (given: Context.Context<never>): Context.Context<never> => {
     const within = span === undefined ? given : span.around(given)
     const context = Context.add(Context.add(within, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
-    // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
-    if (planned.streams === "events" || paying.length === 0) return context
-    const waits = (isWaiting: boolean): void => void (held.isHeldBack = isWaiting && !held.began)
-    return Context.add(context, MoneyWait, { until: startedAt + longestSilence, waits })
+    if (!isRefusable) return context
+    const pays = (isPaying: boolean): void => void (held.isHeldBack = isPaying && !held.began)
+    return Context.add(context, MoneyWait, { until: startedAt + longestSilence, pays })
   }
   outlet.by(parts.engine.start(planned, { around, dispatch, outlet }))
 }

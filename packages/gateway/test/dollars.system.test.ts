@@ -7,6 +7,7 @@ import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { until } from "../../../test/support/gateway.ts"
@@ -30,11 +31,12 @@ interface World {
 
 const world = Effect.fnUntraced(function* (
   answer: Handler,
-  options: Gateway.Options
+  options: Gateway.Options,
+  governor: Layer.Layer<Governor.Governor, never, Budget.TokenBudget> = Governor.layer({ prices })
 ): Effect.fn.Return<World, Gateway.CannotListen, Scope.Scope> {
   const upstream = yield* serve(answer)
   const context = yield* Layer.build(
-    Governor.layer({ prices }).pipe(
+    governor.pipe(
       Layer.provideMerge(Budget.layer()),
       Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
     )
@@ -525,5 +527,22 @@ describe("dollars at the gateway", () => {
         assert.deepStrictEqual([status, retry], [402, "false"])
         assert.match(text, /running calls have reserved too much of the cap of \$1\.40 for all callers/)
       })
+  )
+
+  // Regression: a response that began before its call had asked for money broke off, and the client called again.
+  it.live("answers 402 to a call that was counted for longer than a response may be silent", () =>
+    Effect.gen(function* () {
+      const slow = Layer.effect(
+        Estimator.Estimator,
+        Effect.map(Estimator.make(), (estimator) => ({
+          ...estimator,
+          estimate: (call: Estimator.Call) => Effect.delay(estimator.estimate(call), "200 millis")
+        }))
+      )
+      const governor = Layer.effect(Governor.Governor, Governor.make({ prices })).pipe(Layer.provide(slow))
+      const here = yield* world(() => {}, { rules: [{ cap: { dollars: 0.5 } }], silence: "20 millis" }, governor)
+      const { retry, status } = yield* ask(here.url)
+      assert.deepStrictEqual([status, retry], [402, "false"])
+    })
   )
 })
