@@ -16,7 +16,7 @@ import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { GovernedAttempt, Held } from "./attempt.ts"
 import * as Counting from "./counting.ts"
-import type { Call } from "./models.ts"
+import type { Call, CallOptions } from "./models.ts"
 import type { Paying } from "../money/paying.ts"
 import * as Payment from "./payment.ts"
 import type { Reserving } from "./place.ts"
@@ -90,13 +90,19 @@ const admittedFor = (
 // Payment
 // -----------------------------------------------------------------------------
 
+/** The priority of calls that have opted in to the slower lane: all others go first. */
+const slowPriority = Number.MIN_SAFE_INTEGER
+
+const priorityOf = ({ priority }: CallOptions, { slowLane }: Call): number | undefined =>
+  slowLane === true ? slowPriority : priority
+
 /** How a call stands in the lines before its pool. */
 export const payingOf = (
-  { agent, options, parts }: GovernedAttempt["call"],
+  { agent, options, parts, request }: GovernedAttempt["call"],
   context: Context.Context<never>
 ): Paying => ({
   agent,
-  priority: options.priority ?? Context.get(context, Budget.Priority),
+  priority: priorityOf(options, request) ?? Context.get(context, Budget.Priority),
   weight: options.weight ?? 1,
   wake: parts.wake
 })
@@ -188,14 +194,14 @@ const noted = (
 
 /** Returns how an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
-  { call: { agent, options }, isFirst, until }: GovernedAttempt,
+  { call: { agent, options, request }, isFirst, until }: GovernedAttempt,
   { accounting, known, pool }: Reserving,
   since: number,
   revise?: Revise,
   claim?: GovernedOptions[typeof claimed]
 ): GovernedOptions => ({
   agent,
-  priority: options.priority,
+  priority: priorityOf(options, request),
   weight: options.weight,
   maxWait: until === Infinity ? undefined : Math.max(0, until - since),
   pool: pool.kind,

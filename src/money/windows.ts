@@ -40,6 +40,13 @@ export interface WindowStatus {
   readonly dollars: number | undefined
   /** Whether the provider rejects calls until its end. */
   readonly isRejected: boolean
+  /**
+   * The calls of its account that took the slower lane (`slowLane`) since the governor began, and what they have cost. They are no part
+   * of `used`.
+   *
+   * @since 0.5.0
+   */
+  readonly slowLane: { readonly calls: number; readonly dollars: number }
 }
 
 /** The learned facts about a window. */
@@ -65,8 +72,13 @@ interface WindowsState {
   running: number
   held: number
   spent: number
+  /** The calls of the slower lane that have ended, and what they have cost. */
+  slowCalls: number
+  slowSpent: number
   readonly windows: Map<string, Windows.LongWindow>
 }
+
+const none = { running: 0, held: 0, spent: 0, slowCalls: 0, slowSpent: 0 }
 
 const copy = (state: WindowsState): WindowsState => ({ ...state, windows: new Map(state.windows) })
 
@@ -101,7 +113,7 @@ class AccountWindows {
 
   constructor(shares: Shares, now: () => number) {
     this.shares = shares
-    this.port = LocalPort.untimed(copy, { running: 0, held: 0, spent: 0, windows: new Map() }, now)
+    this.port = LocalPort.untimed(copy, { ...none, windows: new Map() }, now)
     const law: Law<WindowTerms, WindowHold> = {
       expires: false,
       admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
@@ -121,15 +133,27 @@ class AccountWindows {
     return this.port.transact(tidy)
   }
 
-  /** Reserves what a call may cost, refuses it, or queues it. */
+  /** Reserves what a call may cost, refuses it, or queues it. One that does not count waits behind nobody. */
   take(paying: Paying, ask: number | undefined): WindowHold {
-    return this.line.ask(new WindowHold(this, paying, ask))
+    const hold = new WindowHold(this, paying, ask)
+    if (ask !== undefined) return this.line.ask(hold)
+    const grant = this.port.transact((draft) => {
+      draft.running++
+      return { spent: draft.spent, cost: 0 }
+    })
+    this.line.pass(hold, grant)
+    return hold
   }
 
   settle(hold: WindowHold, actual: number | undefined): void {
     this.line.settle(hold, (draft, _, now) => {
       const { cost } = hold.grant!
       close(draft, cost)
+      if (hold.ask === undefined) {
+        draft.slowCalls++
+        draft.slowSpent += actual ?? 0
+        return 1
+      }
       tidy(draft, now).spent += actual ?? cost
       return cost === 0 ? 1 : (actual ?? cost) / cost
     })
@@ -153,9 +177,9 @@ class AccountWindows {
     { ask, priority }: WindowHold,
     now: number
   ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
-    const obstacle = this.obstacle(tidy(draft, now), ask, priority)
+    const obstacle = this.obstacle(tidy(draft, now), ask!, priority)
     if (obstacle !== undefined) return obstacle
-    const cost = ask ?? 0
+    const cost = ask!
     draft.running++
     draft.held += cost
     return { spent: draft.spent, cost }
@@ -164,10 +188,9 @@ class AccountWindows {
   /** The reason why a call cannot be admitted: the windows have no room, or none until running calls end. */
   private obstacle(
     { held, spent, windows }: WindowsState,
-    cost: number | undefined,
+    cost: number,
     priority: number
   ): Blocked | Refused<WindowRefusal> | undefined {
-    if (cost === undefined) return undefined
     for (const [name, window] of windows) {
       // Only the provider refuses interactive calls.
       const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
@@ -246,7 +269,7 @@ export class LongWindows {
 
   get status(): ReadonlyArray<WindowStatus> {
     const now = this.now()
-    const windows = this.all((account, { held, spent }, name, window): WindowStatus => {
+    const windows = this.all((account, { held, slowCalls, slowSpent, spent }, name, window): WindowStatus => {
       const { isRejected, resetsAt, size } = window
       return {
         account,
@@ -255,7 +278,8 @@ export class LongWindows {
         share: this.shares[name]?.share,
         resetsAt: resetsAt < Infinity ? resetsAt : undefined,
         dollars: size === undefined ? undefined : size / perDollar,
-        isRejected
+        isRejected,
+        slowLane: { calls: slowCalls, dollars: slowSpent / perDollar }
       }
     })
     const spendLimits = Array.from(this.spendLimits)
@@ -267,7 +291,8 @@ export class LongWindows {
         share: undefined,
         resetsAt,
         dollars: undefined,
-        isRejected: true
+        isRejected: true,
+        slowLane: { calls: 0, dollars: 0 }
       }))
     return [...windows, ...spendLimits]
   }

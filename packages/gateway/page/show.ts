@@ -90,12 +90,14 @@ const windowOf = ({
   name,
   resetsAt,
   share,
+  slowLane,
   used
 }: GatewayStatus["windows"][number]): HTMLElement => {
   const parts = [`${percent(Math.min(1, used))} spent`]
   if (share !== undefined) parts.push(`batches may use ${percent(share)}`)
   if (isRejected) parts.push("used up")
   if (resetsAt !== undefined) parts.push(until(resetsAt))
+  if (slowLane.calls > 0) parts.push(`beside it ${dollars(slowLane.dollars)} in the slower lane`)
   return level("who", {
     name: account === undefined ? name : `${name} of ${account}`,
     label: `spent of the window of ${name}`,

@@ -142,7 +142,8 @@ export const status = object({
       share: optional(number),
       resetsAt: optional(at),
       dollars: optional(number),
-      isRejected: flag
+      isRejected: flag,
+      slowLane: object({ calls: number, dollars: number })
     })
   ),
   estimates: list(

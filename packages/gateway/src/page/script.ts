@@ -246,11 +246,12 @@ const poolOf = (pool) => {
 	const dimensions = Object.entries(pool.dimensions);
 	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
 };
-const windowOf = ({ account, isRejected, name, resetsAt, share, used }) => {
+const windowOf = ({ account, isRejected, name, resetsAt, share, slowLane, used }) => {
 	const parts = [\`\${percent(Math.min(1, used))} spent\`];
 	if (share !== void 0) parts.push(\`batches may use \${percent(share)}\`);
 	if (isRejected) parts.push("used up");
 	if (resetsAt !== void 0) parts.push(until(resetsAt));
+	if (slowLane.calls > 0) parts.push(\`beside it \${dollars(slowLane.dollars)} in the slower lane\`);
 	return level("who", {
 		name: account === void 0 ? name : \`\${name} of \${account}\`,
 		label: \`spent of the window of \${name}\`,
