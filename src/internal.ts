@@ -58,6 +58,7 @@ export { httpPlaces } from "./http/places.ts"
 // Protocols
 export * as Json from "./protocol/json.ts"
 export * as JsonValues from "./protocol/jsonValues.ts"
+export * as Lineage from "./protocol/lineage.ts"
 export * as Matching from "./protocol/protocol.ts"
 export * as ProviderHeaders from "./protocol/headers.ts"
 export * as Refusing from "./protocol/refusal.ts"

@@ -35,11 +35,18 @@ export interface CallRequest {
   /** The agent that the request names, in a header or in its body. */
   readonly agent: string | undefined
   /**
-   * The session of Claude Code if the agent is one of its sub-agents, which are named `SESSION/ID`; otherwise the agent itself.
+   * The session of the agent if it is a sub-agent of Claude Code, Codex or opencode, which are named `SESSION/ID`; otherwise the agent
+   * itself.
    *
    * @since 0.4.0
    */
   readonly session: string | undefined
+  /**
+   * The job that the request belongs to: the header `x-floodgate-job`, or the session that its client names in a header.
+   *
+   * @since 0.5.0
+   */
+  readonly job: string | undefined
   /** Looks a header up by its name in lower case. */
   readonly header: (name: string) => string | null | undefined
   /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */

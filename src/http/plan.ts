@@ -4,7 +4,8 @@ import * as Accounting from "../Accounting.ts"
 import * as Called from "../call/models.ts"
 import { check } from "../domain/input/checks.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
-import { callIn, type Match, type Protocol, sessionOf } from "../protocol/protocol.ts"
+import { namesOf } from "../protocol/lineage.ts"
+import { callIn, type Match, type Protocol } from "../protocol/protocol.ts"
 import { takesSlowLane } from "../protocol/headers.ts"
 import { hasServerTools } from "../protocol/serverTools.ts"
 import * as Lru from "../domain/input/lru.ts"
@@ -121,9 +122,7 @@ export const planOf = (
   const { model = unnamed, requests } = description
   const needsUsageRequest = (settings.streamUsage ?? true) && description.needsUsageRequest
   const placesOfModel = places.get(model)
-  const agent = protocol.agentOf(body, header)
-  const session = sessionOf(protocol, body, header, agent)
-  const request = { url, protocol: protocol.name, model, agent, session, header }
+  const request = { url, protocol: protocol.name, model, ...namesOf(protocol, body, header), header }
   return {
     match: found,
     description: { ...description, model, serverTools: hasServerTools(body), slowLane: takesSlowLane(header) },

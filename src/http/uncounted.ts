@@ -6,7 +6,8 @@ import { ledgerOf, type Purse, Purses } from "../domain/spending/models.ts"
 import * as Lru from "../domain/input/lru.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
-import { agentOf, match, type Match, pathOf, type Protocol, sessionOf } from "../protocol/protocol.ts"
+import { agentInHeaders, namesOf } from "../protocol/lineage.ts"
+import { match, type Match, pathOf, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import { costOf, modelIn, overrideIn } from "../protocol/uncounted.ts"
 import type { CallRequest, EngineSettings } from "./models.ts"
@@ -48,14 +49,13 @@ const refusalOf = (what: string, cap: string, model: string): Refusal => ({
   message: `${what}${model === anyModel ? "" : ` for the model ${model.slice(0, longestShown)}`} was not sent: the cap for ${cap} applies to it, and what it costs cannot be counted. Send it with a key that has no cap, or without Floodgate`
 })
 
-/** A request whose body was not read, as the options see a call. Only its headers name its agent. */
+/** A request whose body was not read, as the options see a call. Only its headers name its agent and its job. */
 export const unreadCall = (
   { header, protocol, url }: Pick<OtherRequest, "header" | "protocol" | "url">,
   model: string
 ): CallRequest => {
-  const agent = agentOf(header)
-  const session = sessionOf({ agentOf: (_, header) => agentOf(header) }, undefined, header, agent)
-  return { url, protocol: protocol?.name ?? "", model, agent, session, header, body: undefined }
+  const names = namesOf({ agentOf: agentInHeaders }, undefined, header)
+  return { url, protocol: protocol?.name ?? "", model, ...names, header, body: undefined }
 }
 
 /** Judges requests that are no calls. */

@@ -13,7 +13,6 @@ import { failureOf } from "./errors.ts"
 import { textOfEvent } from "./messages.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
-  agentOf,
   type Answer,
   type Counts,
   decodeSegment,
@@ -27,6 +26,7 @@ import {
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseEvent } from "./refusal.ts"
 import { PrefixReader } from "./prefixes.ts"
+import { agentOf } from "./lineage.ts"
 import { sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

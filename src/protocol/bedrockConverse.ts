@@ -11,7 +11,6 @@ import { failureOf } from "./errors.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { tierOf } from "./openai.ts"
 import {
-  agentInHeaders,
   type Answer,
   decodeSegment,
   emptyAnswer,
@@ -21,6 +20,7 @@ import {
   withCounts
 } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse } from "./refusal.ts"
+import { agentInHeaders } from "./lineage.ts"
 import { add, addFile, addSchema, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 const converse = /^\/model\/(?<model>[^/]+)\/(?<method>converse|converse-stream)$/

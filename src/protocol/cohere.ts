@@ -12,16 +12,9 @@ import { withoutOutput } from "./embeddings.ts"
 import { failureOf } from "./errors.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn, outcomeOf } from "./openai.ts"
-import {
-  agentInHeaders,
-  type Answer,
-  emptyAnswer,
-  limitsInHeaders,
-  type Protocol,
-  type Route,
-  withCounts
-} from "./protocol.ts"
+import { type Answer, emptyAnswer, limitsInHeaders, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
+import { agentInHeaders } from "./lineage.ts"
 import { add, addSchema, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

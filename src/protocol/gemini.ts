@@ -12,7 +12,6 @@ import { signalOf } from "./headers.ts"
 import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import {
-  agentInHeaders,
   type Answer,
   decodeSegment,
   emptyAnswer,
@@ -32,6 +31,7 @@ import {
   statusOf
 } from "./refusal.ts"
 import { PrefixReader, usualLifetime } from "./prefixes.ts"
+import { agentInHeaders } from "./lineage.ts"
 import { jsonBytes, sizeOf } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

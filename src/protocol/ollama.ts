@@ -8,16 +8,9 @@ import { failureOf } from "./errors.ts"
 import { withoutOutput } from "./embeddings.ts"
 import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
 import { errorIn, outcomeOf, reasons } from "./openai.ts"
-import {
-  agentInHeaders,
-  type Answer,
-  emptyAnswer,
-  limitsInHeaders,
-  type Protocol,
-  type Route,
-  withCounts
-} from "./protocol.ts"
+import { type Answer, emptyAnswer, limitsInHeaders, type Protocol, type Route, withCounts } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
+import { agentInHeaders } from "./lineage.ts"
 import { add, addSchema, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
 
 // -----------------------------------------------------------------------------

@@ -8,7 +8,8 @@
  */
 import { bytesPerToken } from "../domain/amounts.ts"
 import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
-import { agentOf, type Answer, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
+import { agentOf } from "./lineage.ts"
+import { type Answer, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import { usualLifetime } from "./prefixes.ts"
 import type { Refusal } from "./refusal.ts"
 import { add, type Sum } from "./requestSize.ts"

@@ -7,8 +7,7 @@
  */
 import type * as Accounting from "../Accounting.ts"
 import { signalOf } from "./headers.ts"
-import { nameOf } from "./json.ts"
-import type { Answer, Counts, Description, HeaderReader, Protocol, Route } from "./models.ts"
+import type { Answer, Counts, Description, Protocol, Route } from "./models.ts"
 import { bytesPerToken } from "../domain/amounts.ts"
 
 export type { Answer, Counts, Description, Protocol, Route, StreamFormat } from "./models.ts"
@@ -54,43 +53,6 @@ export const readingsOf = (path: string): ReadonlyArray<string> => {
 /** A path with its version, which is missing if the client's base URL has none. */
 export const withVersion = (path: string, version: string): string =>
   /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
-
-/**
- * Claude Code's name of a sub-agent, beside that of its session: sent by 2.1.332, and by no lead agent. Documented in
- * https://code.claude.com/docs/en/llm-gateway-protocol, "Request headers".
- */
-const subAgentHeader = "x-claude-code-agent-id"
-
-/**
- * The agent of a request, by the most specific name that it has: in a header, then in the body. The headers are our own, which
- * `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and those that Claude Code sends by itself. Its sub-agents
- * are named after their session: `SESSION/ID`.
- */
-export const agentOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown>): string | undefined => {
-  const own = nameOf(header("x-floodgate-agent"))
-  if (own !== undefined) return own
-  for (const value of [header("x-claude-code-session-id"), ...fromBody]) {
-    const name = nameOf(value)
-    if (name === undefined) continue
-    const subAgent = nameOf(header(subAgentHeader))
-    return subAgent === undefined ? name : `${name}/${subAgent}`
-  }
-  return undefined
-}
-
-/**
- * The session of an agent, which is the agent itself unless it is a sub-agent. The protocol is asked again without the name of the
- * sub-agent, because the name of a session may contain a slash too.
- */
-export const sessionOf = (
-  { agentOf }: Pick<Protocol, "agentOf">,
-  body: unknown,
-  header: HeaderReader,
-  agent: string | undefined
-): string | undefined =>
-  nameOf(header(subAgentHeader)) === undefined
-    ? agent
-    : agentOf(body, (name) => (name === subAgentHeader ? undefined : header(name)))
 
 // -----------------------------------------------------------------------------
 // Answers
@@ -177,9 +139,6 @@ export const receivedOf = (answer: Answer, text: string) => {
 // -----------------------------------------------------------------------------
 
 // A protocol names what it shares with others part by part: bundlers keep an object with a spread in it even if nothing uses it.
-
-/** The agent of a request whose body names none. */
-export const agentInHeaders: Protocol["agentOf"] = (_, header) => agentOf(header)
 
 /** The limits of a provider that states them in headers only. */
 export const limitsInHeaders: Protocol["limits"] = ({ header }) => signalOf(header)

@@ -19,6 +19,7 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
   model: "claude-sonnet-5",
   agent,
   session,
+  job: undefined,
   header: (name: string) => headers[name],
   body: {}
 })

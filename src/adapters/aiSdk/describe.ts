@@ -5,7 +5,7 @@ import { hasServerTools } from "../../protocol/serverTools.ts"
 import { withinTheUs } from "../../protocol/anthropic.ts"
 import { at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
 import { tierOf } from "../../protocol/openai.ts"
-import { agentOf } from "../../protocol/protocol.ts"
+import { agentOf } from "../../protocol/lineage.ts"
 import { keptBy, markIn, PrefixReader } from "../../protocol/prefixes.ts"
 import { addFile, type FileLengths, jsonBytes, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
 
