@@ -38,6 +38,7 @@ import { checks, type Options, type StoreSettings, type Store } from "./sharing/
 import { pools } from "./sharing/pools.ts"
 import { BudgetStore } from "./sharing/port.ts"
 import { SharedPort } from "./sharing/shared.ts"
+import { trees } from "./sharing/trees.ts"
 import { check, millisOf, options as optionsOf, store as isStore } from "./domain/input/checks.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./sharing/models.ts"
@@ -86,6 +87,7 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
   return Layer.succeed(BudgetStore, {
     ...store,
     openPool: (options) => new SharedPort(pools, options, settings),
-    openLedger: (options) => new SharedPort(ledgers, options, settings)
+    openLedger: (options) => new SharedPort(ledgers, options, settings),
+    openTree: (options) => new SharedPort(trees, options, settings)
   })
 }

@@ -18,6 +18,7 @@ import type { GovernedAttempt, Held } from "./attempt.ts"
 import * as Counting from "./counting.ts"
 import type { Call, CallOptions } from "./models.ts"
 import type { Paying } from "../money/paying.ts"
+import { Lines } from "./lines.ts"
 import * as Payment from "./payment.ts"
 import type { Reserving } from "./place.ts"
 import type { CallPlace } from "../places/models.ts"
@@ -117,9 +118,12 @@ export const pay = (
   const { call, until } = attempt
   const { clock, now: since, options, parts, purses } = call
   const { reportCap, windows } = parts
-  if (purses.length === 0 && options.purses === undefined && !windows.isLimiting) return undefined
+  const lines = Context.get(context, Lines)
+  const isFree = purses.length === 0 && options.purses === undefined && !windows.isLimiting
+  if (isFree && lines.length === 0) return undefined
   const { accounting, known, pool, price } = at
   const request: Payment.PaymentRequest = {
+    lines,
     purses,
     price,
     call: { accounting, estimate, known },

@@ -1,13 +1,12 @@
 /**
- * The holds of a call before it is queued in its pool: a part of the long window of its account, and its cost in the ledgers of its
- * purses. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
+ * The holds of a call before it is queued in its pool: those that others have asked for, a part of the long window of its account, and
+ * its cost in the ledgers of its purses. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
-import type { Hold } from "../line/hold.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import { ledgerOf, Resets } from "../domain/spending/models.ts"
@@ -16,6 +15,7 @@ import * as Spending from "../Spending.ts"
 import type { CapReporter, LedgerHold, LedgerLost, RunningLedger } from "../money/ledger.ts"
 import type { Paying } from "../money/paying.ts"
 import type { LongWindows, WindowHold } from "../money/windows.ts"
+import type { CallHold, CallLine, LineOf } from "./lines.ts"
 import * as Usage from "./usage.ts"
 
 // -----------------------------------------------------------------------------
@@ -59,20 +59,6 @@ const capRefusal = (
 // Holds
 // -----------------------------------------------------------------------------
 
-/** A hold that the cost of its call settles. Without a cost it is settled as it was reserved; 0 gives it back. */
-interface CostHold extends Pick<Hold, "isOpen" | "listen" | "phase"> {
-  readonly settle: (cost: number | undefined) => void
-}
-
-/** A line in which a call must have a hold. */
-interface CostLine {
-  /** The refusal of the call, if it is known before it asks. */
-  readonly refused: () => Budget.BudgetError | undefined
-  readonly take: () => CostHold
-  /** Why its hold was refused, or cannot wait any longer. */
-  readonly ended: () => Budget.BudgetError
-}
-
 /**
  * The holds of a call. It takes its lines one after another, in an order that all calls follow, so that two calls never wait for each
  * other.
@@ -80,11 +66,11 @@ interface CostLine {
 export class Payment {
   /** Its hold in the long window of its account. */
   window: WindowHold | undefined = undefined
-  private lines: ReadonlyArray<CostLine> = []
-  private holds: Array<CostHold> = []
+  private lines: ReadonlyArray<CallLine> = []
+  private holds: Array<CallHold> = []
 
   /** Names the lines in which the call must have a hold. */
-  needs(lines: ReadonlyArray<CostLine>): void {
+  needs(lines: ReadonlyArray<CallLine>): void {
     this.lines = lines
   }
 
@@ -94,7 +80,7 @@ export class Payment {
   }
 
   /** The hold that was taken last. */
-  get last(): CostHold | undefined {
+  get last(): CallHold | undefined {
     return this.holds.at(-1)
   }
 
@@ -150,6 +136,8 @@ export const MoneyWait = Context.Reference<
 
 /** The cost of a call, and what pays it. */
 export interface PaymentRequest {
+  /** Lines besides those of the account and the purses. */
+  readonly lines: ReadonlyArray<LineOf>
   /** The purses that pay. One that is named twice pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>
   readonly price: PriceTable.Price | undefined
@@ -176,7 +164,7 @@ const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLe
 }
 
 /** The window of the account of a call. */
-const windowLine = (payment: Payment, request: PaymentRequest, cost: number): CostLine => {
+const windowLine = (payment: Payment, request: PaymentRequest, cost: number): CallLine => {
   const { account, call, paying, windows } = request
   const own = windows.of(account)
   const ask = call.known.slowLane === true ? undefined : cost
@@ -190,7 +178,7 @@ const windowLine = (payment: Payment, request: PaymentRequest, cost: number): Co
 }
 
 /** A ledger that pays for a call. */
-const ledgerLine = (ledger: RunningLedger, paying: Paying, ask: CostAsked, call: PaymentRequest["call"]): CostLine => {
+const ledgerLine = (ledger: RunningLedger, paying: Paying, ask: CostAsked, call: PaymentRequest["call"]): CallLine => {
   let hold: LedgerHold
   return {
     refused: () => {
@@ -206,6 +194,7 @@ const ledgerLine = (ledger: RunningLedger, paying: Paying, ask: CostAsked, call:
 const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | undefined => {
   const { call, clock, paying, price, report } = request
   const ledgers = inOrder(request.purses)
+  const others = request.lines.map((lineOf) => lineOf(request))
   for (const ledger of ledgers) {
     ledger.clock = clock
     ledger.report = report
@@ -215,12 +204,13 @@ const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | u
     if (capped !== undefined)
       return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
     for (const ledger of ledgers) ledger.unpriced++
-    payment.needs([windowLine(payment, request, 0)])
+    payment.needs([...others, windowLine(payment, request, 0)])
     return undefined
   }
   const expected = Usage.costOf(price, Usage.expected(call))
   const ask = { expected, max: Usage.maxCostOf(price, call.known) }
   payment.needs([
+    ...others,
     windowLine(payment, request, expected),
     ...ledgers.map((ledger) => ledgerLine(ledger, paying, ask, call))
   ])

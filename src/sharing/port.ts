@@ -17,6 +17,7 @@ import type { Blocked } from "../admission/blocked.ts"
 import type { Store } from "./models.ts"
 import type { LedgerState } from "./ledger.ts"
 import type { Config, PoolState } from "./state.ts"
+import type { TreeState } from "./tree.ts"
 
 /** Changes only the draft. */
 export type StateStep<A, S = PoolState> = (draft: S, now: number) => A
@@ -103,12 +104,13 @@ export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, 
 )
 
 /**
- * A store, and how to open a port to a pool or a ledger in it. The layer of the store brings the code of shared states, so a
+ * A store, and how to open a port to a pool, a ledger or a tree in it. The layer of the store brings the code of shared states, so a
  * program without a store does not load it.
  */
 export interface Sharing extends Store {
   readonly openPool: (options: PortOptions) => Port
   readonly openLedger: (options: PortOptions<LedgerState["config"]>) => Port<LedgerState>
+  readonly openTree: (options: PortOptions<TreeState["config"]>) => Port<TreeState>
 }
 
 /** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */

@@ -10,7 +10,7 @@ export const membersOf = <S extends Shared>({ members }: S): Record<string, Memb
 
 export interface StateSpec<S extends Shared> {
   /** The name of it in messages. */
-  readonly noun: "pool" | "ledger"
+  readonly noun: "pool" | "ledger" | "tree"
   readonly keyOf: (name: string) => string
   readonly make: (config: S["config"], time: number, origin: string) => S
   /** A copy, which can be changed without changing the original. */

@@ -1,0 +1,29 @@
+/** The lines in which a call must have a hold before it is queued in its pool. */
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Budget from "../Budget.ts"
+import type { Hold } from "../line/hold.ts"
+import type { Paying } from "../money/paying.ts"
+
+/** A hold that the cost of its call settles. Without a cost it is settled as it was reserved; 0 gives it back. */
+export interface CallHold extends Pick<Hold, "isOpen" | "listen" | "phase"> {
+  readonly settle: (cost: number | undefined) => void
+}
+
+/** A line as one call sees it. */
+export interface CallLine {
+  /** The refusal of the call, if it is known before it asks. */
+  readonly refused: () => Budget.BudgetError | undefined
+  readonly take: () => CallHold
+  /** Why its hold was refused, or cannot wait any longer. */
+  readonly ended: () => Budget.BudgetError
+}
+
+/** Finds the line of a call. */
+export type LineOf = (call: { readonly paying: Paying; readonly clock: Clock.Clock }) => CallLine
+
+/** Lines for the calls of an effect, besides those of its accounts and purses. They are taken first, in this order. */
+export const Lines: Context.Reference<ReadonlyArray<LineOf>> = Context.Reference<ReadonlyArray<LineOf>>(
+  "floodgate/Governor/Lines",
+  { defaultValue: () => [] }
+)

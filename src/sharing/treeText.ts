@@ -1,0 +1,56 @@
+/** The state of a tree as text, and back. Its key has no version: processes of two versions keep one cap. */
+import type * as Tree from "../domain/tree.ts"
+import { amount, atLeastOne, each, lasting, object, oneOf, optional, past, record, share, within } from "./readers.ts"
+import * as Read from "./readers.ts"
+import type { SeenAgent, TreeMember, TreePart, TreeState } from "./tree.ts"
+
+const format = 1
+
+const prefix = "tree:"
+
+/** The key of a tree in a store. */
+export const keyOf = (name: string): string => `${prefix}${name}`
+
+/** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
+const maxOffset = 2e14
+const utc = within(-maxOffset, maxOffset)
+
+const config = object<Tree.CapsInForce>({
+  caps: object<Tree.Caps>({ ...each(optional(atLeastOne), "agents", "atOnce", "perHour"), depth: optional(amount) }),
+  stop: oneOf("none", "agents", "calls")
+})
+
+const text: Read.Reader<string | undefined> = (value, name) => {
+  Read.expect(value === undefined || typeof value === "string", name, "a string")
+  return value as string | undefined
+}
+
+const agents = record(
+  object<SeenAgent>({ ...each(amount, "depth", "calls"), parent: text, ...each(utc, "since", "at") })
+)
+
+const part = object<TreePart>({ of: share, agents: amount, ...each(lasting, "fromMillis", "untilMillis") })
+
+interface StoredTree extends TreeState {
+  readonly format: number
+}
+
+const state = object<StoredTree>({
+  ...Read.shared(config),
+  format: (value, name, now) => {
+    const found = within(1, Read.maxNumber)(value, name, now)
+    if (found > format) throw new Read.TooNew()
+    return found
+  },
+  law: object({ lag: lasting, offset: utc, utc: within(-maxOffset, maxOffset, -Infinity), gone: agents }),
+  members: record(object<TreeMember>({ ...Read.member(amount, amount), agents, part: optional(part) }))
+})
+
+export const encode = (stored: TreeState): string => JSON.stringify({ format, ...stored })
+
+/** Reads a state. Throws `Damaged` if no process can have written the text, and `TooNew` if a later version has. */
+export const decode = (encoded: string): TreeState => {
+  const stored = Read.decoded(encoded, state)
+  for (const member of Object.values(stored.members)) Read.checkMember(member, stored)
+  return stored
+}

@@ -1,0 +1,88 @@
+/** A job's tree of agents, as its users see it. */
+import type * as Effect from "effect/Effect"
+import * as Input from "../domain/input/checks.ts"
+import type * as Domain from "../domain/tree.ts"
+
+/**
+ * The caps of a tree. They refuse only a new agent; those that have begun go on.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.5.0
+ */
+export interface Caps extends Domain.Caps {
+  /**
+   * Agents in all, with the one that the job began with; at most 10,000.
+   *
+   * @default 1,000, because each agent is remembered, and no job on record that was meant had as many
+   */
+  readonly agents?: number | undefined
+}
+
+export const defaultAgents = 1_000
+const maxAgents = 10_000
+
+const upTo = Input.number(
+  `a whole number from 1 to ${maxAgents}`,
+  (value) => Number.isInteger(value) && value >= 1 && value <= maxAgents
+)
+const depth = Input.number("a whole number >= 0", (value) => Number.isInteger(value) && value >= 0)
+
+export const checkCaps: Input.Check = Input.options<Caps>({
+  agents: upTo,
+  atOnce: Input.whole,
+  perHour: Input.whole,
+  depth
+})
+
+/** One agent of a tree. */
+export interface AgentInTree {
+  readonly name: string
+  /** Undefined for the agent that the job began with. */
+  readonly parent: string | undefined
+  /** 0 for the agent that the job began with. */
+  readonly depth: number
+  /** When it began, in milliseconds since the epoch. */
+  readonly since: number
+  /** Whether a call of it runs, or ended less than five minutes ago. */
+  readonly isRunning: boolean
+}
+
+/**
+ * The status of a tree.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.5.0
+ */
+export interface Status extends Domain.Counts {
+  readonly caps: Caps
+  /** What an operator has stopped. */
+  readonly stop: "none" | "agents" | "calls"
+  /** How many new agents this process has refused. */
+  readonly refused: number
+  /** In the order in which they began, the first 1,000. */
+  readonly list: ReadonlyArray<AgentInTree>
+}
+
+/**
+ * The agents of one job, and their caps.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.5.0
+ */
+export interface Tree {
+  readonly name: string
+  /** Whether it is in a store, where the agents of other processes count, too. */
+  readonly isShared: boolean
+  readonly status: Effect.Effect<Status>
+  /** Changes the caps. Agents that have begun go on. */
+  readonly resize: (caps: Caps) => Effect.Effect<void>
+  /** Stops the job: `"agents"` refuses new agents, `"calls"` refuses every new call. Calls that run end as usual. */
+  readonly stop: (what: "agents" | "calls") => Effect.Effect<void>
+  /** Undoes `stop`. */
+  readonly resume: Effect.Effect<void>
+  /** The state that a governor asks; opaque to everybody else. */
+  readonly internals: unknown
+}

@@ -1,0 +1,140 @@
+/** A running tree: a line whose law counts agents (`sharing/tree.ts`). Nobody waits in it, except for the store. */
+import * as Clock from "effect/Clock"
+import * as Tree from "../domain/tree.ts"
+import { Hold } from "../line/hold.ts"
+import { type Law, Refused } from "../line/law.ts"
+import { Line } from "../line/line.ts"
+import type { Paying } from "../money/paying.ts"
+import type { Port, PortOptions } from "../sharing/port.ts"
+import { configure } from "../sharing/state.ts"
+import * as Trees from "../sharing/tree.ts"
+import * as Turns from "../sharing/turns.ts"
+import type { AgentInTree, Status } from "./models.ts"
+
+/** The store of the tree did not answer, or what is stored cannot be read. */
+export interface TreeLost {
+  readonly by: "store"
+  readonly cause: unknown
+}
+
+interface TreeTerms {
+  readonly state: Trees.TreeState
+  readonly ask: Trees.CallingAgent
+  readonly grant: { readonly agent: Trees.CallingAgent; readonly seen: Trees.SeenAgent }
+  readonly refusal: Tree.Excess | TreeLost
+}
+
+/** A call of an agent in its tree. */
+export class TreeHold extends Hold<TreeTerms> {
+  readonly tree: RunningTree
+
+  constructor(tree: RunningTree, paying: Paying, agent: Trees.CallingAgent) {
+    super(paying, 1, agent, paying.wake)
+    this.tree = tree
+  }
+  /** The call has ended, whatever it cost. If it waits, it leaves. */
+  settle(): void {
+    this.tree.settle(this)
+  }
+}
+
+const law: Law<TreeTerms, TreeHold> = {
+  expires: false,
+  admit: (draft, id, { ask: agent }, _weight, now) => {
+    const answer = Trees.admit(draft, agent, now)
+    if ("by" in answer) return new Refused(answer)
+    Trees.count(draft, id, agent, answer, 1, now)
+    return { agent, seen: answer }
+  },
+  wait: (draft, id) => Turns.wait(draft, id, undefined),
+  release: (draft, id, { agent, seen }, now) => Trees.count(draft, id, agent, seen, -1, now)
+}
+
+/** How old the state behind a status may be, in milliseconds. */
+const lookMillis = 5_000
+/** How many agents a status lists. */
+const maxListed = 1_000
+
+export interface TreeOptions {
+  readonly name: string
+  readonly open: (called: Pick<PortOptions, "configured" | "unreachable">) => Port<Trees.TreeState>
+}
+
+export class RunningTree {
+  readonly name: string
+  readonly port: Port<Trees.TreeState>
+  /** The clock of the latest caller, which a tree of this process goes by. */
+  clock: Clock.Clock = Clock.Clock.defaultValue()
+  private readonly line: Line<TreeTerms, TreeHold>
+  private refused = 0
+  /** When the store was last asked only for a status. */
+  private lookedAt = -Infinity
+
+  constructor({ name, open }: TreeOptions) {
+    this.name = name
+    this.port = open({
+      configured: () => {},
+      unreachable: (cause) => this.line.clear({ by: "store", cause })
+    })
+    this.line = new Line(this.port, law, { granted: () => {}, refused: () => void this.refused++ })
+  }
+
+  /** The refusal of a call, if it is known. With a store, only a decision knows. */
+  refusal(agent: Trees.CallingAgent): Tree.Excess | undefined {
+    const { lag, state } = this.port
+    if (lag > 0) return undefined
+    const answer = Trees.admit(state, agent, this.port.now())
+    if (!("by" in answer)) return undefined
+    this.refused++
+    return answer
+  }
+
+  /** Admits a call of an agent at once if the agent is known, and otherwise asks the state that processes share. */
+  take(paying: Paying, agent: Trees.CallingAgent): TreeHold {
+    const hold = new TreeHold(this, paying, agent)
+    const { id, state } = this.port
+    const seen = state.config.stop === "calls" ? undefined : Trees.agentOf(state, agent.name)
+    if (seen === undefined) return this.line.ask(hold)
+    this.port.transact((draft, now) => Trees.count(draft, id, agent, seen, 1, now))
+    this.line.pass(hold, { agent, seen })
+    return hold
+  }
+
+  /** Ends a call. Only the first end counts. */
+  settle(hold: TreeHold): void {
+    this.line.settle(hold, (draft, id, now) => {
+      const { agent, seen } = hold.grant!
+      Trees.count(draft, id, agent, seen, -1, now)
+      return 1
+    })
+  }
+
+  configure(change: Partial<Tree.CapsInForce>): void {
+    this.port.transact((draft) => configure(draft, { ...draft.config, ...change }))
+  }
+
+  /** As of the last exchange with the store. If that is long ago, another one follows. */
+  get status(): Status {
+    const { port, refused } = this
+    if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
+      this.lookedAt = port.now()
+      port.transact(() => undefined)
+    }
+    const { state } = port
+    return { ...Trees.countsOf(state, port.now()), ...state.config, refused, list: this.list }
+  }
+
+  private get list(): ReadonlyArray<AgentInTree> {
+    const utc = Trees.utcAt(this.port.state, this.port.now())
+    return Array.from(Trees.agentsOf(this.port.state))
+      .sort(([, one], [, other]) => one.since - other.since || one.depth - other.depth)
+      .slice(0, maxListed)
+      .map(([name, seen]) => ({
+        name,
+        parent: seen.parent,
+        depth: seen.depth,
+        since: seen.since,
+        isRunning: Trees.isRunning(seen, utc)
+      }))
+  }
+}
