@@ -46,10 +46,10 @@ import { counted } from "./domain/words.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
 import { type CallingAgent, copy, local } from "./sharing/tree.ts"
-import { type Caps, checkCaps, defaultAgents, type Tree } from "./trees/models.ts"
+import { type AgentCaps, checkCaps, defaultAgents, type Tree } from "./trees/models.ts"
 import { RunningTree, type TreeHold } from "./trees/running.ts"
 
-export type { Caps, Status, Tree } from "./trees/models.ts"
+export type { AgentCaps, Tree, TreeStatus } from "./trees/models.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -63,7 +63,7 @@ const words: Readonly<Record<"agents" | "atOnce" | "perHour" | "depth", (limit: 
   depth: (limit) => (limit === 0 ? "no sub-agents" : `agents at most ${counted(limit, "level")} deep`)
 }
 
-/** What the agent that started the refused one should do. */
+/** Advice for the agent that started the refused one. */
 const advice: Readonly<Record<keyof typeof words, string>> = {
   agents: "do the rest yourself, or with the agents that run",
   atOnce: "wait until one of them has ended, or do this yourself",
@@ -130,12 +130,12 @@ export class TreeUnavailable extends Schema.TaggedError<TreeUnavailable>("floodg
 // Constructors
 // -----------------------------------------------------------------------------
 
-const checked = (operation: string, caps: Caps): Caps => {
+const checked = (operation: string, caps: AgentCaps): AgentCaps => {
   check(operation, checkCaps, caps)
   return { agents: defaultAgents, ...caps }
 }
 
-const starting = (caps: Caps) => ({ caps, stop: "none" }) as const
+const starting = (caps: AgentCaps) => ({ caps, stop: "none" }) as const
 
 /**
  * Makes a tree of this process. Its refusals contain the name.
@@ -148,7 +148,7 @@ const starting = (caps: Caps) => ({ caps, stop: "none" }) as const
  * @category constructors
  * @since 0.5.0
  */
-export const make = (name: string, caps: Caps = {}): Tree => {
+export const make = (name: string, caps: AgentCaps = {}): Tree => {
   const own = checked("Trees.make", caps)
   const tree: RunningTree = new RunningTree({
     name,
@@ -175,7 +175,7 @@ export const make = (name: string, caps: Caps = {}): Tree => {
  */
 export const open = /* @__PURE__ */ Effect.fnUntraced(function* (
   name: string,
-  caps: Caps = {}
+  caps: AgentCaps = {}
 ): Effect.fn.Return<Tree, never, Scope.Scope> {
   const own = checked("Trees.open", caps)
   const sharing = yield* BudgetStore

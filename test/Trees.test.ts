@@ -157,7 +157,7 @@ describe("Trees", () => {
     assert.throws(() => Trees.make("the job", { agents: 0 }), RangeError, "agents")
     assert.throws(() => Trees.make("the job", { agents: 10_001 }), RangeError, "10000")
     assert.throws(() => Trees.make("the job", { depth: -1 }), RangeError, "depth")
-    assert.throws(() => Trees.make("the job", { agent: 3 } as Trees.Caps), RangeError, "agents")
+    assert.throws(() => Trees.make("the job", { agent: 3 } as Trees.AgentCaps), RangeError, "agents")
   })
 
   it.effect("agree with a plain list, whatever agents do", () =>

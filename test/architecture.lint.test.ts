@@ -26,6 +26,7 @@ import {
 const fronts: Readonly<Record<string, string>> = {
   Accounting: "domain",
   Agents: "agents",
+  Trees: "trees",
   Budget: "budget",
   BudgetStore: "sharing",
   Estimator: "call",

@@ -1,7 +1,7 @@
 /** Caps of a job's tree of agents. */
 
 /** The most agents that a job may have. Without an option there is no bound. */
-export interface Caps {
+export interface TreeCaps {
   /** In all, with the one that the job began with. */
   readonly agents?: number | undefined
   /** At once: those with a call that runs, or that ended less than five minutes ago. */
@@ -14,12 +14,12 @@ export interface Caps {
 
 /** The caps in force, and whether an operator has stopped the job. */
 export interface CapsInForce {
-  readonly caps: Caps
+  readonly caps: TreeCaps
   readonly stop: "none" | "agents" | "calls"
 }
 
 /** The agents of a job in numbers. */
-export interface Counts {
+export interface TreeCounts {
   readonly agents: number
   readonly atOnce: number
   readonly perHour: number
@@ -28,8 +28,8 @@ export interface Counts {
 }
 
 /** Why an agent is refused. */
-export interface Excess {
-  readonly by: keyof Caps | "stop"
+export interface TreeExcess {
+  readonly by: keyof TreeCaps | "stop"
   readonly limit: number
   /** When it would fit, in milliseconds since the epoch; undefined if that is unknown or never. */
   readonly until: number | undefined

@@ -72,10 +72,10 @@ export const utcAt = ({ law }: TreeState, now: number): number => Math.max(law.u
 // -----------------------------------------------------------------------------
 
 /** How long after its last call an agent counts as running, in milliseconds: agents do not say that they end, and tools take minutes. */
-export const idleMillis = 300_000
+const idleMillis = 300_000
 const hour = 3_600_000
 
-/** What two processes have seen of one agent. */
+/** Joins what two processes have seen of one agent. */
 const both = (one: SeenAgent, other: SeenAgent): SeenAgent => ({
   ...(one.since <= other.since ? one : other),
   at: Math.max(one.at, other.at),
@@ -111,7 +111,7 @@ const own = <A>(record: Readonly<Record<string, A>>, name: string): A | undefine
 export const isRunning = ({ at, calls }: SeenAgent, utc: number): boolean => calls > 0 || at + idleMillis > utc
 
 /** The agents of a tree in numbers. */
-export const countsOf = (state: TreeState, now: number): Tree.Counts => {
+export const countsOf = (state: TreeState, now: number): Tree.TreeCounts => {
   const utc = utcAt(state, now)
   const counts = { agents: 0, atOnce: 0, perHour: 0, depth: 0 }
   for (const seen of agentsOf(state).values()) {
@@ -134,7 +134,7 @@ export interface CallingAgent {
 }
 
 /** Admits a call of an agent, or returns which cap refuses it. */
-export const admit = (state: TreeState, { name, parent }: CallingAgent, now: number): SeenAgent | Tree.Excess => {
+export const admit = (state: TreeState, { name, parent }: CallingAgent, now: number): SeenAgent | Tree.TreeExcess => {
   const utc = utcAt(state, now)
   const { caps, stop } = state.config
   const known = agentOf(state, name)
@@ -151,10 +151,10 @@ const depthBelow = (state: TreeState, parent: string | undefined): number =>
 
 const excess = (
   state: TreeState,
-  caps: Tree.Caps,
+  caps: Tree.TreeCaps,
   { depth, since: utc }: SeenAgent,
   now: number
-): Tree.Excess | undefined => {
+): Tree.TreeExcess | undefined => {
   if (depth > (caps.depth ?? Infinity)) return { by: "depth", limit: caps.depth!, until: undefined }
   const counts = countsOf(state, now)
   for (const by of ["agents", "perHour", "atOnce"] as const) {

@@ -1,6 +1,6 @@
 /** The state of a tree as text, and back. Its key has no version: processes of two versions keep one cap. */
 import type * as Tree from "../domain/tree.ts"
-import { amount, atLeastOne, each, lasting, object, oneOf, optional, past, record, share, within } from "./readers.ts"
+import { amount, atLeastOne, each, lasting, object, oneOf, optional, record, share, within } from "./readers.ts"
 import * as Read from "./readers.ts"
 import type { SeenAgent, TreeMember, TreePart, TreeState } from "./tree.ts"
 
@@ -16,7 +16,10 @@ const maxOffset = 2e14
 const utc = within(-maxOffset, maxOffset)
 
 const config = object<Tree.CapsInForce>({
-  caps: object<Tree.Caps>({ ...each(optional(atLeastOne), "agents", "atOnce", "perHour"), depth: optional(amount) }),
+  caps: object<Tree.TreeCaps>({
+    ...each(optional(atLeastOne), "agents", "atOnce", "perHour"),
+    depth: optional(amount)
+  }),
   stop: oneOf("none", "agents", "calls")
 })
 

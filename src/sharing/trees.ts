@@ -21,7 +21,7 @@ const ended = (agents: Agents): Agents => {
 /** Puts the agents of one process beside those of another, or of itself: it knows its own calls best. */
 const beside = (agents: Agents, more: Agents): Agents => ({ ...agents, ...more })
 
-/** What the cap leaves for a process that goes on alone: an equal share, with one for processes that start later. */
+/** The agents that a process may admit alone: an equal share of what is left, with one share for processes that start later. */
 const partOf: StateSpec<TreeState>["partOf"] = (state, member, times) => {
   const others = Object.values(state.members).filter(
     (each) => each !== member && each.part !== undefined && !each.hasLeft
@@ -32,7 +32,7 @@ const partOf: StateSpec<TreeState>["partOf"] = (state, member, times) => {
   return { ...times, of, agents: Math.floor(Math.max(0, Math.min(left * of, left - taken))) }
 }
 
-const limitOf = ({ agents = 0, atOnce = Infinity, perHour = Infinity }: Tree.Caps): number =>
+const limitOf = ({ agents = 0, atOnce = Infinity, perHour = Infinity }: Tree.TreeCaps): number =>
   Math.min(agents, atOnce, perHour)
 
 /** A process that goes on alone knows all agents, and may admit its part of new ones. */

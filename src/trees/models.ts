@@ -10,7 +10,7 @@ import type * as Domain from "../domain/tree.ts"
  * @category models
  * @since 0.5.0
  */
-export interface Caps extends Domain.Caps {
+export interface AgentCaps extends Domain.TreeCaps {
   /**
    * Agents in all, with the one that the job began with; at most 10,000.
    *
@@ -28,7 +28,7 @@ const upTo = Input.number(
 )
 const depth = Input.number("a whole number >= 0", (value) => Number.isInteger(value) && value >= 0)
 
-export const checkCaps: Input.Check = Input.options<Caps>({
+export const checkCaps: Input.Check = Input.options<AgentCaps>({
   agents: upTo,
   atOnce: Input.whole,
   perHour: Input.whole,
@@ -55,9 +55,9 @@ export interface AgentInTree {
  * @category models
  * @since 0.5.0
  */
-export interface Status extends Domain.Counts {
-  readonly caps: Caps
-  /** What an operator has stopped. */
+export interface TreeStatus extends Domain.TreeCounts {
+  readonly caps: AgentCaps
+  /** Whether an operator has stopped new agents, or all calls. */
   readonly stop: "none" | "agents" | "calls"
   /** How many new agents this process has refused. */
   readonly refused: number
@@ -76,9 +76,9 @@ export interface Tree {
   readonly name: string
   /** Whether it is in a store, where the agents of other processes count, too. */
   readonly isShared: boolean
-  readonly status: Effect.Effect<Status>
+  readonly status: Effect.Effect<TreeStatus>
   /** Changes the caps. Agents that have begun go on. */
-  readonly resize: (caps: Caps) => Effect.Effect<void>
+  readonly resize: (caps: AgentCaps) => Effect.Effect<void>
   /** Stops the job: `"agents"` refuses new agents, `"calls"` refuses every new call. Calls that run end as usual. */
   readonly stop: (what: "agents" | "calls") => Effect.Effect<void>
   /** Undoes `stop`. */

@@ -1,6 +1,6 @@
 /** A running tree: a line whose law counts agents (`sharing/tree.ts`). Nobody waits in it, except for the store. */
 import * as Clock from "effect/Clock"
-import * as Tree from "../domain/tree.ts"
+import type * as Tree from "../domain/tree.ts"
 import { Hold } from "../line/hold.ts"
 import { type Law, Refused } from "../line/law.ts"
 import { Line } from "../line/line.ts"
@@ -9,7 +9,7 @@ import type { Port, PortOptions } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Trees from "../sharing/tree.ts"
 import * as Turns from "../sharing/turns.ts"
-import type { AgentInTree, Status } from "./models.ts"
+import type { AgentInTree, TreeStatus } from "./models.ts"
 
 /** The store of the tree did not answer, or what is stored cannot be read. */
 export interface TreeLost {
@@ -21,7 +21,7 @@ interface TreeTerms {
   readonly state: Trees.TreeState
   readonly ask: Trees.CallingAgent
   readonly grant: { readonly agent: Trees.CallingAgent; readonly seen: Trees.SeenAgent }
-  readonly refusal: Tree.Excess | TreeLost
+  readonly refusal: Tree.TreeExcess | TreeLost
 }
 
 /** A call of an agent in its tree. */
@@ -80,7 +80,7 @@ export class RunningTree {
   }
 
   /** The refusal of a call, if it is known. With a store, only a decision knows. */
-  refusal(agent: Trees.CallingAgent): Tree.Excess | undefined {
+  refusal(agent: Trees.CallingAgent): Tree.TreeExcess | undefined {
     const { lag, state } = this.port
     if (lag > 0) return undefined
     const answer = Trees.admit(state, agent, this.port.now())
@@ -114,7 +114,7 @@ export class RunningTree {
   }
 
   /** As of the last exchange with the store. If that is long ago, another one follows. */
-  get status(): Status {
+  get status(): TreeStatus {
     const { port, refused } = this
     if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
       this.lookedAt = port.now()

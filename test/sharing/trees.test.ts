@@ -14,7 +14,7 @@ import * as World from "./world.ts"
 const redis = await World.redis()
 const play = World.player(redis, "trees")
 
-const open = (process: World.Process, caps: Trees.Caps) => process.within(Trees.open("the job", caps))
+const open = (process: World.Process, caps: Trees.AgentCaps) => process.within(Trees.open("the job", caps))
 
 const live = Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(Layer.provide(Budget.layerUnlimited))
 
@@ -38,7 +38,7 @@ const callOrGone = (...args: Parameters<typeof call>): Effect.Effect<string> =>
   Effect.map(Effect.exit(call(...args)), (exit) => (Exit.isSuccess(exit) ? exit.value : "gone"))
 
 /** Two processes that share a tree. */
-const two = Effect.fnUntraced(function* (world: World.World, caps: Trees.Caps, sharing?: World.ProcessOptions) {
+const two = Effect.fnUntraced(function* (world: World.World, caps: Trees.AgentCaps, sharing?: World.ProcessOptions) {
   const [a, b] = [yield* world.start("a", {}, sharing), yield* world.start("b", {}, sharing)]
   return { a, b, ofA: yield* open(a, caps), ofB: yield* open(b, caps) }
 })

@@ -26,6 +26,7 @@ import * as FloodgateRedis from "@floodgate/redis"
 import * as Presets from "floodgate/Presets"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
+import * as Trees from "floodgate/Trees"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
@@ -182,6 +183,8 @@ const takers: ReadonlyArray<Taker> = [
   taker("Retry.layerBudget", Retry.layerBudget),
   taker("Retry.make", Retry.make),
   taker("Simulation.run", (options) => Simulation.run(Effect.void, options)),
+  taker("Trees.make", (caps) => Trees.make("mine", caps)),
+  taker("Trees.open", (caps) => Effect.scoped(Trees.open("mine", caps))),
   taker("Spending.make", (cap) => Spending.make("mine", cap), { dollars: 1 }),
   taker("Spending.make", (options) => Spending.make("mine", undefined, options)),
   taker("Spending.open", (cap) => Effect.scoped(Spending.open("mine", cap)), { dollars: 1 }),
