@@ -41,7 +41,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Budget from "./Budget.ts"
 import { type LineOf, Lines } from "./call/lines.ts"
-import { check } from "./domain/input/checks.ts"
+import { check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted } from "./domain/words.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
@@ -214,6 +214,15 @@ const treeOf = (tree: RunningTree): Tree => {
 // Calling
 // -----------------------------------------------------------------------------
 
+/** One agent of a tree. */
+type Seat = {
+  readonly agent: string
+  /** The agent that started it. @default none: the job began with this agent */
+  readonly parent?: string | undefined
+}
+
+const seatCheck = /* @__PURE__ */ optionsOf<Seat>({ agent: text, parent: text }, "agent")
+
 /**
  * Counts the calls of an effect as those of one agent of a tree. With nested trees, an agent must fit in all of them.
  *
@@ -234,8 +243,9 @@ const treeOf = (tree: RunningTree): Tree => {
  * @since 0.5.0
  */
 export const within =
-  (tree: Tree, seat: { readonly agent: string; readonly parent?: string | undefined }) =>
+  (tree: Tree, seat: Seat) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    check("Trees.within", seatCheck, seat)
     const line = lineOf(tree, { name: seat.agent, parent: seat.parent })
     return Effect.updateService(self, Lines, (lines) => [...lines, line])
   }

@@ -184,6 +184,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Retry.make", Retry.make),
   taker("Simulation.run", (options) => Simulation.run(Effect.void, options)),
   taker("Trees.make", (caps) => Trees.make("mine", caps)),
+  taker("Trees.within", (seat) => Effect.void.pipe(Trees.within(Trees.make("mine"), seat)), { agent: "one" }),
   taker("Trees.open", (caps) => Effect.scoped(Trees.open("mine", caps))),
   taker("Spending.make", (cap) => Spending.make("mine", cap), { dollars: 1 }),
   taker("Spending.make", (options) => Spending.make("mine", undefined, options)),
