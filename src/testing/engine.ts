@@ -178,7 +178,7 @@ const messageOf = (pool: ProviderPool, request: SimulatedRequest, by: RejectedBy
   switch (by) {
     case "concurrency":
       return status === 503
-        ? "Server busy, please try again: the maximum number of pending requests is exceeded"
+        ? "server busy, please try again.  maximum pending requests exceeded"
         : "Number of concurrent connections has exceeded your rate limit"
     case "ramp":
       return "This request would exceed your organization's acceleration limit; ramp up gradually"

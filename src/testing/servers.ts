@@ -28,11 +28,15 @@ const queues: Readonly<Record<ServerKind, ServerQueue>> = {
   ollama: { concurrency: 1, queue: 512, busyStatus: 503 }
 }
 
+/** The kind of the server; undefined without one. */
+export const kindOf = ({ server }: Options): ServerKind | undefined =>
+  typeof server === "object" ? server.kind : server
+
 /** The options with what the server sets for those that are left out. */
 export const complete = (options: Options): Options => {
-  const { server } = options
-  if (server === undefined) return options
-  const { busyStatus, concurrency, queue } = queues[typeof server === "string" ? server : server.kind]
+  const kind = kindOf(options)
+  if (kind === undefined) return options
+  const { busyStatus, concurrency, queue } = queues[kind]
   return {
     ...options,
     concurrency: options.concurrency ?? concurrency,

@@ -4,7 +4,7 @@
  * It is the engine of `floodgate/testing` behind Anthropic's Messages (with `count_tokens` and message threads),
  * OpenAI's Chat Completions, Responses (with `previous_response_id` and conversations) and embeddings, and Gemini's
  * `generateContent`, whole and streamed. Official SDKs need only its URL as their base URL. `GET /healthz` answers while it runs, and `GET /stats`
- * returns its counters. With the option `server`, `GET /metrics` returns what vLLM and llama.cpp say there of their queues.
+ * returns its counters. With the option `server` it also has that server's own API (see below).
  *
  * **When to use**
  *
@@ -20,7 +20,11 @@
  * - The option `reply` may call tools. It gets every request in the form of the Messages API. If the request does not limit the
  *   output, `max_tokens` is infinite.
  * - Answers that can be continued are stored, the last 10,000 of them.
- * - Any key is accepted, in any of the providers' headers. A request without a key is answered with 401.
+ * - Any key is accepted, in any of the providers' headers. A request without a key is answered with 401, except with the option
+ *   `server`, because those servers need none.
+ * - With the option `server`, `GET /metrics` shows how many calls run and wait, under the names of vLLM and llama.cpp, and
+ *   `GET /v1/models` the models. Ollama has `/api/chat` and `/api/generate`, `/api/tags`, `/api/ps` and `/api/version`, and answers 503
+ *   when its queue is full. llama.cpp has `/completion`, `/health`, `/slots` and `/props`, and vLLM `/health`.
  * - With a `timeScale` of X the provider's time passes X times faster. Clients see that in their own time: `retry-after` and
  *   resets are simulated spans divided by X, limits per minute are multiplied by X, and bursts stay the same. A wait that is not
  *   a whole number of seconds is sent as a fraction, and also in `retry-after-ms`.
@@ -75,7 +79,7 @@ import * as Engine from "../engine.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
-import * as Metrics from "./metrics.ts"
+import * as ServerPages from "./serverPages.ts"
 import { answered, play } from "./serving.ts"
 
 // -----------------------------------------------------------------------------
@@ -192,10 +196,7 @@ export const make = Effect.fnUntraced(function* (
     "/stats",
     Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
-  if (options.server !== undefined) {
-    const metrics = Effect.map(stats, (stats) => HttpServerResponse.text(Metrics.ofServer(stats)))
-    yield* router.add("GET", "/metrics", metrics)
-  }
+  for (const [path, page] of ServerPages.of(playing)) yield* router.add("GET", path, page)
   yield* router.add("*", "/*", answered(playing, maxBodyBytes))
 
   // Longer than clients keep idle connections, so that the server closes none while a request arrives.

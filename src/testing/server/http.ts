@@ -26,12 +26,13 @@ const hasKey = ({ headers, url }: HttpServerRequest.HttpServerRequest): boolean 
   /^bearer\s+\S/i.test(headers["authorization"] ?? "") ||
   (queryOf(url).get("key") ?? "") !== ""
 
-/** The body of a request as a JSON object. Fails if the request has no key, or the body is too large or not valid. */
+/** The body of a request as a JSON object. Fails if the request has no key but needs one, or the body is too large or not valid. */
 export const readBody = Effect.fnUntraced(function* (
-  maxBytes: number
+  maxBytes: number,
+  needsKey: boolean
 ): Effect.fn.Return<Body, Request.ApiError, HttpServerRequest.HttpServerRequest> {
   const request = yield* HttpServerRequest.HttpServerRequest
-  if (!hasKey(request)) return yield* Effect.fail(Request.unauthenticated)
+  if (needsKey && !hasKey(request)) return yield* Effect.fail(Request.unauthenticated)
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* Effect.fail(Request.tooLarge(maxBytes))
   const text = yield* request.text.pipe(
     Effect.provideService(HttpServerRequest.MaxBodySize, ByteSize.bytes(maxBytes)),

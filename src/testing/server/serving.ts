@@ -10,14 +10,17 @@ import { headerReader } from "../../protocol/headers.ts"
 import { match, type Route } from "../../protocol/protocol.ts"
 import * as Engine from "../engine.ts"
 import * as Headers from "../headers.ts"
-import type { HeaderMode } from "../models.ts"
+import type { HeaderMode, ServerKind } from "../models.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
+import { kindOf } from "../servers.ts"
 import { finished, reached, started, stepping } from "../started.ts"
 import * as Conversations from "./conversations.ts"
 import { anthropic } from "./dialects/anthropic.ts"
 import * as Dialect from "./dialects/dialect.ts"
 import { gemini } from "./dialects/gemini.ts"
+import { llamaCpp } from "./dialects/llamaCpp.ts"
+import { ollama } from "./dialects/ollama.ts"
 import { openaiChat } from "./dialects/openaiChat.ts"
 import { openaiEmbeddings } from "./dialects/openaiEmbeddings.ts"
 import { openaiResponses } from "./dialects/openaiResponses.ts"
@@ -82,7 +85,7 @@ const finish = ({ self, sleepUntil }: RunningProvider, call: Engine.AcceptedCall
 interface ParsedRequest {
   readonly dialect: Dialect.Dialect
   readonly read: Dialect.ReadRequest
-  readonly exchange: Omit<Dialect.AnswerContext, "requestId">
+  readonly exchange: Omit<Dialect.AnswerContext, "elapsed" | "requestId">
   readonly query: URLSearchParams
   readonly streams: boolean
 }
@@ -102,6 +105,26 @@ const limitsTold = (
   // OpenAI rounds nothing.
   return Headers.rateLimits(mode === "rounded" ? "openai" : mode, figures, wall(), "openai")
 }
+
+/** The facts from which the answer to a call is written. */
+const contextOf = (
+  { now, scale }: RunningProvider,
+  { exchange }: ParsedRequest,
+  { requestId }: Simulator.SimulatedAnswer,
+  { entry, firstTokenAt, sequence }: Engine.AcceptedCall
+): Dialect.AnswerContext => ({
+  ...exchange,
+  requestId,
+  elapsed: () => {
+    const at = now()
+    const between = (from: number, to: number): number => Math.max(0, to - from) / scale
+    return {
+      totalMillis: between(entry.at, at),
+      promptMillis: between(sequence?.readyAt ?? entry.at, firstTokenAt),
+      outputMillis: between(firstTokenAt, at)
+    }
+  }
+})
 
 const requestIdOf = ({ requestIdHeader }: Dialect.Dialect, requestId: string): Record<string, string> =>
   requestIdHeader === undefined ? {} : { [requestIdHeader]: requestId }
@@ -172,10 +195,10 @@ const whole = Effect.fnUntraced(function* (
   if (call.fault === "stall") return yield* Effect.never
   yield* finish(playing, call)
   if (call.fault !== undefined && call.fault !== "malformed") return yield* Http.broken
-  const { dialect, exchange } = asked
+  const { dialect } = asked
   const { params, requestId } = answer
   const message = Simulator.message(playing.self, answer)
-  const body = JSON.stringify(dialect.whole(message, { ...exchange, requestId }))
+  const body = JSON.stringify(dialect.whole(message, contextOf(playing, asked, answer, call)))
   const headers = { ...limitsTold(playing, dialect, params.model), ...requestIdOf(dialect, requestId) }
   const given = { contentType: "application/json", headers }
   if (call.fault === "malformed") return HttpServerResponse.text(body.slice(0, body.length / 2), given)
@@ -196,9 +219,9 @@ const streamed = Effect.fnUntraced(function* (
   limits: Record<string, string>
 ) {
   yield* reached(call, { at: call.firstTokenAt, tokens: 0 }, playing.sleepUntil)
-  const { dialect, exchange, query } = asked
+  const { dialect, query } = asked
   const { requestId } = answer
-  const { contentType, write } = dialect.stream({ ...exchange, requestId }, query)
+  const { contentType, write } = dialect.stream(contextOf(playing, asked, answer, call), query)
   const events = Stream.fromIterable(Simulator.events(playing.self, answer, call)).pipe(
     Stream.mapEffect(({ event, ...moment }) =>
       Effect.map(reached(call, moment, playing.sleepUntil), () => {
@@ -223,8 +246,16 @@ const streamed = Effect.fnUntraced(function* (
 // Endpoints
 // -----------------------------------------------------------------------------
 
-const dialects: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiEmbeddings, openaiChat, openaiResponses, gemini]
-const protocols = dialects.map(({ protocol }) => protocol)
+const hosted: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiEmbeddings, openaiChat, openaiResponses, gemini]
+
+/** The servers that have an API of their own beside those of others. */
+const ofServers: { readonly [K in ServerKind]?: Dialect.Dialect } = { "llama.cpp": llamaCpp, ollama }
+
+const dialectsOf = (playing: RunningProvider): ReadonlyArray<Dialect.Dialect> => {
+  const kind = kindOf(playing.self.options)
+  const own = kind && ofServers[kind]
+  return own === undefined ? hosted : [...hosted, own]
+}
 
 const generate = Effect.fnUntraced(function* (
   playing: RunningProvider,
@@ -283,7 +314,7 @@ const served = Effect.fnUntraced(function* (
   const { method, url } = request
   const begins = method === "POST" && dialect.begin !== undefined
   if (route.operation === "passThrough" && !begins) return yield* Effect.fail(Request.notFound(method, url))
-  const body = yield* Http.readBody(maxBodyBytes)
+  const body = yield* Http.readBody(maxBodyBytes, kindOf(playing.self.options) === undefined)
   if (route.operation === "passThrough") return yield* begin(playing, dialect, route, body)
   const { find } = playing.conversations
   const counts = route.operation === "countTokens"
@@ -301,7 +332,12 @@ const served = Effect.fnUntraced(function* (
 export const answered = Effect.fnUntraced(function* (playing: RunningProvider, maxBodyBytes: number) {
   const request = yield* HttpServerRequest.HttpServerRequest
   const { method, url } = request
-  const found = match(protocols, method, url)
+  const dialects = dialectsOf(playing)
+  const found = match(
+    dialects.map(({ protocol }) => protocol),
+    method,
+    url
+  )
   const dialect = dialects.find(({ protocol }) => protocol === found?.protocol) ?? anthropic
   const answer =
     found === undefined

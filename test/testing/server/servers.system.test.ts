@@ -44,15 +44,15 @@ describe("ProviderServer with a server", () => {
     "streams the tokens of a batch side by side to the official client of OpenAI, and then those of the queue",
     () =>
       served(
-        { server: "vllm", concurrency: 2, outputTokens: 20, reply: () => "word".repeat(20), timeScale: 2 },
+        { server: "vllm", concurrency: 2, outputTokens: 100, reply: () => "word".repeat(100), timeScale: 2 },
         (client) =>
           Effect.gen(function* () {
             const order: Array<string> = []
             const texts = yield* Effect.promise(() =>
               Promise.all(["a", "b", "c"].map((content) => readAll(client, content, order)))
             )
-            assert.deepStrictEqual(texts, Array(3).fill("word".repeat(20)))
-            assert.strictEqual(order.length, 60, "one part for each token")
+            assert.deepStrictEqual(texts, Array(3).fill("word".repeat(100)))
+            assert.strictEqual(order.length, 300, "one part for each token")
             const [first, second, third] = [...new Set(order)]
             // Two share the batch, so that neither waits for the end of the other. The third waits for the first of them.
             assert.isBelow(order.indexOf(second!), order.lastIndexOf(first!))

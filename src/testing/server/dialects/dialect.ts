@@ -40,12 +40,21 @@ export interface Begun {
   readonly body: unknown
 }
 
+/** How long a call has taken so far, in milliseconds of the caller's time. */
+interface Elapsed {
+  readonly totalMillis: number
+  /** From the beginning of the work on it to its first token. */
+  readonly promptMillis: number
+  readonly outputMillis: number
+}
+
 /** The facts from which an answer is written, in addition to the message. */
 export interface AnswerContext {
   readonly body: Body
   readonly requestId: string
   /** Seconds since the epoch. */
   readonly createdAt: number
+  readonly elapsed: () => Elapsed
 }
 
 /** Writes a stream. */
@@ -81,7 +90,11 @@ export interface Dialect {
   /** Writes the events of one stream. */
   readonly stream: (exchange: AnswerContext, query: URLSearchParams) => StreamWriter
   /** Begins a conversation to which answers are added, if the protocol has conversations. Returns an {@link ApiError} if it is invalid. */
-  readonly begin?: (body: Body, route: Route, exchange: Omit<AnswerContext, "body">) => Begun | ApiError | undefined
+  readonly begin?: (
+    body: Body,
+    route: Route,
+    exchange: Omit<AnswerContext, "body" | "elapsed">
+  ) => Begun | ApiError | undefined
   /** The ids under which an answer's conversation is stored, and what each of them holds. */
   readonly stored: (
     message: Message,

@@ -101,7 +101,7 @@ const read = (body: Body, route: Route, find: FindConversation): ReadRequest | R
 }
 
 /** `POST /v1/conversations` begins a conversation with its items, if it has any. */
-const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<AnswerContext, "body">) => {
+const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<AnswerContext, "body" | "elapsed">) => {
   if (!path.endsWith("/conversations")) return undefined
   const items = listOf(body["items"])
   const messages = items.length === 0 ? [] : inputOf(items, () => undefined)
