@@ -67,6 +67,7 @@ import * as Log from "./budget/log.ts"
 import * as Internal from "./budget/make.ts"
 import * as BudgetChecks from "./budget/options.ts"
 import {
+  type Concurrency,
   Agent,
   type BudgetStatus,
   type Foreseen,
@@ -96,9 +97,11 @@ export { Learned } from "./budget/learned.ts"
 export {
   Agent,
   type BudgetStatus,
+  type Concurrency,
   type DimensionStatus,
   type Foreseen,
   type KnownFigure,
+  type MeasuredStatus,
   type Options,
   type PoolStatus,
   Priority,
@@ -162,7 +165,7 @@ export class TokenBudget extends Context.Service<
       /** @default "default" */
       readonly pool?: string | undefined
       readonly limits?: Limits.Limits | undefined
-      readonly concurrency?: number | undefined
+      readonly concurrency?: Concurrency | undefined
     }) => Effect.Effect<void>
     /** The pool of a model: "default" if one set of limits was given, otherwise as `limits.poolOf` says. */
     readonly poolOf: (model: string) => string

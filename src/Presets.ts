@@ -222,38 +222,66 @@ export const deepseek: Readonly<Record<"pro" | "flash", { readonly concurrency: 
   flash: { concurrency: 2_500 }
 }
 
+// -----------------------------------------------------------------------------
+// Servers of your own
+// -----------------------------------------------------------------------------
+
 /**
- * With its default settings, Ollama works on one request of a model at a time, queues 512, and answers further ones with 503.
- * With this as the options of a budget, calls wait in its queue, where they are served fairly and can be cancelled.
+ * Ollama queues 512 requests before it answers 503. With this as the options of a budget, calls wait in the budget's queue instead, where
+ * they are served fairly and can be cancelled, and as many are in flight as the server takes.
  *
  * **Details**
  *
- * If you set `OLLAMA_NUM_PARALLEL`, or use another server with a number of slots such as vLLM (`--max-num-seqs`), state that number as the
- * `concurrency` of the budget. Without it, Floodgate finds it from the rejections, which come only when the server's own queue is full.
+ * Ollama works on `OLLAMA_NUM_PARALLEL` requests of a model at a time, one by default. If you state it as the `concurrency`, no request
+ * waits at the server.
  *
  * Source: https://docs.ollama.com/faq (2026-11)
  *
- * **Example** (A server with four slots)
+ * **Example** (As installed, and with four slots)
  *
  * ```ts doctest
  * import * as Budget from "floodgate/Budget"
  * import * as Presets from "floodgate/Presets"
  *
  * const asInstalled = Budget.layer(Presets.ollama)
- * const withFourSlots = Budget.layer({ ...Presets.ollama, concurrency: 4 })
+ * const withFourSlots = Budget.layer({ concurrency: 4 })
  *
- * Presets.ollama // => { concurrency: 1 }
+ * Presets.ollama // => { concurrency: "measured" }
  * ```
  *
  * @stability stable
  * @category presets
  * @since 0.4.0
  */
-export const ollama: { readonly concurrency: number } = { concurrency: 1 }
+export const ollama: { readonly concurrency: "measured" } = { concurrency: "measured" }
 
 /**
- * vLLM works on as many sequences as its `--max-num-seqs` says, and queues further requests without a bound. Its default depends on the
- * version and the GPU, so state the number.
+ * The server of llama.cpp works on `--parallel` requests at a time, and queues further ones without a bound. With this as the options of
+ * a budget, as many are in flight as the server takes.
+ *
+ * Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (2026-11)
+ *
+ * **Example** (At most eight slots)
+ *
+ * ```ts doctest
+ * import * as Budget from "floodgate/Budget"
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const live = Budget.layer(Presets.llamaCpp)
+ * const withEightSlots = Budget.layer({ concurrency: { measuredUpTo: 8 } })
+ *
+ * Presets.llamaCpp // => { concurrency: "measured" }
+ * ```
+ *
+ * @stability stable
+ * @category presets
+ * @since 0.5.0
+ */
+export const llamaCpp: { readonly concurrency: "measured" } = { concurrency: "measured" }
+
+/**
+ * vLLM works on as many sequences as its `--max-num-seqs` says and its memory holds, and queues further requests without a bound. With this
+ * as the options of a budget, as many are in flight as the server takes, and at most `maxNumSeqs` if you state that.
  *
  * Source: https://docs.vllm.ai/en/latest/configuration/engine_args.html (2026-11)
  *
@@ -262,16 +290,20 @@ export const ollama: { readonly concurrency: number } = { concurrency: 1 }
  * ```ts doctest
  * import * as Presets from "floodgate/Presets"
  *
- * Presets.vllm({ maxNumSeqs: 256 }) // => { concurrency: 256 }
+ * Presets.vllm() // => { concurrency: "measured" }
+ * Presets.vllm({ maxNumSeqs: 256 }) // => { concurrency: { measuredUpTo: 256 } }
  * ```
  *
  * @stability stable
  * @category presets
  * @since 0.4.0
  */
-export const vllm = (server: { readonly maxNumSeqs: number }): { readonly concurrency: number } => {
+export const vllm = (
+  server: { readonly maxNumSeqs?: number | undefined } = {}
+): { readonly concurrency: "measured" | { readonly measuredUpTo: number } } => {
   check("Presets.vllm", ofVllm, server)
-  return { concurrency: server.maxNumSeqs }
+  const { maxNumSeqs } = server
+  return { concurrency: maxNumSeqs === undefined ? "measured" : { measuredUpTo: maxNumSeqs } }
 }
 
-const ofVllm = options({ maxNumSeqs: wholeOrInfinite(1) }, "maxNumSeqs")
+const ofVllm = options({ maxNumSeqs: wholeOrInfinite(1) })

@@ -85,16 +85,27 @@ describe("Presets", () => {
 
   it.effect("of providers that limit only concurrency let as many calls be in flight, and limit nothing else", () =>
     Effect.gen(function* () {
-      for (const preset of [
-        Presets.ollama,
-        Presets.vllm({ maxNumSeqs: 3 }),
-        Presets.deepseek.pro,
-        Presets.deepseek.flash
-      ]) {
+      for (const preset of [Presets.deepseek.pro, Presets.deepseek.flash]) {
         const budget = yield* Budget.make(preset)
         yield* budget.reserve({ tokens: 1 })
         const { allowed, dimensions } = (yield* budget.status).pools["default"]!
         assert.deepStrictEqual([allowed, dimensions], [preset.concurrency, {}])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("of servers of your own measure how many calls may be in flight, up to what is stated", () =>
+    Effect.gen(function* () {
+      for (const [preset, most] of [
+        [Presets.ollama, 16],
+        [Presets.llamaCpp, 16],
+        [Presets.vllm(), 16],
+        [Presets.vllm({ maxNumSeqs: 3 }), 3]
+      ] as const) {
+        const budget = yield* Budget.make(preset)
+        yield* budget.reserve({ tokens: 1 })
+        const { allowed, measured } = (yield* budget.status).pools["default"]!
+        assert.deepStrictEqual([allowed, measured?.limit, measured?.by], [most, 16, "start"])
       }
     }).pipe(Effect.scoped)
   )

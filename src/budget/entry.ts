@@ -10,6 +10,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { BudgetErrorReason, RejectedAsTooLarge } from "./errors.ts"
+import type { MeasuredCall } from "./measuring.ts"
 
 /** Checked options of how a call is queued. */
 export interface Queueing {
@@ -71,6 +72,8 @@ export class Entry extends Hold<PoolTerms> {
   owed: Amounts.Whole = Amounts.nothing
   /** Why it was rejected for good; undefined if another attempt may be accepted. */
   rejection: RejectedAsTooLarge | undefined = undefined
+  /** Its times, if its pool measures how many calls may be in flight. */
+  measured: MeasuredCall | undefined = undefined
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
@@ -132,6 +135,10 @@ export class Entry extends Hold<PoolTerms> {
   }
   override stopped({ by }: Blocked): void {
     this.binding = dimensionOf(by) ?? this.binding
+  }
+  /** Its caller has stopped waiting for its answer, or the provider has failed. */
+  lose(): void {
+    if (this.measured !== undefined) this.measured.isLost = true
   }
   /** Its caller has resumed, and holds its reservation from now on. */
   begin(): void {

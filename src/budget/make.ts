@@ -160,7 +160,7 @@ const resize =
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)
       const { concurrency, limits, pool } = options
-      pools.resize(pool, limits, concurrency)
+      pools.resize(pool, limits, concurrency === undefined ? undefined : Options.concurrencyOf(concurrency))
     })
 
 /** Ends a reservation with a scope. */

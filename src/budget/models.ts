@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { MeasuredStatus } from "../pacing/measured.ts"
 import type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
 import type { Learned } from "./learned.ts"
@@ -9,13 +10,24 @@ import type * as Limits from "../Limits.ts"
 import type { Certain } from "../domain/amounts.ts"
 import type { Counting } from "../domain/rules.ts"
 import type { Claim } from "../line/hold.ts"
+import type { MeasuredCall } from "./measuring.ts"
 
+export type { MeasuredStatus } from "../pacing/measured.ts"
 export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
+
+/**
+ * A limit of calls in flight: a number, `"measured"`, or measured and at most a number.
+ *
+ * @stability stable
+ * @category options
+ * @since 0.5.0
+ */
+export type Concurrency = number | "measured" | { readonly measuredUpTo: number }
 
 /**
  * The options of a budget.
@@ -34,9 +46,12 @@ export interface Options {
   /**
    * The limit of calls in flight, per pool.
    *
+   * With `"measured"` it follows what the server takes: for servers of your own, such as vLLM, llama.cpp and Ollama, which queue any number
+   * of calls and never reject one. `{ measuredUpTo: 64 }` never goes beyond that number.
+   *
    * @default Infinity: the provider's limits decide. Set it if the provider or your machine limits connections.
    */
-  readonly concurrency?: number | undefined
+  readonly concurrency?: Concurrency | undefined
   /**
    * How many calls may wait, per pool. The next one fails at once with `QueueFull`.
    *
@@ -311,13 +326,16 @@ export interface PauseOptions {
 export interface ResizeOptions {
   readonly pool?: string | undefined
   readonly limits?: Limits.Limits | undefined
-  readonly concurrency?: number | undefined
+  readonly concurrency?: Concurrency | undefined
 }
 
-/** A property of reservations that only the governor reads, with a symbol for the same reasons as {@link first}. */
+/** Properties of reservations that only the governor reads, with symbols for the same reasons as {@link first}. */
 export const refused: unique symbol = Symbol.for("floodgate/Budget/refused")
+export const measured: unique symbol = Symbol.for("floodgate/Budget/measured")
 
 export interface GovernedReservation extends Reservation {
+  /** Its call, if its pool measures how many calls may be in flight. */
+  readonly [measured]?: MeasuredCall | undefined
   /** Why the provider's rejection of the call is final, once the call has failed; undefined if another attempt may be accepted. */
   readonly [refused]?: (() => RejectedAsTooLarge | undefined) | undefined
 }
@@ -362,6 +380,8 @@ export interface PoolStatus {
   readonly inFlight: number
   /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
   readonly allowed: number
+  /** The measured limit of calls in flight; undefined if it is not measured. */
+  readonly measured?: MeasuredStatus | undefined
   readonly queued: number
   /** The first waiting calls in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<{

@@ -12,12 +12,18 @@ import type { PoolCounts } from "./metrics.ts"
 import type { ClosedPool } from "./closedPools.ts"
 import type { Wake } from "../line/waker.ts"
 
+/** How many calls may be in flight: a number, or what is measured and at most that. */
+export interface InFlightLimit {
+  readonly max: number
+  readonly isMeasured: boolean
+}
+
 export interface PoolOptions {
   readonly name: string
   /** Its name without the account. Pools of one kind have the same limits. */
   readonly kind: string
   readonly limits: Limits.Limits
-  readonly concurrency: number
+  readonly concurrency: InFlightLimit
   readonly maxQueued: number
   readonly counts: PoolCounts
   readonly clock: Clock.Clock
@@ -47,7 +53,7 @@ export const portOf = (
   called: Pick<PortOptions, "configured" | "unreachable">
 ): Port => {
   const rules = Rules.resolve(limits, earlier?.counting)
-  const config = { rules, shares: Rules.shares(limits), concurrency }
+  const config = { rules, shares: Rules.shares(limits), concurrency: concurrency.max }
   if (sharing !== undefined) return sharing.openPool({ name, id, config, clock, after, ...called })
   const now = monotonic(clock)
   const state = State.make(config, now(), id)

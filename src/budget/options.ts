@@ -10,6 +10,7 @@ import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/mod
 import type * as Limits from "../Limits.ts"
 import {
   Agent,
+  type Concurrency,
   type FailOptions,
   first,
   type GovernedOptions,
@@ -24,6 +25,7 @@ import {
   type ResizeOptions
 } from "./models.ts"
 import type { Queueing } from "./entry.ts"
+import type { InFlightLimit } from "./opening.ts"
 import { defaultPool, maxIdlePools } from "./registry.ts"
 import * as Rules from "../domain/rules.ts"
 
@@ -62,10 +64,25 @@ const poolLimits = Input.all(poolsOptions, noModels)
 /** One set of limits, or limits for each pool. */
 export const limits: Input.Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
 export const concurrency: Input.Check = Input.wholeOrInfinite(1)
+
+const upTo = Input.options<{ readonly measuredUpTo: number }>({ measuredUpTo: concurrency }, "measuredUpTo")
+const numberOrMeasured = Input.that('"measured", an integer >= 1, or { measuredUpTo }', (value) => value === "measured")
+
+/** A number of calls in flight, or one that is measured. */
+export const concurrencyOrMeasured: Input.Check = (value) => {
+  if (typeof value === "number") return concurrency(value)
+  return typeof value === "object" ? upTo(value) : numberOrMeasured(value)
+}
 export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
 export const maxPools: Input.Check = Input.whole
 
-const checks: Input.Checks<Options> = { limits, concurrency, maxQueued, maxPools, learned: Input.anObject }
+const checks: Input.Checks<Options> = {
+  limits,
+  concurrency: concurrencyOrMeasured,
+  maxQueued,
+  maxPools,
+  learned: Input.anObject
+}
 
 /** The options of a budget. */
 export const optionsCheck: Input.Check = Input.options<Options>(checks)
@@ -109,16 +126,26 @@ export const observeCheck: Input.Check = Input.options<PoolSignal>(
   "dimensions"
 )
 
-export const resized: Input.Check = Input.options<ResizeOptions>({ limits: Rules.check, concurrency, pool: Input.text })
+export const resized: Input.Check = Input.options<ResizeOptions>({
+  limits: Rules.check,
+  concurrency: concurrencyOrMeasured,
+  pool: Input.text
+})
 
 // -----------------------------------------------------------------------------
 // Pools
 // -----------------------------------------------------------------------------
 
+/** How a stated concurrency limits the calls in flight. */
+export const concurrencyOf = (stated: Concurrency): InFlightLimit => {
+  if (typeof stated === "number") return { max: stated, isMeasured: false }
+  return { max: stated === "measured" ? Infinity : stated.measuredUpTo, isMeasured: true }
+}
+
 /** The options with their defaults. */
 export const parse = (options: Options) => {
   const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity } = options
-  return { concurrency, maxPools, maxQueued, ...sets(limits) }
+  return { concurrency: concurrencyOf(concurrency), maxPools, maxQueued, ...sets(limits) }
 }
 
 /** The pools, as the limits describe them. */

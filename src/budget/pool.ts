@@ -8,6 +8,7 @@ import { dimensionOf } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
 import { Line, type LineEvents } from "../line/line.ts"
 import * as Pacer from "../pacing/pacer.ts"
+import type { MeasuredStatus } from "../pacing/measured.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
 import type { After, Port } from "../sharing/port.ts"
@@ -23,8 +24,9 @@ import { type BudgetErrorReason, EstimateTooLarge, StoreUnavailable } from "./er
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
 import { Heads } from "./heads.ts"
+import { Measuring } from "./measuring.ts"
 import { reportsOf } from "./observer.ts"
-import { type PoolOptions, portOf } from "./opening.ts"
+import { type InFlightLimit, type PoolOptions, portOf } from "./opening.ts"
 import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
 import type { ClosedPool } from "./closedPools.ts"
@@ -37,6 +39,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
+  /** Measures how many calls may be in flight, if that was asked for. */
+  private measuring: Measuring | undefined
   private readonly line: Line<PoolTerms, Entry>
   private readonly first = new Heads(this.queue)
   private readonly reports: ReturnType<typeof reportsOf> | undefined
@@ -60,7 +64,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     this.limits = options.limits
     this.counting = options.earlier?.counting
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
-    this.permits = new Permits(options.concurrency)
+    this.measuring = options.concurrency.isMeasured ? this.measure() : undefined
+    this.permits = new Permits(Math.min(options.concurrency.max, this.measuring?.limit ?? Infinity))
     // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
     const again = Effect.sync(() => this.deciding(this.line.next))
     const after: After = (millis, wake) => options.after(millis, Effect.andThen(again, wake))
@@ -98,7 +103,16 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
   /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
   get allowed(): number {
-    return Math.min(this.config.concurrency, this.law.window.size)
+    return Math.min(this.maxInFlight, this.law.window.size)
+  }
+  /** The concurrency, or less by what this process has measured for its own calls. */
+  private get maxInFlight(): number {
+    const others = this.law.inFlight - this.running.size
+    return Math.min(this.config.concurrency, others + (this.measuring?.limit ?? Infinity))
+  }
+  /** The measured limit; undefined if it is not measured. */
+  get measured(): MeasuredStatus | undefined {
+    return this.measuring?.status(this.running.size)
   }
 
   // ---------------------------------------------------------------------------
@@ -155,7 +169,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     const { name: pool, queue, running } = this
     const { maxQueued } = this.options
     const { config, law } = this.port.state
-    const { concurrency: maxInFlight, rules } = config
+    const { maxInFlight } = this
+    const { rules } = config
     const cost = (charge: Amounts.Whole): number => costOf(this.port.state, charge)
     const isWhole = this.port.lag === 0
     return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, costOf: cost, isWhole }
@@ -200,6 +215,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   granted(entry: Entry): void {
     const { counts } = this.options
     this.running.add(entry)
+    entry.measured = this.measuring?.sent()
     counts.reservations++
     this.options.changed()
     if (!entry.wasQueued) return
@@ -225,7 +241,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
    */
   settle(entry: Entry, used: Amounts.Charge, outcome: SettledAs, readings?: Pacer.Readings): undefined {
     const isAccepted = entry.isAccepted || (outcome !== "success" && readings === undefined)
-    const isEnded = this.end(entry, used, (law, admission, rest, now) => {
+    const isEnded = this.end(entry, used, outcome === "success", (law, admission, rest, now) => {
       if (!isAccepted) Pacer.accept(law, admission)
       if (readings !== undefined) Pacer.observe(law, admission, readings, now)
       if (outcome === "success") Pacer.settle(law, admission, rest, now)
@@ -243,7 +259,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   /** Ends a reservation of unknown usage: it counts as estimated. */
   keep(entry: Entry, hasSucceeded: boolean): void {
     const { charge, isAccepted, owed } = entry
-    const isEnded = this.end(entry, Amounts.plus(charge, owed), (law, admission) => {
+    if (!hasSucceeded) entry.lose()
+    const isEnded = this.end(entry, Amounts.plus(charge, owed), hasSucceeded, (law, admission) => {
       if (hasSucceeded && !isAccepted) Pacer.accept(law, admission)
       Pacer.keep(law, admission)
       return false
@@ -254,8 +271,12 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
 
   /** Ends a call in the state, where `learn` updates the law. False if it had ended. */
-  private end(entry: Entry, used: Amounts.Charge, learn: Learn): boolean {
+  private end(entry: Entry, used: Amounts.Charge, isAnswered: boolean, learn: Learn): boolean {
     if (!this.line.end(entry, (draft, _, now) => conclude(draft, entry, used, learn, now))) return false
+    if (entry.measured !== undefined) {
+      this.measuring?.ended(entry.measured, isAnswered, this.running.size)
+      this.permit()
+    }
     this.running.delete(entry)
     this.options.counts.settled(entry.charge, used)
     return true
@@ -311,7 +332,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
       )
     }
     let verdict: Pacer.Verdict = "isolated"
-    this.end(entry, used, (law, admission, rest, now) => {
+    if (reason === "overload") entry.lose()
+    this.end(entry, used, false, (law, admission, rest, now) => {
       verdict = judge(law, admission, { ...failure, used: rest }, now)
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       return verdict !== "outage"
@@ -360,26 +382,41 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
 
   /** Changes the limits for the user. */
-  resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+  resize(limits: Limits.Limits | undefined, concurrency: InFlightLimit | undefined): void {
     this.limits = limits ?? this.limits
+    if (concurrency !== undefined) {
+      this.measuring = concurrency.isMeasured ? (this.measuring ?? this.measure()) : undefined
+    }
     const stated = limits && { rules: Rules.resolve(limits, this.counting), shares: Rules.shares(limits) }
     this.port.transact((draft, now) => {
       if (stated !== undefined) Members.configure(draft, { ...draft.config, ...stated }, now)
-      if (concurrency !== undefined) Members.allow(draft, concurrency)
+      if (concurrency !== undefined) Members.allow(draft, concurrency.max)
     })
     this.configured()
   }
 
   /** After a change of limits: computes costs again, and refuses callers that can never fit. */
   private configured(): void {
-    const { concurrency, rules } = this.config
-    this.permits.resize(concurrency)
+    const { rules } = this.config
+    this.permit()
     for (const entry of Array.from(this.queue.inOrder())) {
       const misfit = entry.fit(rules)
       if (misfit !== undefined) this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
     }
     this.reprice()
     this.drain()
+  }
+
+  private measure(): Measuring {
+    return new Measuring(this.clockNow, () => {
+      this.permit()
+      this.drain()
+    })
+  }
+
+  /** Permits as many calls in flight as the concurrency and the measured limit do. */
+  private permit(): void {
+    this.permits.resize(Math.min(this.config.concurrency, this.measuring?.limit ?? Infinity))
   }
 
   private refuse(entry: Entry, reason: BudgetErrorReason): Entry {

@@ -8,11 +8,17 @@ import type { Entry } from "./entry.ts"
 import { BudgetError, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf } from "./metrics.ts"
-import type { ReserveOptions, ResizeOptions } from "./models.ts"
-import type { PoolOptions } from "./opening.ts"
+import type { ReserveOptions } from "./models.ts"
+import type { InFlightLimit, PoolOptions } from "./opening.ts"
 import type * as Options from "./options.ts"
 import { Pool } from "./pool.ts"
 import { defaultPool, maxIdlePools, nameIn, PoolRegistry } from "./registry.ts"
+
+/** How a kind of pools was resized. */
+interface PoolChange {
+  readonly limits: Limits.Limits | undefined
+  readonly concurrency: InFlightLimit | undefined
+}
 
 /** The options that the pools of a budget share. */
 export type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "earlier" | "counts" | "denied" | "idled">
@@ -45,7 +51,7 @@ export class OpenPools {
   private readonly now: () => number
   private readonly context: Context.Context<never>
   /** The changes of kinds of pools that were resized: pools that open later get the same. */
-  private readonly changed = new Map<string, Pick<ResizeOptions, "limits" | "concurrency">>()
+  private readonly changed = new Map<string, PoolChange>()
   private readonly warned = new Set<string>()
   /** Until when all pools count as in use, because a search has found no idle one. */
   private busyUntil = 0
@@ -152,7 +158,7 @@ export class OpenPools {
   }
 
   /** Changes a pool, and all accounts' pools of its kind. */
-  resize(name: string | undefined, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+  resize(name: string | undefined, limits: Limits.Limits | undefined, concurrency: InFlightLimit | undefined): void {
     if (this.isClosed) return
     const kind = name !== undefined && this.byName.has(name) ? name : this.sets.poolNamed("resize", name)
     const pool = this.existing(kind)

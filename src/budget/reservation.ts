@@ -8,7 +8,14 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { chargeMore, excessOf, limited } from "./decision.ts"
 import type { Entry, SettledAs } from "./entry.ts"
-import { type FailOptions, type GovernedReservation, type Observation, refused, type Verdict } from "./models.ts"
+import {
+  type FailOptions,
+  type GovernedReservation,
+  measured,
+  type Observation,
+  refused,
+  type Verdict
+} from "./models.ts"
 import { failCheck } from "./options.ts"
 
 /** All that is charged for a call. A dimension that the usage leaves out stays as it was charged. */
@@ -28,7 +35,10 @@ const owe = (entry: Entry, soFar: Amounts.Whole): void => {
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
 export const observe = (entry: Entry, said: Observation): undefined => {
-  if (said.soFar !== undefined) owe(entry, usedOf(entry, said.soFar))
+  if (said.soFar !== undefined) {
+    entry.measured?.heard(said.soFar.outputTokens ?? 0)
+    owe(entry, usedOf(entry, said.soFar))
+  }
   if (said.usage !== undefined) return settle(entry, said.usage, "success", said)
   return entry.pool.observe(readingsOf(said), entry)
 }
@@ -40,7 +50,10 @@ export const settle = (
   outcome: SettledAs = "success",
   said?: Limits.Signal
 ): undefined => {
-  if (outcome === "success") entry.watcher?.used(usage)
+  if (outcome === "success") {
+    entry.watcher?.used(usage)
+    entry.measured?.counted(usage.outputTokens ?? 0)
+  }
   return entry.pool.settle(entry, usedOf(entry, usage), outcome, said && readingsOf(said))
 }
 
@@ -83,7 +96,8 @@ export const handOut = (entry: Entry): GovernedReservation => {
     settle: (usage, outcome) => Effect.sync(() => settle(entry, usage, outcome)),
     fail: (failure) => Effect.sync(() => fail(entry, failure)),
     refund: Effect.sync(() => entry.pool.settle(entry, Amounts.nothing, "failure")),
-    [refused]: () => entry.rejection
+    [refused]: () => entry.rejection,
+    [measured]: entry.measured
   }
 }
 

@@ -16,6 +16,7 @@ export const statusOf = (pool: Pool): PoolStatus => {
     known: knownOf(pool.law, pool.now()),
     inFlight: pool.inFlight,
     allowed: pool.allowed,
+    measured: pool.measured,
     queued: pool.queued,
     waiting: waiting.map(({ dimension, expectedMillis, waiter }) => ({
       agent: waiter.agent,

@@ -15,10 +15,12 @@ import { Entry, type SettledAs } from "../budget/entry.ts"
 import {
   type FailOptions,
   type GovernedReservation,
+  measured,
   type Observation,
   refused,
   type Verdict
 } from "../budget/models.ts"
+import type { MeasuredCall } from "../budget/measuring.ts"
 import * as Reservation from "../budget/reservation.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
@@ -70,6 +72,7 @@ export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual |
   const usage = call.parts.plausible.ofAnswer(attempt, given)
   attempt.observed = usage
   if (usage === undefined) return
+  measuredOf(held)?.heard(usage.actual.outputTokens)
   const isBegun = promptBegan(attempt, usage)
   const soFar = grown(attempt, usage)
   if (phase !== "sent" || !(isBegun || soFar !== undefined)) return
@@ -159,6 +162,7 @@ const answeredWith = (
   const tokens = Math.max(attempt.prompt, reported.prompt)
   if (call.isCapped && Usage.isTold(known, tokens)) conversations.verify(known, tokens, response.model)
   const learning = Usage.learning(known, actual, response.finishReason)
+  measuredOf(attempt.held)?.counted(actual.outputTokens)
   // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
   learns?.learn(learning, actual)
   const settled = settle(attempt, usage, undefined, signal)
@@ -255,6 +259,8 @@ export const left = (attempt: GovernedAttempt): Rest => {
       return refund(held!)
     case "sent": {
       pool.isDenied = false
+      const call = measuredOf(held)
+      if (call !== undefined) call.isLost = true
       const { billed, isKnown, usage } = soFar(attempt)
       conclude(attempt, billed, isKnown)
       return settle(attempt, usage, "failure")
@@ -302,6 +308,13 @@ export const refusalOf = (held: Held): Budget.BudgetError["reason"] | undefined 
   if (held instanceof Entry) return held.rejection
   const { [refused]: refusal }: GovernedReservation = held
   return refusal?.()
+}
+
+/** The call, if its pool measures how many calls may be in flight. */
+const measuredOf = (held: Held | undefined): MeasuredCall | undefined => {
+  if (held === undefined || held instanceof Entry) return held?.measured
+  const { [measured]: call }: GovernedReservation = held
+  return call
 }
 
 /** Learns what a response says, before the attempt has ended. */

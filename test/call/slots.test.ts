@@ -95,7 +95,6 @@ describe("a server with ten slots and without a stated limit", () => {
 describe("the preset of", () => {
   for (const [name, preset, server, work] of [
     ["DeepSeek", Presets.deepseek.pro, { concurrency: 500 }, { agents: 510, calls: 2 }],
-    ["Ollama", Presets.ollama, { concurrency: 1, queue: 512, busyStatus: 503 }, { agents: 20, calls: 2 }],
     ["vLLM", Presets.vllm({ maxNumSeqs: 16 }), { concurrency: 16, queue: Infinity }, { agents: 40, calls: 2 }]
   ] as const) {
     it.live(

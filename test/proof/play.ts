@@ -186,7 +186,7 @@ export class Play {
       name: "proof",
       kind: "proof",
       limits: setting.limits,
-      concurrency: setting.concurrency ?? Infinity,
+      concurrency: { max: setting.concurrency ?? Infinity, isMeasured: false },
       maxQueued: Infinity,
       counts,
       clock,
@@ -292,7 +292,7 @@ export class Play {
       case "resize": {
         const setting = this.scope.settings[move[1]]!
         this.settings.push({ from: this.now, setting })
-        return this.pool.resize(setting.limits, setting.concurrency ?? Infinity)
+        return this.pool.resize(setting.limits, { max: setting.concurrency ?? Infinity, isMeasured: false })
       }
       case "pause":
         this.pausedUntil = Math.max(this.pausedUntil, this.now + move[1])

@@ -5,7 +5,7 @@ import type * as Events from "../../Events.ts"
 import type { Learned } from "../../Estimator.ts"
 import type * as Fetch from "../../http/index.ts"
 import type * as Governor from "../../Governor.ts"
-import { concurrency, limits, maxPools, maxQueued } from "../../budget/options.ts"
+import { concurrencyOrMeasured, limits, maxPools, maxQueued } from "../../budget/options.ts"
 import { checks } from "../../http/models.ts"
 import { httpPlaces } from "../../http/places.ts"
 import * as Called from "../../call/models.ts"
@@ -121,8 +121,13 @@ type RedisOptions = {
 export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeout"> {
   /** The provider's limits: one set for each account, or a set for each class of models. @default learned */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
-  /** Calls in flight at once, per pool. @default no bound */
-  readonly concurrency?: number | undefined
+  /**
+   * Calls in flight at once, per pool. `"measured"` is for servers of your own that queue any number of calls, such as vLLM, llama.cpp and
+   * Ollama; `{ measuredUpTo: 64 }` never goes beyond that number.
+   *
+   * @default no bound
+   */
+  readonly concurrency?: Budget.Concurrency | undefined
   /** How many callers may wait, per pool. Further callers are refused at once. @default no bound */
   readonly maxQueued?: number | undefined
   /** How many pools there may be besides those in `limits`: each account and class of models in use has one. @default 10_000 */
@@ -239,7 +244,7 @@ const single: Input.Check = (value) => {
 /** In the order of errors that list them: what most programs set comes first. */
 const eachOption = Input.options<Options>({
   limits,
-  concurrency,
+  concurrency: concurrencyOrMeasured,
   retry: Input.options<RetryOptions>({
     attempts: Input.whole,
     baseSeconds: seconds,

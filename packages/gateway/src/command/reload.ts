@@ -49,7 +49,7 @@ export const check = (before: GivenSettings, after: GivenSettings): Effect.Effec
 /** Changes the limits and the concurrency of the budget to those of checked settings. */
 export const resize = (before: GivenSettings, after: GivenSettings): Effect.Effect<void, never, Budget.TokenBudget> =>
   Effect.gen(function* () {
-    if (Equal.equals(before.limits, after.limits) && before.concurrency === after.concurrency) return
+    if (Equal.equals(before.limits, after.limits) && Equal.equals(before.concurrency, after.concurrency)) return
     const { concurrency = Infinity } = after
     const budget = yield* Budget.TokenBudget
     const changes = changesOf(before.limits, after.limits) ?? []

@@ -35,7 +35,7 @@ rateLimitHeaders: Whether answers say in the header fields RateLimit-Policy and 
 streamUsage: Whether Chat Completions streams are asked for their usage. Without it such calls keep their estimates. @default true
 credentials: The provider's credential of each upstream, for a gateway with keys: env:NAME, file:PATH, or none. @default the usual variables: ANTHROPIC_API_KEY, OPENAI_API_KEY, GEMINI_API_KEY
 limits: The providers' limits, as in the library: one set, or pools, whose names change only at a restart. @default learned
-concurrency: Calls in flight at once, for each pool. @default as many as the limits allow
+concurrency: Calls in flight at once, for each pool: a number, or measured, for servers of your own that queue any number of calls, such as vLLM, llama.cpp and Ollama. { "measuredUpTo": 64 } never goes beyond that number. @default as many as the limits allow
 maxQueued: The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its callers would be refused anyway. @default 10,000
 maxPools: The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default 10,000
 prices: Prices of models in dollars per million tokens: input, output, cacheRead, cacheWrite and others. @default the published ones

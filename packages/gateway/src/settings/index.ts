@@ -187,8 +187,11 @@ const ofCommand = {
   credentials: setting(secret(Schema.Record(Schema.String, Schema.String)), { flag: "none", change: "reload" }),
   /** The providers' limits, as in the library: one set, or `pools`, whose names change only at a restart. @default learned */
   limits: setting(Values.limits, { flag: "limits", change: "reload" }),
-  /** Calls in flight at once, for each pool. @default as many as the limits allow */
-  concurrency: setting(count, { flag: { takes: "number" }, change: "reload" }),
+  /**
+   * Calls in flight at once, for each pool: a number, or `measured`, for servers of your own that queue any number of calls, such as vLLM,
+   * llama.cpp and Ollama. `{ "measuredUpTo": 64 }` never goes beyond that number. @default as many as the limits allow
+   */
+  concurrency: setting(Values.concurrency(max.count), { flag: { takes: "number" }, change: "reload" }),
   /**
    * The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its
    * callers would be refused anyway. @default 10,000

@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import { checkCap, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
+import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import type * as Prices from "floodgate/Prices"
@@ -20,12 +21,12 @@ export const secretText = (expected: string, form = /^/) =>
   secret(text(Input.secret(expected, (value) => typeof value === "string" && form.test(value))))
 export const flag = checked(Schema.Boolean, Input.flag)
 
+const wholeCheck = (min: number, max: number): Input.Check =>
+  Input.number(`an integer from ${min} to ${max}`, (value) => Number.isInteger(value) && value >= min && value <= max)
+
 /** An integer. JSON has no infinity, so a number above `max` is a mistake. */
-export const whole = (min: number, max: number) => {
-  const holds = (value: number): boolean => Number.isInteger(value) && value >= min && value <= max
-  const json = { type: "integer", minimum: min, maximum: max }
-  return checked(Schema.Finite, Input.number(`an integer from ${min} to ${max}`, holds), json)
-}
+export const whole = (min: number, max: number) =>
+  checked(Schema.Finite, wholeCheck(min, max), { type: "integer", minimum: min, maximum: max })
 
 const inSeconds = SchemaTransformation.transform<Duration.Input, number | string>({
   decode: (given) => (typeof given === "number" ? `${given} seconds` : given) as Duration.Input,
@@ -47,6 +48,15 @@ const ofLibrary =
 /** Optional values of one kind by their names. */
 const each = <K extends string, S extends Schema.Top>(schema: S, ...names: ReadonlyArray<K>) =>
   Object.fromEntries(names.map((name) => [name, optional(schema)])) as { [N in K]: Schema.optional<S> }
+
+/** A number of calls in flight up to `max`, or one that is measured. */
+export const concurrency = (max: number) => {
+  const number = wholeCheck(1, max)
+  const check: Input.Check = (value) =>
+    typeof value === "number" ? number(value) : BudgetChecks.concurrencyOrMeasured(value)
+  const measured = [Schema.Literal("measured"), Schema.Struct({ measuredUpTo: whole(1, max) })] as const
+  return ofLibrary<Budget.Concurrency>()(Schema.Union([Schema.Finite, ...measured]), check)
+}
 
 const dimension = Schema.Struct({
   ...each(Schema.Finite, "perSecond", "perMinute", "total", "burst", "share"),

@@ -73,6 +73,7 @@ const of04 = {
 /** A valid value of each setting, other than its default. Settings that 0.4 did not have stand here alone. */
 const samples: Readonly<Record<string, unknown>> = {
   ...of04,
+  concurrency: { measuredUpTo: 64 },
   requestsToken: "who-calls-what-and-when",
   rateLimitHeaders: false
 }
