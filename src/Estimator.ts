@@ -171,7 +171,8 @@ const LearnedWindow = Schema.Struct({
   name: Schema.String,
   used: Schema.Finite,
   resetsAt: Schema.Finite,
-  dollars: Schema.optional(Schema.Finite)
+  dollars: Schema.optional(Schema.Finite),
+  models: Schema.optional(Schema.Array(Schema.String))
 })
 
 /**

@@ -232,9 +232,10 @@ export const make = Effect.fnUntraced(function* (
   const { accounting = estimator.accounting, countPrompts = true, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
-  const windows = new LongWindows(Context.get(context, Clock.Clock), options.windows, options.learned?.windows)
   const observer = observerOf(context)
   const fork = Effect.runForkWith(context)
+  const warn = (message: string): unknown => fork(Effect.logWarning(message))
+  const windows = new LongWindows(Context.get(context, Clock.Clock), options.windows, options.learned?.windows, warn)
   const parts: GovernorParts = {
     accounting,
     ask: SyncForm.of<Ask>(budget.reserve),

@@ -4,6 +4,7 @@ import * as Option from "effect/Option"
 import { callsOf } from "../budget/forecast/work.ts"
 import * as PriceTable from "../domain/prices.ts"
 import { Purses, type Purse } from "../domain/spending/models.ts"
+import * as Windows from "../domain/spending/windows.ts"
 import { counted, dollars } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
 import { Governor, type WindowStatus } from "../Governor.ts"
@@ -111,7 +112,11 @@ export const left: Effect.Effect<Left> = Effect.gen(function* () {
 
 /** For how many agents the caps have room, and the windows of the account. */
 export const find = ({ caps, prices, windows }: Left, question: SpendingQuestion): FoundRoom => {
-  const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
+  const model = modelOf(question)
+  const own = windows.filter(
+    (window) =>
+      (window.account === question.account || question.account === undefined) && Windows.concerns(window, model)
+  )
   if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
   const { each, here, remaining, running } = question
   const price = question.price ?? PriceTable.find(modelOf(question), prices)

@@ -6,6 +6,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
 import { priority, weight } from "../budget/options.ts"
+import * as Windows from "../domain/spending/windows.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Input from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
@@ -279,7 +280,7 @@ export interface Options {
   readonly prices?: Prices.Table | undefined
   /**
    * The share of each long window of a subscription that calls may use which are not interactive, such as
-   * `{ "5h": { share: 0.7 } }`. Calls of a priority of at least 1 are interactive, and use the rest. Only for your own account.
+   * `{ "5h": { share: 0.7 } }`. A window is named by its length, and by its models if it concerns only some: `"7d_sonnet"`. Calls of a priority of at least 1 are interactive, and use the rest. Only for your own account.
    *
    * @default the whole window
    * @since 0.4.0
@@ -301,10 +302,18 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 // -----------------------------------------------------------------------------
 
 const share = Input.number("a number > 0, at most 1", (value) => value > 0 && value <= 1)
-const sharesOfWindows = Input.options<Record<"5h" | "7d", { readonly share: number } | undefined>>({
-  "5h": Input.options<{ readonly share: number }>({ share }, "share"),
-  "7d": Input.options<{ readonly share: number }>({ share }, "share")
-})
+const shareOfWindow = Input.options<{ readonly share: number }>({ share }, "share")
+
+/** `7d_oi` may rest at 98 % while its calls are accepted, so a share of it would hold them back for days. */
+const isShared = (name: string): boolean => Windows.parseName(name) !== undefined && !name.endsWith("_oi")
+
+const sharesOfWindows = Input.all(
+  Input.record(shareOfWindow),
+  Input.that(
+    'names of windows such as "5h", "7d" and "7d_sonnet", without "7d_oi", of which only the provider refuses calls',
+    (shares) => Object.keys(Object(shares)).every(isShared)
+  )
+)
 
 /** The check of each option of a governor. */
 export const governorChecks: Input.Checks<Options> = {

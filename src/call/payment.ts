@@ -172,7 +172,7 @@ const windowLine = (payment: Payment, request: PaymentRequest, cost: number): Ca
   return {
     // It is the first line that a call asks, so nothing has to be known before.
     refused: () => undefined,
-    take: () => (payment.window = hold = own.take(paying, ask)),
+    take: () => (payment.window = hold = own.take(paying, ask, call.known.model)),
     ended: () => (hold.refusal === undefined ? tooLong(request) : denied(new Spending.WindowShareUsed(hold.refusal)))
   }
 }

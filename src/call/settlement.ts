@@ -64,7 +64,7 @@ export const observe = (attempt: GovernedAttempt, signal: Limits.Signal | undefi
 }
 
 const observeWindows = ({ call, payment, request }: GovernedAttempt, signal: Limits.Signal): void =>
-  call.parts.windows.observe(request.account, signal, payment?.window)
+  call.parts.windows.observe(request.account, signal, payment?.window, request.model)
 
 /** Notes the usage so far, in case the attempt is left, and tells the budget if it is news. */
 export const recordUsage = (attempt: GovernedAttempt, given: Accounting.Actual | undefined): void => {

@@ -21,7 +21,7 @@ export interface Signal {
       readonly roundedTo?: number | undefined
     }
   }
-  /** The long windows of a subscription by their names, such as `"5h"` and `"7d"`. */
+  /** The long windows of a subscription by their names, such as `"5h"`, `"7d"` and, for some models only, `"7d_sonnet"`. */
   readonly windows?:
     | Readonly<
         Record<
@@ -33,6 +33,13 @@ export interface Signal {
             readonly resetsAt: number
             /** Whether the provider rejects calls until then. */
             readonly isRejected?: boolean | undefined
+            /**
+             * Parts of the names of the models that it concerns. If there are none, it concerns those in whose responses it is told.
+             *
+             * @default all models
+             * @since 0.5.0
+             */
+            readonly models?: ReadonlyArray<string> | undefined
           }
         >
       >

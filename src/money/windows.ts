@@ -47,6 +47,12 @@ export interface WindowStatus {
    * @since 0.5.0
    */
   readonly slowLane: { readonly calls: number; readonly dollars: number }
+  /**
+   * Parts of the names of the models that it concerns; undefined for all models.
+   *
+   * @since 0.5.0
+   */
+  readonly models: ReadonlyArray<string> | undefined
 }
 
 /** The learned facts about a window. */
@@ -57,6 +63,8 @@ export interface LearnedWindow {
   readonly resetsAt: number
   /** The cost of the whole window in dollars. */
   readonly dollars?: number | undefined
+  /** Parts of the names of the models that it concerns. @default all models */
+  readonly models?: ReadonlyArray<string> | undefined
 }
 
 /** A window has no room for a call, and no end of another call gives it any. */
@@ -94,10 +102,12 @@ interface WindowTerms {
 /** A call within the windows of its account. */
 export class WindowHold extends Hold<WindowTerms> {
   readonly account: AccountWindows
+  readonly model: string
 
-  constructor(account: AccountWindows, paying: Paying, ask: number | undefined) {
+  constructor(account: AccountWindows, paying: Paying, ask: number | undefined, model: string) {
     super(paying, costIn(ask ?? 0), ask, paying.wake)
     this.account = account
+    this.model = model
   }
   /** Replaces what the call was expected to cost by what it has cost. If it waits, it leaves. */
   settle(cost: number | undefined): void {
@@ -134,8 +144,8 @@ class AccountWindows {
   }
 
   /** Reserves what a call may cost, refuses it, or queues it. One that does not count waits behind nobody. */
-  take(paying: Paying, ask: number | undefined): WindowHold {
-    const hold = new WindowHold(this, paying, ask)
+  take(paying: Paying, ask: number | undefined, model: string): WindowHold {
+    const hold = new WindowHold(this, paying, ask, model)
     if (ask !== undefined) return this.line.ask(hold)
     const grant = this.port.transact((draft) => {
       draft.running++
@@ -159,14 +169,16 @@ class AccountWindows {
     })
   }
 
-  /** Learns what a response says. `hold` is that of its call. */
-  observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined): void {
+  /** Learns what a response to a call of a model says. `hold` is that of its call. */
+  observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined, model: string): void {
     this.port.transact((draft, now) => {
       const { held, windows } = tidy(draft, now)
       const spent = hold?.grant?.spent ?? draft.spent
       const doubt = draft.spent + held - spent
       for (const [name, signal] of Object.entries(signals)) {
-        windows.set(name, Windows.observe(windows.get(name), signal, spent, doubt, now))
+        const known = windows.get(name)
+        if (known === undefined && windows.size >= maxWindows) continue
+        windows.set(name, Windows.observe(known, signal, spent, doubt, now, model))
       }
     })
     this.line.decide()
@@ -174,12 +186,12 @@ class AccountWindows {
 
   private admit(
     draft: WindowsState,
-    { ask, priority }: WindowHold,
+    hold: WindowHold,
     now: number
   ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
-    const obstacle = this.obstacle(tidy(draft, now), ask!, priority)
+    const obstacle = this.obstacle(tidy(draft, now), hold)
     if (obstacle !== undefined) return obstacle
-    const cost = ask!
+    const cost = hold.ask!
     draft.running++
     draft.held += cost
     return { spent: draft.spent, cost }
@@ -188,10 +200,11 @@ class AccountWindows {
   /** The reason why a call cannot be admitted: the windows have no room, or none until running calls end. */
   private obstacle(
     { held, spent, windows }: WindowsState,
-    cost: number,
-    priority: number
+    { ask, model, priority }: WindowHold
   ): Blocked | Refused<WindowRefusal> | undefined {
+    const cost = ask!
     for (const [name, window] of windows) {
+      if (!Windows.concerns(window, model)) continue
       // Only the provider refuses interactive calls.
       const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
       const { isRejected, resetsAt, size } = window
@@ -220,6 +233,10 @@ const close = (draft: WindowsState, cost: number): void => {
   draft.held = --draft.running === 0 ? 0 : Math.max(0, draft.held - cost)
 }
 
+/** More windows than an account has. */
+const maxWindows = 32
+/** A share is missed once so many responses have told windows without its own. */
+const sureOfWindows = 10
 /** Keys come with requests, so their number is bounded. */
 const maxAccounts = 1_000
 /** Calls of this priority are interactive, as those of the gateway's class are. */
@@ -230,6 +247,10 @@ export class LongWindows {
   private readonly shares: Shares
   /** Whether calls have to ask. */
   readonly isLimiting: boolean
+  private readonly warn: (message: string) => void
+  /** The windows that have a share, and that no response has told yet; none once they were missed. */
+  private readonly unseen: Set<string>
+  private responses = 0
   private readonly accounts = new Lru.Registry<string, AccountWindows>(({ isIdle }) => isIdle)
   /**
    * The time when the spend limit of an account is reset, if it has refused the account's last call. Every call that succeeds looks
@@ -237,13 +258,23 @@ export class LongWindows {
    */
   readonly spendLimits = new Map<string | undefined, number>()
 
-  constructor(clock: Clock.Clock, shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
+  constructor(
+    clock: Clock.Clock,
+    shares: Shares = {},
+    learned: ReadonlyArray<LearnedWindow> = [],
+    warn: (message: string) => void = constVoid
+  ) {
     this.now = () => clock.currentTimeMillisUnsafe()
-    this.shares = shares
+    this.warn = warn
+    this.shares = Object.fromEntries(
+      Object.entries(shares).map(([name, share]) => [Windows.parseName(name)?.name ?? name, share])
+    )
     this.isLimiting = Object.keys(shares).length > 0
-    for (const { account, dollars, name, resetsAt, used } of learned) {
+    this.unseen = new Set(Object.keys(this.shares))
+    for (const { account, dollars, models, name, resetsAt, used } of learned) {
       const size = dollars === undefined ? undefined : dollars * perDollar
-      this.of(account).port.transact(({ windows }) => windows.set(name, Windows.begun({ used, resetsAt }, 0, size)))
+      const window = Windows.begun({ used, resetsAt }, 0, size, models)
+      this.of(account).port.transact(({ windows }) => windows.set(name, window))
     }
   }
 
@@ -252,9 +283,24 @@ export class LongWindows {
     return Lru.useOrMake(this.accounts, account, maxAccounts, () => new AccountWindows(this.shares, this.now))
   }
 
-  /** Learns what a response says about the windows of its account. `hold` is that of its call. */
-  observe(account: string | undefined, { windows }: Signal, hold: WindowHold | undefined): void {
-    if (windows !== undefined) this.of(account).observe(windows, hold)
+  /** Learns what a response to a call of a model says about the windows of its account. `hold` is that of its call. */
+  observe(account: string | undefined, { windows }: Signal, hold: WindowHold | undefined, model: string): void {
+    if (windows === undefined) return
+    const own = this.of(account)
+    own.observe(windows, hold, model)
+    if (this.unseen.size > 0) this.miss(windows, own)
+  }
+
+  /** Warns once of shares of windows that no response tells. */
+  private miss(told: NonNullable<Signal["windows"]>, { now }: AccountWindows): void {
+    const { unseen } = this
+    for (const name of Object.keys(told)) unseen.delete(name)
+    if (++this.responses < sureOfWindows || unseen.size === 0) return
+    const names = (all: Iterable<string>): string => Array.from(all, (name) => `"${name}"`).join(", ")
+    this.warn(
+      `No response has told of the ${unseen.size === 1 ? "window" : "windows"} ${names(unseen)}, so the share that is stated has no effect: this account has ${names(now.windows.keys())} (this is logged once)`
+    )
+    unseen.clear()
   }
 
   /** Notes that a call of an account failed. `resetsAt` is when the spend limit that refused it is reset, if that is known. */
@@ -279,7 +325,8 @@ export class LongWindows {
         resetsAt: resetsAt < Infinity ? resetsAt : undefined,
         dollars: size === undefined ? undefined : size / perDollar,
         isRejected,
-        slowLane: { calls: slowCalls, dollars: slowSpent / perDollar }
+        slowLane: { calls: slowCalls, dollars: slowSpent / perDollar },
+        models: window.models
       }
     })
     const spendLimits = Array.from(this.spendLimits)
@@ -292,7 +339,8 @@ export class LongWindows {
         resetsAt,
         dollars: undefined,
         isRejected: true,
-        slowLane: { calls: 0, dollars: 0 }
+        slowLane: { calls: 0, dollars: 0 },
+        models: undefined
       }))
     return [...windows, ...spendLimits]
   }
@@ -304,7 +352,8 @@ export class LongWindows {
       used: Windows.usedAt(window, spent),
       // JSON has no infinite numbers. A window that has ended has ended after a restart, too.
       resetsAt: window.resetsAt < Infinity ? window.resetsAt : 0,
-      ...(window.size === undefined ? {} : { dollars: window.size / perDollar })
+      ...(window.size === undefined ? {} : { dollars: window.size / perDollar }),
+      ...(window.models === undefined ? {} : { models: window.models })
     }))
   }
 

@@ -15,27 +15,14 @@
  */
 import type * as Limits from "../Limits.ts"
 import type * as Signal from "../domain/signal.ts"
+import { dateOf, numberOf, timeOf } from "./headerValues.ts"
 import { maxAmount } from "./json.ts"
 import type { HeaderReader } from "./models.ts"
+import { windowsOf } from "./windows.ts"
 
+export { headerReader, timeOf } from "./headerValues.ts"
 export type { HeaderReader } from "./models.ts"
-
-/** Reads from a `Headers` object, or from a record with names in lower case. Values of other types count as absent. */
-export const headerReader = (source: object): HeaderReader => {
-  // The source may be any object; its properties are only read, and checked before use.
-  const record = source as { readonly get?: unknown } & Readonly<Record<string, unknown>>
-  const valueOf = (value: unknown): string | undefined => {
-    if (typeof value === "string") return value
-    return Array.isArray(value) ? value.join(", ") : undefined
-  }
-  const { get } = record
-  if (typeof get === "function") return (name) => valueOf(get.call(record, name))
-  // Most headers are absent, so that is checked first.
-  return (name) => {
-    const value = record[name]
-    return value !== undefined && Object.hasOwn(record, name) ? valueOf(value) : undefined
-  }
-}
+export { offersSlowLane, takesSlowLane } from "./windows.ts"
 
 const minute = 60_000
 const hour = 3_600_000
@@ -44,26 +31,6 @@ const day = 86_400_000
 // -----------------------------------------------------------------------------
 // Values
 // -----------------------------------------------------------------------------
-
-/** A plain decimal number that is neither negative nor absurd. */
-const numberOf = (text: string | null | undefined): number | undefined => {
-  if (text === undefined || text === null) return undefined
-  const trimmed = text.trim()
-  if (!/^\d{1,16}(\.\d{1,9})?$/.test(trimmed)) return undefined
-  const value = Number(trimmed)
-  return value <= maxAmount * 10 ? value : undefined
-}
-
-const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
-
-const dateOf = (text: string | null | undefined): number | undefined => {
-  const trimmed = text?.trim() ?? ""
-  const millis = httpDate.test(trimmed) ? Date.parse(trimmed) : NaN
-  return Number.isNaN(millis) ? undefined : millis
-}
-
-/** The time of a response by the provider's clock, or `now` if the response has none. */
-export const timeOf = (header: HeaderReader, now: number): number => dateOf(header("date")) ?? now
 
 const units: Readonly<Record<string, number>> = { d: day, h: hour, m: minute, s: 1_000, ms: 1 }
 
@@ -246,56 +213,6 @@ const draft = (header: HeaderReader): Dimensions => {
 // -----------------------------------------------------------------------------
 
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
-
-const unified = "anthropic-ratelimit-unified"
-/** The long windows of a subscription, and their names in the header `representative-claim`. */
-const longWindows = [
-  { name: "5h", claim: "five_hour", used: `${unified}-5h-utilization`, reset: `${unified}-5h-reset` },
-  { name: "7d", claim: "seven_day", used: `${unified}-7d-utilization`, reset: `${unified}-7d-reset` }
-] as const
-
-/** A time as seconds since the epoch, or as in RFC 3339. */
-const epochMillis = (text: string | null | undefined): number | undefined => {
-  const seconds = numberOf(text)
-  const millis = seconds === undefined ? Date.parse(text ?? "") : seconds * 1_000
-  return millis > 0 && millis < maxEpochMillis ? millis : undefined
-}
-/** The year 5138. */
-const maxEpochMillis = 1e14
-
-/**
- * The long windows of an Anthropic subscription; undefined if there are none. The answers to accounts that pay for more than their
- * windows (overage) have no fractions.
- */
-const windowsOf = (header: HeaderReader): Limits.Signal["windows"] => {
-  const found: Record<string, Signal.WindowSignal> = {}
-  for (const { claim, name, reset, used } of longWindows) {
-    const fraction = numberOf(header(used))
-    const resetsAt = fraction === undefined ? undefined : epochMillis(header(reset))
-    if (fraction === undefined || resetsAt === undefined) continue
-    const isRejected =
-      header(`${unified}-status`) === "rejected" && !offersSlowLane(header) && isClaimed(header, claim, fraction)
-    found[name] = { used: Math.min(1, fraction), resetsAt, ...(isRejected && { isRejected }) }
-  }
-  return Object.keys(found).length === 0 ? undefined : found
-}
-
-/** Whether a window is the one that is used up. */
-const isClaimed = (header: HeaderReader, claim: string, fraction: number): boolean => {
-  const named = header(`${unified}-representative-claim`)
-  const isOverage = header(`${unified}-overage-status`) === "allowed"
-  return !isOverage && (named == null ? fraction >= 1 : named === claim)
-}
-
-/**
- * Whether a rejection offers a slower lane, which is open while the window is used up. The caller opts in with the header
- * `anthropic-usage-limit: slow` of its next request, as Claude Code does after it has asked its user. Each caller needs an offer of its
- * own, so such a rejection closes the window for nobody.
- */
-export const offersSlowLane = (header: HeaderReader): boolean => header(`${unified}-slow-offer`) != null
-
-/** Whether the caller has opted in to the slower lane. */
-export const takesSlowLane = (header: HeaderReader): boolean => header("anthropic-usage-limit") === "slow"
 
 /** The limits in the headers; undefined if there are none. */
 export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {

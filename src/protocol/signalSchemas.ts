@@ -25,7 +25,12 @@ export const Signal = Schema.Struct({
   windows: Schema.optional(
     Schema.Record(
       Schema.String,
-      Schema.Struct({ used: Schema.Finite, resetsAt: Schema.Finite, isRejected: Schema.optional(Schema.Boolean) })
+      Schema.Struct({
+        used: Schema.Finite,
+        resetsAt: Schema.Finite,
+        isRejected: Schema.optional(Schema.Boolean),
+        models: Schema.optional(Schema.Array(Schema.String))
+      })
     )
   )
 })

@@ -8,7 +8,7 @@ import type { LlmError } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
 import type { LedgerHold, RunningLedger } from "../../src/money/ledger.ts"
-import { type LearnedWindow, LongWindows, type WindowHold } from "../../src/money/windows.ts"
+import { type LearnedWindow, LongWindows, type Shares, type WindowHold } from "../../src/money/windows.ts"
 import { clockAt } from "./clock.ts"
 import { Payment } from "../../src/call/payment.ts"
 import { ledgerOf } from "../../src/domain/spending/models.ts"
@@ -67,21 +67,25 @@ export class PayingCall {
 }
 
 /** The long windows of accounts, and calls that keep to a share of them, one step after another. */
-export const windowsWith = (share: number, ...learned: ReadonlyArray<LearnedWindow>) => {
+export const windowsWith = (
+  shares: number | Shares,
+  ...more: ReadonlyArray<LearnedWindow | ((warning: string) => void)>
+) => {
   let now = 0
   const windows = new LongWindows(
     clockAt(() => now),
-    { "5h": { share } },
-    learned
+    typeof shares === "number" ? { "5h": { share: shares } } : shares,
+    more.filter((window) => typeof window !== "function"),
+    more.find((warn) => typeof warn === "function")
   )
   const wake = (resume: () => void) => resume()
   return {
     windows,
     pass: (millis: number) => (now += millis),
     /** A call that is expected to cost so many dollars; none if it does not count towards the windows. */
-    ask: (dollars: number | undefined, agent = "agent", account?: string): WindowHold => {
+    ask: (dollars: number | undefined, agent = "agent", account?: string, model = "m"): WindowHold => {
       const units = dollars === undefined ? undefined : dollars * 1e9
-      const hold = windows.of(account).take({ agent, priority: 0, weight: 1, wake }, units)
+      const hold = windows.of(account).take({ agent, priority: 0, weight: 1, wake }, units, model)
       if (hold.phase === "waiting") hold.listen(() => {})
       return hold
     }

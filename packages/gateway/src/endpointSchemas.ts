@@ -143,7 +143,8 @@ export const status = object({
       resetsAt: optional(at),
       dollars: optional(number),
       isRejected: flag,
-      slowLane: object({ calls: number, dollars: number })
+      slowLane: object({ calls: number, dollars: number }),
+      models: optional(list(text))
     })
   ),
   estimates: list(

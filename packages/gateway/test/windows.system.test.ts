@@ -128,4 +128,46 @@ describe("a gateway in front of a subscription", () => {
       }).pipe(Effect.scoped)
     )
   }
+
+  it.live("keeps Codex to a share of its window, whatever its slot", () =>
+    Effect.gen(function* () {
+      const upstream = yield* serve((_, response) => {
+        const answer = {
+          id: "r",
+          object: "response",
+          status: "completed",
+          model: "gpt-6",
+          output: [],
+          usage: { input_tokens: 9, output_tokens: 9 }
+        }
+        response
+          .writeHead(200, {
+            "content-type": "application/json",
+            "x-codex-primary-used-percent": "61",
+            "x-codex-primary-window-minutes": "10080",
+            "x-codex-primary-reset-at": String(Math.floor(Date.now() / 1_000) + 86_400)
+          })
+          .end(JSON.stringify(answer))
+      })
+      const context = yield* Layer.build(
+        Governor.layer({ windows: { "7d": { share: 0.6 } } }).pipe(
+          Layer.provideMerge(Budget.layer()),
+          Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
+        )
+      )
+      const { url } = yield* Gateway.make({ upstreams: { openai: upstream.url }, drain: "20 millis" }).pipe(
+        Effect.provideContext(context)
+      )
+      const responses = Effect.promise(async () => {
+        const body = JSON.stringify({ model: "gpt-6", input: "Hello" })
+        const headers = { authorization: "Bearer codex", "content-type": "application/json" }
+        const response = await fetch(`${url}/v1/responses`, { method: "POST", headers, body })
+        return { status: response.status, text: await response.text() }
+      })
+      assert.strictEqual((yield* responses).status, 200)
+      const refused = yield* responses
+      assert.strictEqual(refused.status, 402)
+      assert.include(refused.text, "61 % of the account's window of 7d are used, and this call may use up to 60 %")
+    }).pipe(Effect.scoped)
+  )
 })

@@ -20,7 +20,55 @@ export interface LongWindow {
   readonly size: number | undefined
   /** Where the measurement of the size began. */
   readonly from: { readonly used: number; readonly spent: number }
+  /** Parts of the names of the models that it concerns; undefined for all models. */
+  readonly models: ReadonlyArray<string> | undefined
 }
+
+// -----------------------------------------------------------------------------
+// Names
+// -----------------------------------------------------------------------------
+
+const units = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
+const form = /^([1-9]\d{0,4})([mhdw])(?:_([a-z0-9_]{1,32}))?$/
+
+/** The name of a window by its length, such as `"5h"`, and by what it is restricted to, such as `"7d_sonnet"`. */
+export const nameOf = (millis: number, suffix?: string): string => {
+  const unit = (["d", "h"] as const).find((unit) => millis % units[unit] === 0) ?? "m"
+  const length = `${Math.ceil(millis / units[unit])}${unit}`
+  return suffix === undefined ? length : `${length}_${suffix}`
+}
+
+/** Reads a name; undefined if it is none. Windows of one length have one `name`, so "1w" and "168h" have that of "7d". */
+export const parseName = (
+  text: string
+): { readonly name: string; readonly millis: number; readonly suffix: string | undefined } | undefined => {
+  const [, count, unit, suffix] = form.exec(text) ?? []
+  if (count === undefined) return undefined
+  const millis = Number(count) * units[unit as keyof typeof units]
+  return { name: nameOf(millis, suffix), millis, suffix }
+}
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Names of models come with requests. */
+const maxModels = 50
+
+/** Whether the calls of a model count towards a window. */
+export const concerns = ({ models }: Pick<LongWindow, "models">, model: string): boolean =>
+  models === undefined || models.some((part) => model.includes(part))
+
+/** The models that a window concerns after a response to a call of `model` has told it. */
+const modelsAfter = (known: LongWindow | undefined, { models }: WindowSignal, model: string): LongWindow["models"] => {
+  if (models === undefined || models.length > 0) return models
+  const before = known?.models ?? []
+  return before.includes(model) || before.length >= maxModels ? before : [...before, model]
+}
+
+// -----------------------------------------------------------------------------
+// Steps
+// -----------------------------------------------------------------------------
 
 /** The fraction is rounded down to steps of this size. */
 const step = 0.01
@@ -33,18 +81,24 @@ const goodCost = 3
 const minute = 60_000
 
 /** A window at its first response. Its size is that of the one before. */
-export const begun = (signal: WindowSignal, spent: number, size: number | undefined): LongWindow => ({
+export const begun = (
+  signal: Pick<WindowSignal, "used" | "resetsAt" | "isRejected">,
+  spent: number,
+  size: number | undefined,
+  models: LongWindow["models"]
+): LongWindow => ({
   base: signal.used,
   mark: spent,
   resetsAt: signal.resetsAt,
   isRejected: signal.isRejected === true,
   size,
-  from: { used: signal.used, spent }
+  from: { used: signal.used, spent },
+  models
 })
 
 /** The state of a window at a time: after its end it is unused. */
 export const at = (window: LongWindow, spent: number, now: number): LongWindow =>
-  now < window.resetsAt ? window : begun({ used: 0, resetsAt: Infinity }, spent, window.size)
+  now < window.resetsAt ? window : begun({ used: 0, resetsAt: Infinity }, spent, window.size, window.models)
 
 /** The fraction that is spent. */
 export const usedAt = ({ base, mark, size }: LongWindow, spent: number): number =>
@@ -52,26 +106,28 @@ export const usedAt = ({ base, mark, size }: LongWindow, spent: number): number 
 
 /**
  * Learns what a response says. `spent` is what had been spent when its call was admitted, and `doubt` what other calls may have
- * added until the provider made the response.
+ * added until the provider made the response. `model` is that of the call.
  */
 export const observe = (
   known: LongWindow | undefined,
   signal: WindowSignal,
   spent: number,
   doubt: number,
-  now: number
+  now: number,
+  model: string
 ): LongWindow => {
-  if (known === undefined) return begun(signal, spent, undefined)
+  const models = modelsAfter(known, signal, model)
+  if (known === undefined) return begun(signal, spent, undefined, models)
   // A response that is late tells of a window that has ended.
   if (signal.resetsAt <= now) return known
-  if (Math.abs(signal.resetsAt - known.resetsAt) > minute) return begun(signal, spent, known.size)
+  if (Math.abs(signal.resetsAt - known.resetsAt) > minute) return begun(signal, spent, known.size, models)
   const { base, from, mark, size } = known
   const isRejected = signal.isRejected === true
   const told = signal.used
   // An earlier call was answered later.
-  if (spent < mark) return { ...known, isRejected, base: Math.max(base, told) }
+  if (spent < mark) return { ...known, isRejected, models, base: Math.max(base, told) }
   const used = size === undefined ? told : Math.min(Math.max(usedAt(known, spent), told), told + step)
-  const next = { ...known, base: used, mark: spent, isRejected }
+  const next = { ...known, base: used, mark: spent, isRejected, models }
   // The provider has given some of it back, so the measurement begins anew.
   if (told < from.used) return { ...next, from: { used: told, spent } }
   const moved = told - from.used

@@ -186,6 +186,6 @@ export const Place = Schema.Struct({
 
 /** The shares of long windows. */
 export const windows = ofLibrary<NonNullable<Governor.Options["windows"]>>()(
-  Schema.Struct(each(Schema.Struct({ share: Schema.Finite }), "5h", "7d")),
+  Schema.Record(Schema.String, Schema.Struct({ share: Schema.Finite })),
   governorChecks.windows
 )
