@@ -7,6 +7,7 @@ import { Entry } from "../budget/entry.ts"
 import type { Verdict } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import type * as Limits from "../Limits.ts"
+import type { SentCall } from "../places/memory.ts"
 import type { Placement } from "../places/placement.ts"
 import type * as Prices from "../Prices.ts"
 import type { GovernedCall } from "./governedCall.ts"
@@ -67,6 +68,9 @@ export class GovernedAttempt implements Usage.HeldCall {
   /** Its scope, if anything has used it. */
   opened: Scope.Closeable | undefined = undefined
   sentAt = 0
+  /** Whether it finds out if its place, which was left for slowness, has recovered. */
+  isProbe = false
+  sentCall: SentCall | undefined = undefined
   /** Whether the prefixes of its prompt are remembered, and the largest prompt that its answer has reported. */
   isRemembered = false
   prompt = 0
@@ -170,7 +174,9 @@ export class GovernedAttempt implements Usage.HeldCall {
     this.phase = "sent"
     this.sentAt = call.now
     call.attempts++
-    if (call.placement !== undefined) call.parts.memory.sent(pool.name, this.sentAt)
+    if (call.placement !== undefined) {
+      this.sentCall = call.parts.memory.sent(pool.name, this.estimate.outputTokens ?? 0, this.isProbe, this.sentAt)
+    }
     pool.counts.attempts++
   }
 

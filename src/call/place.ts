@@ -1,7 +1,7 @@
 /** A call as one of its places has it. */
 import type * as Accounting from "../Accounting.ts"
 import type * as PriceTable from "../domain/prices.ts"
-import type { PlaceMemory } from "../places/memory.ts"
+import type { PlaceMemory, SentCall } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
 import { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
@@ -44,11 +44,14 @@ export const callAt = (call: Call, place: CallPlace): Call => ({
 interface PlacedAttempt {
   readonly call: {
     readonly agent: string
+    readonly now: number
     readonly options: CallOptions
     readonly parts: { readonly memory: PlaceMemory }
   }
   readonly pool: PoolRecord
   readonly place: string | undefined
+  /** The call as the memory of places has it, until it has ended. */
+  sentCall: SentCall | undefined
 }
 
 /** The agent of calls that name none. */
@@ -64,16 +67,26 @@ export const conversationOf = ({
 /** Remembers where a conversation is, and how long its answer took. */
 export const remember = (
   attempt: PlacedAttempt,
-  millis: number,
   reported: ReportedUsage | undefined,
   continuation: string | undefined
 ): void => {
-  const { call, pool } = attempt
+  const { call, pool, sentCall } = attempt
   const { memory } = call.parts
   const { prompt = 0, read = 0, written = 0 } = reported ?? {}
   const place = attempt.place!
   const conversation = conversationOf(call)
-  memory.answered(pool.name, millis, written + read > 0)
+  if (sentCall !== undefined) {
+    memory.answered(pool.name, sentCall, reported?.actual.outputTokens, written + read > 0, call.now)
+    attempt.sentCall = undefined
+  }
   if (conversation !== undefined) memory.settled(conversation, { place, prompt })
   if (continuation !== undefined) memory.stored(continuation, place)
+}
+
+/** Notes that an attempt ends, if it has not been answered. */
+export const forgetSent = (attempt: PlacedAttempt): void => {
+  const { call, pool, sentCall } = attempt
+  if (sentCall === undefined) return
+  call.parts.memory.unanswered(pool.name, sentCall, call.now)
+  attempt.sentCall = undefined
 }

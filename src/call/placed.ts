@@ -51,6 +51,10 @@ const placed = Effect.fnUntraced(function* (
     return refused(call, placement, race.standings)
   })
   const { at } = race.winner!
+  attempt.isProbe = race.winner === race.probed
+  for (const each of race.standings) {
+    if (each.isSlow && each !== race.winner) parts.memory.left(each.at.pool.name, call.now)
+  }
   report(attempt, race)
   placement.current = at.index
   attempt.moveTo(at, at.place.name)

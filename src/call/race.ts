@@ -17,7 +17,7 @@ import { promptTokens } from "../domain/amounts.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { Claim } from "../line/hold.ts"
-import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
+import { type Candidate, chosen, endOf, inOrder, isSlow, minStay } from "../places/choice.ts"
 import type { CachedConversation, Outlook } from "../places/memory.ts"
 import type { PlacedBecause } from "../places/placement.ts"
 import { ask, queueingOf } from "./admission.ts"
@@ -57,9 +57,12 @@ export class Standing implements Candidate {
   foreseen = Infinity
   cost = Infinity
   answers = 0
+  margin = 0
   fails = 0
   stay = 0
   hasFailed = false
+  /** Whether the call goes elsewhere because its answer would take too long here. */
+  isSlow = false
   /** Undefined until the call joins the queue. */
   hold: PlaceHold | undefined = undefined
   /** When the call was expected to start as it joined the queue. */
@@ -85,6 +88,12 @@ export class Standing implements Candidate {
 // The race
 // -----------------------------------------------------------------------------
 
+/** The assumption until an answer has come from any place. */
+const usualAnswer = 10_000
+
+/** A call leaves a queue when it would end there so many times later than a place may be to be joined. */
+const maxSlack = 2
+
 /** An attempt at all of its places, while it waits. */
 export class Race {
   readonly attempt: GovernedAttempt
@@ -93,6 +102,8 @@ export class Race {
   winner: Standing | undefined = undefined
   /** Whether the last review foresaw for this very call. */
   isOwnReview = false
+  /** The slow place that the call tries, to find out if it has recovered. */
+  probed: Standing | undefined = undefined
   private readonly context: Context.Context<never>
   /** The place where its prompt is cached. */
   private readonly cachedAt: Standing | undefined
@@ -139,7 +150,10 @@ export class Race {
     // Places are compared by one usage, because what was learned of each differs.
     const usage = Usage.expected((cachedAt ?? standings[0]!).at)
     const uncached = { inputTokens: promptTokens(usage), outputTokens: usage.outputTokens }
-    for (const each of standings) {
+    const times = standings.map(({ at }) => memory.timesOf(at.pool.name, usage.outputTokens, now))
+    // A place that nobody has tried counts as the best.
+    const best = Math.min(...times.map(({ answers = Infinity }) => answers))
+    for (const [n, each] of standings.entries()) {
       const { index, pool, price } = each.at
       each.outlook = memory.outlook(pool.name, now) ?? each.outlook
       const { isPaused, wait } = each.outlook
@@ -149,19 +163,35 @@ export class Race {
       each.foreseen = Math.max(left >= 0 && !isPaused ? left : wait, this.earliest(each) - now)
       const used = cachedAt === undefined || each === cachedAt ? usage : uncached
       each.cost = price === undefined ? Infinity : Usage.costOf(price, used)
-      Object.assign(each, memory.timesOf(pool.name))
+      const { answers = best < Infinity ? best : usualAnswer, fails, margin } = times[n]!
+      Object.assign(each, { answers, fails, margin })
       each.hasFailed = placement!.hasFailed(index)
     }
-    return cachedAt === undefined || this.weighStay(cachedAt)
+    const isKnown = cachedAt === undefined || this.weighStay(cachedAt)
+    this.findSlow()
+    return isKnown
   }
 
-  /** How much sooner another place must start the call: as long as that place's limit takes for the cached prompt. */
+  /** Notes which places are slow, and whether the call tries one of them. */
+  private findSlow(): void {
+    const { attempt, deadline, standings } = this
+    const { now, parts, placement } = attempt.call
+    for (const each of standings) {
+      const { name } = each.at.pool
+      each.isSlow = isSlow(each, standings, placement!.policy, deadline - now)
+      if (!each.isSlow) parts.memory.isQuick(name)
+      else if (this.winner === undefined && this.joined.length === 0 && parts.memory.isTried(name, now))
+        this.probed = each
+    }
+  }
+
+  /** How much sooner another place must end the call: as long as that place's limit takes for the cached prompt. */
   private weighStay(cachedAt: Standing): boolean {
     const { attempt, standings } = this
     const { now, parts } = attempt.call
     cachedAt.stay = minStay
-    const soonest = standings.reduce((one, other) => (other.foreseen < one.foreseen ? other : one))
-    if (cachedAt.foreseen - soonest.foreseen <= minStay) return true
+    const soonest = standings.reduce((one, other) => (endOf(other) < endOf(one) ? other : one))
+    if (!(endOf(cachedAt) - endOf(soonest) > minStay)) return true
     const rate = parts.memory.inputRate(soonest.at.pool.name, now)
     if (rate !== undefined && rate > 0) cachedAt.stay = Math.max(minStay, (cachedAt.at.cached / rate) * 1_000)
     return rate !== undefined
@@ -169,9 +199,25 @@ export class Race {
 
   /** The places whose queues the call may join now. */
   private get due(): ReadonlyArray<Standing> {
-    const { now, placement } = this.attempt.call
-    const all = chosen(this.standings, placement!.policy, this.deadline - now)
-    return all.filter((each) => each.isOpen && this.earliest(each) <= now)
+    const { now } = this.attempt.call
+    return this.chosen(1).filter((each) => each.isOpen && this.earliest(each) <= now)
+  }
+
+  /** The places in whose queues the call should wait. */
+  private chosen(slack: number): ReadonlyArray<Standing> {
+    const { attempt, deadline, probed, standings } = this
+    const { now, placement } = attempt.call
+    // It tries a place only if it need not wait there longer than elsewhere.
+    if (probed !== undefined && standings.every((each) => probed.wait <= endOf(each))) return [probed]
+    return chosen(standings, placement!.policy, deadline - now, slack)
+  }
+
+  /** The places in whose queues the call waits, and should not any more, because they have become slow. */
+  private get slow(): ReadonlyArray<Standing> {
+    const joined = this.joined.filter(({ exit, hold }) => exit === undefined && hold instanceof Entry)
+    if (joined.length === 0) return joined
+    const stays = this.chosen(maxSlack)
+    return joined.filter((each) => !stays.includes(each))
   }
 
   /** Chooses again by what others have foreseen within the last second, and wakes the call if it may join another queue. */
@@ -179,7 +225,7 @@ export class Race {
     const { now, parts } = this.attempt.call
     const reconsidered = (): void => {
       this.isOwnReview = false
-      if (this.due.length > 0) parts.wake(this.wake)
+      if (this.due.length > 0 || this.slow.length > 0) parts.wake(this.wake)
     }
     const isSeen = this.standings.every(({ at }) => parts.memory.outlook(at.pool.name, now) !== undefined)
     if (isSeen && this.weigh()) return reconsidered()
@@ -213,6 +259,7 @@ export class Race {
     const { now, parts } = attempt.call
     parts.reviews.delete(this)
     for (const each of standings) this.conclude(each, Math.max(0, attempt.until - now))
+    if (this.winner === undefined) this.leaveSlow()
     if (this.isOwnReview) this.join()
     if (this.winner !== undefined) return this.winner.exit
     if (standings.some(({ exit }) => exit === undefined)) return undefined
@@ -238,6 +285,16 @@ export class Race {
     refund(hold)
   }
 
+  /** Leaves the queues of places that have become slow. It may join them again. */
+  private leaveSlow(): void {
+    for (const each of this.slow) {
+      leave(each.hold!)
+      each.hold = undefined
+      each.startsAt = -Infinity
+      this.joined.splice(this.joined.indexOf(each), 1)
+    }
+  }
+
   /** Joins the queues that are due, until one admits the call at once. */
   private join(): void {
     const { attempt, claim, context, joined } = this
@@ -261,7 +318,7 @@ export class Race {
     const holds = this.joined.flatMap(({ exit, hold }) => (exit === undefined ? hold! : []))
     const asleep = Effect.callback<void>((resume) => {
       const wake = (this.wake = () => resume(Effect.void))
-      if (open.length > 0) parts.reviews.add(this)
+      if (standings.length > 1) parts.reviews.add(this)
       for (const hold of holds) {
         if (hold instanceof Entry) hold.listen(wake)
         else hold.addObserver(wake)

@@ -28,7 +28,7 @@ import type * as Limits from "../Limits.ts"
 import type { GovernedAttempt, Held, JudgedFailure } from "./attempt.ts"
 import * as Failure from "./failure.ts"
 import type { ResponseInfo } from "./models.ts"
-import { remember } from "./place.ts"
+import { forgetSent, remember } from "./place.ts"
 import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -128,17 +128,9 @@ export const answered = (
   if (reported !== undefined) return answeredWith(attempt, reported, response, signal)
   // The estimate is kept.
   const billed = Usage.expected(attempt)
-  if (call.placement !== undefined) rememberPlace(attempt, undefined, response)
+  if (call.placement !== undefined) remember(attempt, undefined, response.continuation)
   conclude(attempt, billed, false)
   return settle(attempt, {}, undefined, signal)
-}
-
-const rememberPlace = (
-  attempt: GovernedAttempt,
-  reported: ReportedUsage | undefined,
-  { continuation }: ResponseInfo
-): void => {
-  remember(attempt, attempt.call.now - attempt.sentAt, reported, continuation)
 }
 
 /** Settles an attempt whose answer has told its usage. */
@@ -154,7 +146,7 @@ const answeredWith = (
   const billed = Usage.billed(attempt, reported)
   const usage = Usage.counted(attempt, reported)
   const input = { predicted: Usage.promptOf(attempt), used: usage.inputTokens }
-  if (call.placement !== undefined) rememberPlace(attempt, reported, response)
+  if (call.placement !== undefined) remember(attempt, reported, response.continuation)
   promptBegan(attempt, reported)
   conclude(attempt, billed)
   pool.used(request, response.model, reported, input)
@@ -292,6 +284,7 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
   const { onBilled } = call.options
   attempt.phase = "settled"
   pool.ended()
+  if (call.placement !== undefined) forgetSent(attempt)
   const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
   payment?.settle(isKnown ? cost : undefined)
   pool.counts.dollars += cost / perDollar

@@ -1,6 +1,6 @@
 /** A governor's memory of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
-import * as Estimating from "../domain/estimating.ts"
 import * as Lru from "../domain/input/lru.ts"
+import * as Answers from "./answers.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
 const maxConversations = 10_000
@@ -11,11 +11,16 @@ const asideMillis = 30_000
 
 /** The weight of the last failure in their average: about the last ten count. */
 const weight = 1 / 8
-/** The assumption until an answer has come. */
-const usualAnswer = 10_000
+/** The assumption until there was a failure. */
 const usualFailure = 1_000
-/** An answer takes longer than the mean and this many mean deviations once in about fifty times. */
-const deviations = 3
+
+/**
+ * A place that is left for slowness is tried by at most one call in so many, and not before so long, or as long as its answers take. Each
+ * time, that doubles.
+ */
+const tryCalls = 20
+const tryMillis = 30_000
+const maxTryTimes = 8
 
 /** For how long what was foreseen of a pool is good enough to reconsider where a call waits, in milliseconds. */
 export const reviewMillis = 1_000
@@ -36,9 +41,31 @@ interface ReadAt<A> {
 const fresh = <A>(recent: ReadAt<A> | undefined, now: number): A | undefined =>
   recent !== undefined && now - recent.at < reviewMillis ? recent.value : undefined
 
+/** A call at a place whose answer has not ended. */
+export interface SentCall {
+  readonly at: number
+  /** The output tokens of its estimate. */
+  readonly estimate: number
+  /** Whether it finds out if a place that was left for slowness has recovered. */
+  readonly isProbe: boolean
+}
+
+/** A place that is left for slowness. */
+interface SlowPlace {
+  /** The calls that have gone elsewhere since it was last tried. */
+  calls: number
+  /** When one may try it, and how many times longer than usual the next one waits. */
+  due: number
+  times: number
+}
+
 interface PoolTimes {
   /** Undefined until an answer has come. */
-  answer: Estimating.Trend | undefined
+  answers: Answers.AnswerTimes | undefined
+  /** The calls without an answer, in the order in which they were sent. */
+  readonly sent: Set<SentCall>
+  /** Undefined unless it is left for slowness. */
+  left: SlowPlace | undefined
   failure: number
   /** Until when it is set aside. */
   asideUntil: number
@@ -49,6 +76,11 @@ interface PoolTimes {
   inputRate: ReadAt<number> | undefined
 }
 
+/** The place was heard of, so it need not be tried soon: a call that tries it may take as long as its answers do. */
+const heard = ({ answers, left }: PoolTimes, now: number): void => {
+  if (left !== undefined) left.due = now + left.times * Math.max(tryMillis, answers?.millis ?? 0)
+}
+
 /** The place where the prompt of a conversation is cached, and the tokens of its last prompt. */
 export interface CachedConversation {
   readonly place: string
@@ -57,8 +89,9 @@ export interface CachedConversation {
 
 /** How long calls of a pool take, in milliseconds. */
 export interface AttemptTimes {
-  /** An answer, cautiously. */
-  readonly answers: number
+  /** An answer, and by how much that may be too short; undefined while nothing is known. */
+  readonly answers: number | undefined
+  readonly margin: number
   /** A failure. */
   readonly fails: number
 }
@@ -68,6 +101,8 @@ export class PlaceMemory {
   private readonly pinned = new Map<string, string>()
   private readonly limits = new Map<string, object>()
   private readonly times = new Map<string, PoolTimes>()
+  /** The output of an answer as a part of its estimate, which is about what most calls do not exceed. */
+  private outputPart = 1
 
   /** The place where the prompt of a conversation is cached. */
   cachedAt(key: string): CachedConversation | undefined {
@@ -92,17 +127,56 @@ export class PlaceMemory {
     Lru.put(this.pinned, continuation, place, maxConversations)
   }
 
-  timesOf(pool: string): AttemptTimes {
-    const { answer, failure = usualFailure } = this.times.get(pool) ?? {}
-    const answers = answer === undefined ? usualAnswer : answer.mean + deviations * answer.deviation
-    return { answers, fails: failure }
+  /**
+   * How long a call takes whose estimate has so many output tokens. Calls that have waited for their answers for longer than usual say
+   * that it takes longer now.
+   */
+  timesOf(pool: string, estimate: number, now: number): AttemptTimes {
+    const times = this.times.get(pool)
+    if (times === undefined) return { answers: undefined, margin: 0, fails: usualFailure }
+    const { answers, failure: fails, sent } = times
+    const [first] = sent
+    if (answers === undefined) return { answers: first && Answers.guess(now - first.at), margin: 0, fails }
+    const slower = Answers.slowdown(
+      sent,
+      ({ at }) => now - at,
+      (call) => Answers.expected(answers, this.outputOf(call.estimate))
+    )
+    const millis = slower * Answers.expected(answers, this.outputOf(estimate))
+    return { answers: millis, margin: Answers.margin(answers), fails }
   }
 
-  answered(pool: string, millis: number, isCached: boolean): void {
+  /** The output tokens that a call is expected to have. */
+  private outputOf(estimate: number): number {
+    return estimate * this.outputPart
+  }
+
+  /** The call has ended with an answer. That of a probe replaces what was known. */
+  answered(pool: string, call: SentCall, tokens: number | undefined, isCached: boolean, now: number): void {
     const times = this.pool(pool)
     if (isCached) times.caches = true
     times.asideUntil = 0
-    times.answer = Estimating.follow(times.answer, millis)
+    times.sent.delete(call)
+    const before = call.isProbe ? undefined : times.answers
+    const output = this.outputOf(call.estimate)
+    times.answers = Answers.follow(before, tokens ?? output, now - call.at, output)
+    if (tokens !== undefined && call.estimate > 0) {
+      this.outputPart += (Math.min(1, tokens / call.estimate) - this.outputPart) * weight
+    }
+    heard(times, now)
+  }
+
+  /** The call has ended without an answer. If it took longer than an answer does, answers take that long. */
+  unanswered(pool: string, call: SentCall, now: number): void {
+    const times = this.pool(pool)
+    times.sent.delete(call)
+    const millis = now - call.at
+    const { answers } = times
+    const output = this.outputOf(call.estimate)
+    if (answers !== undefined && Answers.isLate(answers, millis, output)) {
+      times.answers = Answers.follow(answers, output, millis)
+    }
+    heard(times, now)
   }
 
   failed(pool: string, millis: number): void {
@@ -121,8 +195,34 @@ export class PlaceMemory {
   }
 
   /** A call is sent to a place. If that was set aside, the call is a probe, and the place stays aside until it is answered. */
-  sent(pool: string, now: number): void {
+  sent(pool: string, estimate: number, isProbe: boolean, now: number): SentCall {
     if (this.asideUntil(pool) > 0) this.setAside(pool, now)
+    const call: SentCall = { at: now, estimate, isProbe }
+    this.pool(pool).sent.add(call)
+    return call
+  }
+
+  /** A call goes elsewhere, because the place is slow. */
+  left(pool: string, now: number): void {
+    const times = this.pool(pool)
+    times.left ??= { calls: 0, due: now + tryMillis, times: 1 }
+    times.left.calls++
+  }
+
+  /** The place is not slow any more. */
+  isQuick(pool: string): void {
+    const times = this.times.get(pool)
+    if (times !== undefined) times.left = undefined
+  }
+
+  /** Whether a call is to find out if a place that was left for slowness has recovered. Only one is, and none while calls are under way. */
+  isTried(pool: string, now: number): boolean {
+    const { left, sent } = this.pool(pool)
+    if (left === undefined || sent.size > 0 || left.calls < tryCalls || now < left.due) return false
+    left.calls = 0
+    left.times = Math.min(maxTryTimes, 2 * left.times)
+    heard(this.pool(pool), now)
+    return true
   }
 
   /** The outlook that was foreseen for some call of a pool within the last second; undefined if there was none. */
@@ -157,7 +257,9 @@ export class PlaceMemory {
 
   private pool(name: string): PoolTimes {
     const times = this.times.get(name) ?? {
-      answer: undefined,
+      answers: undefined,
+      sent: new Set<SentCall>(),
+      left: undefined,
       failure: usualFailure,
       asideUntil: 0,
       caches: false,
