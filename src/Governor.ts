@@ -77,6 +77,7 @@ import {
   when,
   withAdmission,
   withAgent,
+  withJob,
   withBreaker,
   withRetries,
   withSettlement,
@@ -181,6 +182,7 @@ const governed =
       withAdmission,
       when(options.cacheKey, withWarmup),
       when(options.agent, withAgent),
+      when(options.job, withJob),
       withRetries
     )
     return run(call)

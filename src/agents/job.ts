@@ -13,7 +13,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { latest, tickOf } from "../budget/observer.ts"
-import { concurrency, priority, Uncounted } from "../budget/options.ts"
+import { concurrency, job as namedJob, priority, Uncounted } from "../budget/options.ts"
 import * as Waker from "../line/waker.ts"
 import * as Budget from "../Budget.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -32,12 +32,13 @@ import * as Work from "./work.ts"
 const amount = Input.number("a number > 0", (value) => value > 0)
 const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: Input.span })
 
-const job = Input.all(
+const jobOptions = Input.all(
   Input.options<Options>({
     concurrency: (value) => (value === "unbounded" || value === "advised" ? undefined : concurrency(value)),
     advice: checkAbout,
     cap,
-    capPerAgent: cap
+    capPerAgent: cap,
+    job: namedJob
   }),
   (value) => {
     const { advice, concurrency } = value as Options
@@ -56,6 +57,8 @@ type JobAgentUsage = Progress["used"]
 
 /** The state that the agents of a job share. */
 interface SharedByJob {
+  /** The job as the budget knows it. */
+  readonly job: Budget.NamedJob
   readonly tracker: Tracker
   readonly purse: Spending.Purse
   /** The trackers of the agent that started the job, if an agent did: its caps include what it starts. */
@@ -86,19 +89,24 @@ interface JobAgent<A, E, R> {
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
+/** How many jobs without a name there were in this process. */
+let unnamed = 0
+
 export const start = Effect.fnUntraced(function* <A, E, R>(
   operation: string,
   agents: Iterable<Agent<A, E, R>>,
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
-  Input.check(operation, job, options)
+  Input.check(operation, jobOptions, options)
   yield* Meter
   const { concurrency = "unbounded" } = options
   const ticks = yield* PubSub.sliding<void>(1)
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const changed = tickOf(ticks, wake)
   const { dollars, time, ...cap } = inMillis(options.cap)
+  const job = options.job ?? (yield* Budget.Job) ?? `Agents.run ${++unnamed}`
   const shared: SharedByJob = {
+    job: typeof job === "string" ? { name: job } : job,
     tracker: trackerOf(undefined, cap, changed),
     purse: purseOf("the job", dollars, changed),
     outer: (yield* CurrentAgent)?.trackers ?? [],
@@ -195,6 +203,7 @@ const bounded = <A, E, R>(
     ends("agent", time, now),
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
+    Effect.provideService(Budget.Job, priority === undefined ? shared.job : { ...shared.job, priority }),
     Effect.provideService(Budget.Agent, key),
     Spending.from(purse),
     Spending.from(shared.purse),
@@ -277,7 +286,10 @@ const runAdvised = Effect.fnUntraced(function* <A, E, R>(
     running: () => members.slice(0, started).filter((member) => !hasEnded(member)).length,
     ends
   }
-  const starting = Effect.provideService(startAdvised(operation, starters, advice), Budget.TokenBudget, budget)
+  const starting = startAdvised(operation, starters, advice).pipe(
+    Effect.provideService(Budget.TokenBudget, budget),
+    Effect.provideService(Budget.Job, shared.job)
+  )
   const running = Effect.forEach(
     members,
     (member, index) => Effect.andThen(Deferred.await(turns[index]!), runOne(member, shared)),

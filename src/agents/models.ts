@@ -39,7 +39,7 @@ export interface Cap {
  * @since 0.1.0
  */
 export interface Agent<A, E, R> {
-  /** Unique within the job. The fairness key of every call that the agent makes. */
+  /** Unique within the job. The fairness key of every call that the agent makes, among those of the job. */
   readonly key: string
   readonly effect: Effect.Effect<A, E, R>
   /** @default the job's `capPerAgent` */
@@ -144,6 +144,14 @@ export interface Options {
   readonly cap?: Cap | undefined
   /** The cap on each agent. @default no bound */
   readonly capPerAgent?: Cap | undefined
+  /**
+   * The job as the budget knows it: its name, or its name with a weight and a priority. Jobs share the limits fairly, however many agents
+   * they have.
+   *
+   * @default the job of the code that starts it (`Budget.Job`), or else one of its own
+   * @since 0.5.0
+   */
+  readonly job?: string | Budget.NamedJob | undefined
 }
 
 // -----------------------------------------------------------------------------

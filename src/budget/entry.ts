@@ -1,6 +1,7 @@
 /** A call in its pool, from its arrival to its end. */
 import type * as Exit from "effect/Exit"
 import { type Blocked, dimensionOf } from "../admission/blocked.ts"
+import type { CallOwner } from "../admission/fairQueue.ts"
 import type { Claim } from "../line/hold.ts"
 import { Hold } from "../line/hold.ts"
 import type { Wake } from "../line/waker.ts"
@@ -13,10 +14,7 @@ import type { BudgetErrorReason, RejectedAsTooLarge } from "./errors.ts"
 import type { MeasuredCall } from "./measuring.ts"
 
 /** Checked options of how a call is queued. */
-export interface Queueing {
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
+export interface Queueing extends CallOwner {
   /** Whether it goes before its agent's other calls. */
   readonly first: boolean
   /** The longest wait, in milliseconds; `Infinity` if it is not bounded. */

@@ -33,7 +33,7 @@ export interface PoolView {
   readonly now: number
   readonly maxInFlight: number
   /** The calls of this process that are in flight. The law counts those of other processes, too. */
-  readonly running: Iterable<Pick<Entry, "grant">>
+  readonly running: Iterable<Pick<Entry, "caller" | "grant" | "job" | "jobWeight">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
   /** Computes what a charge costs in the queue. */
@@ -170,8 +170,7 @@ export interface PredictedWait {
 export const predict = (view: PoolView, charge: Amounts.Whole, queueing: Queueing): PredictedWait => {
   const { costOf, now, queue } = view
   const projection = new Projection(view)
-  const { agent, first, priority, weight } = queueing
-  const newcomer = { agent, first, priority, weight, cost: costOf(charge) }
+  const newcomer = { ...queueing, cost: costOf(charge) }
   let played = 0
   let group: Array<Entry> = []
   let isLowerBound = false

@@ -133,8 +133,7 @@ const forecast =
       const pool = pools.isClosed ? undefined : pools.of({ account, model, pool: named }, "forecast")
       if (pool === undefined) return Effect.interrupt
       if (pool instanceof BudgetError) return Effect.fail(pool)
-      const { priority } = Options.queueingOf(context)
-      return yielding(forecastSteps(prepareLive(pool.view, workload, options, priority)))
+      return yielding(forecastSteps(prepareLive(pool.view, workload, options, Options.ownerOf(context))))
     })
 
 const observe =

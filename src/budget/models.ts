@@ -76,6 +76,26 @@ export interface Options {
 }
 
 /**
+ * A job with a share of its own.
+ *
+ * @stability stable
+ * @category options
+ * @since 0.5.0
+ */
+export interface NamedJob {
+  readonly name: string
+  /**
+   * The job's share of service relative to others of its caller, 0.001 to 1000. If its calls state different ones, each call is charged by
+   * its own, and the job counts with that of the call that began to wait when no other did.
+   *
+   * @default 1
+   */
+  readonly weight?: number | undefined
+  /** The priority of its calls that state none. @default {@link Priority} */
+  readonly priority?: number | undefined
+}
+
+/**
  * The options of a reservation.
  *
  * @stability stable
@@ -83,10 +103,26 @@ export interface Options {
  * @since 0.1.0
  */
 export interface ReserveOptions {
-  /** The fairness key. @default {@link Agent} */
+  /** The fairness key within a job. @default {@link Agent} */
   readonly agent?: string | undefined
-  /** The agent's share of service relative to others, 0.001 to 1000. @default 1 */
+  /** The agent's share of service relative to others of its job, 0.001 to 1000. @default 1 */
   readonly weight?: number | undefined
+  /**
+   * The job of the agent: what a user started, with all agents below it. Service is shared fairly between jobs first, so a job of many
+   * agents gets no more than a job of one.
+   *
+   * @default {@link Job}, by default none: each agent is a job by itself
+   * @since 0.5.0
+   */
+  readonly job?: string | NamedJob | undefined
+  /**
+   * Who calls. Service is shared fairly between callers first, then between the jobs of each. A job's name belongs to its caller, so
+   * inventing jobs gives a caller nothing.
+   *
+   * @default all calls that name none have one caller
+   * @since 0.5.0
+   */
+  readonly caller?: string | undefined
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
   /**
@@ -168,6 +204,39 @@ export interface GovernedOptions extends ReserveOptions {
  * @since 0.1.0
  */
 export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defaultValue: () => "default" })
+
+/**
+ * The job that code works for, so that code deep inside it need not pass it: its name, or its name with a weight and a priority.
+ *
+ * **Example** (Two jobs that share a limit equally)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const limits = { requests: { perSecond: 10, burst: 1 } }
+ * const order: Array<string> = []
+ * const call = (agent: string) => Budget.withReservation({}, () => Effect.sync(() => order.push(agent)), { agent })
+ * const all = (agents: ReadonlyArray<string>) => Effect.forEach(agents, call, { concurrency: "unbounded" })
+ *
+ * const program = Effect.gen(function* () {
+ *   yield* call("first")
+ *   const report = all(["report 1", "report 2", "report 3"]).pipe(Effect.provideService(Budget.Job, "report"))
+ *   const question = all(["question"]).pipe(Effect.provideService(Budget.Job, "question"))
+ *   yield* Effect.all([report, question], { concurrency: "unbounded" })
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Budget.layer({ limits })))
+ * order // => ["first", "report 1", "question", "report 2", "report 3"]
+ * ```
+ *
+ * @stability stable
+ * @category references
+ * @since 0.5.0
+ */
+export const Job = Context.Reference<string | NamedJob | undefined>("floodgate/Budget/Job", {
+  defaultValue: () => undefined
+})
 
 /**
  * The priority of the calls that code makes. Higher goes first.

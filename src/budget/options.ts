@@ -14,6 +14,8 @@ import {
   type FailOptions,
   first,
   type GovernedOptions,
+  Job,
+  type NamedJob,
   type Options,
   type PauseOptions,
   type PoolSignal,
@@ -24,6 +26,7 @@ import {
   revised,
   type ResizeOptions
 } from "./models.ts"
+import type { CallOwner } from "../admission/fairQueue.ts"
 import type { Queueing } from "./entry.ts"
 import type { InFlightLimit } from "./opening.ts"
 import { defaultPool, maxIdlePools } from "./registry.ts"
@@ -96,8 +99,13 @@ export const weight: Input.Check = Input.number(
 )
 export const priority: Input.Check = Input.finite
 
+const namedJob = Input.options<NamedJob>({ name: Input.text, weight, priority }, "name")
+export const job: Input.Check = (value) => (typeof value === "string" ? undefined : namedJob(value))
+
 export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
   agent: Input.text,
+  job,
+  caller: Input.text,
   weight,
   priority,
   maxWait: Input.wait,
@@ -254,23 +262,34 @@ const hasVersionOf =
   (name: string): boolean =>
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
+/** Whose a call is, and what its share is. */
+export const ownerOf = (
+  context: Context.Context<never>,
+  { agent = Context.get(context, Agent), caller, job, priority, weight = 1 }: ReserveOptions = {}
+): CallOwner => {
+  const { name, weight: jobWeight, priority: ofJob } = jobNamed(job ?? jobIn(context))
+  const ownPriority = priority ?? ofJob ?? Context.get(context, Priority)
+  if (!Number.isFinite(ownPriority)) Input.invalid("Budget.Priority", "a finite number", ownPriority)
+  return { agent, job: name, caller, priority: ownPriority, weight, jobWeight }
+}
+
+const noJob: Partial<NamedJob> = {}
+
+const jobNamed = (job: string | NamedJob | undefined): Partial<NamedJob> =>
+  typeof job === "string" ? { name: job } : (job ?? noJob)
+
+/** The job that code runs in. */
+const jobIn = (context: Context.Context<never>): string | NamedJob | undefined => {
+  const given = Context.get(context, Job)
+  if (given !== undefined) Input.check("Budget.Job", job, given)
+  return given
+}
+
 /** Returns how a call is queued. */
 export const queueingOf = (context: Context.Context<never>, options: GovernedOptions = {}): Queueing => {
-  const {
-    [first]: isFirst = false,
-    maxWait,
-    [revised]: revise,
-    [certainly]: certain,
-    [claimed]: claim,
-    weight = 1
-  } = options
-  const agent = options.agent ?? Context.get(context, Agent)
-  const priority = options.priority ?? Context.get(context, Priority)
-  if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
+  const { [first]: isFirst = false, maxWait, [revised]: revise, [certainly]: certain, [claimed]: claim } = options
   return {
-    agent,
-    priority,
-    weight,
+    ...ownerOf(context, options),
     first: isFirst,
     revise,
     certain,

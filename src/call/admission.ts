@@ -3,7 +3,7 @@
  *
  * What needs no Effect is done at once, and the rest is returned as an effect, if there is any.
  */
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -11,6 +11,7 @@ import * as Budget from "../Budget.ts"
 import { awaited, mayAsk } from "../budget/asking.ts"
 import { Entry } from "../budget/entry.ts"
 import { certainly, claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
+import { ownerOf } from "../budget/options.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
@@ -101,12 +102,11 @@ const priorityOf = ({ priority }: CallOptions, { slowLane }: Call): number | und
 export const payingOf = (
   { agent, options, parts, request }: GovernedAttempt["call"],
   context: Context.Context<never>
-): Paying => ({
-  agent,
-  priority: priorityOf(options, request) ?? Context.get(context, Budget.Priority),
-  weight: options.weight ?? 1,
-  wake: parts.wake
-})
+): Paying => {
+  const { caller, job, weight } = options
+  const owner = ownerOf(context, { agent, caller, job, priority: priorityOf(options, request), weight })
+  return { ...owner, wake: parts.wake }
+}
 
 /** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
 export const pay = (
@@ -205,6 +205,8 @@ export const queueingOf = (
   claim?: GovernedOptions[typeof claimed]
 ): GovernedOptions => ({
   agent,
+  job: options.job,
+  caller: options.caller,
   priority: priorityOf(options, request),
   weight: options.weight,
   maxWait: until === Infinity ? undefined : Math.max(0, until - since),

@@ -25,6 +25,7 @@ import {
   when,
   withAdmission,
   withAgent,
+  withJob,
   withSettlement
 } from "./steps.ts"
 
@@ -87,7 +88,13 @@ export class DirectTicket extends AttemptTicket {
     const { attempt } = this
     const { call } = attempt
     const settling = withSettlement<A, A>(leaveOpen)
-    const made = pipe(sent(send), inScope, when(call.options.agent, withAgent), settling)
+    const made = pipe(
+      sent(send),
+      inScope,
+      when(call.options.agent, withAgent),
+      when(call.options.job, withJob),
+      settling
+    )
     const first = Effect.withFiber<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope>(({ context }) => {
       call.within = Context.getUnsafe(context, Scope.Scope)
       if (rest !== undefined) return settling(inScope(() => rest))(attempt)

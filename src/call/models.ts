@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
-import { priority, weight } from "../budget/options.ts"
+import { job, priority, weight } from "../budget/options.ts"
 import * as Windows from "../domain/spending/windows.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -193,7 +193,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    */
   readonly cacheKey?: string | undefined
   /**
-   * Whose prompt it is, if several callers share an account. What is known of the prompts of one changes nothing for another.
+   * Who calls, if several share an account. Service is shared fairly between callers first, and what is known of the prompts of one
+   * changes nothing for another.
    *
    * @default all calls are of one caller
    * @since 0.5.0
@@ -329,6 +330,7 @@ export const governorChecks: Input.Checks<Options> = {
 export const callOptionsChecks: Input.Checks<CallOptions> = {
   model: Input.text,
   agent: Input.text,
+  job,
   weight,
   priority,
   maxWait: Input.wait,

@@ -217,6 +217,13 @@ export const withAgent =
   (attempt) =>
     Effect.provideService(make(attempt), Budget.Agent, agent)
 
+/** Provides the job of a call. */
+export const withJob =
+  (job: string | Budget.NamedJob): OptionalStep =>
+  (make) =>
+  (attempt) =>
+    Effect.provideService(make(attempt), Budget.Job, job)
+
 // -----------------------------------------------------------------------------
 // Retries
 // -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 /** A call in a line, from its arrival to its end: it waits, is held, and is settled once. */
 import type { Blocked } from "../admission/blocked.ts"
-import { Queued } from "../admission/fairQueue.ts"
+import { Queued, type CallOwner } from "../admission/fairQueue.ts"
 import type { ChargedPort } from "../sharing/port.ts"
 import type { Wake } from "./waker.ts"
 
@@ -38,12 +38,7 @@ export class Hold<T extends Terms = Terms> extends Queued {
   private readonly wake: Wake
   private resume: (() => void) | undefined = undefined
 
-  constructor(
-    queueing: Pick<Queued, "agent" | "priority" | "weight"> & { readonly claim?: Claim | undefined },
-    cost: number,
-    ask: T["ask"],
-    wake: Wake
-  ) {
+  constructor(queueing: CallOwner & { readonly claim?: Claim | undefined }, cost: number, ask: T["ask"], wake: Wake) {
     super(queueing, cost)
     this.claim = queueing.claim
     this.ask = ask

@@ -144,7 +144,7 @@ export class Line<T extends Terms, H extends Hold<T>> {
 
   private readonly play: QueueDecision<LineDecision<T, H>, T["state"]> = (draft, now, max) => {
     const { gate, law, port } = this
-    const weight = this.arriving?.weight ?? this.queue.weight
+    const weight = this.arriving?.alone ?? this.queue.weight
     const outcomes: Array<Outcome<T, H>> = []
     let free = gate?.inHand ?? Infinity
     let head: H | undefined

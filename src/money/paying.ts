@@ -1,13 +1,11 @@
 /** Pays for what a call holds before it is queued in its pool. */
+import type { CallOwner } from "../admission/fairQueue.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type { Wake } from "../line/waker.ts"
 
-export interface Paying {
+export interface Paying extends CallOwner {
   /** Resumes the caller in a later task. */
   readonly wake: Wake
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
 }
 
 /** The smallest cost in the fair queue, in dollars. Without it, calls that cost nothing would always go first. */

@@ -4,6 +4,7 @@ import * as Schema from "effect/Schema"
 import { FairQueue, Queued } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { isLogarithmic } from "../support/queue.ts"
+import { agentsOf, countFlows } from "../support/queueFlows.ts"
 import * as Model from "../support/queueModel.ts"
 import { mulberry } from "../support/random.ts"
 import { sized } from "../support/size.ts"
@@ -11,7 +12,7 @@ import { sized } from "../support/size.ts"
 let ids = 0
 
 class Call extends Queued {
-  readonly id = ids++
+  id = ids++
 }
 
 const call = (agent: string, cost = 1, options: { weight?: number; priority?: number } = {}): Call =>
@@ -44,9 +45,9 @@ const first = (queue: FairQueue<Call>, count: number): Array<Call> => {
   return found
 }
 
-/** The number of agents that are remembered, waiting or not. */
+/** The number of agents, jobs and callers that are remembered, waiting or not. */
 const remembered = (queue: FairQueue<Call>): number =>
-  [...queue["levels"].values()].reduce((sum, { flows }) => sum + flows.size, 0)
+  [...queue["levels"].values()].reduce((sum, level) => sum + countFlows(level), 0)
 
 const Operation = Schema.Struct({
   kind: Schema.Literals(["push", "front", "shift", "look", "remove", "correct", "forget"]),
@@ -312,7 +313,7 @@ describe("fairQueue", () => {
         assert.isAtMost(remembered(queue), 1_024)
       }
       // Nothing is corrected for an agent that is forgotten.
-      assert.isFalse(queue["levels"].get(0)!.flows.has("forgotten"))
+      assert.isFalse(agentsOf(queue["levels"].get(0)!).has("forgotten"))
       queue.correct(forgotten!, 0.5)
       const names = ["first", "ahead", "newcomer"]
       for (const name of names) queue.push(call(name, 1))
@@ -326,17 +327,17 @@ describe("fairQueue", () => {
   it("looks at few agents to forget some, however many it has to remember", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("waits", 1))
-    const { flows } = queue["levels"].get(0)!
-    const values = flows.values.bind(flows)
+    const agents = agentsOf(queue["levels"].get(0)!)
+    const all = agents[Symbol.iterator].bind(agents)
     let looked = 0
-    flows.values = () => {
-      looked += flows.size
-      return values()
+    agents[Symbol.iterator] = () => {
+      looked += agents.size
+      return all()
     }
     for (let i = 0; i < 20_000; i++) {
       queue.push(call(`${i}`, 100))
       queue.push(call("waits", 1))
-      queue.serve(queue["levels"].get(0)!.flows.get(`${i}`)!.head!)
+      queue.serve(agents.get(`${i}`)!.head!)
     }
     assert.isAbove(remembered(queue), 20_000)
     assert.isBelow(looked, 2 * 20_000)
@@ -392,7 +393,7 @@ describe("fairQueue", () => {
       if (action < 0.5) {
         const options = { weight: [1, 1, 7, 0.3][below(4)]!, priority: agents > 1_000 ? 0 : below(2) }
         const cost = random() < 0.5 ? 0.01 + random() : 0.5
-        queue.push({ ...call(`${below(agents)}`, cost, options), id: n }, random() < 0.1)
+        queue.push(Object.assign(call(`${below(agents)}`, cost, options), { id: n }), random() < 0.1)
       } else if (action < 0.85) {
         const next = serve(queue)
         if (next !== undefined) served.push(next)

@@ -392,7 +392,7 @@ describe("Agents", () => {
             yield* Effect.sleep(100)
             const { end, running } = yield* Agents.advise({ model, each: work, agents: 30 })
             return { end: Duration.toSeconds(end!), running }
-          }).pipe(Effect.provide(client([direct, mirror])), Effect.scoped)
+          }).pipe(Effect.provideService(Budget.Job, "all"), Effect.provide(client([direct, mirror])), Effect.scoped)
         )
         assert.strictEqual(value.running, 36)
         // 66 calls of 10,000 tokens, from two buckets of 60,000 that refill at 30,000 a second, and the last answer.

@@ -4,6 +4,8 @@
  */
 import * as Cells from "../../src/admission/cells.ts"
 import * as Amounts from "../../src/domain/amounts.ts"
+import type { Level, Queued } from "../../src/admission/flows.ts"
+import { flowsOf } from "../support/queueFlows.ts"
 import * as Laws from "./laws.ts"
 import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
 
@@ -111,23 +113,24 @@ const keyOf = (play: Play): string => {
   const inside = pool as unknown as {
     readonly permits: unknown
     readonly timer: { readonly at: number } | undefined
-    readonly queue: { readonly levels: Map<number, Level>; readonly size: number; readonly since: number }
+    readonly queue: { readonly levels: Map<number, Level<Queued>>; readonly size: number; readonly since: number }
   }
   const order = new Map(
     Array.from(inside.queue.levels.values())
-      .flatMap(({ flows }) => Array.from(flows.values(), ({ rank }) => rank))
+      .flatMap((level) => flowsOf(level).map(({ rank }) => rank))
       .sort((a, b) => a - b)
       .map((rank, place) => [rank, place])
   )
   const queue = Array.from(inside.queue.levels.values())
-    .map(({ flows, priority, refunded, virtual, weight }) => [
-      priority,
-      weight,
-      Array.from(flows.values())
-        .map(({ agent, owed, rank, size, start }) => [
-          agent,
-          size,
-          round(start + refunded - virtual),
+    .map((level) => [
+      level.priority,
+      flowsOf(level)
+        .map(({ group, name, owed, rank, start, weight }) => [
+          group.parent?.name,
+          name,
+          group.weight,
+          weight,
+          round(start + group.refunded - group.virtual),
           round(owed),
           order.get(rank)
         ])
@@ -146,7 +149,7 @@ const keyOf = (play: Play): string => {
         charge.requests,
         grantedAt! - now,
         waiter === undefined,
-        corrects ? [round(moved), round(cost / weight)] : 0,
+        corrects ? [moved.map(round), round(cost / weight)] : 0,
         isCalm(scope) ? 0 : grant
       ]
     })
@@ -175,21 +178,4 @@ const keyOf = (play: Play): string => {
     isClosed: play.closedIn < Infinity
   }
   return JSON.stringify(state, relative)
-}
-
-interface Level {
-  readonly priority: number
-  readonly weight: number
-  readonly virtual: number
-  readonly refunded: number
-  readonly flows: Map<
-    string,
-    {
-      readonly agent: string
-      readonly size: number
-      readonly start: number
-      readonly owed: number
-      readonly rank: number
-    }
-  >
 }

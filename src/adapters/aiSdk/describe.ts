@@ -134,12 +134,12 @@ const promptOf = ({ prompt, providerOptions, responseFormat, toolChoice, tools }
   return read
 }
 
-/** The call for the governor, and the agent that it names. */
+/** The call for the governor, and the agent and job that it names. */
 export const describe = (
   params: CallParams,
   model: { readonly provider: string; readonly modelId: string },
   stream: boolean
-): { readonly call: Call; readonly agent: string | undefined } => {
+): { readonly call: Call; readonly agent: string | undefined; readonly job: string | undefined } => {
   const prompt = promptOf(params)
   const { sum } = prompt
   const provider = providerOf(model.provider)
@@ -159,7 +159,8 @@ export const describe = (
       provider,
       stream
     },
-    agent: nameOf(at(ours, "agent")) ?? agentOf(header)
+    agent: nameOf(at(ours, "agent")) ?? agentOf(header),
+    job: nameOf(at(ours, "job"))
   }
 }
 

@@ -18,7 +18,8 @@
  *   collected.
  * - A caller that aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
  * - Limits are read from the headers of an answer if the provider's package passes them on.
- * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its class `providerOptions.floodgate.kind`.
+ * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its job
+ *   `providerOptions.floodgate.job`, and its class `providerOptions.floodgate.kind`.
  *
  * It works with versions 5, 6 and 7 of the SDK and does not depend on it. Programs without Effect use
  * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.
@@ -248,11 +249,11 @@ export const make = Effect.fnUntraced(function* (
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   const described = (params: Describe.CallParams, model: ModelInfo, stream: boolean) => {
-    const { agent, call } = Describe.describe(params, model, stream)
+    const { agent, call, job } = Describe.describe(params, model, stream)
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
     if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.callOptionsCheck, given)
-    return { call, callOptions: { agent, ...given } }
+    return { call, callOptions: { agent, job, ...given } }
   }
 
   /** The reservation's scope stays open until the stream ends, breaks or is cancelled. */

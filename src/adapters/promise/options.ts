@@ -26,9 +26,24 @@ import { check as checkCap } from "../../domain/spending/models.ts"
  * @since 0.2.0
  */
 export interface CallOptions {
-  /** The agent that makes the call. Agents share the limits fairly. @default the agent that the request names, else `"default"` */
+  /** The agent that makes the call. The agents of a job share its part fairly. @default the agent that the request names, else `"default"` */
   readonly agent?: string | undefined
-  /** The agent's share of service relative to others, 0.001 to 1000. @default 1 */
+  /**
+   * The job that the agent works for: its name, or its name with a weight and a priority. Jobs share the limits fairly, however many agents
+   * they have.
+   *
+   * @default none: each agent is a job by itself
+   * @since 0.5.0
+   */
+  readonly job?: string | Budget.NamedJob | undefined
+  /**
+   * Who calls, for example your customer. Service is shared fairly between callers first, then between the jobs of each.
+   *
+   * @default all calls that name none have one caller
+   * @since 0.5.0
+   */
+  readonly caller?: string | undefined
+  /** The agent's share of service relative to others of its job, 0.001 to 1000. @default 1 */
   readonly weight?: number | undefined
   /** Higher goes first. @default 0 */
   readonly priority?: number | undefined
@@ -202,6 +217,8 @@ const seconds = Input.number("a number of seconds > 0", (value) => value > 0 && 
 
 const callChecks: Input.Checks<CallOptions> = {
   agent: Called.callOptionsChecks.agent,
+  job: Called.callOptionsChecks.job,
+  caller: Called.callOptionsChecks.caller,
   weight: Called.callOptionsChecks.weight,
   priority: Called.callOptionsChecks.priority,
   maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),

@@ -5,7 +5,7 @@
  * start. It runs in steps, so that the caller can do something else between two of them.
  */
 import type { Blocked, Obstacle } from "../../admission/blocked.ts"
-import { FairQueue, Queued } from "../../admission/fairQueue.ts"
+import { FairQueue, Queued, type CallOwner } from "../../admission/fairQueue.ts"
 import * as Heap from "../../admission/heap.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import type * as Rules from "../../domain/rules.ts"
@@ -33,10 +33,7 @@ export interface ForecastAgent {
 }
 
 /** An agent that uses the pool already. Its own end does not matter, but it competes with the others. */
-export interface PresentAgent {
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
+export interface PresentAgent extends CallOwner {
   readonly calls: ReadonlyArray<ForecastCall>
   /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
   readonly busyUntil: number | undefined
@@ -52,8 +49,8 @@ export interface Setup {
   readonly concurrency: number
   /** Agents that run at once, with those that are present. */
   readonly maxAgents: number
-  /** The priority of the agents' calls. */
-  readonly priority: number
+  /** The job of the agents, and the priority of their calls. */
+  readonly owner: Omit<CallOwner, "agent">
   /** When it begins, on the clock of the law. */
   readonly at: number
   /** The agents that use the pool already, in the order of service. */
@@ -80,7 +77,7 @@ export interface Played {
 }
 
 /** An agent, and its next calls. It is mutable. */
-interface Player extends Pick<PresentAgent, "agent" | "priority" | "weight"> {
+interface Player extends CallOwner {
   readonly calls: ReadonlyArray<ForecastCall>
   /** The index of its next call. */
   next: number
@@ -94,11 +91,14 @@ interface Player extends Pick<PresentAgent, "agent" | "priority" | "weight"> {
   isWaiting: boolean
 }
 
-const playerOf = (
-  agent: Pick<PresentAgent, "agent" | "priority" | "weight" | "calls">,
-  own?: ForecastAgent,
-  parent?: Player
-): Player => ({ ...agent, next: 0, own, parent, subAgents: new Map(), isWaiting: false })
+const playerOf = (agent: CallOwner & Pick<PresentAgent, "calls">, own?: ForecastAgent, parent?: Player): Player => ({
+  ...agent,
+  next: 0,
+  own,
+  parent,
+  subAgents: new Map(),
+  isWaiting: false
+})
 
 /** A call in the queue. */
 class AskedCall extends Queued {
@@ -200,17 +200,19 @@ class FanOut {
 
   /** Starts agents while more may run. */
   private fill(now: number): void {
-    const { at, maxAgents, priority } = this.setup
+    const { at, maxAgents, owner } = this.setup
     while (this.active < maxAgents) {
       const own = this.unstarted.pop()
       if (own === undefined) return
       this.active++
-      this.start(own, Math.max(now, at + own.startsAt), priority)
+      this.start(own, Math.max(now, at + own.startsAt), owner)
     }
   }
 
-  private start(own: ForecastAgent, at: number, priority: number, parent?: Player): Player {
-    const player = playerOf({ agent: own.name, priority, weight: 1, calls: own.calls }, own, parent)
+  private start(own: ForecastAgent, at: number, owner: Omit<CallOwner, "agent">, parent?: Player): Player {
+    const { caller, job, jobWeight, priority } = owner
+    const { calls, name: agent } = own
+    const player = playerOf({ agent, caller, job, jobWeight, priority, weight: 1, calls }, own, parent)
     this.schedule(at + (own.calls[0]?.pauseMillis ?? 0), player, undefined)
     return player
   }
@@ -235,7 +237,7 @@ class FanOut {
 
   private startSubAgents(player: Player, { subAgents }: ForecastCall, now: number): void {
     for (const agent of subAgents) {
-      const started = this.start(agent, now + agent.startsAt, player.priority, player)
+      const started = this.start(agent, now + agent.startsAt, player, player)
       player.subAgents.set(started, player.next + agent.turnsMeanwhile)
     }
   }

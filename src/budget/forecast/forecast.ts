@@ -9,6 +9,7 @@ import * as Rules from "../../domain/rules.ts"
 import { type Stepwise, yielding } from "../../domain/stepwise.ts"
 import * as Pacer from "../../pacing/pacer.ts"
 import * as Preview from "../../pacing/preview.ts"
+import type { CallOwner } from "../../admission/fairQueue.ts"
 import { endsOf, type PoolView } from "../foresee.ts"
 import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
@@ -125,7 +126,7 @@ export const prepare = (operation: string, given: Workload, options: Options): F
   }
   const usual = complete(latency)
   const agents = agentsOf(given, (call) => millisOf(usual, call))
-  return { agents, law, rules, concurrency, maxAgents, priority: 0, at: 0, present: [] }
+  return { agents, law, rules, concurrency, maxAgents, owner: { priority: 0, weight: 1 }, at: 0, present: [] }
 }
 
 const lived = Input.options<LiveOptions>({
@@ -144,6 +145,8 @@ export const checkLive = (operation: string, given: Workload, options: LiveOptio
   Input.check(operation, lived, options)
 }
 
+/** A call of another process. */
+const unknown: Partial<CallOwner> = {}
 /** Only the first waiting calls are played, as in every prediction of a pool. */
 const maxPresent = 1_000
 /** Sums of fractions are not exact, so smaller differences are ignored. */
@@ -153,9 +156,10 @@ const rounding = 1e-9
  * A workload that starts now in a running pool. Every call in flight or waiting belongs to an agent that is present, and makes
  * the `remaining` calls after it.
  */
-export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, priority: number): FanOut.Setup => {
+export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, owner: CallOwner): FanOut.Setup => {
   const { law, maxInFlight: concurrency, now: at, queue, rules } = view
-  const { atOnce: maxAgents = Infinity, latency, remaining = [], running = 0 } = options
+  const { priority } = owner
+  const { atOnce: maxAgents = Infinity, latency, remaining = [], running: agentsRunning = 0 } = options
   const hasMeasured = law.sent > law.inFlight
   const usual = complete(latency)
   const millis = (call: Call) => (latency === undefined && hasMeasured ? law.answerMillis : millisOf(usual, call))
@@ -163,20 +167,26 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const present: Array<FanOut.PresentAgent> = []
   const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, state: Partial<FanOut.PresentAgent> = {}) =>
     present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...state })
-  for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
+  const running = [...view.running]
+  for (const [index, busyUntil] of endsOf(view).entries()) {
+    const { caller, job, jobWeight } = running[index] ?? unknown
+    enter(`in flight ${index}`, then, { busyUntil, caller, job, jobWeight })
+  }
   // A call that waits in several queues is served in only one of them.
   let due = 0
-  for (const { agent, charge, queueing, priority, weight } of queue.inOrder()) {
+  for (const { agent, caller, charge, job, jobWeight, priority, queueing, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
     due += 1 / (queueing.claim?.queues ?? 1)
     if (due < 1 - rounding) continue
     due--
     const current = { charge, used: charge, millis: law.answerMillis, pauseMillis: 0, subAgents: [] }
-    enter(agent, [current, ...then], { priority, weight })
+    enter(agent, [current, ...then], { caller, job, jobWeight, priority, weight })
   }
-  while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
+  const { caller, job, jobWeight } = owner
+  while (present.length < Math.min(agentsRunning, maxPresent))
+    enter(`running ${present.length}`, then, { caller, job, jobWeight })
   const agents = agentsOf(given, millis)
-  return { agents, law: Preview.ofLong(law, at), rules, concurrency, maxAgents, priority, at, present }
+  return { agents, law: Preview.ofLong(law, at), rules, concurrency, maxAgents, owner, at, present }
 }
 
 // -----------------------------------------------------------------------------

@@ -1,0 +1,26 @@
+/** What a fair queue remembers of agents, jobs and callers. */
+import type { Flow, Level, Queued } from "../../src/admission/flows.ts"
+
+/** The flows of a priority: of its callers, their jobs and agents. The caller of calls that name none is left out. */
+export const flowsOf = <E extends Queued>(level: Level<E>): ReadonlyArray<Flow<E>> => {
+  const inGroup = (group: Level<E>["callers"]): ReadonlyArray<Flow<E>> =>
+    [...group["named"].values(), ...group["agents"].values()].flatMap((flow) => [
+      ...(flow.name === undefined ? [] : [flow]),
+      ...(flow.inner === undefined ? [] : inGroup(flow.inner))
+    ])
+  return inGroup(level.callers)
+}
+
+/** How many they are. */
+export const countFlows = <E extends Queued>(level: Level<E>): number => {
+  const inGroup = (group: Level<E>["callers"]): number => {
+    let count = group["named"].size + group["agents"].size
+    for (const { inner } of group["named"].values()) count += inGroup(inner!)
+    return count
+  }
+  return inGroup(level.callers) - 1
+}
+
+/** The agents of calls that name neither job nor caller. */
+export const agentsOf = <E extends Queued>(level: Level<E>): Map<string, Flow<E>> =>
+  level.callers["named"].get(undefined)!.inner!["agents"]
