@@ -6,12 +6,50 @@
  * anybody waits, so that those who make one call at a time also share by cost. Pushing, serving and removing cost O(log flows). The queue
  * is changed in place.
  */
-import { type Flow, Level, type Queued } from "./flows.ts"
+import { type CallOwner, type Flow, Level } from "./flows.ts"
 import * as Heap from "./heap.ts"
 import { type Newcomer, orderOf } from "./serviceOrder.ts"
 
-export { Queued, type CallOwner } from "./flows.ts"
+export type { CallOwner } from "./flows.ts"
 export type { Newcomer } from "./serviceOrder.ts"
+
+/** A call that can stand in a queue. The fields from `flow` on belong to the queue. */
+export class Queued implements CallOwner {
+  readonly agent: string
+  readonly job: string | undefined
+  readonly caller: string | undefined
+  readonly priority: number
+  readonly weight: number
+  readonly jobWeight: number
+  /** The cost of serving it, above 0 while it waits, in the same unit for all entries. */
+  cost: number
+  /** The flow of its agent, in which it stands; undefined if it does not wait. */
+  flow: Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+  /** The rank of its flow when it was served, -1 until then. */
+  rank = -1
+  /** The advance of virtual time when it was served: of its agent's group first, and of its caller's last. */
+  moved: ReadonlyArray<number> = []
+  /** The weight of the queue when it was served. */
+  among = 0
+
+  constructor({ agent, caller, job, jobWeight = 1, priority, weight }: CallOwner, cost: number) {
+    this.agent = agent
+    this.job = job
+    this.caller = caller
+    this.priority = priority
+    this.weight = weight
+    this.jobWeight = jobWeight
+    this.cost = cost
+  }
+
+  /** The weight of a queue in which it waits alone. */
+  get alone(): number {
+    if (this.caller !== undefined) return 1
+    return this.job === undefined ? this.weight : this.jobWeight
+  }
+}
 
 /** The weight of one agent in the average of those that come back. */
 const returnWeight = 1 / 64

@@ -28,42 +28,9 @@ export interface CallOwner {
   readonly jobWeight?: number | undefined
 }
 
-/** A call that can stand in a queue. The fields from `flow` on belong to the queue. */
-export class Queued implements CallOwner {
-  readonly agent: string
-  readonly job: string | undefined
-  readonly caller: string | undefined
-  readonly priority: number
-  readonly weight: number
-  readonly jobWeight: number
-  /** The cost of serving it, above 0 while it waits, in the same unit for all entries. */
-  cost: number
-  /** The flow of its agent, in which it stands; undefined if it does not wait. */
-  flow: Flow<this> | undefined = undefined
-  previous: this | undefined = undefined
-  next: this | undefined = undefined
-  /** The rank of its flow when it was served, -1 until then. */
-  rank = -1
-  /** The advance of virtual time when it was served: of its agent's group first, and of its caller's last. */
-  moved: ReadonlyArray<number> = []
-  /** The weight of the queue when it was served. */
-  among = 0
-
-  constructor({ agent, caller, job, jobWeight = 1, priority, weight }: CallOwner, cost: number) {
-    this.agent = agent
-    this.job = job
-    this.caller = caller
-    this.priority = priority
-    this.weight = weight
-    this.jobWeight = jobWeight
-    this.cost = cost
-  }
-
-  /** The weight of a queue in which it waits alone. */
-  get alone(): number {
-    if (this.caller !== undefined) return 1
-    return this.job === undefined ? this.weight : this.jobWeight
-  }
+/** A call with the cost of serving it. */
+export interface CostlyCall extends CallOwner {
+  readonly cost: number
 }
 
 /** A small call costs at most this part of the one that it goes behind. At a tenth, the later calls of an agent (14,000 tokens) go
@@ -90,7 +57,7 @@ export const byTag = (a: Tagged, b: Tagged): boolean => {
 }
 
 /** The calls of one priority that an agent, a job or a caller has in the queue: an agent's in a list, the others' as a group of flows. */
-export class Flow<E extends Queued> implements Heap.Item, Tagged {
+export class Flow<E extends CostlyCall> implements Heap.Item, Tagged {
   readonly name: string | undefined
   readonly group: Group<E>
   /** Whose calls it has: the agents of a job, or the jobs of a caller; undefined for an agent. */
@@ -138,7 +105,7 @@ export class Flow<E extends Queued> implements Heap.Item, Tagged {
 type Grouping = "caller" | "job" | "agent"
 
 /** Flows that share service by weight. `start` of a flow is the key of their order. */
-export class Group<E extends Queued> {
+export class Group<E extends CostlyCall> {
   readonly by: Grouping
   readonly level: Level<E>
   /** The flow that these are in; undefined for callers. */
@@ -219,7 +186,7 @@ export class Group<E extends Queued> {
   }
 
   /** The advance of a flow's tag when a call is served. */
-  stepOf(call: CallOwner & { readonly cost: number }): number {
+  stepOf(call: CostlyCall): number {
     return Math.min(call.cost / this.weightOf(call), maxStep)
   }
 
@@ -242,7 +209,7 @@ export class Group<E extends Queued> {
   }
 
   /** Whether an entry with this start tag, of a flow that is empty, goes right behind the head. */
-  isSmall(start: number, entry: CallOwner & { readonly cost: number }): boolean {
+  isSmall(start: number, entry: CostlyCall): boolean {
     const head = this.heap[0]
     if (head === undefined) return false
     const cost = head.small === undefined ? head.first!.cost : this.servedCost
@@ -311,7 +278,7 @@ export class Group<E extends Queued> {
 }
 
 /** All calls of one priority, and whose they are. */
-export class Level<E extends Queued> implements Heap.Item {
+export class Level<E extends CostlyCall> implements Heap.Item {
   readonly priority: number
   readonly callers: Group<E>
   /** Flows that are remembered. They are swept at `sweepAt`: twice those that had to stay, so that sweeping costs O(1) per call. */

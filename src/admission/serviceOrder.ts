@@ -1,5 +1,5 @@
 /** Plays the order in which the entries of a level will be served, without changing anything. */
-import { byTag, type Flow, type Group, type Level, type Queued, type CallOwner, type Tagged } from "./flows.ts"
+import { byTag, type CostlyCall, type Flow, type Group, type Level, type CallOwner, type Tagged } from "./flows.ts"
 import * as Heap from "./heap.ts"
 
 /** An entry that would be pushed now: behind its agent's other entries, or before them. */
@@ -8,8 +8,14 @@ export interface Newcomer extends CallOwner {
   readonly cost: number
 }
 
+/** A call in the list of its agent. */
+interface QueuedCall<E extends CostlyCall> extends CostlyCall {
+  readonly flow: Flow<E> | undefined
+  readonly next: E | undefined
+}
+
 /** State that the groups of a level share. */
-interface Playing<E extends Queued> {
+interface Playing<E extends QueuedCall<E>> {
   /** The flow of the newcomer's agent. */
   readonly own: Flow<E> | undefined
   /** How many of the agents whose last entry is served push another one like it. */
@@ -21,7 +27,7 @@ interface Playing<E extends Queued> {
 }
 
 /** How far a group's order has come in one flow. `flowAt` is the flow's place in the heap, and -1 once its first entry was visited. */
-interface Cursor<E extends Queued> extends Heap.Item, Tagged {
+interface Cursor<E extends QueuedCall<E>> extends Heap.Item, Tagged {
   owed: number
   readonly inner: GroupOrder<E> | undefined
   /** An agent's next entry; undefined at the newcomer's turn. */
@@ -30,7 +36,7 @@ interface Cursor<E extends Queued> extends Heap.Item, Tagged {
 }
 
 /** The order within a group, and within what is inside it. */
-class GroupOrder<E extends Queued> {
+class GroupOrder<E extends QueuedCall<E>> {
   private readonly playing: Playing<E>
   private readonly group: Group<E>
   private readonly newcomer: Newcomer | undefined
@@ -119,7 +125,7 @@ class GroupOrder<E extends Queued> {
 }
 
 /** The entries of a level in the order of service, up to the newcomer's turn if there is one. */
-export function* orderOf<E extends Queued>(
+export function* orderOf<E extends QueuedCall<E>>(
   level: Level<E>,
   newcomer: Newcomer | undefined,
   returning: number,

@@ -13,7 +13,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { latest, tickOf } from "../budget/observer.ts"
-import { concurrency, job as namedJob, priority, Uncounted } from "../budget/options.ts"
+import { concurrency, jobCheck, priority, Uncounted } from "../budget/options.ts"
 import * as Waker from "../line/waker.ts"
 import * as Budget from "../Budget.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -38,7 +38,7 @@ const jobOptions = Input.all(
     advice: checkAbout,
     cap,
     capPerAgent: cap,
-    job: namedJob
+    job: jobCheck
   }),
   (value) => {
     const { advice, concurrency } = value as Options

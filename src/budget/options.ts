@@ -100,11 +100,11 @@ export const weight: Input.Check = Input.number(
 export const priority: Input.Check = Input.finite
 
 const namedJob = Input.options<NamedJob>({ name: Input.text, weight, priority }, "name")
-export const job: Input.Check = (value) => (typeof value === "string" ? undefined : namedJob(value))
+export const jobCheck: Input.Check = (value) => (typeof value === "string" ? undefined : namedJob(value))
 
 export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
   agent: Input.text,
-  job,
+  job: jobCheck,
   caller: Input.text,
   weight,
   priority,
@@ -262,27 +262,16 @@ const hasVersionOf =
   (name: string): boolean =>
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
-/** Whose a call is, and what its share is. */
-export const ownerOf = (
-  context: Context.Context<never>,
-  { agent = Context.get(context, Agent), caller, job, priority, weight = 1 }: ReserveOptions = {}
-): CallOwner => {
-  const { name, weight: jobWeight, priority: ofJob } = jobNamed(job ?? jobIn(context))
-  const ownPriority = priority ?? ofJob ?? Context.get(context, Priority)
-  if (!Number.isFinite(ownPriority)) Input.invalid("Budget.Priority", "a finite number", ownPriority)
-  return { agent, job: name, caller, priority: ownPriority, weight, jobWeight }
-}
-
 const noJob: Partial<NamedJob> = {}
 
-const jobNamed = (job: string | NamedJob | undefined): Partial<NamedJob> =>
-  typeof job === "string" ? { name: job } : (job ?? noJob)
-
-/** The job that code runs in. */
-const jobIn = (context: Context.Context<never>): string | NamedJob | undefined => {
-  const given = Context.get(context, Job)
-  if (given !== undefined) Input.check("Budget.Job", job, given)
-  return given
+/** Whose a call is, and what its share is. What its options leave out, its context says. */
+export const ownerOf = (context: Context.Context<never>, options: ReserveOptions = {}): CallOwner => {
+  const { agent = Context.get(context, Agent), caller, job = Context.get(context, Job), weight = 1 } = options
+  if (job !== undefined && options.job === undefined) Input.check("Budget.Job", jobCheck, job)
+  const named: Partial<NamedJob> = typeof job === "string" ? { name: job } : (job ?? noJob)
+  const priority = options.priority ?? named.priority ?? Context.get(context, Priority)
+  if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
+  return { agent, job: named.name, caller, priority, weight, jobWeight: named.weight }
 }
 
 /** Returns how a call is queued. */

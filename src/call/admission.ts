@@ -3,7 +3,7 @@
  *
  * What needs no Effect is done at once, and the rest is returned as an effect, if there is any.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"

@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
-import { job, priority, weight } from "../budget/options.ts"
+import { jobCheck, priority, weight } from "../budget/options.ts"
 import * as Windows from "../domain/spending/windows.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -330,7 +330,7 @@ export const governorChecks: Input.Checks<Options> = {
 export const callOptionsChecks: Input.Checks<CallOptions> = {
   model: Input.text,
   agent: Input.text,
-  job,
+  job: jobCheck,
   weight,
   priority,
   maxWait: Input.wait,

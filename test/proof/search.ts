@@ -4,7 +4,7 @@
  */
 import * as Cells from "../../src/admission/cells.ts"
 import * as Amounts from "../../src/domain/amounts.ts"
-import type { Level, Queued } from "../../src/admission/flows.ts"
+import type { CostlyCall, Level } from "../../src/admission/flows.ts"
 import { flowsOf } from "../support/queueFlows.ts"
 import * as Laws from "./laws.ts"
 import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
@@ -113,7 +113,7 @@ const keyOf = (play: Play): string => {
   const inside = pool as unknown as {
     readonly permits: unknown
     readonly timer: { readonly at: number } | undefined
-    readonly queue: { readonly levels: Map<number, Level<Queued>>; readonly size: number; readonly since: number }
+    readonly queue: { readonly levels: Map<number, Level<CostlyCall>>; readonly size: number; readonly since: number }
   }
   const order = new Map(
     Array.from(inside.queue.levels.values())
