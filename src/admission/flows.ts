@@ -162,7 +162,10 @@ export class Group<E extends CostlyCall> {
     return flow === undefined ? this.virtual - this.refunded : flow.start + flow.owed
   }
 
-  /** Forgets the empty flows that all others have caught up with. Returns how many flows are left, with those inside. */
+  /**
+   * Forgets the empty flows that all others have caught up with. Returns how many flows are left, with those inside. The caller of calls
+   * that name none stays, and does not count.
+   */
   sweep(): number {
     const now = this.heap[0]?.start ?? this.startOf(undefined)
     let left = 0
@@ -289,8 +292,6 @@ export class Level<E extends CostlyCall> implements Heap.Item {
   constructor(priority: number) {
     this.priority = priority
     this.callers = new Group<E>("caller", this, undefined)
-    // Calls without a caller have one that is always remembered.
-    this.callers.add({ agent: "", priority, weight: 1 })
   }
 
   /** The flow of an agent. */
@@ -313,7 +314,7 @@ export class Level<E extends CostlyCall> implements Heap.Item {
       let flow = group.find(call)
       if (flow === undefined) {
         flow = group.add(call)
-        this.remembered++
+        if (flow.name !== undefined) this.remembered++
       }
       if (flow.inner === undefined) return flow
       group = flow.inner

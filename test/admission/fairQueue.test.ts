@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { FairQueue, Queued } from "../../src/admission/fairQueue.ts"
+import { type CallOwner, FairQueue, Queued } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { isLogarithmic } from "../support/queue.ts"
 import { agentsOf, countFlows } from "../support/queueFlows.ts"
@@ -15,8 +15,8 @@ class Call extends Queued {
   id = ids++
 }
 
-const call = (agent: string, cost = 1, options: { weight?: number; priority?: number } = {}): Call =>
-  new Call({ agent, weight: options.weight ?? 1, priority: options.priority ?? 0 }, cost)
+const call = (agent: string, cost = 1, options: Partial<CallOwner> = {}): Call =>
+  new Call({ weight: 1, priority: 0, ...options, agent }, cost)
 
 /** Serves the next entry, if there is one. */
 const serve = (queue: FairQueue<Call>): Call | undefined => {
@@ -63,7 +63,7 @@ describe("fairQueue", () => {
     "agrees with a model of plain lists, whatever is pushed, removed, served, corrected or forgotten",
     { tags: "full" },
     () => {
-      for (let seed = 1; seed <= 400; seed++) {
+      for (let seed = 1; seed <= 800; seed++) {
         const random = mulberry(seed)
         const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
         const queue = new FairQueue<Call>()
@@ -76,6 +76,8 @@ describe("fairQueue", () => {
         const agents = Array.from({ length: pick(3, 3, 20) }, (_, i) => `${i}`)
         const leaves = pick(0.1, 0.3)
         const priorities = pick([0], [0, 1], [0, 1, 2, 3, -1, -2])
+        const jobs = pick([undefined], [undefined, "0", "1"], ["0", "1", "2"])
+        const callers = pick([undefined], [undefined, "0"], ["0", "1", "2"])
         for (let step = 0; step < 80; step++) {
           const [one] = here.length > 0 && random() < leaves ? here.splice(Math.floor(random() * here.length), 1) : []
           if (one !== undefined) {
@@ -85,7 +87,10 @@ describe("fairQueue", () => {
             // Sums of these are exact, so both break the same ties.
             const entry = call(pick(...agents), pick(1, 2, 4, 1 / 16, 1 / 64), {
               weight: pick(1, 2, 0.125, 0.75),
-              priority: pick(...priorities)
+              priority: pick(...priorities),
+              job: pick(...jobs),
+              jobWeight: pick(1, 1, 2, 0.5),
+              caller: pick(...callers)
             })
             const front = random() < 0.2
             queue.push(entry, front)

@@ -14,11 +14,11 @@ export const flowsOf = <E extends CostlyCall>(level: Level<E>): ReadonlyArray<Fl
 /** How many they are. */
 export const countFlows = <E extends CostlyCall>(level: Level<E>): number => {
   const inGroup = (group: Level<E>["callers"]): number => {
-    let count = group["named"].size + group["agents"].size
+    let count = group["named"].size + group["agents"].size - (group["named"].has(undefined) ? 1 : 0)
     for (const { inner } of group["named"].values()) count += inGroup(inner!)
     return count
   }
-  return inGroup(level.callers) - 1
+  return inGroup(level.callers)
 }
 
 /** The agents of calls that name neither job nor caller. */
