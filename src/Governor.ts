@@ -64,7 +64,7 @@ import type { Ask } from "./budget/asking.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./line/waker.ts"
 import * as SyncForm from "./domain/syncForm.ts"
-import { check, options as optionsOf } from "./domain/input/checks.ts"
+import { check, millisOf, options as optionsOf } from "./domain/input/checks.ts"
 import {
   admit,
   begin,
@@ -231,13 +231,24 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  const { accounting = estimator.accounting, countPrompts = true, prices, retry: policy = Retry.make() } = options
+  const {
+    accounting = estimator.accounting,
+    countPrompts = true,
+    prices,
+    retry: policy = Retry.make(),
+    tryWindowsEvery = "10 minutes"
+  } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const observer = observerOf(context)
   const fork = Effect.runForkWith(context)
   const warn = (message: string): unknown => fork(Effect.logWarning(message))
-  const windows = new LongWindows(Context.get(context, Clock.Clock), options.windows, options.learned?.windows, warn)
+  const windows = new LongWindows(Context.get(context, Clock.Clock), {
+    shares: options.windows,
+    learned: options.learned?.windows,
+    triesEvery: millisOf(tryWindowsEvery),
+    warn
+  })
   const parts: GovernorParts = {
     accounting,
     ask: SyncForm.of<Ask>(budget.reserve),

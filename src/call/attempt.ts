@@ -30,6 +30,8 @@ export const waitedMillis = (held: Held): number =>
 export interface JudgedFailure extends FailureReport {
   readonly verdict: Verdict | undefined
   readonly isWrongAddress: boolean
+  /** When the long window is reset that is spent, in milliseconds since the epoch. */
+  readonly resetsAt: number | undefined
 }
 
 /** The state of an attempt: it waits, is admitted, its request is sent, and it ends, which happens once. */

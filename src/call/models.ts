@@ -287,6 +287,14 @@ export interface Options {
    * @since 0.4.0
    */
   readonly windows?: Readonly<Record<string, { readonly share: number }>> | undefined
+  /**
+   * The time after which one call of an account tries a window that is spent, because limits are reset early and credits are bought. If it
+   * is accepted, all others follow. Only where a share is stated in `windows`; `Infinity` for never.
+   *
+   * @default "10 minutes", six requests an hour of each account
+   * @since 0.5.0
+   */
+  readonly tryWindowsEvery?: Duration.Input | undefined
 }
 
 /** The end of a call, and the name of its failure. */
@@ -323,7 +331,8 @@ export const governorChecks: Input.Checks<Options> = {
   learned: Input.anObject,
   countPrompts: Input.flag,
   prices: PriceTable.check,
-  windows: sharesOfWindows
+  windows: sharesOfWindows,
+  tryWindowsEvery: Input.span
 }
 
 /** The check of each option of how a call is run. */

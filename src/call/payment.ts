@@ -29,6 +29,8 @@ const perOf = ({ period }: CapInUnits): string | undefined => {
 
 const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
+const causeOf = ({ reason }: Budget.BudgetError): unknown => (reason._tag === "Denied" ? reason.cause : undefined)
+
 const capRefusal = (
   { name: purse }: RunningLedger,
   refusal: CapRefusal | LedgerLost,
@@ -66,6 +68,10 @@ const capRefusal = (
 export class Payment {
   /** Its hold in the long window of its account. */
   window: WindowHold | undefined = undefined
+  /** The latest reset that the call may wait for; -Infinity if it waits for none. */
+  resetBy = -Infinity
+  /** The reset that was reported as the one it waits for. */
+  reportedReset: number | undefined = undefined
   private lines: ReadonlyArray<CallLine> = []
   private holds: Array<CallHold> = []
 
@@ -227,6 +233,8 @@ export const pay = (
   request: PaymentRequest,
   context: Context.Context<never>
 ): Effect.Effect<void, Budget.BudgetError> | undefined => {
+  const { until } = request
+  if (until < Infinity || Context.get(context, Resets) !== undefined) payment.resetBy = until
   const refusal = bill(payment, request)
   return refusal === undefined ? paid(payment, request, context) : Effect.fail(refusal)
 }
@@ -250,7 +258,7 @@ const paid = (
     onSuccess: () => Effect.sync(() => holder?.pays(false)),
     onFailure: (error): Effect.Effect<void, Budget.BudgetError> => {
       payment.giveBack()
-      const parked = park(error, request, context)
+      const parked = park(payment, error, request, context)
       if (parked === undefined) return Effect.fail(error)
       // A reset may be hours away.
       holder?.pays(false)
@@ -263,25 +271,30 @@ const paid = (
 const minReset = 1_000
 
 /**
- * A wait until the cap or the window of a refusal begins anew; undefined if the call may not wait. It holds nothing meanwhile, and stands
- * in no line.
+ * A wait until the cap or the window of a refusal begins anew, or the window may be open all the same; undefined if the call may not
+ * wait. It holds nothing meanwhile, and stands in no line.
  */
 const park = (
+  payment: Payment,
   error: Budget.BudgetError,
-  { clock, until: last }: PaymentRequest,
+  { account, clock, windows }: PaymentRequest,
   context: Context.Context<never>
 ): Effect.Effect<void> | undefined => {
-  const { reason } = error
-  const cause = reason._tag === "Denied" ? reason.cause : undefined
+  const cause = causeOf(error)
   const isWindow = cause instanceof Spending.WindowShareUsed
   const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
   const waits = Context.get(context, Resets)
-  const mayWait = waits !== undefined || (isWindow && last < Infinity)
-  if (until === undefined || until > last || !mayWait) return undefined
-  waits?.({ until, message: error.message })
-  // Clocks differ, so the reset may be a moment later than it seems.
-  return Effect.sleep(Math.max(minReset, until - clock.currentTimeMillisUnsafe()))
+  if (until === undefined || until > payment.resetBy || !(isWindow || waits !== undefined)) return undefined
+  if (payment.reportedReset !== until) waits?.({ until, message: error.message })
+  payment.reportedReset = until
+  if (!isWindow) return Effect.sleep(waitUntil(until, clock))
+  const { triesAt = until } = payment.window!.refusal!
+  return windows.of(account).park(waitUntil(Math.min(until, triesAt), clock))
 }
+
+/** Milliseconds until a reset. Clocks differ, so it may be a moment later than it seems. */
+const waitUntil = (until: number, clock: Clock.Clock): number =>
+  Math.max(minReset, until - clock.currentTimeMillisUnsafe())
 
 const tooLong = ({ pool, since, until }: PaymentRequest): Budget.BudgetError => {
   const wait = Duration.millis(Math.max(0, until - since))

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
 import type { Verdict } from "../budget/models.ts"
 import * as Amounts from "../domain/amounts.ts"
-import { LlmError } from "../LlmError.ts"
+import { LlmError, RateLimited } from "../LlmError.ts"
 import type { CallError } from "./admission.ts"
 import type { GovernedAttempt } from "./attempt.ts"
 import * as Failure from "./failure.ts"
@@ -36,13 +36,20 @@ export const retryingOf = <E>(call: GovernedCall, current: () => GovernedAttempt
 const isAlone = (verdict: Verdict | undefined, error: unknown): boolean =>
   verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
 
+/** A policy sees a rate limit, also where a wait of days looked like a spend limit. */
+const spentWindow = new LlmError({ reason: new RateLimited({ status: 429 }) })
+
 /** A failed attempt as the policy sees it. */
-const judged = ({ call, failed }: GovernedAttempt, error: unknown): Failed<LlmError> => {
+const judged = ({ call, failed, payment }: GovernedAttempt, error: unknown): Failed<LlmError> => {
   const { isRetryable, retryAfter } = Failure.read(error)
   const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
   if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
   call.failure = error
-  const { isWrongAddress, verdict } = failed
+  const { isWrongAddress, resetsAt = Infinity, verdict } = failed
+  // The line of the window lets it wait, so the policy only has to let it try.
+  if (payment !== undefined && resetsAt <= payment.resetBy && resetsAt < Infinity) {
+    return { error: spentWindow, retryAfter: undefined, isLimited: true, isFinal: false, isOwn: false }
+  }
   // The provider may be healthy and always take longer than the caller's timeout.
   const isOwn = isAlone(verdict, error) || Failure.isOwnTimeout(error)
   return {

@@ -183,14 +183,24 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   const usage = Usage.afterFailure(attempt, facts.pushback, facts.usage)
   conclude(attempt, billed)
   windows.failed(request.account, Failure.resumesAt(error))
+  // A window that is spent says nothing about the limits of the pool, and its own line knows when calls may go.
+  const resetsAt = windows.isLimiting ? resetOf(signal) : undefined
   const judged = (verdict: Verdict | undefined): undefined =>
-    noteFailure(attempt, { ...facts, pushback: reason, verdict, isWrongAddress }, type)
-  if (reason === undefined) {
+    noteFailure(attempt, { ...facts, pushback: reason, verdict, isWrongAddress, resetsAt }, type)
+  if (reason === undefined || resetsAt !== undefined) {
     const ended = settle(attempt, usage, isDenied ? "denied" : "failure", signal)
-    return ended === undefined ? judged(undefined) : Effect.map(ended, () => judged(undefined))
+    const verdict = resetsAt === undefined ? undefined : "exhausted"
+    return ended === undefined ? judged(verdict) : Effect.map(ended, () => judged(verdict))
   }
   if (signal?.windows !== undefined) observeWindows(attempt, signal)
   return failHeld(attempt.held!, { reason, retryAfter, usage, signal }, judged)
+}
+
+/** The latest reset of the long windows of which the provider rejects calls; undefined if it does not. */
+const resetOf = (signal: Limits.Signal | undefined): number | undefined => {
+  if (signal?.windows === undefined) return undefined
+  const rejected = Object.values(signal.windows).filter(({ isRejected }) => isRejected === true)
+  return rejected.length === 0 ? undefined : Math.max(...rejected.map(({ resetsAt }) => resetsAt))
 }
 
 /** Notes how an attempt failed, and the verdict. */
@@ -356,7 +366,7 @@ export const over = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>
 
 /** Ends a call: gives back what its last attempt holds, counts it, and pauses the pool if the provider asked for that. */
 export const end = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
-  const { call, pool } = attempt
+  const { call, failed, pool } = attempt
   const { budget } = call.parts
   const { now } = call
   call.stopTrying(now)
@@ -364,7 +374,7 @@ export const end = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>)
   pool.over(attempt.request, attempt.answeredBy, (now - call.startedAt) / 1_000, ended)
   const released = release(attempt, exit)
   const traced = call.span && Trace.ended(call.span, call, exit)
-  const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined
+  const pause = exit._tag === "Failure" && failed?.resetsAt === undefined ? Failure.pauseOf(exit) : undefined
   return inOrder(released, pause && budget.pause({ ...pause, pool: pool.name }), traced)
 }
 

@@ -3,6 +3,7 @@
  * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
 import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import type { Blocked } from "../admission/blocked.ts"
 import { Hold } from "../line/hold.ts"
@@ -73,6 +74,8 @@ export interface WindowRefusal {
   readonly used: number
   readonly share: number
   readonly until: number | undefined
+  /** When a call may try whether the window is open all the same; undefined if only a share of it is used. */
+  readonly triesAt: number | undefined
 }
 
 /** The windows of an account: what its running calls are expected to cost, what all calls have cost so far, and what is known. */
@@ -83,10 +86,14 @@ interface WindowsState {
   /** The calls of the slower lane that have ended, and what they have cost. */
   slowCalls: number
   slowSpent: number
+  /** Whether it is known whether there are windows. */
+  isHeard: boolean
+  /** When the next call may try a spent window. */
+  triesAt: number
   readonly windows: Map<string, Windows.LongWindow>
 }
 
-const none = { running: 0, held: 0, spent: 0, slowCalls: 0, slowSpent: 0 }
+const none = { running: 0, held: 0, spent: 0, slowCalls: 0, slowSpent: 0, triesAt: 0 }
 
 const copy = (state: WindowsState): WindowsState => ({ ...state, windows: new Map(state.windows) })
 
@@ -119,11 +126,15 @@ export class WindowHold extends Hold<WindowTerms> {
 class AccountWindows {
   readonly port: LocalPort<WindowsState>
   private readonly shares: Shares
+  private readonly triesEvery: number
   private readonly line: Line<WindowTerms, WindowHold>
+  /** The calls that wait for a reset. */
+  private readonly parked = new Set<() => void>()
 
-  constructor(shares: Shares, now: () => number) {
+  constructor(shares: Shares, triesEvery: number, now: () => number) {
     this.shares = shares
-    this.port = LocalPort.untimed(copy, { ...none, windows: new Map() }, now)
+    this.triesEvery = triesEvery
+    this.port = LocalPort.untimed(copy, { ...none, isHeard: Object.keys(shares).length === 0, windows: new Map() }, now)
     const law: Law<WindowTerms, WindowHold> = {
       expires: false,
       admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
@@ -164,6 +175,8 @@ class AccountWindows {
         draft.slowSpent += actual ?? 0
         return 1
       }
+      // A call that failed has cost nothing, and its provider may not have said anything.
+      if (actual !== 0 || cost === 0) draft.isHeard = true
       tidy(draft, now).spent += actual ?? cost
       return cost === 0 ? 1 : (actual ?? cost) / cost
     })
@@ -171,17 +184,35 @@ class AccountWindows {
 
   /** Learns what a response to a call of a model says. `hold` is that of its call. */
   observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined, model: string): void {
-    this.port.transact((draft, now) => {
+    const hasOpened = this.port.transact((draft, now) => {
       const { held, windows } = tidy(draft, now)
       const spent = hold?.grant?.spent ?? draft.spent
       const doubt = draft.spent + held - spent
+      let hasOpened = false
+      draft.isHeard = true
       for (const [name, signal] of Object.entries(signals)) {
         const known = windows.get(name)
         if (known === undefined && windows.size >= maxWindows) continue
-        windows.set(name, Windows.observe(known, signal, spent, doubt, now, model))
+        const window = Windows.observe(known, signal, spent, doubt, now, model)
+        windows.set(name, window)
+        const wasSpent = known !== undefined && Windows.isSpent(known)
+        if (!wasSpent && Windows.isSpent(window)) draft.triesAt = now + this.triesEvery
+        hasOpened ||= known !== undefined && Windows.hasOpened(known, window)
       }
+      return hasOpened
     })
     this.line.decide()
+    if (hasOpened) for (const wake of this.parked) wake()
+  }
+
+  /** Waits until a time, or until a window is found to have more room. */
+  park(millis: number): Effect.Effect<void> {
+    const opened = Effect.callback<void>((resume) => {
+      const wake = (): void => resume(Effect.void)
+      this.parked.add(wake)
+      return Effect.sync(() => this.parked.delete(wake))
+    })
+    return Effect.timeoutOrElse(opened, { duration: millis, orElse: () => Effect.void })
   }
 
   private admit(
@@ -189,35 +220,66 @@ class AccountWindows {
     hold: WindowHold,
     now: number
   ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
-    const obstacle = this.obstacle(tidy(draft, now), hold)
-    if (obstacle !== undefined) return obstacle
+    const { held, isHeard, running, spent, windows } = tidy(draft, now)
+    const { model, priority } = hold
     const cost = hold.ask!
-    draft.running++
-    draft.held += cost
-    return { spent: draft.spent, cost }
-  }
-
-  /** The reason why a call cannot be admitted: the windows have no room, or none until running calls end. */
-  private obstacle(
-    { held, spent, windows }: WindowsState,
-    { ask, model, priority }: WindowHold
-  ): Blocked | Refused<WindowRefusal> | undefined {
-    const cost = ask!
+    const isInteractive = priority >= interactive
+    if (!isHeard && windows.size === 0 && !isInteractive && running >= few) return untilOneEnds
+    let tries = false
     for (const [name, window] of windows) {
       if (!Windows.concerns(window, model)) continue
       // Only the provider refuses interactive calls.
-      const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
-      const { isRejected, resetsAt, size } = window
-      const fits = (used: number): boolean => (size === undefined ? used < share : used + cost / size <= share)
-      if (!isRejected && fits(Windows.usedAt(window, spent + held))) continue
-      const used = Windows.usedAt(window, spent)
-      if (!isRejected && fits(used)) return { by: "concurrency", millis: Infinity }
-      // A call that is larger than the share does not fit after the reset either.
-      const fitsLater = isRejected || fits(0)
-      const until = fitsLater && resetsAt < Infinity ? resetsAt : undefined
-      return new Refused({ window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until })
+      const share = isInteractive ? Infinity : (this.shares[name]?.share ?? Infinity)
+      if (!window.isRejected && fits(window, cost, share, draft, held)) continue
+      if (Windows.isSpent(window) && now >= draft.triesAt) tries = true
+      else if (!window.isRejected && fits(window, cost, share, draft, 0)) return untilOneEnds
+      else return new Refused(refusal(name, window, cost, share, draft))
     }
-    return undefined
+    if (tries) draft.triesAt = now + this.triesEvery
+    draft.running++
+    draft.held += cost
+    return { spent, cost }
+  }
+}
+
+/** A call waits until a running one ends. */
+const untilOneEnds: Blocked = { by: "concurrency", millis: Infinity }
+
+/**
+ * Whether a call fits into a share of a window beside calls that hold so much. While little has told how large the window is, a few calls run
+ * at a time, and only one once half of the share is used. What calls without a price use is not known.
+ */
+const fits = (
+  window: Windows.LongWindow,
+  cost: number,
+  share: number,
+  { running, spent }: WindowsState,
+  held: number
+): boolean => {
+  if (share === Infinity) return true
+  const { base, size } = window
+  const used = Windows.usedAt(window, spent + held)
+  if (size === undefined ? base >= share : used + cost / size > share) return false
+  if (held === 0) return true
+  return Windows.expectedAt(window, spent, held + cost) <= share || running < (base < share / 2 ? few : 1)
+}
+
+const refusal = (
+  window: string,
+  known: Windows.LongWindow,
+  cost: number,
+  share: number,
+  { spent, triesAt }: WindowsState
+): WindowRefusal => {
+  const { isRejected, resetsAt, size } = known
+  // A call that is larger than the share does not fit after the reset either.
+  const fitsLater = isRejected || size === undefined || cost / size <= share
+  return {
+    window,
+    used: Math.min(1, Windows.usedAt(known, spent)),
+    share: isRejected ? 1 : share,
+    until: fitsLater && resetsAt < Infinity ? resetsAt : undefined,
+    triesAt: Windows.isSpent(known) ? triesAt : undefined
   }
 }
 
@@ -239,6 +301,8 @@ const maxWindows = 32
 const sureOfWindows = 10
 /** Keys come with requests, so their number is bounded. */
 const maxAccounts = 1_000
+/** So many calls run at a time while the size of a window is unknown. */
+const few = 3
 /** Calls of this priority are interactive, as those of the gateway's class are. */
 const interactive = 1
 
@@ -248,6 +312,7 @@ export class LongWindows {
   /** Whether calls have to ask. */
   readonly isLimiting: boolean
   private readonly warn: (message: string) => void
+  private readonly triesEvery: number
   /** The windows that have a share, and that no response has told yet; none once they were missed. */
   private readonly unseen: Set<string>
   private responses = 0
@@ -260,12 +325,22 @@ export class LongWindows {
 
   constructor(
     clock: Clock.Clock,
-    shares: Shares = {},
-    learned: ReadonlyArray<LearnedWindow> = [],
-    warn: (message: string) => void = constVoid
+    {
+      learned = [],
+      shares = {},
+      triesEvery,
+      warn
+    }: {
+      readonly shares: Shares | undefined
+      readonly learned: ReadonlyArray<LearnedWindow> | undefined
+      /** The time between two calls that try a spent window. */
+      readonly triesEvery: number
+      readonly warn: (message: string) => void
+    }
   ) {
     this.now = () => clock.currentTimeMillisUnsafe()
     this.warn = warn
+    this.triesEvery = triesEvery
     this.shares = Object.fromEntries(
       Object.entries(shares).map(([name, share]) => [Windows.parseName(name)?.name ?? name, share])
     )
@@ -280,7 +355,12 @@ export class LongWindows {
 
   /** The windows of an account. */
   of(account = ""): AccountWindows {
-    return Lru.useOrMake(this.accounts, account, maxAccounts, () => new AccountWindows(this.shares, this.now))
+    return Lru.useOrMake(
+      this.accounts,
+      account,
+      maxAccounts,
+      () => new AccountWindows(this.shares, this.triesEvery, this.now)
+    )
   }
 
   /** Learns what a response to a call of a model says about the windows of its account. `hold` is that of its call. */

@@ -1,12 +1,16 @@
 /** What an account's calls may do while its long windows are used up, and what Floodgate learns of windows that it has not seen. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
+import { LlmError, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
+import * as Signals from "floodgate/Signals"
 import { windowsWith } from "../support/paying.ts"
 
 const hour = 3_600_000
@@ -91,6 +95,8 @@ describe("windows of some models", () => {
       ]
     )
     restarted.observe(undefined, told("7d_oi", []), undefined, "claude-fable-5")
+    // One call tries whether the window is open by now.
+    assert.strictEqual(later(1, "a", undefined, "claude-fable-5").phase, "held")
     assert.strictEqual(later(1, "a", undefined, "claude-fable-5").phase, "ended")
     assert.strictEqual(later(1, "a", undefined, "claude-haiku-5").phase, "held")
   })
@@ -138,5 +144,192 @@ describe("the share of a window", () => {
       const name = n === 5 ? "5h" : "7d"
       windows.observe(undefined, { dimensions: {}, windows: { [name]: { used: 0.1, resetsAt: hour } } }, undefined, "m")
     }
+  })
+})
+
+/** An account whose window of five hours is spent, until somebody opens it, and how many requests it has got. */
+const account = () => {
+  const state = { isOpen: false, resetsAt: 5 * hour, requests: [] as Array<number>, answered: 0 }
+  const call = (options: Governor.CallOptions = {}) =>
+    Effect.flatMap(Governor.Governor, (governor) =>
+      governor.run(
+        { model: "claude-sonnet-5", bytes: 10, maxTokens: 10, account: "key" },
+        () =>
+          Effect.gen(function* () {
+            const now = yield* Clock.currentTimeMillis
+            state.requests.push(now)
+            if (now >= state.resetsAt) Object.assign(state, { isOpen: true, resetsAt: state.resetsAt + 5 * hour })
+            const { isOpen, resetsAt } = state
+            const signal = Signals.fromHeaders({
+              "anthropic-ratelimit-unified-status": isOpen ? "allowed" : "rejected",
+              "anthropic-ratelimit-unified-representative-claim": "five_hour",
+              "anthropic-ratelimit-unified-5h-utilization": isOpen ? "0.1" : "1",
+              "anthropic-ratelimit-unified-5h-reset": String(resetsAt / 1_000)
+            })
+            yield* Effect.sleep("1 second")
+            if (!isOpen)
+              return yield* new LlmError({
+                reason: new RateLimited({ status: 429, signal, retryAfter: Duration.hours(1) })
+              })
+            state.answered++
+            return { value: "answer", actual: { inputTokens: 1, outputTokens: 1 }, signal }
+          }),
+        options
+      )
+    )
+  const many = (calls: number, options?: Governor.CallOptions) =>
+    Effect.forkChild(
+      Effect.forEach(Array.from({ length: calls }), () => Effect.exit(call(options)), { concurrency: "unbounded" })
+    )
+  return { state, call, many }
+}
+
+const successes = (exits: ReadonlyArray<{ readonly _tag: string }>): number =>
+  exits.filter(({ _tag }) => _tag === "Success").length
+
+describe("a window that is spent", () => {
+  const patient = { maxWait: "6 hours" } as const
+  const shared = live({ windows: { "5h": { share: 0.9 } }, retry: Retry.make() })
+  /** The window is spent, as a first call has found out. */
+  const spent = Effect.gen(function* () {
+    const all = account()
+    all.state.resetsAt += yield* Clock.currentTimeMillis
+    const first = yield* Effect.forkChild(Effect.exit(all.call()))
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual((yield* Fiber.join(first))._tag, "Failure")
+    return all
+  })
+
+  it.effect("is tried by one call of its account every ten minutes, and all others are refused", () =>
+    Effect.gen(function* () {
+      const { many, state } = yield* spent
+      for (const [minutes, requests] of [
+        [10, 2],
+        [20, 3]
+      ] as const) {
+        yield* TestClock.setTime(minutes * 60_000 + 999)
+        assert.strictEqual(successes(yield* Fiber.join(yield* many(20))), 0)
+        assert.lengthOf(state.requests, requests - 1)
+        yield* TestClock.adjust(1)
+        const fiber = yield* many(20)
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(fiber)
+        assert.lengthOf(state.requests, requests)
+      }
+    }).pipe(Effect.provide(shared))
+  )
+
+  it.effect("lets all follow within 10 s after one has found it open, and loses none of those that wait", () =>
+    Effect.gen(function* () {
+      const { many, state } = yield* spent
+      const waiting = yield* many(100, patient)
+      yield* TestClock.adjust("47 minutes")
+      // Nobody has noticed yet, and nobody was sent more often than six times an hour.
+      assert.lengthOf(state.requests, 5)
+      state.isOpen = true
+      yield* TestClock.adjust("3 minutes")
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(state.answered, 100)
+      assert.strictEqual(successes(yield* Fiber.join(waiting)), 100)
+      assert.lengthOf(state.requests, 5 + 100)
+    }).pipe(Effect.provide(shared))
+  )
+
+  it.effect("lets all go at the reset, each once, if no try finds it open", () =>
+    Effect.gen(function* () {
+      const { many, state } = yield* spent
+      const waiting = yield* many(50, patient)
+      yield* TestClock.setTime(state.resetsAt - 1)
+      assert.strictEqual(state.answered, 0)
+      assert.lengthOf(state.requests, 1 + 29)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(successes(yield* Fiber.join(waiting)), 50)
+      assert.strictEqual(state.answered, 50)
+    }).pipe(Effect.provide(shared))
+  )
+
+  it.effect("reaches a call that may not wait as the provider's own error, and slows nobody down afterwards", () =>
+    Effect.gen(function* () {
+      const { call, state } = account()
+      const refused = yield* Effect.forkChild(Effect.flip(call()))
+      yield* TestClock.adjust("1 second")
+      assert.instanceOf(yield* Fiber.join(refused), LlmError)
+      state.isOpen = true
+      yield* TestClock.adjust("10 minutes")
+      // The pool never paused.
+      const next = yield* Effect.forkChild(call())
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(next), "answer")
+    }).pipe(Effect.provide(shared))
+  )
+
+  it.effect("is tried as often as is stated, or never", () =>
+    Effect.gen(function* () {
+      for (const [every, requests] of [
+        ["1 hour", 1 + 4],
+        [Duration.infinity, 1]
+      ] as const) {
+        const context = yield* Layer.build(
+          live({ windows: { "5h": { share: 0.9 } }, retry: Retry.make(), tryWindowsEvery: every })
+        )
+        const { many, state } = yield* Effect.provideContext(spent, context)
+        const waiting = yield* Effect.provideContext(many(10, { maxWait: "20 hours" }), context)
+        yield* TestClock.adjust("290 minutes")
+        assert.lengthOf(state.requests, requests)
+        yield* Fiber.interrupt(waiting)
+      }
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a window of unknown size", () => {
+  it("lets a few calls run at a time until something is told, and one at a time from half of the share on", () => {
+    const { ask, windows } = windowsWith(0.6)
+    const told = (used: number) =>
+      windows.observe(undefined, { dimensions: {}, windows: { "5h": { used, resetsAt: 5 * hour } } }, undefined, "m")
+    const first = [1, 1, 1, 1, 1].map((dollars) => ask(dollars))
+    assert.deepStrictEqual(
+      first.map(({ phase }) => phase),
+      ["held", "held", "held", "waiting", "waiting"]
+    )
+    told(0.2)
+    assert.deepStrictEqual(
+      first.map(({ phase }) => phase),
+      ["held", "held", "held", "waiting", "waiting"]
+    )
+    // What is known now: a dollar did not move it by a whole percent.
+    first[0]!.settle(dollar)
+    told(0.2)
+    assert.deepStrictEqual(
+      first.map(({ phase }) => phase),
+      ["ended", "held", "held", "held", "held"]
+    )
+    const near = windowsWith(0.6)
+    near.windows.observe(
+      undefined,
+      { dimensions: {}, windows: { "5h": { used: 0.31, resetsAt: 5 * hour } } },
+      undefined,
+      "m"
+    )
+    assert.deepStrictEqual([near.ask(1).phase, near.ask(1).phase], ["held", "waiting"])
+  })
+
+  it("does not hold back accounts without windows, calls without a price, or interactive ones", () => {
+    const { ask } = windowsWith(0.6)
+    const [first] = [1, 1, 1].map((dollars) => ask(dollars))
+    const waiting = ask(1)
+    assert.strictEqual(waiting.phase, "waiting")
+    // It was answered, and nothing told of windows.
+    first!.settle(0.5 * dollar)
+    assert.deepStrictEqual(
+      [waiting.phase, ...Array.from({ length: 20 }, () => ask(1).phase)],
+      Array.from({ length: 21 }, () => "held")
+    )
+    const { ask: unpriced, windows } = windowsWith(0.6)
+    windows.observe(undefined, { dimensions: {}, windows: { "5h": { used: 0.4, resetsAt: 5 * hour } } }, undefined, "m")
+    assert.deepStrictEqual(
+      Array.from({ length: 20 }, () => unpriced(0).phase),
+      Array.from({ length: 20 }, () => "held")
+    )
   })
 })

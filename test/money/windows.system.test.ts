@@ -50,7 +50,7 @@ describe("the share of a window", () => {
         assert.strictEqual(status, 402)
         assert.match(text, /% of the account's window of 5h are used, and this call may use up to 70 %: wait until /)
       })
-      assert.throws(() => Floodgate.create({ windows: { "5h": { share: 1.5 } } }), RangeError, /windows\.5h\.share/)
+      assert.throws(() => Floodgate.create({ windows: { "5h": { share: 1.5 } } }), RangeError, /windows\["5h"\]\.share/)
     }).pipe(Effect.scoped)
   )
 })

@@ -2,6 +2,7 @@
 import type { RawMessageDeltaEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -32,8 +33,8 @@ const subscription = (options: ProviderSim.Options = {}) =>
   })
 
 const once = Retry.make({ attempts: 1 })
-const live = (windows: Governor.Options["windows"], learned?: Estimator.Learned) =>
-  Governor.layer({ retry: once, windows, learned }).pipe(Layer.provide(Budget.layerUnlimited))
+const live = (windows: Governor.Options["windows"], learned?: Estimator.Learned, tryWindowsEvery?: Duration.Input) =>
+  Governor.layer({ retry: once, windows, learned, tryWindowsEvery }).pipe(Layer.provide(Budget.layerUnlimited))
 
 const learned = (window: { readonly used: number; readonly dollars: number; readonly resetsAt: number }) =>
   Schema.decodeUnknownSync(Estimator.Learned)({ profiles: [], windows: [{ account: "key", name: "5h", ...window }] })
@@ -173,6 +174,33 @@ describe("long windows", () => {
       }).pipe(Effect.scoped, Effect.provide(subscription({ neighbour: { share: 0.12 } })))
   )
 
+  it.effect.each([
+    ["streamed", 0.95],
+    ["whole", 0.75]
+  ] as const)(
+    "is exceeded by at most one call of each of two programs of 20 agents that know nothing: %s answers",
+    ([way, least]) =>
+      Effect.gen(function* () {
+        const starts: Array<number> = []
+        const program = Effect.gen(function* () {
+          const context = yield* Layer.build(live({ "5h": { share: 0.7 } }))
+          // A call costs four cents: 0.4 % of the window.
+          const call = ask(4_000, { priority: -1 }, way, (used) => starts.push(used))
+          const agent = Effect.forEach(Array.from({ length: 40 }), () => call, { discard: true })
+          return yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.exit(agent), {
+            concurrency: "unbounded"
+          }).pipe(Effect.provideContext(context))
+        })
+        const running = [yield* Effect.forkChild(program), yield* Effect.forkChild(program)]
+        for (let n = 0; n < 290; n++) yield* TestClock.adjust("1 minute")
+        for (const fiber of running) assert.isDefined(fiber.pollUnsafe())
+        const { used } = yield* counted
+        assert.isAtMost(used, 0.7 + 0.01 + 2 * 0.004)
+        assert.isAtLeast(used, 0.7 * least)
+        assert.isAtMost(Math.max(...starts), 0.7 + 0.01)
+      }).pipe(Effect.scoped, Effect.provide(subscription()))
+  )
+
   it.effect("let a call wait if only the reservations of running calls are in its way", () =>
     Effect.gen(function* () {
       // Each is expected to use 4,096 tokens, which are 0.4 % of the window, and uses 1,000.
@@ -257,7 +285,7 @@ describe("long windows", () => {
       assert.isUndefined(waiting.pollUnsafe())
       yield* TestClock.adjust(1)
       assert.strictEqual(yield* Fiber.join(waiting), "late")
-    }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })))
+    }).pipe(Effect.provide(live({ "5h": { share: 0.7 } }, undefined, Infinity)))
   )
 
   it.effect("are only listed where none has a share: a rejected one refuses no call", () =>
@@ -417,7 +445,13 @@ describe("calls within a long window", () => {
     assert.strictEqual(ask(1).refusal?.until, 5 * hour)
     pass(5 * hour)
     ask(5).settle(5 * dollar)
-    assert.deepStrictEqual(ask(1).refusal, { window: "5h", used: 0.5, share: 0.5, until: undefined })
+    assert.deepStrictEqual(ask(1).refusal, {
+      window: "5h",
+      used: 0.5,
+      share: 0.5,
+      until: undefined,
+      triesAt: undefined
+    })
   })
 
   it("are held back by no size that is not known, and leave nothing unknown in what is stored", () => {

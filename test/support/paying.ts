@@ -74,9 +74,12 @@ export const windowsWith = (
   let now = 0
   const windows = new LongWindows(
     clockAt(() => now),
-    typeof shares === "number" ? { "5h": { share: shares } } : shares,
-    more.filter((window) => typeof window !== "function"),
-    more.find((warn) => typeof warn === "function")
+    {
+      shares: typeof shares === "number" ? { "5h": { share: shares } } : shares,
+      learned: more.filter((window) => typeof window !== "function"),
+      triesEvery: 600_000,
+      warn: more.find((warn) => typeof warn === "function") ?? (() => {})
+    }
   )
   const wake = (resume: () => void) => resume()
   return {

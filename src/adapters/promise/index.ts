@@ -370,7 +370,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  */
 export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", optionsCheck, options)
-  const { countPrompts, learned, log, onEvent, prices, windows } = options
+  const { countPrompts, learned, log, onEvent, prices, tryWindowsEvery, windows } = options
   const logging = Log.layers(log)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
@@ -382,7 +382,7 @@ export const create = (options: Options = {}): Floodgate => {
     Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
         Layer.provideMerge(
-          Governor.layer({ countPrompts, learned, prices, retry: retryOf(options), windows }),
+          Governor.layer({ countPrompts, learned, prices, retry: retryOf(options), tryWindowsEvery, windows }),
           Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),

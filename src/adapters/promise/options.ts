@@ -204,6 +204,13 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    * @since 0.4.0
    */
   readonly windows?: Governor.Options["windows"]
+  /**
+   * The time after which one call of an account tries a window that is spent, as `tryWindowsEvery` of `Governor.layer`.
+   *
+   * @default "10 minutes"
+   * @since 0.5.0
+   */
+  readonly tryWindowsEvery?: Governor.Options["tryWindowsEvery"]
 }
 
 // -----------------------------------------------------------------------------
@@ -281,7 +288,8 @@ const eachOption = Input.options<Options>({
   prices: Called.governorChecks.prices,
   learned: Input.anObject,
   countPrompts: Input.flag,
-  windows: Called.governorChecks.windows
+  windows: Called.governorChecks.windows,
+  tryWindowsEvery: Called.governorChecks.tryWindowsEvery
 })
 
 /** The options of a floodgate. */

@@ -136,3 +136,26 @@ export const observe = (
     size === undefined ? moved > firstMove && cost > doubt : moved > goodMove && cost > goodCost * doubt
   return isMeasured ? { ...next, size: cost / moved } : next
 }
+
+/** Whether the provider rejects calls, or all is spent as far as it tells. */
+export const isSpent = ({ base, isRejected }: LongWindow): boolean => isRejected || base >= 1
+
+/** Whether a window has more room than it was known to have. */
+export const hasOpened = (known: LongWindow, now: LongWindow): boolean =>
+  (isSpent(known) && !isSpent(now)) || now.base < known.base - step
+
+/**
+ * The least that a whole window can cost: what the calls here have cost moved the fraction by less than a step more than was told. If
+ * others spend as well, it is less in proportion, so all of them together keep to what is left.
+ */
+const leastSize = ({ base, from, mark }: LongWindow): number => (mark - from.spent) / (base - from.used + step)
+
+const part = (cost: number, size: number): number => (cost <= 0 ? 0 : cost / size)
+
+/** The fraction that is spent at most, once running calls have cost `more`. */
+export const expectedAt = (window: LongWindow, spent: number, more: number): number => {
+  const { base, mark, size } = window
+  const least = leastSize(window)
+  const held = size === undefined || (least > 0 && least < size) ? least : size
+  return base + part(spent - mark, size ?? least) + part(more, held)
+}

@@ -40,4 +40,5 @@ maxQueued: The most waiting calls for each pool; further ones are answered with 
 maxPools: The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default 10,000
 prices: Prices of models in dollars per million tokens: input, output, cacheRead, cacheWrite and others. @default the published ones
 windows: The shares of a subscription's windows for calls that are not interactive, such as { "5h": { "share": 0.7 } }. @default none
+tryWindowsEvery: The time after which one call of an account tries a window that is spent, if it has a share. @default 10 minutes
 `

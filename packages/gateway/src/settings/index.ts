@@ -211,7 +211,9 @@ const ofCommand = {
    * The shares of a subscription's windows for calls that are not interactive, such as `{ "5h": { "share": 0.7 } }`. @default
    * none
    */
-  windows: setting(Values.windows, { flag: "none", change: "restart" })
+  windows: setting(Values.windows, { flag: "none", change: "restart" }),
+  /** The time after which one call of an account tries a window that is spent, if it has a share. @default 10 minutes */
+  tryWindowsEvery: setting(time, { default: "10 minutes", flag: "none", change: "restart" })
 }
 
 /** Every setting of the command, and of its configuration file. */

@@ -67,7 +67,8 @@ const of04 = {
   maxQueued: 0,
   maxPools: 50,
   prices: { m: { input: 1, output: 2 } },
-  windows: { "5h": { share: 0.7 }, "7d": { share: 0.5 } }
+  windows: { "5h": { share: 0.7 }, "7d": { share: 0.5 }, "7d_sonnet": { share: 0.5 } },
+  tryWindowsEvery: "1 hour"
 }
 
 /** A valid value of each setting, other than its default. Settings that 0.4 did not have stand here alone. */
@@ -112,7 +113,16 @@ describe("the settings of a gateway", () => {
 
   it("need a restart where the gateway cannot follow, and have the flags of 0.4", () => {
     const fixed = names.filter((name) => rulesOf(name)?.change === "restart")
-    assert.deepStrictEqual(fixed, ["host", "port", "maxConnections", "maxQueued", "maxPools", "prices", "windows"])
+    assert.deepStrictEqual(fixed, [
+      "host",
+      "port",
+      "maxConnections",
+      "maxQueued",
+      "maxPools",
+      "prices",
+      "windows",
+      "tryWindowsEvery"
+    ])
     const flags = Object.keys(Flags.flags).map((name) => Flags.named(`.${name}`))
     assert.includeMembers(flags, ["--upstream", "--host", "--port", "--host-name", "--max-hold", "--concurrency"])
   })
