@@ -37,98 +37,29 @@
  * @since 0.5.0
  */
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Budget from "./Budget.ts"
-import { type LineOf, Lines } from "./call/lines.ts"
+import { Lines } from "./call/lines.ts"
 import { check, options as optionsOf, text } from "./domain/input/checks.ts"
-import { counted } from "./domain/words.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
-import { type CallingAgent, copy, local } from "./sharing/tree.ts"
+import { copy, local } from "./sharing/tree.ts"
 import { type AgentCaps, checkCaps, defaultAgents, type Tree } from "./trees/models.ts"
-import { RunningTree, type TreeHold } from "./trees/running.ts"
+import { RunningTree } from "./trees/running.ts"
+import { lineOf } from "./trees/seat.ts"
 
 export type { AgentCaps, Tree, TreeStatus } from "./trees/models.ts"
-
-// -----------------------------------------------------------------------------
-// Errors
-// -----------------------------------------------------------------------------
-
-/** The caps in words. */
-const words: Readonly<Record<"agents" | "atOnce" | "perHour" | "depth", (limit: number) => string>> = {
-  agents: (limit) => `at most ${counted(limit, "agent")} in all`,
-  atOnce: (limit) => `at most ${counted(limit, "agent")} at once`,
-  perHour: (limit) => `at most ${counted(limit, "new agent")} an hour`,
-  depth: (limit) => (limit === 0 ? "no sub-agents" : `agents at most ${counted(limit, "level")} deep`)
-}
-
-/** Advice for the agent that started the refused one. */
-const advice: Readonly<Record<keyof typeof words, string>> = {
-  agents: "do the rest yourself, or with the agents that run",
-  atOnce: "wait until one of them has ended, or do this yourself",
-  perHour: "do this yourself, or start it later",
-  depth: "do this yourself instead of starting an agent"
-}
-
-/**
- * The call is the first of an agent that a cap of its job refuses, or an operator has stopped the job (`by` is `"stop"`). `until` is
- * when the agent would fit, in milliseconds since the epoch, where that is known. It is the `cause` of a `BudgetError` with the reason
- * `Denied`.
- *
- * @stability unstable
- * @category errors
- * @since 0.5.0
- */
-export class TreeCapReached extends Schema.TaggedError<TreeCapReached>("floodgate/Trees/TreeCapReached")(
-  "TreeCapReached",
-  {
-    tree: Schema.String,
-    agent: Schema.String,
-    by: Schema.Literals(["agents", "atOnce", "perHour", "depth", "stop"]),
-    limit: Schema.Finite,
-    until: Schema.optional(Schema.Finite)
-  }
-) {
-  /** A retry does not help before another agent has ended, and each retry would be refused as an agent of its own. */
-  get isRetryable(): boolean {
-    return false
-  }
-  override get message(): string {
-    const { agent, by, limit, tree, until } = this
-    if (by === "stop")
-      return `The operator has stopped ${tree}, so the call of agent ${agent} was not sent: end your work now`
-    const when = until === undefined ? "" : `; one more may start at ${new Date(until).toISOString()}`
-    return `${tree} may have ${words[by](limit)}, so agent ${agent} may not start: ${advice[by]}${when}`
-  }
-}
-
-/**
- * The store of a tree did not answer, so it is not known whether a new agent fits. `cause` says why. It is the `cause` of a
- * `BudgetError` with the reason `Denied`.
- *
- * @stability unstable
- * @category errors
- * @since 0.5.0
- */
-export class TreeUnavailable extends Schema.TaggedError<TreeUnavailable>("floodgate/Trees/TreeUnavailable")(
-  "TreeUnavailable",
-  { tree: Schema.String, cause: Schema.Defect() }
-) {
-  /** The store may answer the next attempt. */
-  get isRetryable(): boolean {
-    return true
-  }
-  override get message(): string {
-    const { cause, tree } = this
-    const why = cause instanceof Error ? `: ${cause.message}` : ""
-    return `The store did not say which agents ${tree} has, so the call was not sent${why}`
-  }
-}
+export { TreeCapReached, TreeUnavailable } from "./trees/seat.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
+
+type Options = {
+  /** The name in the store. @default the name of the tree */
+  readonly key?: string | undefined
+}
+
+const optionsCheck = /* @__PURE__ */ optionsOf<Options>({ key: text })
 
 const checked = (operation: string, caps: AgentCaps): AgentCaps => {
   check(operation, checkCaps, caps)
@@ -175,15 +106,18 @@ export const make = (name: string, caps: AgentCaps = {}): Tree => {
  */
 export const open = /* @__PURE__ */ Effect.fnUntraced(function* (
   name: string,
-  caps: AgentCaps = {}
+  caps: AgentCaps = {},
+  options: Options = {}
 ): Effect.fn.Return<Tree, never, Scope.Scope> {
   const own = checked("Trees.open", caps)
+  check("Trees.open", optionsCheck, options)
+  const { key = name } = options
   const sharing = yield* BudgetStore
   if (sharing === undefined) return make(name, caps)
   const opened = yield* opener
   const tree = new RunningTree({
     name,
-    open: (called) => sharing.openTree({ ...opened, name, config: starting(own), ...called })
+    open: (called) => sharing.openTree({ ...opened, name: key, config: starting(own), ...called })
   })
   yield* Effect.addFinalizer(() => tree.port.close)
   // A process that knows the state before its first call admits known agents at once.
@@ -249,27 +183,3 @@ export const within =
     const line = lineOf(tree, { name: seat.agent, parent: seat.parent })
     return Effect.updateService(self, Lines, (lines) => [...lines, line])
   }
-
-const denied = (cause: TreeCapReached | TreeUnavailable): Budget.BudgetError =>
-  new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
-
-/** The line of an agent of a tree. */
-const lineOf = ({ internals, name: tree }: Tree, agent: CallingAgent): LineOf => {
-  const running = internals as RunningTree
-  const denial = (refusal: TreeHold["refusal"]): Budget.BudgetError =>
-    refusal === undefined || refusal.by === "store"
-      ? denied(new TreeUnavailable({ tree, cause: refusal?.cause }))
-      : denied(new TreeCapReached({ tree, agent: agent.name, ...refusal }))
-  return ({ clock, paying }) => {
-    running.clock = clock
-    let hold: TreeHold
-    return {
-      refused: () => {
-        const refusal = running.refusal(agent)
-        return refusal && denial(refusal)
-      },
-      take: () => (hold = running.take(paying, agent)),
-      ended: () => denial(hold.refusal)
-    }
-  }
-}

@@ -17,10 +17,15 @@ export * as Stepwise from "./domain/stepwise.ts"
 
 // Calls
 export { Deadline } from "./call/retryPolicy.ts"
+export { Lines } from "./call/lines.ts"
 export { MoneyWait } from "./call/payment.ts"
 export { ReviewAt } from "./budget/models.ts"
 export * as Silence from "./call/silence.ts"
 export * as Trace from "./call/trace.ts"
+
+// Trees
+export { checkCaps as checkAgentCaps } from "./trees/models.ts"
+export { lineOf as treeLine } from "./trees/seat.ts"
 
 // Money
 export { bound as maxCost } from "./domain/prices.ts"

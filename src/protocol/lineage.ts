@@ -105,3 +105,13 @@ export const namesOf = ({ agentOf }: Pick<Protocol, "agentOf">, body: unknown, h
     session: isSubAgent ? lineage.session : agent
   }
 }
+
+/** The agent that started the agent of a request, by its name; undefined if nothing started it, as far as its client says. */
+export const parentOf = (
+  header: HeaderReader,
+  agent: string | undefined,
+  session: string | undefined
+): string | undefined => {
+  if (session === undefined || agent === session) return undefined
+  return within(session, lineageOf(header, session)?.parent)
+}

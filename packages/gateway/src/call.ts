@@ -5,15 +5,16 @@ import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
-import { Bounds, Deadline, Engine, MoneyWait, type Refusing, ReviewAt, type Silence } from "floodgate/internal"
+import { Bounds, Deadline, Engine, Lines, MoneyWait, type Refusing, ReviewAt, type Silence } from "floodgate/internal"
 import type { Activity, RequestEnd } from "./activity.ts"
-import type { Caller, FindCaller } from "./callers.ts"
+import { type Caller, type FindCaller, inJob } from "./callers.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
 import * as Headers from "./headers.ts"
 import type { ParsedOptions } from "./options.ts"
 import { addressed, upstreamOfPlace } from "./places.ts"
 import type { CallerPurses } from "./purses.ts"
+import type { JobTrees } from "./trees.ts"
 import { agentOf, type CallRecorder } from "./records.ts"
 import * as Refusals from "./refusals.ts"
 import type { OpenRequest, RecentRequests } from "./requests.ts"
@@ -31,6 +32,7 @@ export interface ProxyParts {
   readonly activity: Activity
   readonly recorder: CallRecorder | undefined
   readonly purses: CallerPurses
+  readonly trees: JobTrees
   /** Finds the caller of a request by the rules. */
   readonly find: FindCaller
   /** Whether answers state the caps of their callers. */
@@ -343,7 +345,8 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
   const held = heldResponse(response, planned)
   // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
-  const isRefusable = planned.streams !== "events" && paying.length > 0
+  const line = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions as Caller)[inJob] : undefined
+  const isRefusable = planned.streams !== "events" && (paying.length > 0 || line !== undefined)
   held.isHeldBack = isRefusable
   if (mayBegin(planned)) parts.keeper.add(held)
   const leave = parts.purses.use(paying)
@@ -356,7 +359,8 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
   const around = (given: Context.Context<never>): Context.Context<never> => {
     const within = span === undefined ? given : span.around(given)
-    const context = Context.add(Context.add(within, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+    const timed = Context.add(Context.add(within, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+    const context = line === undefined ? timed : Context.add(timed, Lines, [line])
     if (!isRefusable) return context
     const pays = (isPaying: boolean): void => void (held.isHeldBack = isPaying && !held.began)
     return Context.add(context, MoneyWait, { until: startedAt + longestSilence, pays })

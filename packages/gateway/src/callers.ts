@@ -7,6 +7,7 @@ import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./settings/values.ts"
+import type { JobTrees, LineOf } from "./trees.ts"
 
 /** The headers that tell interactive calls from batches: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
@@ -56,12 +57,17 @@ const billTo =
   (bill: Bill): void =>
     billed(payer, bill)
 
+/** The line of a caller's agent: no option of a call, so its key is a symbol. */
+export const inJob: unique symbol = Symbol("inJob")
+
 /** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
   /** The name of its key. */
   readonly caller: string
   readonly purses: ReadonlyArray<Spending.Purse>
+  /** The line of its agent among the agents of its job, if a rule caps those. */
+  readonly [inJob]: LineOf | undefined
 }
 
 export type FindCaller = (request: CallRequest) => Caller
@@ -73,6 +79,7 @@ export type FindCaller = (request: CallRequest) => Caller
 export const makeCallers = (
   rules: ReadonlyArray<Rule>,
   purses: CallerPurses,
+  trees: JobTrees,
   billed: (payer: Payer, bill: Bill) => void,
   hasKeys = false
 ): FindCaller => {
@@ -111,7 +118,8 @@ export const makeCallers = (
       onBilled: billTo(payer, billed),
       weight: matching.find(({ weight }) => weight !== undefined)?.weight,
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
-      purses: purses.of(matching, session, callerKeys)
+      purses: purses.of(matching, session, callerKeys),
+      [inJob]: trees.of(matching, request, callerKeys()[0]!)
     }
   }
 }

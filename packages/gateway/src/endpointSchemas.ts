@@ -91,6 +91,28 @@ const cap = object({
   unpriced: number
 })
 
+const agentCaps = object({
+  agents: optional(number),
+  atOnce: optional(number),
+  perHour: optional(number),
+  depth: optional(number)
+})
+const stop = Schema.Literals(["none", "agents", "calls"])
+
+const tree = object({
+  id: text,
+  name: text,
+  usedAt: at,
+  agents: described(number, "In all"),
+  atOnce: described(number, "With a call that runs, or ended less than five minutes ago"),
+  perHour: described(number, "New ones in the last hour"),
+  depth: number,
+  caps: agentCaps,
+  stop: described(stop, "Whether an operator has stopped new agents, or all calls"),
+  refused: described(number, "New agents that this gateway has refused"),
+  list: list(object({ name: text, parent: optional(text), depth: number, since: at, isRunning: flag }))
+})
+
 const event = <F extends Schema.Struct.Fields>(fields: F) => object({ at, pool: text, ...fields })
 const ofAttempt = { agent: text, model: text, attempt: number }
 const events = Schema.Union([
@@ -134,6 +156,7 @@ export const status = object({
   pools: list(pool),
   agents: list(object({ ...keyActivity, refused: number, failed: number })),
   caps: list(cap),
+  trees: described(list(tree), "The agents of the jobs whose agents are capped"),
   windows: list(
     object({
       account: optional(text),
@@ -246,5 +269,12 @@ export const capChange = object({
 })
 
 export const changedCap = object({ id: text, name: text, dollars: number, spent: number })
+
+export const jobChange = object({
+  job: described(text, "The id of the job, as the status has it"),
+  stop: described(stop, "Refuse new agents, or all calls, or neither")
+})
+
+export const changedJob = object({ id: text, name: text, stop })
 
 export const failure = object({ error: described(text, "What is wrong, and what to do") })

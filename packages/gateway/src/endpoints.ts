@@ -8,7 +8,7 @@ import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import { AdviceFigures, Refusing } from "floodgate/internal"
 import type { AuthResult } from "./auth.ts"
-import * as Caps from "./caps.ts"
+import * as Changes from "./changes.ts"
 import { version } from "./command/version.ts"
 import * as Schemas from "./endpointSchemas.ts"
 import type { Generation } from "./generation.ts"
@@ -208,7 +208,22 @@ const endpoints: ReadonlyArray<Endpoint> = [
       404: json("No cap, or more than one, has this name", Schemas.failure),
       413: json("The body is too long", Schemas.failure)
     },
-    answer: ({ generation, request, response }) => Caps.change(generation.parts.purses, request, response)
+    answer: ({ generation, request, response }) => Changes.ofCap(generation.parts.purses, request, response)
+  },
+  {
+    id: "changeJob",
+    method: "POST",
+    path: "/floodgate/jobs",
+    access: "admin",
+    summary: "Stops a job, or lets it go on",
+    body: Schemas.jobChange,
+    answers: {
+      200: json("The job now", Schemas.changedJob),
+      400: wrong,
+      404: json("There is no such job", Schemas.failure),
+      413: json("The body is too long", Schemas.failure)
+    },
+    answer: ({ generation, request, response }) => Changes.ofJob(generation.parts.trees, request, response)
   }
 ]
 
@@ -241,7 +256,7 @@ const secrets = {
   admin: {
     header: "x-floodgate-admin",
     setting: "adminToken",
-    off: "Caps can be changed once the gateway has an admin token (option adminToken)",
+    off: "Caps and jobs can be changed once the gateway has an admin token (option adminToken)",
     wrong: "The admin token is missing or wrong: add the header x-floodgate-admin"
   }
 } as const

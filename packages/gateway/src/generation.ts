@@ -19,10 +19,12 @@ import { makeRouter } from "./routes.ts"
 import type { Rule } from "./settings/values.ts"
 import { makeBeginSpan } from "./tracing.ts"
 import * as Transport from "./transport.ts"
+import type { JobTrees } from "./trees.ts"
 
 /** The parts that outlive a reload. */
 export interface LastingParts {
   readonly purses: CallerPurses
+  readonly trees: JobTrees
   readonly activity: Activity
   readonly accounts: Engine.Accounts
   readonly sessions: Sessions
@@ -37,12 +39,12 @@ const hasCap = ({ cap, capPerAgent, capPerKey }: Rule): boolean =>
 export const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
-  { accounts, activity, now, purses, requests, sessions }: LastingParts
+  { accounts, activity, now, purses, requests, sessions, trees }: LastingParts
 ) {
   const { keys, rules = [] } = options
   const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
   const recorder = options.record && makeRecorder(options.record, sessions, now)
-  const find = makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined)
+  const find = makeCallers(rules, purses, trees, (payer, bill) => activity.billed(payer, bill), keys !== undefined)
   const engine = yield* Engine.make({
     ...options,
     places: checked.places,
@@ -66,6 +68,7 @@ export const makeGeneration = Effect.fnUntraced(function* (
     activity,
     recorder,
     purses,
+    trees,
     find,
     statesCaps: checked.rateLimitHeaders && rules.some(hasCap),
     requests: checked.requestsToken === undefined ? undefined : requests,

@@ -83,6 +83,7 @@ import * as Metrics from "./metrics.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
+import { JobTrees } from "./trees.ts"
 import { makeSessions } from "./records.ts"
 import { RecentRequests } from "./requests.ts"
 import * as Server from "./server.ts"
@@ -202,6 +203,7 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const activity = yield* makeActivity(context, now)
   const purses = new CallerPurses(options.spent ?? {}, context, scope)
+  const trees = new JobTrees(context, scope)
   const governor = yield* Governor.Governor
   const memory = yield* Bodies.makeMemory
   const set = yield* FiberSet.make<void, never>()
@@ -209,6 +211,7 @@ export const make = Effect.fnUntraced(function* (
 
   const lasting: LastingParts = {
     purses,
+    trees,
     activity,
     accounts: Engine.makeAccounts(),
     sessions: makeSessions(),
@@ -238,6 +241,7 @@ export const make = Effect.fnUntraced(function* (
     configured: new Set(Object.keys((yield* budget.status).pools)),
     journal,
     purses,
+    trees,
     current: () => current,
     now
   })
@@ -260,7 +264,10 @@ export const make = Effect.fnUntraced(function* (
     Effect.forever(
       Effect.andThen(
         Effect.sleep(capReview),
-        Effect.sync(() => purses.review())
+        Effect.sync(() => {
+          purses.review()
+          trees.review()
+        })
       )
     )
   )

@@ -14,6 +14,7 @@ import type * as Schemas from "./endpointSchemas.ts"
 import { ratiosOf } from "./estimates.ts"
 import type { Generation } from "./generation.ts"
 import type { CallerPurses } from "./purses.ts"
+import type { JobTrees } from "./trees.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import type { Minute, PressureMinute, Snapshot } from "./page/status.ts"
@@ -30,6 +31,7 @@ export interface PageParts {
   readonly current: () => Pick<Generation, "checked" | "keyring" | "parts">
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
+  readonly trees: JobTrees
   readonly now: () => number
 }
 
@@ -77,7 +79,8 @@ const snapshot = ({
   governor,
   journal,
   now,
-  purses
+  purses,
+  trees
 }: PageParts): Effect.Effect<Snapshot> =>
   Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
     at: now(),
@@ -92,6 +95,7 @@ const snapshot = ({
     ),
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
+    trees: trees.shown(maxCaps),
     windows: windows.slice(0, maxCaps),
     estimates: ratiosOf(learned).slice(0, maxAgents),
     keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],

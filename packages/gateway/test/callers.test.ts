@@ -8,6 +8,7 @@ import type { Rule } from "../src/settings/values.ts"
 import { makeActivity, makeJournal } from "../src/activity.ts"
 import { makeCallers } from "../src/callers.ts"
 import { CallerPurses } from "../src/purses.ts"
+import { JobTrees } from "../src/trees.ts"
 import type { IncomingMessage } from "node:http"
 import { makeAuth } from "../src/auth.ts"
 import { hash } from "node:crypto"
@@ -28,6 +29,7 @@ const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) =
   const { agent, priority, weight } = makeCallers(
     rules,
     new CallerPurses({}, Context.empty(), Scope.makeUnsafe()),
+    new JobTrees(Context.empty(), Scope.makeUnsafe()),
     () => {}
   )(request(...args))
   return { agent, priority, weight }

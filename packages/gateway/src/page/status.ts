@@ -6,6 +6,7 @@ import type * as Budget from "floodgate/Budget"
 import type * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
 import type * as Spending from "floodgate/Spending"
+import type * as Trees from "floodgate/Trees"
 
 /** The usage and cost of one key's calls since the gateway started. */
 export interface KeyActivity {
@@ -40,6 +41,14 @@ export interface PressureMinute {
   readonly rejected: number
   /** How many calls began to wait. */
   readonly waited: number
+}
+
+/** The agents of a job whose callers a rule caps. */
+export interface JobTree extends Trees.TreeStatus {
+  readonly id: string
+  readonly name: string
+  /** When one of its agents last called. Milliseconds since the epoch. */
+  readonly usedAt: number
 }
 
 /** The state of a cap. */
@@ -90,6 +99,8 @@ export interface Snapshot {
   readonly agents: ReadonlyArray<AgentActivity & { readonly name: string }>
   /** The caps, the largest used part first. */
   readonly caps: ReadonlyArray<CapStatus>
+  /** The agents of the jobs whose agents are capped, those of the largest jobs first. */
+  readonly trees: ReadonlyArray<JobTree>
   readonly windows: ReadonlyArray<Governor.WindowStatus>
   readonly estimates: ReadonlyArray<TextRatio>
   /** The most expensive first. */

@@ -2,12 +2,13 @@
 import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { checkCap, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
+import { checkAgentCaps, checkCap, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
 import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import type * as Prices from "floodgate/Prices"
 import type * as Spending from "floodgate/Spending"
+import type * as Trees from "floodgate/Trees"
 import { checked, secret } from "./annotations.ts"
 
 /**
@@ -85,6 +86,11 @@ const cap = ofLibrary<Spending.Cap>()(
   checkCap
 )
 
+const agentCaps = ofLibrary<Trees.AgentCaps>()(
+  Schema.Struct(each(Schema.Finite, "agents", "atOnce", "perHour", "depth")),
+  checkAgentCaps
+)
+
 const rates = {
   input: Schema.Finite,
   output: Schema.Finite,
@@ -150,7 +156,14 @@ export const Rule = Schema.Struct({
   /** The cap of each agent. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
   capPerAgent: optional(cap),
   /** The cap of each key. @default no bound */
-  capPerKey: optional(cap)
+  capPerKey: optional(cap),
+  /**
+   * How many agents each job may have: in all, at once, new ones in an hour, and how deep they may start each other. A job is what
+   * `x-floodgate-job` names, or a session. Only the first call of one agent too many is refused, those that have begun go on.
+   *
+   * @default no bound
+   */
+  capPerJob: optional(agentCaps)
 })
 
 /**

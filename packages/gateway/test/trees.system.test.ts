@@ -1,0 +1,241 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "@floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import { message } from "../../../test/support/httpProvider.ts"
+import { serve } from "../../../test/support/httpServer.ts"
+
+// These use real HTTP, so they run on the real clock. They wait only for conditions.
+
+const adminToken = "an-operator-with-a-long-token"
+
+/** A gateway before a provider that answers at once, and how many requests the provider has received. */
+const world = Effect.fnUntraced(function* (
+  options: Gateway.Options
+): Effect.fn.Return<{ readonly url: string; readonly received: () => number }, Gateway.CannotListen, Scope.Scope> {
+  const upstream = yield* serve(
+    (_, response) =>
+      void response
+        .writeHead(200, { "content-type": "application/json" })
+        .end(JSON.stringify(message(10, 10, "claude-test")))
+  )
+  const context = yield* Layer.build(
+    Governor.layer().pipe(
+      Layer.provideMerge(Budget.layerUnlimited),
+      Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
+    )
+  )
+  const gateway = yield* Gateway.make({
+    upstreams: { anthropic: upstream.url },
+    drain: "20 millis",
+    adminToken,
+    ...options
+  }).pipe(Effect.provideContext(context))
+  return { url: gateway.url, received: () => upstream.requests.length }
+})
+
+interface Got {
+  readonly status: number
+  readonly retry: string | null
+  readonly text: string
+}
+
+/** A call as Claude Code sends it: of the first agent of a session, or of a sub-agent, which another one may have started. */
+const ask = (
+  url: string,
+  session: string,
+  subAgent?: string,
+  parent?: string,
+  headers: Record<string, string> = {}
+): Effect.Effect<Got, unknown> =>
+  Effect.tryPromise(async (signal) => {
+    const response = await fetch(`${url}/v1/messages`, {
+      method: "POST",
+      signal,
+      headers: {
+        "x-api-key": "sk-one-x9Yz",
+        "anthropic-version": "2023-06-01",
+        "x-claude-code-session-id": session,
+        ...(subAgent === undefined ? {} : { "x-claude-code-agent-id": subAgent }),
+        ...(parent === undefined ? {} : { "x-claude-code-parent-agent-id": parent }),
+        ...headers
+      },
+      body: JSON.stringify({
+        model: "claude-test",
+        max_tokens: 100,
+        messages: [{ role: "user", content: "Hello" }]
+      })
+    })
+    return {
+      status: response.status,
+      retry: response.headers.get("x-should-retry"),
+      text: await response.text()
+    }
+  })
+
+const operate = (url: string, body: object, token = adminToken) =>
+  Effect.promise(async () => {
+    const response = await fetch(`${url}/floodgate/jobs`, {
+      method: "POST",
+      headers: { "x-floodgate-admin": token, "content-type": "application/json" },
+      body: JSON.stringify(body)
+    })
+    return { status: response.status, body: (await response.json()) as { readonly error?: string } }
+  })
+
+const treesOf = (url: string) =>
+  Effect.promise(async () => {
+    const response = await fetch(`${url}/floodgate/status`)
+    const { trees } = (await response.json()) as {
+      readonly trees: ReadonlyArray<{
+        readonly id: string
+        readonly name: string
+        readonly agents: number
+        readonly depth: number
+        readonly refused: number
+        readonly stop: string
+        readonly list: ReadonlyArray<{ readonly name: string; readonly parent?: string; readonly depth: number }>
+      }>
+    }
+    return trees
+  })
+
+const statuses = (all: ReadonlyArray<Got>): Record<string, number> => {
+  const counts: Record<string, number> = {}
+  for (const { status } of all) counts[status] = (counts[status] ?? 0) + 1
+  return counts
+}
+
+/** A tree on record: one prompt started 8 agents, these 42, these 141, these 416, and these 270. */
+const levels = [8, 42, 141, 416, 270]
+
+/** Its agents, each with the one that started it. */
+const recorded = levels.flatMap((size, level) =>
+  Array.from({ length: size }, (_, index) => ({
+    name: `a${level}-${index}`,
+    parent: level === 0 ? undefined : `a${level - 1}-${index % levels[level - 1]!}`
+  }))
+)
+
+describe("the agents of a job at the gateway", () => {
+  it.live("are at most as many as the cap, of 877 that one prompt would start, and their calls go on", () =>
+    Effect.gen(function* () {
+      const { received, url } = yield* world({ rules: [{ capPerJob: { agents: 20 } }] })
+      yield* ask(url, "s1")
+      const all = yield* Effect.forEach(recorded, ({ name, parent }) => ask(url, "s1", name, parent), {
+        concurrency: 40
+      })
+      assert.deepStrictEqual(statuses(all), { 200: 19, 402: recorded.length - 19 })
+      const refused = all.find(({ status }) => status === 402)!
+      assert.strictEqual(refused.retry, "false")
+      assert.match(
+        refused.text,
+        /may have at most 20 agents in all, so agent s1\/a\d-\d+ may not start: do the rest yourself/
+      )
+      const before = received()
+      const begun = recorded.filter((_, index) => all[index]!.status === 200)
+      const again = yield* Effect.forEach(begun, ({ name, parent }) => ask(url, "s1", name, parent))
+      assert.deepStrictEqual(statuses(again), { 200: 19 })
+      assert.strictEqual(received(), before + 19)
+      const [tree] = yield* treesOf(url)
+      assert.deepStrictEqual([tree?.agents, tree?.refused], [20, recorded.length - 19])
+    })
+  )
+
+  it.live("may start each other as deep as the cap says", () =>
+    Effect.gen(function* () {
+      const { url } = yield* world({ rules: [{ capPerJob: { depth: 2 } }] })
+      const all = [
+        yield* ask(url, "s1"),
+        yield* ask(url, "s1", "a"),
+        yield* ask(url, "s1", "b", "a"),
+        yield* ask(url, "s1", "c", "b")
+      ]
+      assert.deepStrictEqual(
+        all.map(({ status }) => status),
+        [200, 200, 200, 402]
+      )
+      const [tree] = yield* treesOf(url)
+      assert.deepStrictEqual(
+        tree?.list.map(({ depth, name, parent }) => [name, parent, depth]),
+        [
+          ["s1", undefined, 0],
+          ["s1/a", "s1", 1],
+          ["s1/b", "s1/a", 2]
+        ]
+      )
+    })
+  )
+
+  it.live("are never refused under a generous cap, and jobs of others and of other keys have caps of their own", () =>
+    Effect.gen(function* () {
+      const { url } = yield* world({ rules: [{ capPerJob: { agents: 16 } }] })
+      const fan = (session: string, headers?: Record<string, string>) =>
+        Effect.forEach(
+          Array.from({ length: 15 }, (_, index) => index),
+          (index) => ask(url, session, `a${index}`, undefined, headers),
+          { concurrency: 15 }
+        )
+      yield* ask(url, "s1")
+      const all = [...(yield* fan("s1")), ...(yield* fan("s2")), ...(yield* fan("s1", { "x-api-key": "sk-two-9999" }))]
+      assert.deepStrictEqual(statuses(all), { 200: 45 })
+      assert.strictEqual((yield* treesOf(url)).length, 3)
+      // A job that is named has the agents of all its sessions.
+      const named = yield* Effect.forEach(["x", "y", "z"], (session) => fan(session, { "x-floodgate-job": "one" }))
+      assert.deepStrictEqual(statuses(named.flat()), { 200: 16, 402: 29 })
+    })
+  )
+
+  it.live("are not counted where nothing names an agent, or no rule caps them", () =>
+    Effect.gen(function* () {
+      const { url } = yield* world({ rules: [{ model: "other", capPerJob: { agents: 1 } }] })
+      const all = yield* Effect.forEach(["a", "b", "c"], (name) => ask(url, "s1", name))
+      assert.deepStrictEqual(statuses(all), { 200: 3 })
+      assert.deepStrictEqual(yield* treesOf(url), [])
+    })
+  )
+
+  it.live("are stopped by an operator with the token: new ones, or all calls, until they may go on", () => {
+    const lines: Array<unknown> = []
+    return Effect.gen(function* () {
+      const { url } = yield* world({ rules: [{ capPerJob: { agents: 100 } }] })
+      yield* ask(url, "s1")
+      const [tree] = yield* treesOf(url)
+      const job = tree!.id
+      const seen: Array<ReadonlyArray<number>> = []
+      const both = Effect.gen(function* () {
+        const known = yield* ask(url, "s1")
+        const fresh = yield* ask(url, "s1", `a${seen.length}`)
+        seen.push([known.status, fresh.status])
+        return fresh.text
+      })
+      assert.strictEqual((yield* operate(url, { job, stop: "agents" }, "wrong-token-of-somebody")).status, 401)
+      yield* both
+      for (const stop of ["agents", "calls", "none"]) {
+        assert.strictEqual((yield* operate(url, { job, stop })).status, 200)
+        const text = yield* both
+        if (stop === "agents") assert.include(text, "was stopped: end your work now")
+      }
+      assert.deepStrictEqual(seen, [
+        [200, 200],
+        [200, 402],
+        [402, 402],
+        [200, 200]
+      ])
+      const wrong = yield* Effect.forEach(
+        [{ stop: "agents" }, { job, stop: "all" }, { job: "nothing", stop: "none" }],
+        (body) => operate(url, body)
+      )
+      assert.deepStrictEqual(
+        wrong.map(({ status }) => status),
+        [400, 400, 404]
+      )
+      assert.strictEqual(lines.filter((line) => (line as { event?: string }).event === "job").length, 3)
+    }).pipe(Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(...[message].flat()))])))
+  })
+})

@@ -1,0 +1,110 @@
+/** The agent of a call in a tree, as a line that the call takes before its pool; and why it is refused. */
+import * as Schema from "effect/Schema"
+import * as Budget from "../Budget.ts"
+import type { LineOf } from "../call/lines.ts"
+import { counted } from "../domain/words.ts"
+import type { CallingAgent } from "../sharing/tree.ts"
+import type { Tree } from "./models.ts"
+import type { RunningTree, TreeHold } from "./running.ts"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/** The caps in words. */
+const words: Readonly<Record<"agents" | "atOnce" | "perHour" | "depth", (limit: number) => string>> = {
+  agents: (limit) => `at most ${counted(limit, "agent")} in all`,
+  atOnce: (limit) => `at most ${counted(limit, "agent")} at once`,
+  perHour: (limit) => `at most ${counted(limit, "new agent")} an hour`,
+  depth: (limit) => (limit === 0 ? "no sub-agents" : `agents at most ${counted(limit, "level")} deep`)
+}
+
+/** Advice for the agent that started the refused one. */
+const advice: Readonly<Record<keyof typeof words, string>> = {
+  agents: "do the rest yourself, or with the agents that run",
+  atOnce: "wait until one of them has ended, or do this yourself",
+  perHour: "do this yourself, or start it later",
+  depth: "do this yourself instead of starting an agent"
+}
+
+/**
+ * The call is the first of an agent that a cap of its job refuses, or an operator has stopped the job (`by` is `"stop"`). `until` is
+ * when the agent would fit, in milliseconds since the epoch, where that is known. It is the `cause` of a `BudgetError` with the reason
+ * `Denied`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.5.0
+ */
+export class TreeCapReached extends Schema.TaggedError<TreeCapReached>("floodgate/Trees/TreeCapReached")(
+  "TreeCapReached",
+  {
+    tree: Schema.String,
+    agent: Schema.String,
+    by: Schema.Literals(["agents", "atOnce", "perHour", "depth", "stop"]),
+    limit: Schema.Finite,
+    until: Schema.optional(Schema.Finite)
+  }
+) {
+  /** A retry does not help before another agent has ended, and each retry would be refused as an agent of its own. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const { agent, by, limit, tree, until } = this
+    if (by === "stop") return `The call of agent ${agent} was not sent, because ${tree} was stopped: end your work now`
+    const when = until === undefined ? "" : `; one more may start at ${new Date(until).toISOString()}`
+    return `${tree} may have ${words[by](limit)}, so agent ${agent} may not start: ${advice[by]}${when}`
+  }
+}
+
+/**
+ * The store of a tree did not answer, so it is not known whether a new agent fits. `cause` says why. It is the `cause` of a
+ * `BudgetError` with the reason `Denied`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.5.0
+ */
+export class TreeUnavailable extends Schema.TaggedError<TreeUnavailable>("floodgate/Trees/TreeUnavailable")(
+  "TreeUnavailable",
+  { tree: Schema.String, cause: Schema.Defect() }
+) {
+  /** The store may answer the next attempt. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    const { cause, tree } = this
+    const why = cause instanceof Error ? `: ${cause.message}` : ""
+    return `The store did not say which agents ${tree} has, so the call was not sent${why}`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// The line
+// -----------------------------------------------------------------------------
+
+const denied = (cause: TreeCapReached | TreeUnavailable): Budget.BudgetError =>
+  new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
+
+/** The line of an agent of a tree. */
+export const lineOf = ({ internals, name: tree }: Tree, agent: CallingAgent): LineOf => {
+  const running = internals as RunningTree
+  const denial = (refusal: TreeHold["refusal"]): Budget.BudgetError =>
+    refusal === undefined || refusal.by === "store"
+      ? denied(new TreeUnavailable({ tree, cause: refusal?.cause }))
+      : denied(new TreeCapReached({ tree, agent: agent.name, ...refusal }))
+  return ({ clock, paying }) => {
+    running.clock = clock
+    let hold: TreeHold
+    return {
+      refused: () => {
+        const refusal = running.refusal(agent)
+        return refusal && denial(refusal)
+      },
+      take: () => (hold = running.take(paying, agent)),
+      ended: () => denial(hold.refusal)
+    }
+  }
+}
