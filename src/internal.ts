@@ -17,7 +17,7 @@ export * as Stepwise from "./domain/stepwise.ts"
 
 // Calls
 export { Deadline } from "./call/retryPolicy.ts"
-export { Lines } from "./call/lines.ts"
+export { type LineOf, Lines } from "./call/lines.ts"
 export { MoneyWait } from "./call/payment.ts"
 export { ReviewAt } from "./budget/models.ts"
 export * as Silence from "./call/silence.ts"

@@ -1,13 +1,13 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
-import { Credentials, Engine, type ProviderHeaders, Lru } from "floodgate/internal"
+import { Credentials, Engine, type LineOf, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./settings/values.ts"
-import type { JobTrees, LineOf } from "./trees.ts"
+import type { JobTrees } from "./trees.ts"
 
 /** The headers that tell interactive calls from batches: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const

@@ -260,17 +260,7 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
-  yield* Effect.forkScoped(
-    Effect.forever(
-      Effect.andThen(
-        Effect.sleep(capReview),
-        Effect.sync(() => {
-          purses.review()
-          trees.review()
-        })
-      )
-    )
-  )
+  yield* Effect.forkScoped(reviewing(lasting))
   const serve = serving({ current: () => current, isClosing: () => closing, memory, metrics, page, run, users })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
@@ -279,6 +269,18 @@ export const make = Effect.fnUntraced(function* (
   })
   return { url, reload, spent: Effect.sync(() => purses.kept) }
 })
+
+/** Reports what is due although nobody calls. */
+const reviewing = ({ purses, trees }: Pick<LastingParts, "purses" | "trees">): Effect.Effect<never> =>
+  Effect.forever(
+    Effect.andThen(
+      Effect.sleep(capReview),
+      Effect.sync(() => {
+        purses.review()
+        trees.review()
+      })
+    )
+  )
 
 /** The models whose places a reload has changed. */
 const modelsWithOtherPlaces = (before: ParsedOptions, after: ParsedOptions): ReadonlyArray<string> =>

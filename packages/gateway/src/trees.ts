@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Trees from "floodgate/Trees"
-import { Lineage, type Lines, Lru, treeLine } from "floodgate/internal"
+import { Lineage, type LineOf, Lru, treeLine } from "floodgate/internal"
 import type { CallRequest } from "floodgate/fetch"
 import { digestOf } from "./names.ts"
 import type { JobTree } from "./page/status.ts"
@@ -18,8 +18,6 @@ const maxJobs = 1_000
 const maxListed = 100
 /** A part of a cap at which a log line warns. */
 const warnAt = 0.8
-
-export type LineOf = typeof Lines extends Context.Reference<ReadonlyArray<infer A>> ? A : never
 
 interface OpenTree {
   readonly id: string

@@ -76,7 +76,8 @@ const samples: Readonly<Record<string, unknown>> = {
   ...of04,
   concurrency: { measuredUpTo: 64 },
   requestsToken: "who-calls-what-and-when",
-  rateLimitHeaders: false
+  rateLimitHeaders: false,
+  rules: [...of04.rules, { capPerJob: { agents: 40, atOnce: 16, perHour: 60, depth: 2 } }]
 }
 
 const said = (value: unknown): string => {
