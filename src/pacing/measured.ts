@@ -51,7 +51,7 @@ export type Ending = "answered" | "lost" | "left"
 // The limit
 // -----------------------------------------------------------------------------
 
-/** The window: as many calls as have begun, within these bounds, a part of those, and the starts of a second at the present rate. */
+/** The window: as many calls as have begun, within these bounds, a part of those, and at least the starts of a second at the present rate. */
 const minWindow = 1
 const maxWindow = 3
 const partOfBegun = 0.05
@@ -60,19 +60,27 @@ const windowMillis = 1_000
 const rateMillis = 5_000
 
 /**
- * A server may be far away, so that its first token takes seconds although nothing waits. Then all first tokens take about as long as the
- * least, and the window has the starts of that time. A queue shows because the times differ: the window has all of it up to `steady` times
- * the least, and none from `unsteady` on.
+ * A first token may take seconds although nothing waits, and then the window has the starts of that time.
+ *
+ * If the server is far away, all first tokens take about as long as the least; those of a queue differ. The whole of the time counts up to
+ * `steady` times the least, and nothing from `unsteady` on. A longer time than `farthest` is a queue.
  */
+const farthest = 6_000
 const beyondLeast = 1.2
 const steady = 1.1
 const unsteady = 1.4
 
-/** The time whose starts the window has. */
-const startMillis = ({ firstMillis, leastFirstMillis }: Measurement): number => {
+const farMillis = ({ firstMillis, leastFirstMillis }: Measurement): number => {
   const part = (unsteady - firstMillis / leastFirstMillis) / (unsteady - steady)
-  return part > 0 ? Math.max(windowMillis, beyondLeast * leastFirstMillis * Math.min(1, part)) : windowMillis
+  return part > 0 && leastFirstMillis < farthest ? beyondLeast * leastFirstMillis * Math.min(1, part) : 0
 }
+
+/** If something is computed that is not heard, such as hidden reasoning, the line explains it by its tokens, and only the rest is waiting. */
+const hiddenMillis = (m: Measurement): number =>
+  m.line.n >= minLine && isSpread(m.line) && m.firstMillis < Infinity ? m.firstMillis - heightOf(m) : 0
+
+/** The time whose starts the window has, where first tokens are heard. */
+const startMillis = (m: Measurement): number => Math.max(windowMillis, farMillis(m), hiddenMillis(m))
 
 /** How many of the own calls may wait for their first token while so many have begun. */
 const windowOf = ({ rate }: Measurement, begun: number, millis = windowMillis): number =>
@@ -87,30 +95,10 @@ const byFirstTokens = (m: Measurement): number => {
 /** Whether most answers arrive as they are computed. A proxy may gather them. */
 const isStreaming = ({ streamed = 1 }: Measurement): boolean => streamed >= 0.5
 
-/**
- * First tokens that take longer than `longMillis` are no measure if most of that is computing which is not heard, such as hidden reasoning:
- * the line, whose tokens include it, then has a height of less than this part.
- */
-const longMillis = 2_000
-const heightOfHidden = 1 / 3
-const minHidden = 32
-
-const isHidden = (m: Measurement): boolean =>
-  m.firstMillis > longMillis &&
-  m.line.n >= minHidden &&
-  isSpread(m.line) &&
-  heightOf(m) < heightOfHidden * m.firstMillis
-
-/** The measure in use. */
-type Measure = "first tokens" | "whole answers"
-
-const measureOf = (m: Measurement): Measure => (isStreaming(m) && !isHidden(m) ? "first tokens" : "whole answers")
-
 /** The limit by what calls wait. */
 const byWaiting = (m: Measurement): number => {
   if (m.beganAt === undefined) return Infinity
-  if (measureOf(m) === "first tokens") return byFirstTokens(m)
-  return isStreaming(m) ? Math.max(m.byTimes, byFirstTokens(m)) : m.byTimes
+  return isStreaming(m) ? byFirstTokens(m) : m.byTimes
 }
 
 /** How many calls may be in flight. */
@@ -130,7 +118,7 @@ export interface MeasuredStatus {
    * The reason for it: `"start"` while the server is only getting known, the calls that wait for their first token, the waiting that whole
    * answers show, or calls that were lost.
    */
-  readonly by: "start" | "lost calls" | Measure
+  readonly by: "start" | "first tokens" | "whole answers" | "lost calls"
   /** How many calls of this process have begun to get their answer, and how many wait for that. */
   readonly begun: number
   readonly waiting: number
@@ -144,7 +132,7 @@ export interface MeasuredStatus {
 const reasonOf = (m: Measurement): MeasuredStatus["by"] => {
   if (m.beganAt === undefined) return "start"
   if (m.ceiling.calls < byWaiting(m)) return m.ceiling.isOpening ? "start" : "lost calls"
-  return measureOf(m)
+  return isStreaming(m) ? "first tokens" : "whole answers"
 }
 
 /** The status, while so many calls are in flight. */
@@ -212,7 +200,7 @@ const judge = (
   now: number
 ): Ceiling.Ceiling => {
   const slowness = m.tokenMillis / m.leastTokenMillis
-  const isWaiting = measureOf(m) === "first tokens" && m.begun < inFlight / 2
+  const isWaiting = isStreaming(m) && m.begun < inFlight / 2
   const change = ending === "lost" ? Ceiling.lost : Ceiling.answered
   return change(m.ceiling, { sentAt, inFlight, slowness, isWaiting }, now)
 }
@@ -233,7 +221,7 @@ const tokenOver = 32
 const timed = (m: Measurement, call: CallTimes, inFlight: number, now: number): Measurement => {
   const line = lineWith(m, call.output, now - call.sentAt, inFlight)
   const next = { ...withStream(m, call, now), line }
-  return { ...next, byTimes: measureOf(next) === "first tokens" ? byFirstTokens(next) : byTimes(next, inFlight) }
+  return { ...next, byTimes: isStreaming(next) ? byFirstTokens(next) : byTimes(next, inFlight) }
 }
 
 /** Learns whether answers stream, and how long a token takes. */
