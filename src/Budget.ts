@@ -19,6 +19,8 @@
  * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: tokens below and beyond estimates, by `dimension`
  * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: calls that wait, and calls that run
+ * - `floodgate_budget_measured_limit`, `floodgate_budget_measured_waiting`: with the concurrency `"measured"`, the calls that may run, and
+ *   those of them that wait for their first token
  * - `floodgate_budget_damaged_states`: damaged states that were read from a shared store
  *
  * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve`, with its wait and what it waited for.

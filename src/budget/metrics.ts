@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
+import type { MeasuredStatus } from "../pacing/measured.ts"
 import * as Amounts from "../domain/amounts.ts"
 
 /** The boundaries of histograms, in seconds: from 10 ms to 10 minutes. */
@@ -156,6 +157,7 @@ const reasons = ["rateLimit", "ramp", "overload"] as const
 interface OpenPool {
   readonly queued: number
   readonly inFlight: number
+  readonly measured: MeasuredStatus | undefined
 }
 
 /** The metrics of a budget, for the pools of one name. */
@@ -164,6 +166,7 @@ export class PoolCounts extends Numbers<OpenPool> {
   readonly refunded = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly debt = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly cooldowns = { rateLimit: 0, ramp: 0, overload: 0 }
+  private isMeasured = false
   /** Counts the seconds that an admitted estimate had to wait. */
   readonly waited: (seconds: number) => void
 
@@ -199,6 +202,16 @@ export class PoolCounts extends Numbers<OpenPool> {
       if (more > 0) this.debt[dimension] += more
       else this.refunded[dimension] -= more
     }
+  }
+
+  /** Shows the measured limits of the pools. Most pools have none. */
+  measure(): void {
+    if (this.isMeasured) return
+    this.isMeasured = true
+    const limits = "Calls that may be in flight, as measured"
+    this.gauge("floodgate_budget_measured_limit", limits, () => this.sum(({ measured }) => measured?.limit ?? 0))
+    const waiting = "Calls in flight that wait for their first token, where limits are measured"
+    this.gauge("floodgate_budget_measured_waiting", waiting, () => this.sum(({ measured }) => measured?.waiting ?? 0))
   }
 
   private sum(read: (pool: OpenPool) => number): number {

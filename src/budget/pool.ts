@@ -408,6 +408,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
 
   private measure(): Measuring {
+    this.options.counts.measure()
     return new Measuring(this.clockNow, () => {
       this.permit()
       this.drain()

@@ -136,6 +136,8 @@ export interface Outcome<A> {
         readonly finishReason?: string | undefined
         /** The id that a later call names in `continues` to continue this conversation, if the provider stores it. */
         readonly continuation?: string | undefined
+        /** Its size, by which an answer is measured that does not report its tokens. @default unknown */
+        readonly bytes?: number | undefined
       }
     | undefined
 }

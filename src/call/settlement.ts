@@ -22,6 +22,7 @@ import {
 } from "../budget/models.ts"
 import type { MeasuredCall } from "../budget/measuring.ts"
 import * as Reservation from "../budget/reservation.ts"
+import { bytesPerToken } from "../domain/amounts.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Limits from "../Limits.ts"
@@ -127,6 +128,7 @@ export const answered = (
   if (call.span !== undefined) Trace.succeeded(call.span, reported, response)
   if (reported !== undefined) return answeredWith(attempt, reported, response, signal)
   // The estimate is kept.
+  measuredOf(attempt.held)?.counted((response.bytes ?? 0) / bytesPerToken)
   const billed = Usage.expected(attempt)
   if (call.placement !== undefined) remember(attempt, undefined, response.continuation)
   conclude(attempt, billed, false)

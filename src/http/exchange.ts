@@ -184,7 +184,8 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
       return this.fail(Reply.failed(reply, answer.failure, body))
     }
     parts.tools.used(parts.planned)?.(answer.actual)
-    const rest = parts.call.settle(answer.actual, answer.info)
+    const { actual, info } = answer
+    const rest = parts.call.settle(actual, actual === undefined ? { ...info, bytes: body.length } : info)
     this.over()
     parts.ends.answered({ result: Reply.resultOf(reply, false), body }, rest)
   }

@@ -28,8 +28,8 @@ export const make = (now: number) => ({
   /** The time of a token: lately, and the least, which is slowly forgotten. */
   tokenMillis: 0,
   leastTokenMillis: Infinity,
-  /** Means over the last answers: of their tokens x, their times y, and the products of these. */
-  line: { n: 0, x: 0, y: 0, xx: 0, xy: 0 },
+  /** Means over the last answers: of their tokens x, their times y, the products of these, and the times to their first tokens. */
+  line: { n: 0, x: 0, y: 0, xx: 0, xy: 0, first: 0 },
   /** The limit by that line, which follows the one by first tokens while that is in use. */
   byTimes: Ceiling.first,
   ceiling: Ceiling.make(now)
@@ -77,7 +77,7 @@ const farMillis = ({ firstMillis, leastFirstMillis }: Measurement): number => {
 
 /** If something is computed that is not heard, such as hidden reasoning, the line explains it by its tokens, and only the rest is waiting. */
 const hiddenMillis = (m: Measurement): number =>
-  m.line.n >= minLine && isSpread(m.line) && m.firstMillis < Infinity ? m.firstMillis - heightOf(m) : 0
+  m.line.n >= minLine && isSpread(m.line) ? m.line.first - heightOf(m) : 0
 
 /** The time whose starts the window has, where first tokens are heard. */
 const startMillis = (m: Measurement): number => Math.max(windowMillis, farMillis(m), hiddenMillis(m))
@@ -219,7 +219,7 @@ const tokenOver = 32
 
 /** Learns from the times of an answer. */
 const timed = (m: Measurement, call: CallTimes, inFlight: number, now: number): Measurement => {
-  const line = lineWith(m, call.output, now - call.sentAt, inFlight)
+  const line = lineWith(m, call, inFlight, now)
   const next = { ...withStream(m, call, now), line }
   return { ...next, byTimes: isStreaming(next) ? byFirstTokens(next) : byTimes(next, inFlight) }
 }
@@ -244,7 +244,9 @@ const withStream = (m: Measurement, { beganAt, output, sentAt }: CallTimes, now:
 /** The line is a mean over this many answers, or over twice those in flight. */
 const lineOver = 50
 
-const lineWith = ({ line }: Measurement, output: number, millis: number, inFlight: number): Measurement["line"] => {
+const lineWith = ({ line }: Measurement, call: CallTimes, inFlight: number, now: number): Measurement["line"] => {
+  const { beganAt = now, output, sentAt } = call
+  const millis = now - sentAt
   const n = line.n + 1
   const part = 1 / Math.min(n, Math.max(lineOver, 2 * inFlight))
   const mean = (before: number, value: number): number => before + (value - before) * part
@@ -253,7 +255,8 @@ const lineWith = ({ line }: Measurement, output: number, millis: number, inFligh
     x: mean(line.x, output),
     y: mean(line.y, millis),
     xx: mean(line.xx, output * output),
-    xy: mean(line.xy, output * millis)
+    xy: mean(line.xy, output * millis),
+    first: mean(line.first, beganAt - sentAt)
   }
 }
 

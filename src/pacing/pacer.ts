@@ -14,6 +14,8 @@
  * what is learned of the provider: its buckets (`meter.ts`), pauses and probes (`gate.ts`), the limit of calls in flight
  * (`window.ts`, `full.ts`) and the tests that judge failures (`verdicts.ts`). The state of all of them is in `state.ts`.
  *
+ * How many calls a server takes that never rejects one is measured by each process for itself, outside of the pacer (`measured.ts`).
+ *
  * A pacer reacts in proportion to the evidence. An isolated rejection delays only its own call. If the bucket was empty, the
  * rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and single calls then
  * probe whether the cause is over.

@@ -64,7 +64,8 @@ const play = (server: Server, { processes, timeout = Infinity, tokens }: Clients
     }
     processes.forEach(({ agents, from = 0 }, process) => {
       const state = states[process]!
-      while (at >= from && state.inFlight < Math.min(agents, Measured.limit(state.law))) {
+      const room = at < from ? 0 : Math.min(agents, Measured.limit(state.law)) - state.inFlight
+      for (let free = room; free > 0; free--) {
         state.inFlight++
         const total = Math.round(tokens?.(random()) ?? 50 + 600 * random())
         const arrivesAt = now + distance / 2

@@ -4,6 +4,7 @@ import type { GatewayStatus } from "../src/page/status.ts"
 import { at, figures, hourBars, type Id, level, make, table, words } from "./elements.ts"
 
 type Pool = GatewayStatus["pools"][number]
+type Measured = NonNullable<Pool["measured"]>
 type Event = GatewayStatus["events"][number]
 type Dimension = keyof Pool["dimensions"]
 
@@ -66,6 +67,22 @@ const known = ({ ageMillis, dimension, from, value, what }: Pool["known"][number
   return `${names[dimension]}: ${what} ${figure}, ${sources[from]}${age}`
 }
 
+const causes = {
+  start: "while the server is getting known",
+  "first tokens": "by the calls that wait for their first token",
+  "whole answers": "by the times of whole answers",
+  "lost calls": "by the calls that were lost"
+}
+
+/** "Measured: 72 at once, by the calls that wait for their first token: 9 do, which takes 3 s, at best 50 ms". */
+const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting }: Measured): string => {
+  const times =
+    firstTokenMillis === undefined || leastFirstTokenMillis === undefined
+      ? ""
+      : `, which lately takes ${time(firstTokenMillis)}, and ${time(leastFirstTokenMillis)} at best`
+  return `Measured: ${limit} at once, ${causes[by]}: ${waiting} wait${waiting === 1 ? "s" : ""}${times}`
+}
+
 const poolOf = (pool: Pool): HTMLElement => {
   const { allowed, inFlight, pause, queued } = pool
   const [kind, where] = placed(pool.name)
@@ -76,6 +93,7 @@ const poolOf = (pool: Pool): HTMLElement => {
     { class: "pool" },
     make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)),
     soft(`${inFlight}${allowed === null ? "" : ` of ${allowed}`} running, ${queued} waiting`),
+    ...(pool.measured === undefined ? [] : [soft(measured(pool.measured))]),
     ...(pause === undefined
       ? []
       : [make("p", { class: "pause" }, `Paused for ${time(pause.leftMillis)} (${pause.reason})`)]),

@@ -50,6 +50,17 @@ const pool = object({
   ),
   inFlight: number,
   allowed: described(orNull(number), "The limit of calls in flight; null without one"),
+  measured: optional(
+    object({
+      limit: described(number, "How many calls may be in flight, with the concurrency measured"),
+      by: Schema.Literals(["start", "first tokens", "whole answers", "lost calls"]),
+      begun: described(number, "Calls whose answer has begun"),
+      waiting: described(number, "Calls that wait for their first token"),
+      firstTokenMillis: optional(number),
+      leastFirstTokenMillis: optional(number),
+      ceiling: described(number, "The limit that lost calls set")
+    })
+  ),
   queued: number,
   waiting: list(
     object({

@@ -239,12 +239,22 @@ const known = ({ ageMillis, dimension, from, value, what }, { dimensions }) => {
 	const figure = dimensions[dimension]?.limitPerSecond === 0 ? \`\${compact(value)} in all\` : perMinute(value);
 	return \`\${names[dimension]}: \${what} \${figure}, \${sources[from]}\${age}\`;
 };
+const causes = {
+	start: "while the server is getting known",
+	"first tokens": "by the calls that wait for their first token",
+	"whole answers": "by the times of whole answers",
+	"lost calls": "by the calls that were lost"
+};
+const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting }) => {
+	const times = firstTokenMillis === void 0 || leastFirstTokenMillis === void 0 ? "" : \`, which lately takes \${time(firstTokenMillis)}, and \${time(leastFirstTokenMillis)} at best\`;
+	return \`Measured: \${limit} at once, \${causes[by]}: \${waiting} wait\${waiting === 1 ? "s" : ""}\${times}\`;
+};
 const poolOf = (pool) => {
 	const { allowed, inFlight, pause, queued } = pool;
 	const [kind, where] = placed(pool.name);
 	const soft = (text) => make("p", { class: "soft" }, text);
 	const dimensions = Object.entries(pool.dimensions);
-	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
+	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...pool.measured === void 0 ? [] : [soft(measured(pool.measured))], ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
 };
 const windowOf = ({ account, isRejected, name, resetsAt, share, slowLane, used }) => {
 	const parts = [\`\${percent(Math.min(1, used))} spent\`];
