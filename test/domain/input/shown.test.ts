@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Redacted from "effect/Redacted"
+import { hint, nearest } from "../../../src/domain/input/nearest.ts"
 import { shown } from "../../../src/domain/input/shown.ts"
 
 class Custom {
@@ -80,5 +81,39 @@ describe("a value in an error", () => {
       assert.isAtMost(shown(value).length, 80)
       assert.notInclude(shown(value), "\n")
     }
+  })
+})
+
+const known = ["limits", "concurrency", "maxQueued", "learned", "perMinute", "perSecond", "weight", "agent"]
+
+describe("the name that was probably meant", () => {
+  it.each([
+    ["limit", "limits"],
+    ["limts", "limits"],
+    ["LIMITS", "limits"],
+    ["concurency", "concurrency"],
+    ["maxQueue", "maxQueued"],
+    ["perMin", "perMinute"],
+    ["conc", "concurrency"],
+    ["agents", "agent"],
+    ["weigth", "weight"],
+    ["wieght", "weight"],
+    ["agnet", "agent"]
+  ])("of %s is %s", (name, meant) => {
+    assert.strictEqual(nearest(name, known), meant)
+  })
+
+  it.each(["x", "timeout", "mispelt", "", "l".repeat(1_000)])("is none for %s", (name) => {
+    assert.isUndefined(nearest(name, known))
+  })
+
+  it("is the nearest of several, and the first of those that are equally near", () => {
+    assert.strictEqual(nearest("model-5", ["model-55", "model-5a"]), "model-55")
+    assert.strictEqual(nearest("model-5", ["model-555", "model-5a"]), "model-5a")
+  })
+
+  it("is suggested, or else all names are listed", () => {
+    assert.strictEqual(hint("limit", known), 'did you mean "limits"?')
+    assert.strictEqual(hint("nothing like it", ["a", "b"]), "known are a, b")
   })
 })
