@@ -6,7 +6,8 @@
  * anybody waits, so that those who make one call at a time also share by cost. Pushing, serving and removing cost O(log flows). The queue
  * is changed in place.
  */
-import { type CallOwner, type Flow, Level } from "./flows.ts"
+import { Ends } from "./ends.ts"
+import { type CallOwner, type CostlyCall, type Flow, Group, type GroupOf, Level } from "./flows.ts"
 import * as Heap from "./heap.ts"
 import { type Newcomer, orderOf } from "./serviceOrder.ts"
 
@@ -14,7 +15,7 @@ export type { CallOwner } from "./flows.ts"
 export type { Newcomer } from "./serviceOrder.ts"
 
 /** A call that can stand in a queue. The fields from `flow` on belong to the queue. */
-export class Queued implements CallOwner {
+export class Queued implements CostlyCall {
   readonly agent: string
   readonly job: string | undefined
   readonly caller: string | undefined
@@ -44,6 +45,10 @@ export class Queued implements CallOwner {
     this.cost = cost
   }
 
+  get left(): number | undefined {
+    return undefined
+  }
+
   /** The weight of a queue in which it waits alone. */
   get alone(): number {
     if (this.caller !== undefined) return 1
@@ -70,6 +75,13 @@ export class FairQueue<E extends Queued> {
   private readonly levels = new Map<number, Level<E>>()
   /** The levels with entries, highest priority first. */
   private readonly backlogged: Array<Level<E>> = []
+  private readonly groupOf: GroupOf
+
+  /** With a `fairPart`, the jobs of a caller go in the order of their virtual ends, and this part of the service in fair order. */
+  constructor(fairPart?: number) {
+    this.groupOf = (by, parent) =>
+      by === "job" && fairPart !== undefined ? new Ends(parent, fairPart) : new Group(by, parent.group.level, parent)
+  }
 
   /** Adds an entry behind its agent's other entries, or before them. */
   push(entry: E, front = false): void {
@@ -168,10 +180,23 @@ export class FairQueue<E extends Queued> {
     return undefined
   }
 
+  /** The part of the service that a call's job gets, beside those of its priority that wait. */
+  shareOf(call: CallOwner): number {
+    let share = 1
+    let group: Group<E> | undefined = this.levels.get(call.priority)?.callers
+    while (group !== undefined && group.by !== "agent") {
+      const flow = group.find(call)
+      const weight = group.weightOf(call)
+      share *= weight / (group.weight + (flow !== undefined && flow.place >= 0 ? 0 : weight))
+      group = flow?.inner
+    }
+    return share
+  }
+
   private levelOf(priority: number): Level<E> {
     const found = this.levels.get(priority)
     if (found !== undefined) return found
-    const level = new Level<E>(priority)
+    const level = new Level<E>(priority, this.groupOf)
     this.levels.set(priority, level)
     return level
   }

@@ -26,11 +26,15 @@ export interface CallOwner {
   readonly weight: number
   /** The share of its job relative to other jobs of its caller, > 0. @default 1 */
   readonly jobWeight?: number | undefined
+  /** The tokens that its whole job will use. @default not known */
+  readonly jobSize?: number | undefined
 }
 
 /** A call with the cost of serving it. */
 export interface CostlyCall extends CallOwner {
   readonly cost: number
+  /** The cost of the rest of its job, with itself. Only the order of ends reads it. @default not known */
+  readonly left?: number | undefined
 }
 
 /** A small call costs at most this part of the one that it goes behind. At a tenth, the later calls of an agent (14,000 tokens) go
@@ -81,11 +85,13 @@ export class Flow<E extends CostlyCall> implements Heap.Item, Tagged {
   isServed = false
   /** Its place in the heap of its group, -1 if nobody waits in it. */
   place = -1
+  /** Its place in fair order, if its group has another one. */
+  fair: FairPlace<E> | undefined = undefined
 
   constructor(name: string | undefined, group: Group<E>, inner: Grouping | undefined) {
     this.name = name
     this.group = group
-    this.inner = inner === undefined ? undefined : new Group(inner, group.level, this)
+    this.inner = inner === undefined ? undefined : group.level.groupOf(inner, this)
     this.start = group.startOf(undefined)
   }
 
@@ -101,8 +107,16 @@ export class Flow<E extends CostlyCall> implements Heap.Item, Tagged {
   }
 }
 
+/** A job's place in fair order: among those that wait, or among those that do not and were served ahead of virtual time. */
+export interface FairPlace<E extends CostlyCall> extends Heap.Item {
+  readonly flow: Flow<E>
+}
+
+/** Makes a group inside a flow. */
+export type GroupOf = <E extends CostlyCall>(by: Grouping, parent: Flow<E>) => Group<E>
+
 /** A group's flows are callers, jobs or agents. */
-type Grouping = "caller" | "job" | "agent"
+export type Grouping = "caller" | "job" | "agent"
 
 /** Flows that share service by weight. `start` of a flow is the key of their order. */
 export class Group<E extends CostlyCall> {
@@ -162,12 +176,17 @@ export class Group<E extends CostlyCall> {
     return flow === undefined ? this.virtual - this.refunded : flow.start + flow.owed
   }
 
+  /** The tag up to which flows that are empty need not be remembered. */
+  get caughtUp(): number {
+    return this.heap[0]?.start ?? this.startOf(undefined)
+  }
+
   /**
    * Forgets the empty flows that all others have caught up with. Returns how many flows are left, with those inside. The caller of calls
    * that name none stays, and does not count.
    */
   sweep(): number {
-    const now = this.heap[0]?.start ?? this.startOf(undefined)
+    const now = this.caughtUp
     let left = 0
     for (const flows of [this.agents, this.named]) {
       for (const [name, flow] of flows) {
@@ -193,10 +212,15 @@ export class Group<E extends CostlyCall> {
     return Math.min(call.cost / this.weightOf(call), maxStep)
   }
 
+  /** The start tag of a flow that is empty, or new, and gets this call. */
+  entering(flow: Flow<E> | undefined, _call: CostlyCall): number {
+    return Math.max(this.startOf(flow), this.heap[0]?.start ?? 0)
+  }
+
   /** A flow gets its first entry. */
   join(flow: Flow<E>, entry: E, rank: number): void {
     const head = this.heap[0]
-    flow.start = Math.max(flow.start + flow.owed, head?.start ?? 0)
+    flow.start = this.entering(flow, entry)
     flow.owed = 0
     flow.rank = rank
     flow.weight = this.weightOf(entry)
@@ -209,6 +233,11 @@ export class Group<E extends CostlyCall> {
     }
     this.weight += flow.weight
     Heap.push(this.heap, flow, byTag)
+  }
+
+  /** Whether the head stays the head, whoever comes. Otherwise tags say so. */
+  get keepsHead(): boolean {
+    return false
   }
 
   /** Whether an entry with this start tag, of a flow that is empty, goes right behind the head. */
@@ -239,10 +268,15 @@ export class Group<E extends CostlyCall> {
     }
     flow.isNext = false
     flow.small = undefined
-    flow.start += step + flow.owed
-    flow.owed = 0
+    this.passed(flow, step)
     flow.rank = rank
     return moved
+  }
+
+  /** Advances a tag by a service. */
+  passed(turn: Tagged & { owed: number }, step: number): void {
+    turn.start += step + turn.owed
+    turn.owed = 0
   }
 
   /** Corrects the charge for an entry, which advanced virtual time by `moved`, and has used only `part` of its cost. */
@@ -288,9 +322,12 @@ export class Level<E extends CostlyCall> implements Heap.Item {
   private remembered = 0
   private sweepAt = firstSweep
   place = -1
+  /** The flows in a caller or a job. */
+  readonly groupOf: GroupOf
 
-  constructor(priority: number) {
+  constructor(priority: number, groupOf: GroupOf) {
     this.priority = priority
+    this.groupOf = groupOf
     this.callers = new Group<E>("caller", this, undefined)
   }
 

@@ -1,11 +1,10 @@
 /** Plays the order in which the entries of a level will be served, without changing anything. */
-import { byTag, type CostlyCall, type Flow, type Group, type Level, type CallOwner, type Tagged } from "./flows.ts"
+import { byTag, type CostlyCall, type Flow, type Group, type Level, type Tagged } from "./flows.ts"
 import * as Heap from "./heap.ts"
 
 /** An entry that would be pushed now: behind its agent's other entries, or before them. */
-export interface Newcomer extends CallOwner {
+export interface Newcomer extends CostlyCall {
   readonly first: boolean
-  readonly cost: number
 }
 
 /** A call in the list of its agent. */
@@ -42,7 +41,7 @@ class GroupOrder<E extends QueuedCall<E>> {
   private readonly newcomer: Newcomer | undefined
   /** The flow of these that the newcomer belongs to. */
   private readonly own: Flow<E> | undefined
-  private readonly isAnySmall: boolean = false
+  private readonly keepsHead: boolean = false
   readonly cursors: Array<Cursor<E>> = []
 
   constructor(playing: Playing<E>, group: Group<E>, newcomer: Newcomer | undefined) {
@@ -51,10 +50,11 @@ class GroupOrder<E extends QueuedCall<E>> {
     this.newcomer = newcomer
     this.own = newcomer && group.find(newcomer)
     if (newcomer !== undefined && (this.own === undefined || this.own.place < 0)) {
-      const start = Math.max(group.startOf(this.own), group.heap[0]!.start)
-      this.isAnySmall = group.isSmall(start, newcomer)
+      const start = group.entering(this.own, newcomer)
+      const isNext = group.isSmall(start, newcomer)
+      this.keepsHead = isNext || group.keepsHead
       const rank = playing.rank++
-      const turn = { isNext: this.isAnySmall, start, rank, owed: 0, entry: undefined, inner: undefined }
+      const turn = { isNext, start, rank, owed: 0, entry: undefined, inner: undefined }
       Heap.push(this.cursors, { ...turn, flowAt: -1, place: -1 }, byTag)
     }
     this.visit(0)
@@ -68,7 +68,7 @@ class GroupOrder<E extends QueuedCall<E>> {
     // A newcomer that is the first of its agent replaces the agent's head.
     const isReplaced = flow === own && newcomer?.first === true
     const cursor: Cursor<E> = {
-      isNext: flow.isNext || (this.isAnySmall && place === 0),
+      isNext: flow.isNext || (this.keepsHead && place === 0),
       start,
       rank,
       owed,
@@ -100,8 +100,7 @@ class GroupOrder<E extends QueuedCall<E>> {
     if (next.flowAt >= 0) this.visitBelow(next.flowAt)
     next.flowAt = -1
     if (this.goesOn(next, entry)) {
-      next.start += group.stepOf(entry) + next.owed
-      next.owed = 0
+      group.passed(next, group.stepOf(entry))
       next.isNext = false
       next.rank = playing.rank++
       Heap.fix(cursors, next, byTag)

@@ -12,6 +12,7 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { BudgetErrorReason, RejectedAsTooLarge } from "./errors.ts"
 import type { MeasuredCall } from "./measuring.ts"
+import { type JobSize, leftOf } from "./jobSizes.ts"
 
 /** Checked options of how a call is queued. */
 export interface Queueing extends CallOwner {
@@ -72,6 +73,8 @@ export class Entry extends Hold<PoolTerms> {
   rejection: RejectedAsTooLarge | undefined = undefined
   /** Its times, if its pool measures how many calls may be in flight. */
   measured: MeasuredCall | undefined = undefined
+  /** The size of its job, if a call has stated it. */
+  jobSize: JobSize | undefined = undefined
   /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
@@ -87,6 +90,9 @@ export class Entry extends Hold<PoolTerms> {
   }
   get charge(): Amounts.Whole {
     return this.ask.charge
+  }
+  override get left(): number | undefined {
+    return leftOf(this.jobSize, this.charge, this.cost)
   }
   /**
    * Estimates it again; returns whether anything changed. An estimate that cannot fit is ignored, because it would end a call that

@@ -14,6 +14,7 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { Entry, Queueing } from "./entry.ts"
 import { type BudgetErrorReason, EstimateTooLarge, QueueFull, QuotaExhausted, WaitTooLong } from "./errors.ts"
+import { type JobSize, leftOf } from "./jobSizes.ts"
 import type { Foreseen } from "./models.ts"
 
 /** Only the first callers in the queue are played; those behind them wait at least as long. */
@@ -38,6 +39,8 @@ export interface PoolView {
   readonly maxQueued: number
   /** Computes what a charge costs in the queue. */
   readonly costOf: (charge: Amounts.Whole) => number
+  /** The size of a call's job, if a call has stated it. */
+  readonly sizeOf: (queueing: Queueing) => JobSize | undefined
   /** False if processes share the pool: then only the first calls of the others' queues are known. */
   readonly isWhole: boolean
 }
@@ -170,7 +173,8 @@ export interface PredictedWait {
 export const predict = (view: PoolView, charge: Amounts.Whole, queueing: Queueing): PredictedWait => {
   const { costOf, now, queue } = view
   const projection = new Projection(view)
-  const newcomer = { ...queueing, cost: costOf(charge) }
+  const cost = costOf(charge)
+  const newcomer = { ...queueing, cost, left: leftOf(view.sizeOf(queueing), charge, cost) }
   let played = 0
   let group: Array<Entry> = []
   let isLowerBound = false
@@ -272,7 +276,21 @@ export const foresee = (view: PoolView, estimate: Limits.Estimate, queueing: Que
   const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, queueing, prediction)
   if (atItsTurn !== undefined) return never(pool, refused ?? atItsTurn, atItsTurn.dimension, !isWhole)
   const wait = Duration.millis(millis)
-  return { pool, wait, binding: obstacle, refusal: refused, isLowerBound: isLowerBound || !isWhole }
+  const jobEnd = endOfJob(view, charge, queueing)
+  return { pool, wait, binding: obstacle, refusal: refused, jobEnd, isLowerBound: isLowerBound || !isWhole }
+}
+
+/** How long the rest of a call's job takes, in calls like this one. */
+const endOfJob = (view: PoolView, charge: Amounts.Whole, queueing: Queueing): Duration.Duration | undefined => {
+  const size = view.sizeOf(queueing)
+  if (size === undefined || charge.tokens === 0) return undefined
+  const calls = Math.max(0, size.stated - size.used) / charge.tokens
+  const alone = new Projection(view)
+  const before = { ...Amounts.nothing }
+  for (const each of Amounts.dimensions) before[each] = charge[each] * Math.max(0, calls - 1)
+  if (calls > 1) alone.force(before, 1)
+  if (!alone.enter(charge)) return undefined
+  return Duration.millis((alone.at - view.now) / view.queue.shareOf(queueing) + view.law.answerMillis)
 }
 
 /** The answer for a call that is never admitted. */

@@ -44,6 +44,7 @@ export const make = (options: BudgetOptions) => {
     const wake = Waker.make(yield* Scheduler.Scheduler)
     const shared: CommonOptions = {
       concurrency: sets.concurrency,
+      order: sets.order,
       maxQueued: sets.maxQueued,
       ...own,
       sharing: yield* BudgetStore,

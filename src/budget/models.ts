@@ -59,6 +59,23 @@ export interface Options {
    */
   readonly maxQueued?: number | undefined
   /**
+   * The order of a caller's jobs in each pool.
+   *
+   * - `"fair"`: they share the limits by weight, at any time
+   * - `"finish"`: that job goes first which would end first if they shared, so that most end earlier. It is for jobs that state their
+   *   sizes; one of unknown size, or that exceeds its size, is served fairly. If all sizes are right, no job ends later than if the jobs
+   *   shared, but for two calls. A third of the service still goes to the job that has been served least, so that a job whose size is too
+   *   large does not wait for all others: stated twice too large, it ends 1.5 times later than if the jobs shared, four times 3 times later
+   * - `"finish-trusted"`: the same without that third. Half of the jobs end still earlier, but one that is stated four times too large ends
+   *   up to 13 times later. It is for whoever states the sizes of all
+   *
+   * Callers share the limits in any order, as do the agents of a job. Each process orders its own calls.
+   *
+   * @default "fair": it needs no sizes
+   * @since 0.5.0
+   */
+  readonly order?: "fair" | "finish" | "finish-trusted" | undefined
+  /**
    * The maximum number of pools besides those that `limits` names: one for each account and class of models. Beyond 1,000, idle
    * pools are closed, the least recently used first, but what they learned and used is remembered. If all `maxPools` are in
    * use, a call that needs another pool fails with `TooManyPools`.
@@ -84,6 +101,13 @@ export interface Options {
  */
 export interface NamedJob {
   readonly name: string
+  /**
+   * How many tokens all of its calls will use that count towards the limits, as well as that is known. Only the order `"finish"` reads it:
+   * see {@link Options.order}. The last one stated holds.
+   *
+   * @default not known: the job is served fairly
+   */
+  readonly size?: number | undefined
   /**
    * The job's share of service relative to others of its caller, 0.001 to 1000. If its calls state different ones, each call is charged by
    * its own, and the job counts with that of the call that began to wait when no other did.
@@ -427,6 +451,13 @@ export interface Foreseen {
   readonly binding: Limits.Dimension | "concurrency" | "pause" | undefined
   /** Why it would be refused; undefined if it would not. */
   readonly refusal: BudgetError["reason"] | undefined
+  /**
+   * How long its job will take from now on, if the job gets its fair share beside those that wait now. Undefined if no call of the job has
+   * stated its size, or the limits are not known.
+   *
+   * @since 0.5.0
+   */
+  readonly jobEnd?: Duration.Duration | undefined
   /**
    * Whether the wait may be longer, because calls before it are not counted: more than 1,000 wait, or processes share the pool
    * and only the first calls of the others are known.

@@ -25,6 +25,7 @@ export interface PoolOptions {
   readonly limits: Limits.Limits
   readonly concurrency: InFlightLimit
   readonly maxQueued: number
+  readonly order?: "fair" | "finish" | "finish-trusted" | undefined
   readonly counts: PoolCounts
   readonly clock: Clock.Clock
   /** The store that processes share; undefined if the pool belongs to this process. */

@@ -5,7 +5,7 @@ import * as Lru from "../domain/input/lru.ts"
 import * as Input from "../domain/input/checks.ts"
 import { shown } from "../domain/input/shown.ts"
 import { didYouMean, nearest } from "../domain/input/nearest.ts"
-import { eachDimension, minWeight } from "../domain/amounts.ts"
+import { eachDimension, isAmount, minWeight } from "../domain/amounts.ts"
 import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import {
@@ -79,10 +79,13 @@ export const concurrencyOrMeasured: Input.Check = (value) => {
 export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
 export const maxPools: Input.Check = Input.whole
 
+export const order: Input.Check = Input.oneOf("fair", "finish", "finish-trusted")
+
 const checks: Input.Checks<Options> = {
   limits,
   concurrency: concurrencyOrMeasured,
   maxQueued,
+  order,
   maxPools,
   learned: Input.anObject
 }
@@ -99,7 +102,8 @@ export const weight: Input.Check = Input.number(
 )
 export const priority: Input.Check = Input.finite
 
-const namedJob = Input.options<NamedJob>({ name: Input.text, weight, priority }, "name")
+const size: Input.Check = Input.number("a number of tokens", isAmount)
+const namedJob = Input.options<NamedJob>({ name: Input.text, size, weight, priority }, "name")
 export const jobCheck: Input.Check = (value) => (typeof value === "string" ? undefined : namedJob(value))
 
 export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
@@ -152,8 +156,8 @@ export const concurrencyOf = (stated: Concurrency): InFlightLimit => {
 
 /** The options with their defaults. */
 export const parse = (options: Options) => {
-  const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity } = options
-  return { concurrency: concurrencyOf(concurrency), maxPools, maxQueued, ...sets(limits) }
+  const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity, order = "fair" } = options
+  return { concurrency: concurrencyOf(concurrency), maxPools, maxQueued, order, ...sets(limits) }
 }
 
 /** The pools, as the limits describe them. */
@@ -271,7 +275,7 @@ export const ownerOf = (context: Context.Context<never>, options: ReserveOptions
   const named: Partial<NamedJob> = typeof job === "string" ? { name: job } : (job ?? noJob)
   const priority = options.priority ?? named.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
-  return { agent, job: named.name, caller, priority, weight, jobWeight: named.weight }
+  return { agent, job: named.name, caller, priority, weight, jobWeight: named.weight, jobSize: named.size }
 }
 
 /** Returns how a call is queued. */

@@ -25,11 +25,15 @@ import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
 import { Heads } from "./heads.ts"
 import { Measuring } from "./measuring.ts"
+import { type JobSize, JobSizes } from "./jobSizes.ts"
 import { reportsOf } from "./observer.ts"
 import { type InFlightLimit, type PoolOptions, portOf } from "./opening.ts"
 import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
 import type { ClosedPool } from "./closedPools.ts"
+
+/** The part of the service that stays in fair order, if jobs go by their ends: not all of it, because sizes may be wrong. */
+const fairParts = { fair: undefined, finish: 1 / 3, "finish-trusted": 0 }
 
 export class Pool implements PoolOfCall, LineEvents<Entry> {
   readonly name: string
@@ -37,12 +41,14 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   readonly options: PoolOptions
   private readonly clockNow: () => number
   private readonly port: Port
-  private readonly queue = new FairQueue<Entry>()
+  private readonly queue: FairQueue<Entry>
   private readonly permits: Permits
   /** Measures how many calls may be in flight, if that was asked for. */
   private measuring: Measuring | undefined
   private readonly line: Line<PoolTerms, Entry>
-  private readonly first = new Heads(this.queue)
+  private readonly first: Heads
+  /** The sizes of jobs, once one was stated. */
+  private sizes: JobSizes | undefined = undefined
   private readonly reports: ReturnType<typeof reportsOf> | undefined
   private limits: Limits.Limits
   /** How the provider counts limits without a window, once a client has said so. */
@@ -64,6 +70,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     this.limits = options.limits
     this.counting = options.earlier?.counting
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
+    this.queue = new FairQueue(fairParts[options.order ?? "fair"])
+    this.first = new Heads(this.queue)
     this.measuring = options.concurrency.isMeasured ? this.measure() : undefined
     this.permits = new Permits(Math.min(options.concurrency.max, this.measuring?.limit ?? Infinity))
     // What is known of a call may end while it sleeps: a prefix in the provider's cache expires.
@@ -124,6 +132,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const fits = Amounts.fitted(this.config.rules, estimate, queueing.certain)
     const entry = new Entry(this, queueing, estimate, fits, this.options.wake)
+    entry.jobSize = this.sizeOf(queueing)
     if (fits.misfit !== undefined) {
       // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
       this.port.transact(() => undefined)
@@ -135,6 +144,11 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     this.line.arrive(entry)
     if (entry.phase === "waiting") this.enqueue(entry, queueing)
     return entry
+  }
+
+  private sizeOf({ caller, job, jobSize }: Queueing): JobSize | undefined {
+    if (job === undefined || (jobSize === undefined && this.sizes === undefined)) return undefined
+    return (this.sizes ??= new JobSizes()).of(caller, job, jobSize)
   }
 
   private enqueue(entry: Entry, queueing: Queueing): void {
@@ -173,7 +187,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     const { rules } = config
     const cost = (charge: Amounts.Whole): number => costOf(this.port.state, charge)
     const isWhole = this.port.lag === 0
-    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, costOf: cost, isWhole }
+    const sizeOf = (queueing: Queueing) => this.sizeOf(queueing)
+    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, costOf: cost, sizeOf, isWhole }
   }
 
   /** Refuses a waiting call if it is now expected to wait longer than it may. */
@@ -218,6 +233,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     entry.measured = this.measuring?.sent()
     counts.reservations++
     this.options.changed()
+    if (entry.jobSize !== undefined) entry.jobSize.used += entry.charge.tokens
     if (!entry.wasQueued) return
     entry.waitedMillis = this.waitedBy(entry)
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
@@ -272,13 +288,15 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
 
   /** Ends a call in the state, where `learn` updates the law. False if it had ended. */
   private end(entry: Entry, used: Amounts.Charge, isAnswered: boolean, learn: Learn): boolean {
+    const { charge, isOpen, jobSize } = entry
+    if (jobSize !== undefined && isOpen) jobSize.used += (used.tokens ?? charge.tokens) - charge.tokens
     if (!this.line.end(entry, (draft, _, now) => conclude(draft, entry, used, learn, now))) return false
     if (entry.measured !== undefined) {
       this.measuring?.ended(entry.measured, isAnswered, this.running.size)
       this.permit()
     }
     this.running.delete(entry)
-    this.options.counts.settled(entry.charge, used)
+    this.options.counts.settled(charge, used)
     return true
   }
 

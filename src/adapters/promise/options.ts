@@ -5,7 +5,7 @@ import type * as Events from "../../Events.ts"
 import type { Learned } from "../../Estimator.ts"
 import type * as Fetch from "../../http/index.ts"
 import type * as Governor from "../../Governor.ts"
-import { concurrencyOrMeasured, limits, maxPools, maxQueued } from "../../budget/options.ts"
+import { concurrencyOrMeasured, limits, maxPools, maxQueued, order } from "../../budget/options.ts"
 import { checks } from "../../http/models.ts"
 import { httpPlaces } from "../../http/places.ts"
 import * as Called from "../../call/models.ts"
@@ -145,6 +145,14 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly concurrency?: Budget.Concurrency | undefined
   /** How many callers may wait, per pool. Further callers are refused at once. @default no bound */
   readonly maxQueued?: number | undefined
+  /**
+   * The order of the jobs of a caller in each pool: `"fair"`, or those first that would end first, by the sizes that they state: `"finish"`,
+   * or `"finish-trusted"` if all sizes are yours. `Budget.Options` says what the difference is.
+   *
+   * @default "fair"
+   * @since 0.5.0
+   */
+  readonly order?: Budget.Options["order"]
   /** How many pools there may be besides those in `limits`: each account and class of models in use has one. @default 10_000 */
   readonly maxPools?: number | undefined
   /**
@@ -282,6 +290,7 @@ const eachOption = Input.options<Options>({
   store: Input.that("a layer of a store", Layer.isLayer),
   redis: (value) => (typeof value === "string" ? RedisAddress.check(value) : redisOptions(value)),
   maxQueued,
+  order,
   maxPools,
   onEvent: Input.callback,
   idleTimeoutSeconds: seconds,
@@ -313,10 +322,11 @@ export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...options }: CallO
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
   typeof callOptions === "object" ? callOptions : {}
 
-export const budgetOf = ({ concurrency, limits, maxPools, maxQueued }: Options): Budget.Options => ({
+export const budgetOf = ({ concurrency, limits, maxPools, maxQueued, order }: Options): Budget.Options => ({
   limits,
   concurrency,
   maxQueued,
+  order,
   maxPools
 })
 

@@ -66,7 +66,7 @@ const orRefused = (nameOf: (place: string) => string) =>
 
 /** The options of the gateway. A place without a price has the one of the configuration, if there is one. */
 const optionsOf = (all: Settings.GivenSettings): Gateway.Options => {
-  const ofBudget = ["concurrency", "limits", "maxPools", "maxQueued", "tryWindowsEvery", "windows"] as const
+  const ofBudget = ["concurrency", "limits", "maxPools", "maxQueued", "order", "tryWindowsEvery", "windows"] as const
   const { places, prices = {}, ...settings } = Struct.omit(all, ofBudget)
   return {
     ...settings,
@@ -139,9 +139,9 @@ const serve = (command: GatewayName) =>
       )
     })
     const live = Effect.suspend(() => {
-      const { concurrency, limits, maxPools, maxQueued = settingRules.maxQueued.default, prices } = settings
+      const { concurrency, limits, maxPools, maxQueued = settingRules.maxQueued.default, order, prices } = settings
       const { tryWindowsEvery, windows } = settings
-      const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
+      const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, order, learned: kept?.limits })
       const governed = Governor.layer({ prices, tryWindowsEvery, windows, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),
         Layer.provideMerge(Layer.provide(Agents.layer, budget)),

@@ -37,6 +37,7 @@ credentials: The provider's credential of each upstream, for a gateway with keys
 limits: The providers' limits, as in the library: one set, or pools, whose names change only at a restart. @default learned
 concurrency: Calls in flight at once, for each pool: a number, or measured, for servers of your own that queue any number of calls, such as vLLM, llama.cpp and Ollama. { "measuredUpTo": 64 } never goes beyond that number. @default as many as the limits allow
 maxQueued: The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its callers would be refused anyway. @default 10,000
+order: The order of a caller's jobs: fair, or those first that would end first if they shared, by the sizes that calls state: finish, where a third of the service stays fair, or finish-trusted. @default fair
 maxPools: The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default 10,000
 prices: Prices of models in dollars per million tokens: input, output, cacheRead, cacheWrite and others. @default the published ones
 windows: The shares of a subscription's windows for calls that are not interactive, such as { "5h": { "share": 0.7 } }. @default none

@@ -69,6 +69,8 @@ const hostName = Values.text(
   )
 )
 
+const orders = ["fair", "finish", "finish-trusted"] as const
+const order = checked(Schema.Literals(orders), Input.oneOf(...orders))
 const policy = checked(Schema.Literals(["soonest", "cheapest"]), Input.oneOf("soonest", "cheapest"))
 
 /** The settings of the gateway itself, which a program gives as options. */
@@ -197,6 +199,11 @@ const ofCommand = {
    * callers would be refused anyway. @default 10,000
    */
   maxQueued: setting(Values.whole(0, max.count), { default: 10_000, flag: "none", change: "restart" }),
+  /**
+   * The order of a caller's jobs: `fair`, or those first that would end first if they shared, by the sizes that calls state:
+   * `finish`, where a third of the service stays fair, or `finish-trusted`. @default fair
+   */
+  order: setting(order, { default: "fair", flag: "none", change: "restart" }),
   /**
    * The most accounts and classes of models in use at the same time; calls of further ones are answered with 503. @default
    * 10,000

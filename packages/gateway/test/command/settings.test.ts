@@ -77,7 +77,8 @@ const samples: Readonly<Record<string, unknown>> = {
   concurrency: { measuredUpTo: 64 },
   requestsToken: "who-calls-what-and-when",
   rateLimitHeaders: false,
-  rules: [...of04.rules, { capPerJob: { agents: 40, atOnce: 16, perHour: 60, depth: 2 } }]
+  rules: [...of04.rules, { capPerJob: { agents: 40, atOnce: 16, perHour: 60, depth: 2 } }],
+  order: "finish"
 }
 
 const said = (value: unknown): string => {
@@ -119,6 +120,7 @@ describe("the settings of a gateway", () => {
       "port",
       "maxConnections",
       "maxQueued",
+      "order",
       "maxPools",
       "prices",
       "windows",
