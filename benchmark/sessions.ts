@@ -20,6 +20,7 @@
  *                          messages whose bytes a token differ by up to these parts, such as 0,0.2. Best with --lifetime 300 --scale 4
  *     --caps LIST          instead, how much of caps of so many dollars is used before a call is refused that would fit, where nobody reaches
  *                          a limit: by the prices of Claude Sonnet 5. With --scale 1 tokens and dollars are as recorded
+ *     --jobs N             also with so many sessions to a job: the ends of sessions, relative to those without jobs
  *     --processes N        with --errors: how many processes take turns with each conversation, each with a memory of its own (1)
  */
 import { parseArgs } from "node:util"
@@ -44,6 +45,7 @@ const { values: options } = parseArgs({
     each: { type: "boolean", default: false },
     errors: { type: "string" },
     caps: { type: "string" },
+    jobs: { type: "string" },
     processes: { type: "string", default: "1" }
   }
 })
@@ -137,7 +139,15 @@ const run = async (file: string): Promise<void> => {
       row("everything (the queue that knows)", known)
       for (const told of options.told.split(",")) {
         const show = (line: string) => void (options.each && console.error(line))
-        row(told, await Library.play(workload, { ...modeOf(told), headers: !options["no-headers"] }, show))
+        const known = { ...modeOf(told), headers: !options["no-headers"] }
+        const alone = await Library.play(workload, known, show)
+        row(told, alone)
+        if (options.jobs === undefined) continue
+        const sessionsOfJob = numberOf("jobs", options.jobs)
+        const shared = await Library.play(workload, { ...known, sessionsOfJob }, show)
+        const ratios = shared.ends.map((end, session) => end / alone.ends[session]!)
+        const mean = (shared.mean / alone.mean).toFixed(3)
+        row(`${told}, in jobs: ends ${mean}, at most ${Math.max(...ratios).toFixed(3)} of those without`, shared)
       }
     }
   }

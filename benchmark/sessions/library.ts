@@ -26,6 +26,8 @@ export interface Told {
   readonly writes?: boolean
   /** The part by which the bytes per token of a message may differ from others. */
   readonly noise?: number
+  /** How many sessions belong to a job. @default none names one: each agent is a job by itself */
+  readonly sessionsOfJob?: number | undefined
   /** How many processes take turns with each conversation. */
   readonly processes?: number
   /** The cap in dollars from which all calls pay, as one process keeps it. */
@@ -181,7 +183,7 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
   const numbers = new Map<string, number>()
   let id = 0
   let lost = 0
-  let sum = 0
+  const ends: Array<number> = []
   const note = (agent: string, { usage }: Message): void => {
     const turn = (numbers.get(agent) ?? 0) + 1
     numbers.set(agent, turn)
@@ -202,22 +204,24 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
     }
     const agent = `${turn.session}/${turn.path}`
     const inputTokens = told.counts ? turn.prompt : undefined
+    const { sessionsOfJob } = told
+    const job = sessionsOfJob === undefined ? undefined : String(Math.floor(turn.session / sessionsOfJob))
     const client = clients[(numbers.get(agent) ?? 0) % clients.length]!
-    const exit = yield* Effect.exit(client.create(params, { agent, inputTokens, purses }))
+    const exit = yield* Effect.exit(client.create(params, { agent, job, inputTokens, purses }))
     turns.delete(key)
     if (Exit.isSuccess(exit)) return note(agent, exit.value)
     lost++
     cap?.refused(turn, yield* readNow(turn))
     show(`${Math.round(yield* now)} s, ${agent}, a prompt of ${turn.prompt}, ${turn.shared} shared: ${exit.cause}`)
   })
-  const session = Effect.fnUntraced(function* (calls: ReadonlyArray<Turn>) {
+  const session = Effect.fnUntraced(function* (calls: ReadonlyArray<Turn>, index: number) {
     const talks = new Map<string, Array<Said>>()
     for (const turn of calls) {
       const talk = talks.get(turn.path) ?? []
       talks.set(turn.path, talk)
       yield* ask(talk, turn)
     }
-    sum += yield* now
+    ends[index] = yield* now
   })
   const clients: Array<LlmClient.LlmClient["Service"]> = []
   const opened = Effect.gen(function* () {
@@ -230,7 +234,8 @@ export const play = async (workload: Workload, told: Told, show: (line: string) 
   const { duration } = await Effect.runPromise(Simulation.run(Effect.scoped(opened), { seed: 1 }))
   return {
     seconds: Duration.toSeconds(duration),
-    mean: sum / workload.sessions.length,
+    mean: ends.reduce((one, other) => one + other, 0) / ends.length,
+    ends,
     rejected: did.rejected,
     lost
   }

@@ -13,14 +13,14 @@ export const play = (workload: Workload): Result => {
   const events: Array<Event> = []
   let now = 0
   let end = 0
-  let sum = 0
+  const ends: Array<number> = []
 
   const after = (seconds: number, run: () => void) => void events.push({ at: now + seconds, run })
   const turn = (session: number, index: number): void => {
     const call = workload.sessions[session]![index]
     if (call === undefined) {
       end = Math.max(end, now)
-      sum += now
+      ends[session] = now
     } else after(call.pause, () => void line.push({ ...call, next: () => turn(session, index + 1) }))
   }
   /** Serves the first call if it fits now; otherwise returns how long it waits. */
@@ -51,5 +51,6 @@ export const play = (workload: Workload): Result => {
       next.run()
     }
   }
-  return { seconds: end, mean: sum / workload.sessions.length, rejected: 0, lost: 0 }
+  const mean = ends.reduce((one, other) => one + other, 0) / ends.length
+  return { seconds: end, mean, ends, rejected: 0, lost: 0 }
 }

@@ -151,6 +151,8 @@ export interface Result {
   readonly seconds: number
   /** The mean end of a session. */
   readonly mean: number
+  /** The end of each session. */
+  readonly ends: ReadonlyArray<number>
   readonly rejected: number
   readonly lost: number
 }
