@@ -1,7 +1,8 @@
 /**
  * Servers that queue and never reject, such as vLLM, Ollama and llama.cpp: `npm run -s bench -- servers`. In each scenario, what the
  * best fixed number of calls in flight reaches, which is chosen afterwards, and what others do without knowing it: no limiter, the
- * server's own `--max-num-seqs`, Vegas, Gradient2 and AIMD, and Floodgate. Virtual time and the batches of the simulated provider.
+ * server's own `--max-num-seqs`, Vegas, Gradient2 and AIMD, and Floodgate, told nothing or to measure. Virtual time and the batches of the
+ * simulated provider.
  *
  *     --only PATTERN     only the scenarios whose name matches
  *     --by PATTERN       only the contenders whose name matches
@@ -32,7 +33,8 @@ const contenders: { readonly [name: string]: (scenario: Scenario) => MakeClient 
   "no limiter": () => fixed(Infinity),
   "max-num-seqs": ({ server }) => fixed(server.concurrency),
   ...Object.fromEntries(Object.entries(rivals).map(([name, rival]) => [name, () => rival])),
-  floodgate: () => library({})
+  "told nothing": () => library({}),
+  measured: () => library({ concurrency: "measured" })
 }
 
 /** Fixed numbers around that at which the server is full, as parts of it. */
