@@ -150,6 +150,50 @@ const capOf = ({
   })
 }
 
+const ofCap = (used: number, cap: number | undefined): string => (cap === undefined ? `${used}` : `${used} of ${cap}`)
+
+/** The agents of a job, each below the one that started it. */
+const treeOf = ({
+  agents,
+  atOnce,
+  caps,
+  id,
+  list,
+  name,
+  perHour,
+  refused,
+  stop
+}: GatewayStatus["trees"][number]): HTMLElement => {
+  const parts = [
+    `${ofCap(agents, caps.agents)} agents`,
+    `${ofCap(atOnce, caps.atOnce)} at once`,
+    `${ofCap(perHour, caps.perHour)} in the last hour`
+  ]
+  if (refused > 0) parts.push(`${refused} refused`)
+  if (stop !== "none") parts.push(stop === "agents" ? "stopped: no new agents" : "stopped: no calls")
+  parts.push(`id ${id}`)
+  const part = Math.max(agents / (caps.agents ?? Infinity), atOnce / (caps.atOnce ?? Infinity))
+  const row = level("who", {
+    name,
+    label: `agents of ${name}`,
+    part,
+    isLow: stop !== "none" || part >= 0.8,
+    text: parts.join(", ")
+  })
+  const lines = list.map(({ depth, isRunning, name: agent, parent }) => {
+    const by = parent === undefined ? "" : `, started by ${parent}`
+    const line = make("p", { class: "none" }, `${agent}${by}${isRunning ? "" : " (idle)"}`)
+    line.style.marginLeft = `${1 + depth}em`
+    return line
+  })
+  const whole = make("details", openTrees.has(id) ? { open: "" } : {}, make("summary", {}, row), ...lines)
+  whole.addEventListener("toggle", () => void (whole.hasAttribute("open") ? openTrees.add(id) : openTrees.delete(id)))
+  return whole
+}
+
+/** The jobs whose agents are shown. The page is drawn anew every second. */
+const openTrees = new Set<string>()
+
 // -----------------------------------------------------------------------------
 // The last hour, and events
 // -----------------------------------------------------------------------------
@@ -271,6 +315,7 @@ export const show = (status: GatewayStatus): void => {
   )
   section("windowed", "windows", status.windows, (windows) => windows.map(windowOf))
   section("capped", "caps", status.caps, (caps) => caps.map(capOf))
+  section("grown", "trees", status.trees, (trees) => trees.map(treeOf))
   section("keyed", "keys", status.keys, (keys) => [
     table(keys, [
       words("key", ({ name }) => name),

@@ -1,11 +1,8 @@
 /** `floodgate caps`: shows, raises and resets the caps in dollars of a running gateway. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Words from "floodgate/internal/words"
 import * as Asking from "./asking.ts"
@@ -13,6 +10,7 @@ import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Print from "@floodgate/gateway/internal/print"
 import { aligned, oneLine } from "@floodgate/gateway/internal/text"
+import * as Operating from "./operating.ts"
 
 const flags = {
   cap: Argument.String("cap").pipe(
@@ -39,49 +37,7 @@ const ShownCap = Schema.Struct({
   until: Schema.optionalKey(Schema.Finite)
 })
 
-const decode = <A>(schema: Schema.Decoder<A>, body: unknown): Effect.Effect<A, Exit.CommandError> =>
-  Effect.mapError(Schema.decodeUnknownEffect(schema)(body), () =>
-    Exit.failure(
-      "network",
-      "The gateway describes its caps differently: use the same version of the gateway and of this command"
-    )
-  )
-
 const Status = Schema.Struct({ caps: Schema.Array(ShownCap) })
-
-const orStart = "start one with `floodgate gateway`, or name another with --gateway"
-
-const read = Effect.fnUntraced(function* (address: Asking.GatewayAddress) {
-  const body = yield* Asking.exchange(address, HttpClientRequest.get("status"), orStart)
-  return (yield* decode(Status, body)).caps
-})
-
-const adminToken = Config.option(Config.Redacted("FLOODGATE_GATEWAY_ADMIN_TOKEN")).pipe(
-  Effect.mapError(({ message }) => Exit.failure("usage", message)),
-  Effect.flatMap(
-    Option.match({
-      onNone: () =>
-        Effect.fail(
-          Exit.failure(
-            "usage",
-            "Only operators change caps: set FLOODGATE_GATEWAY_ADMIN_TOKEN to the gateway's admin token"
-          )
-        ),
-      onSome: Effect.succeed
-    })
-  )
-)
-
-const change = Effect.fnUntraced(function* (
-  address: Asking.GatewayAddress,
-  body: { readonly cap: string; readonly dollars: number | undefined; readonly reset: boolean }
-) {
-  const request = HttpClientRequest.post("caps").pipe(
-    HttpClientRequest.setHeader("x-floodgate-admin", Redacted.value(yield* adminToken)),
-    HttpClientRequest.bodyText(JSON.stringify(body), "application/json")
-  )
-  return yield* decode(ShownCap, yield* Asking.exchange(address, request, orStart))
-})
 
 const table = (caps: ReadonlyArray<typeof ShownCap.Type>): string => {
   if (caps.length === 0) return "The gateway has no caps in dollars."
@@ -115,9 +71,10 @@ export const capsCommand = Command.make(
           "usage",
           "Say which cap to change, as in `floodgate caps search --usd 20`; `floodgate caps` lists them"
         )
-      changed = yield* change(address, { cap: name, dollars: Option.getOrUndefined(usd), reset })
+      const body = { cap: name, dollars: Option.getOrUndefined(usd), reset }
+      changed = yield* Operating.change(address, "caps", body, ShownCap)
     }
-    const all = yield* read(address)
+    const { caps: all } = yield* Operating.status(address, Status)
     const named = name === undefined ? all : all.filter((each) => each.name === name || each.id === name)
     // The status leaves out the cap of an agent that has spent nothing, as after a reset.
     const caps = named.length === 0 && changed !== undefined ? [changed] : named

@@ -49,6 +49,10 @@ const commands = {
     (await import("@floodgate/gateway/internal/command")).gatewayCommand("floodgate gateway")
   ),
   caps: listed("Shows, raises and resets caps of a gateway", async () => (await import("./caps.ts")).capsCommand),
+  jobs: listed(
+    "Shows who started whom in jobs of a gateway, and stops a job",
+    async () => (await import("./jobs.ts")).jobsCommand
+  ),
   doctor: listed(
     "Checks the key, the address, the limits and Redis",
     async () => (await import("./doctor.ts")).doctorCommand

@@ -286,6 +286,35 @@ const capOf = ({ dollars: max, held, isReached, name, queued, spent, until: end 
 		text: parts.join(", ")
 	});
 };
+const ofCap = (used, cap) => cap === void 0 ? \`\${used}\` : \`\${used} of \${cap}\`;
+const treeOf = ({ agents, atOnce, caps, id, list, name, perHour, refused, stop }) => {
+	const parts = [
+		\`\${ofCap(agents, caps.agents)} agents\`,
+		\`\${ofCap(atOnce, caps.atOnce)} at once\`,
+		\`\${ofCap(perHour, caps.perHour)} in the last hour\`
+	];
+	if (refused > 0) parts.push(\`\${refused} refused\`);
+	if (stop !== "none") parts.push(stop === "agents" ? "stopped: no new agents" : "stopped: no calls");
+	parts.push(\`id \${id}\`);
+	const part = Math.max(agents / (caps.agents ?? Infinity), atOnce / (caps.atOnce ?? Infinity));
+	const row = level("who", {
+		name,
+		label: \`agents of \${name}\`,
+		part,
+		isLow: stop !== "none" || part >= .8,
+		text: parts.join(", ")
+	});
+	const lines = list.map(({ depth, isRunning, name: agent, parent }) => {
+		const by = parent === void 0 ? "" : \`, started by \${parent}\`;
+		const line = make("p", { class: "none" }, \`\${agent}\${by}\${isRunning ? "" : " (idle)"}\`);
+		line.style.marginLeft = \`\${1 + depth}em\`;
+		return line;
+	});
+	const whole = make("details", openTrees.has(id) ? { open: "" } : {}, make("summary", {}, row), ...lines);
+	whole.addEventListener("toggle", () => void (whole.hasAttribute("open") ? openTrees.add(id) : openTrees.delete(id)));
+	return whole;
+};
+const openTrees = new Set();
 const hour = ({ at: now, minutes }) => {
 	const row = (of, what) => {
 		const values = minutes.map((minute) => minute[of]);
@@ -359,6 +388,7 @@ const show = (status) => {
 	], "No calls are waiting."));
 	section("windowed", "windows", status.windows, (windows) => windows.map(windowOf));
 	section("capped", "caps", status.caps, (caps) => caps.map(capOf));
+	section("grown", "trees", status.trees, (trees) => trees.map(treeOf));
 	section("keyed", "keys", status.keys, (keys) => [table(keys, [
 		words("key", ({ name }) => name),
 		figures("dollars", cost),

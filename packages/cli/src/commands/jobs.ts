@@ -1,0 +1,124 @@
+/** `floodgate jobs`: shows the agents of the jobs of a running gateway, and stops a job. */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Asking from "./asking.ts"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as Print from "@floodgate/gateway/internal/print"
+import { aligned, oneLine } from "@floodgate/gateway/internal/text"
+import * as Operating from "./operating.ts"
+
+const flags = {
+  job: Argument.String("job").pipe(Argument.withDescription("The id of a job (default: all)"), Argument.optional),
+  stop: Flag.Literals("stop", ["agents", "calls"]).pipe(
+    Flags.optional("Refuse new agents of the job, or all its calls; calls that run end as usual")
+  ),
+  resume: Flags.toggle("resume", "Let a stopped job go on"),
+  gateway: Asking.gatewayFlag,
+  json: Flags.toggle("json", "Print one JSON object")
+}
+
+const count = Schema.optionalKey(Schema.Finite)
+
+/** A job as the status of a gateway has it. */
+const ShownJob = Schema.Struct({
+  id: Schema.String,
+  name: Schema.String,
+  stop: Schema.String,
+  agents: Schema.Finite,
+  atOnce: Schema.Finite,
+  perHour: Schema.Finite,
+  depth: Schema.Finite,
+  refused: Schema.Finite,
+  caps: Schema.Struct({ agents: count, atOnce: count, perHour: count, depth: count }),
+  list: Schema.Array(
+    Schema.Struct({
+      name: Schema.String,
+      parent: Schema.optionalKey(Schema.String),
+      depth: Schema.Finite,
+      isRunning: Schema.Boolean
+    })
+  )
+})
+
+type JobShown = typeof ShownJob.Type
+
+const Status = Schema.Struct({ trees: Schema.Array(ShownJob) })
+const Changed = Schema.Struct({ id: Schema.String })
+
+const of = (used: number, cap: number | undefined): string => (cap === undefined ? `${used}` : `${used} of ${cap}`)
+
+const table = (jobs: ReadonlyArray<JobShown>): string => {
+  if (jobs.length === 0) return "No job has called whose agents are capped: set capPerJob in a rule of the gateway."
+  return aligned([
+    ["job", "id", "agents", "at once", "last hour", "deep", "refused", "stopped"],
+    ...jobs.map(({ agents, atOnce, caps, depth, id, name, perHour, refused, stop }) => [
+      oneLine(name),
+      id,
+      of(agents, caps.agents),
+      of(atOnce, caps.atOnce),
+      of(perHour, caps.perHour),
+      of(depth, caps.depth),
+      `${refused}`,
+      stop === "none" ? "-" : stop
+    ])
+  ]).join("\n")
+}
+
+/** Who started whom: each agent below the one that started it. An agent whose parent never called stands at the top. */
+const tree = ({ list }: JobShown): string => {
+  const known = new Set(list.map(({ name }) => name))
+  const below = (parent: string | undefined, indent: string): ReadonlyArray<string> =>
+    list
+      .filter((each) => (each.parent !== undefined && known.has(each.parent) ? each.parent : undefined) === parent)
+      .flatMap(({ isRunning, name }) => [
+        `${indent}${oneLine(name)}${isRunning ? "" : " (idle)"}`,
+        ...below(name, `${indent}  `)
+      ])
+  return below(undefined, "  ").join("\n")
+}
+
+/** The command. */
+export const jobsCommand = Command.make(
+  "jobs",
+  flags,
+  Effect.fnUntraced(function* ({ gateway, job, json, resume, stop }) {
+    const address = yield* Asking.addressOf(gateway)
+    const id = Option.getOrUndefined(job)
+    if (resume && Option.isSome(stop)) return yield* Exit.failure("usage", "Say either --stop or --resume")
+    if (resume || Option.isSome(stop)) {
+      if (id === undefined)
+        return yield* Exit.failure(
+          "usage",
+          "Say which job, as in `floodgate jobs 5f0c2a9d41b7e836 --stop agents`; `floodgate jobs` lists them"
+        )
+      yield* Operating.change(address, "jobs", { job: id, stop: Option.getOrElse(stop, () => "none") }, Changed)
+    }
+    const { trees } = yield* Operating.status(address, Status)
+    const shown = id === undefined ? trees : trees.filter((each) => each.id === id)
+    if (id !== undefined && shown.length === 0)
+      return yield* Exit.failure(
+        "usage",
+        `The gateway shows no job with the id "${oneLine(id)}": list them without an id`
+      )
+    if (json) return yield* Print.json({ jobs: shown }, 2)
+    yield* Print.out(table(shown))
+    if (id !== undefined) yield* Print.out(`\n${tree(shown[0]!)}`)
+  })
+).pipe(
+  Command.withDescription(
+    "Shows the jobs of a running gateway whose agents are capped (capPerJob of its rules): how many agents each has, at once and in the last hour, how deep they start each other, and how many were refused. With an id it shows who started whom. With --stop it refuses a job's new agents or all its calls, for all gateways that share the job; --resume undoes that. Changes need the admin token of the gateway in FLOODGATE_GATEWAY_ADMIN_TOKEN; a gateway with a token reads it from FLOODGATE_GATEWAY_TOKEN."
+  ),
+  Command.withExamples([
+    { command: "floodgate jobs", description: "The jobs of the gateway on this machine" },
+    {
+      command: "floodgate jobs 5f0c2a9d41b7e836 --stop agents",
+      description: "Lets its agents go on, and no new ones start"
+    },
+    { command: "floodgate jobs 5f0c2a9d41b7e836 --resume", description: "Lets it start agents again" }
+  ])
+)
