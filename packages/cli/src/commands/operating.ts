@@ -1,4 +1,4 @@
-/** What an operator asks of a running gateway, with its admin token. */
+/** Asks a running gateway for its status, and changes it with its admin token. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
