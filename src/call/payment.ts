@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
+import * as Months from "../domain/spending/months.ts"
 import { ledgerOf, Resets } from "../domain/spending/models.ts"
 import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
@@ -24,6 +25,7 @@ import * as Usage from "./usage.ts"
 
 const perOf = ({ period }: CapInUnits): string | undefined => {
   if (period._tag === "Ever") return undefined
+  if (period._tag === "Month") return `a ${Months.words(period)}`
   return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
 }
 

@@ -5,13 +5,17 @@
  * An earlier version keeps what a later one has added to the text.
  */
 import type { Account, CapInUnits, Period } from "../domain/spending/ledger.ts"
+import { isZone, type Month } from "../domain/spending/months.ts"
 import type { LedgerMember, LedgerPart, LedgerState } from "./ledger.ts"
 import { amount, each, lasting, list, number, object, oneOf, optional, past, record, share, within } from "./readers.ts"
 import type { Reader } from "./readers.ts"
 import * as Read from "./readers.ts"
 
 /** Incremented when earlier versions must not touch a state any more. They refuse it then, instead of replacing it. */
-const format = 1
+const format = 2
+
+/** The format of a state. Versions before 0.5 know no months. */
+const formatOf = ({ config }: LedgerState): number => (config.period._tag === "Month" ? format : 1)
 
 const prefix = "ledger:"
 
@@ -27,9 +31,18 @@ const maxOffset = 2e14
 /** The most parts that an account has: those of a window, and some from an earlier period. */
 const maxCells = 1_000
 
+const monthOf = object<Month>({
+  day: within(1, 31),
+  zone: (value, name) => {
+    if (typeof value !== "string" || !isZone(value)) throw new Read.Damaged(`${name} is not a time zone`)
+    return value
+  }
+})
+
 const period: Reader<Period> = (value, name, now) => {
-  const { _tag: tag, millis } = Read.recordOf(value, name)
-  const _tag = oneOf("Ever", "Day", "Window")(tag, name, now)
+  const { _tag: tag, millis, ...month } = Read.recordOf(value, name)
+  const _tag = oneOf("Ever", "Day", "Month", "Window")(tag, name, now)
+  if (_tag === "Month") return { _tag, ...monthOf(month, name, now) }
   return _tag === "Window" ? { _tag, millis: within(1, maxOffset)(millis, name, now) } : { _tag }
 }
 
@@ -70,7 +83,11 @@ const state = object<StoredLedger>({
   members: record(object<LedgerMember>({ ...Read.member(amount, amount), account, part: optional(part) }))
 })
 
-export const encode = ({ isAlone: _, ...stored }: LedgerState): string => JSON.stringify({ format, ...stored })
+export const encode = (state: LedgerState): string => {
+  const { isAlone: _, ...stored } = state
+  // An earlier text may have had another format.
+  return JSON.stringify(Object.assign({ format }, stored, { format: formatOf(state) }))
+}
 
 /** Reads a state. Throws `Damaged` if no process can have written the text, and `TooNew` if a later version has. */
 export const decode = (encoded: string): LedgerState => {

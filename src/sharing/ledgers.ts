@@ -10,7 +10,7 @@ import * as LedgerText from "./ledgerText.ts"
  * A ledger is kept for a month after its last use, and for a year if what was spent always counts. One from which nothing was spent
  * is kept for an hour, because callers can invent the names of agents.
  */
-const keepMillis = 31 * 86_400_000
+const keepMillis = 32 * 86_400_000
 const keepEverMillis = 366 * 86_400_000
 const keepUnusedMillis = 3_600_000
 

@@ -237,7 +237,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
         yield* Effect.sleep(2_000)
         yield* a.close
         const state = JSON.parse(String(redis.send(["HGET", key, "value"])))
-        const later = JSON.stringify({ ...state, format: 2, members: "of another form" })
+        const later = JSON.stringify({ ...state, format: 3, members: "of another form" })
         redis.send(["HSET", key, "value", later, "version", "later"])
         const b = yield* world.start("b", {}, { whenAway: "fail" })
         const ofB = yield* open(b, { dollars: 1 })
@@ -397,6 +397,21 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     const stored = readFileSync(new URL("ledger-0.4.json", import.meta.url), "utf8")
     assert.deepStrictEqual(JSON.parse(LedgerText.encode(LedgerText.decode(stored))), JSON.parse(stored))
     assert.strictEqual(LedgerText.keyOf("us"), "ledger:us")
+  })
+
+  it("is refused by earlier versions while its cap is that of a month, and only then", () => {
+    const stored = LedgerText.decode(readFileSync(new URL("ledger-0.4.json", import.meta.url), "utf8"))
+    const period = { _tag: "Month", day: 31, zone: "Europe/Berlin" } as const
+    const monthly = LedgerText.encode({ ...stored, config: { ...stored.config, period } })
+    assert.strictEqual(JSON.parse(monthly).format, 2)
+    const read = LedgerText.decode(monthly)
+    assert.deepStrictEqual(read.config.period, period)
+    assert.strictEqual(JSON.parse(LedgerText.encode({ ...read, config: stored.config })).format, 1)
+    for (const wrong of ["Europe/Atlantis", "", 7]) {
+      const text = monthly.replace('"Europe/Berlin"', JSON.stringify(wrong))
+      assert.throws(() => LedgerText.decode(text), /is not a time zone/)
+    }
+    assert.throws(() => LedgerText.decode(monthly.replace('"day":31', '"day":32')))
   })
 
   for (const isLossyStore of [false, true]) {

@@ -24,7 +24,10 @@ const unitsOf = (dollars: number): number => Math.max(0, Math.floor(Math.round(d
 const dayInSeconds = 86_400
 const secondsOf = (per: Spending.Cap["per"]): number | undefined => {
   if (per === undefined) return undefined
-  return per === "day" ? dayInSeconds : Math.ceil(Duration.toSeconds(Duration.fromInputUnsafe(per)))
+  if (per === "day") return dayInSeconds
+  // Months differ in their lengths.
+  if (typeof per === "string" && per.startsWith("month")) return undefined
+  return Math.ceil(Duration.toSeconds(Duration.fromInputUnsafe(per as Duration.Input)))
 }
 
 /** A String, which has printable characters of ASCII only. All others are written as in a URL. */

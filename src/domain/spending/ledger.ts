@@ -3,6 +3,8 @@
  * times are milliseconds since the epoch.
  */
 
+import * as Months from "./months.ts"
+
 /** The number of units in a dollar. */
 export const perDollar = 1e9
 
@@ -11,6 +13,8 @@ export type Period =
   | { readonly _tag: "Ever" }
   /** From midnight to midnight, UTC. */
   | { readonly _tag: "Day" }
+  /** From a day of the month to the same day of the next. */
+  | ({ readonly _tag: "Month" } & Months.Month)
   /** Any period of this length. */
   | { readonly _tag: "Window"; readonly millis: number }
 
@@ -47,11 +51,14 @@ type SpentCell = Kept["cells"][number]
 export const nothing: Account = { total: 0, cells: [] }
 
 const dayMillis = 86_400_000
+/** A month has 31 days at most, and an hour more where clocks are put back. */
+const longestMonth = 32 * dayMillis
 /** A window is counted in this many parts, so an amount counts up to a sixtieth of the window longer. */
 const cellsInWindow = 60
 
 const lengthOf = (period: Period): number => {
   if (period._tag === "Ever") return Infinity
+  if (period._tag === "Month") return longestMonth
   return period._tag === "Day" ? dayMillis : period.millis
 }
 
@@ -59,6 +66,7 @@ const lengthOf = (period: Period): number => {
 const endOf = (period: Period, now: number): number => {
   if (period._tag === "Ever") return Infinity
   if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
+  if (period._tag === "Month") return Months.endOf(period, now)
   const cell = Math.ceil(period.millis / cellsInWindow)
   return (Math.floor(now / cell) + 1) * cell + period.millis
 }
@@ -140,7 +148,7 @@ const combined = (
 /** The time when the next amount no longer counts; undefined if never. */
 export const nextEnd = (account: Account, period: Period, now: number): number | undefined => {
   if (period._tag === "Ever") return undefined
-  if (period._tag === "Day") return endOf(period, now)
+  if (period._tag === "Day" || period._tag === "Month") return endOf(period, now)
   const [next] = tidy(account, period, now).cells
   return next && timeOf(next)
 }

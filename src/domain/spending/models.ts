@@ -4,10 +4,13 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Input from "../input/checks.ts"
 import { type CapInUnits, type Kept, perDollar, type Period, uncapped } from "./ledger.ts"
+import * as Months from "./months.ts"
 
 // -----------------------------------------------------------------------------
 // Caps
 // -----------------------------------------------------------------------------
+
+type MonthInput = "month" | `month ${"from" | "in"} ${string}`
 
 /**
  * The most that may be spent.
@@ -20,12 +23,14 @@ export interface Cap {
   /** US dollars, at most a million. */
   readonly dollars: number
   /**
-   * `"day"` from midnight to midnight, UTC, or a window of any length, such as `"5 hours"`. A window is up to a sixtieth longer
-   * than stated, because costs are summed in 60 parts of it instead of being stored one by one.
+   * `"day"` from midnight to midnight, UTC; `"month"` from its first day, or from another one, of a time zone or UTC, such as
+   * `"month from 15 in Europe/Berlin"` (a month without that day begins on its last one); or a window of any length, such as
+   * `"5 hours"`. A window is up to a sixtieth longer than stated, because costs are summed in 60 parts of it instead of being stored one
+   * by one.
    *
    * @default in all
    */
-  readonly per?: "day" | Duration.Input | undefined
+  readonly per?: "day" | MonthInput | Duration.Input | undefined
   /**
    * The amount reserved for a running call. With `"most"`, the most that it can cost, the cap is never exceeded. With `"expected"`,
    * what it is expected to cost, running calls can exceed the cap by what they cost beyond that. Choose `"expected"` for clients
@@ -44,9 +49,11 @@ export const dollars: Input.Check = Input.number(
   (value) => value > 0 && value <= maxDollars
 )
 
+const monthOf = (per: unknown): Months.Month | undefined => (typeof per === "string" ? Months.parse(per) : undefined)
+
 const period = Input.that(
-  '"day", or a finite duration > 0 such as "5 hours"',
-  (value) => value === "day" || Input.finiteSpan(value) === undefined
+  '"day", "month", "month from 15 in Europe/Berlin", or a finite duration > 0 such as "5 hours"',
+  (value) => value === "day" || monthOf(value) !== undefined || Input.finiteSpan(value) === undefined
 )
 
 /** Checks a cap. */
@@ -58,7 +65,10 @@ export const check: Input.Check = Input.options<Cap>(
 const periodOf = (per: Cap["per"]): Period => {
   if (per === undefined) return { _tag: "Ever" }
   if (per === "day") return { _tag: "Day" }
-  return { _tag: "Window", millis: Input.millisOf(per) }
+  const month = monthOf(per)
+  return month === undefined
+    ? { _tag: "Window", millis: Input.millisOf(per as Duration.Input) }
+    : { _tag: "Month", ...month }
 }
 
 /** A checked cap, with its limit in the units of a ledger. */

@@ -1,7 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as TestClock from "effect/testing/TestClock"
+import * as Spending from "floodgate/Spending"
 import * as Account from "../../../src/domain/spending/ledger.ts"
 import type { CapInUnits, Kept, Period } from "../../../src/domain/spending/ledger.ts"
+import * as Months from "../../../src/domain/spending/months.ts"
 
 /** An account under a cap. */
 class Ledger {
@@ -187,5 +192,112 @@ describe("ledger", () => {
       assert.strictEqual(Account.spent(merged, now), Account.spent(a, now))
       assert.strictEqual(merged.total, a.total)
     }
+  )
+})
+
+const at = (text: string): number => Date.parse(text)
+const endOf = (words: string, now: string): string =>
+  new Date(Months.endOf(Months.parse(words)!, at(now))).toISOString()
+
+describe("a month", () => {
+  it.each([
+    ["month", "2026-12-02T09:00:00Z", "2027-01-01T00:00:00.000Z"],
+    ["month", "2027-01-01T00:00:00Z", "2027-02-01T00:00:00.000Z"],
+    ["month from 15", "2026-12-14T23:59:59.999Z", "2026-12-15T00:00:00.000Z"],
+    ["month from 15", "2026-12-15T00:00:00Z", "2027-01-15T00:00:00.000Z"],
+    // Months without that day begin on their last one, and the next begins on the stated day again.
+    ["month from 31", "2027-01-31T00:00:00Z", "2027-02-28T00:00:00.000Z"],
+    ["month from 31", "2027-02-28T00:00:00Z", "2027-03-31T00:00:00.000Z"],
+    ["month from 31", "2027-03-31T00:00:00Z", "2027-04-30T00:00:00.000Z"],
+    ["month from 30", "2028-02-01T00:00:00Z", "2028-02-29T00:00:00.000Z"],
+    ["month from 29", "2027-02-27T23:59:59Z", "2027-02-28T00:00:00.000Z"],
+    ["month from 29", "2100-02-01T00:00:00Z", "2100-02-28T00:00:00.000Z"],
+    // Berlin is one hour ahead of UTC in winter, two in summer.
+    ["month in Europe/Berlin", "2026-12-31T22:59:59Z", "2026-12-31T23:00:00.000Z"],
+    ["month in Europe/Berlin", "2026-12-31T23:00:00Z", "2027-01-31T23:00:00.000Z"],
+    ["month from 29 in Europe/Berlin", "2026-03-28T23:30:00Z", "2026-04-28T22:00:00.000Z"],
+    ["month from 25 in Europe/Berlin", "2026-10-24T22:00:00Z", "2026-11-24T23:00:00.000Z"],
+    ["month from 31 in Asia/Kolkata", "2027-02-01T00:00:00Z", "2027-02-27T18:30:00.000Z"],
+    ["month in Pacific/Kiritimati", "2026-12-31T09:59:59Z", "2026-12-31T10:00:00.000Z"],
+    // The clocks of Santiago are put forward at midnight, so that day has none.
+    ["month from 6 in America/Santiago", "2026-09-01T00:00:00Z", "2026-09-06T04:00:00.000Z"]
+  ])("%s, %s: until %s", (words, now, end) => assert.strictEqual(endOf(words, now), end))
+
+  it.each([
+    "months",
+    "month from 0",
+    "month from 32",
+    "month from 1.5",
+    "month in Nowhere/Else",
+    "month from 15 in",
+    "Month"
+  ])("is not %s", (words) => {
+    assert.isUndefined(Months.parse(words))
+    assert.throws(
+      () => Spending.make("x", { dollars: 1, per: words as never }),
+      RangeError,
+      /"month from 15 in Europe\/Berlin"/
+    )
+  })
+
+  it.each(["month", "month from 31", "month in Asia/Tokyo", "month from 2 in America/New_York"])(
+    "is said as it is read: %s",
+    (words) => assert.strictEqual(Months.words(Months.parse(words)!), words)
+  )
+
+  const zones = [
+    "UTC",
+    "Europe/Berlin",
+    "America/Santiago",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "Africa/Cairo",
+    "Asia/Beirut"
+  ]
+
+  it.prop(
+    "ends later than now, within 32 days, on the stated day or the last one, and the next begins there",
+    { day: int(1, 31), zone: Schema.Literals(zones), now: int(at("1990-01-01"), at("2090-01-01")) },
+    ({ day, now, zone }) => {
+      const month = { day, zone }
+      const end = Months.endOf(month, now)
+      assert.isTrue(end > now && end - now <= 32 * 86_400_000)
+      assert.strictEqual(Months.endOf(month, end - 1), end)
+      const next = Months.endOf(month, end)
+      assert.isTrue(next - end >= 27 * 86_400_000, `${end} to ${next}`)
+      const local = DateTime.makeZonedUnsafe(end, { timeZone: zone })
+      const { day: begins } = DateTime.toParts(local)
+      const { day: tomorrow } = DateTime.toParts(DateTime.add(local, { days: 1 }))
+      assert.isTrue(begins === day || (begins < day && tomorrow === 1), `${begins} for ${day}`)
+    },
+    { arbitrary: { runs: 100 } }
+  )
+})
+
+describe("a cap of a month", () => {
+  const period: Period = { _tag: "Month", day: 31, zone: "UTC" }
+  const cap: CapInUnits = { limit: 10, period, reserve: "most" }
+
+  it("counts what was spent since the month began, and says when it fits again", () => {
+    const now = at("2027-02-27T23:59:59.999Z")
+    const account = Account.spend(Account.nothing, 9, period, now)
+    assert.strictEqual(Account.spent(account, now), 9)
+    assert.strictEqual(Account.fitsAt(account, 2, cap, now), at("2027-02-28"))
+    assert.strictEqual(Account.nextEnd(account, period, now), at("2027-02-28"))
+    assert.strictEqual(Account.spent(account, at("2027-02-28")), 0)
+  })
+
+  it("counts for two months at most after a clock was set back", () => {
+    const account = Account.spend(Account.nothing, 9, period, at("2030-01-05"))
+    const { cells } = Account.tidy(account, period, at("2027-02-01"))
+    assert.isAtMost(cells[0]!.ends!, at("2027-02-28") + 32 * 86_400_000)
+  })
+
+  it.effect("is a cap like any other", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(at("2026-12-02"))
+      const purse = Spending.make("credits", { dollars: 100, per: "month from 15 in Europe/Berlin" })
+      assert.deepInclude(yield* purse.status, { left: 100, until: at("2026-12-14T23:00:00Z") })
+    })
   )
 })

@@ -85,9 +85,17 @@ const flags = {
       "The most that this run may cost in dollars on one UTC day, and with --redis all runs that share the budget; what it cost that day before it was stopped counts (default: no cap)"
     )
   ),
+  maxUsdPerMonth: Flags.positive("max-usd-per-month", 1_000_000).pipe(
+    Flags.optional("The same for a month, such as the API credits of a subscription (default: no cap)")
+  ),
+  monthFrom: Flags.text("month-from", "a day of the month").pipe(
+    Flags.optional(
+      "The day on which a month begins, and its time zone, such as 15 or '15 in Europe/Berlin' (default: 1, in UTC)"
+    )
+  ),
   waitForReset: Flags.toggle(
     "wait-for-reset",
-    "When a day's cap or a window of a subscription is used up, pause until the reset, instead of failing"
+    "When the cap of a day or a month or a window of a subscription is used up, pause until the reset, instead of failing"
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
@@ -144,7 +152,9 @@ export const runCommand = Command.make(
     const concurrency = Option.getOrUndefined(given.concurrency)
     const cost = yield* Cost.of(given.model, {
       maxDollars: Option.getOrUndefined(given.maxUsd),
-      maxDollarsPerDay: Option.getOrUndefined(given.maxUsdPerDay)
+      maxDollarsPerDay: Option.getOrUndefined(given.maxUsdPerDay),
+      maxDollarsPerMonth: Option.getOrUndefined(given.maxUsdPerMonth),
+      monthFrom: Option.getOrUndefined(given.monthFrom)
     })
     const work = yield* Selection.assignmentOf("run", given, { out, report })
     if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, cost, json: given.json })

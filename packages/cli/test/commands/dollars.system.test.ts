@@ -76,6 +76,13 @@ describe("dollars of the command", () => {
       )
       const daily = yield* floodgate(...dry, "--max-usd-per-day", String(plan.dollars / 2.5))
       assert.match(daily.out, /; with --max-usd-per-day 0\.\d+ it reaches the cap of a day up to 2 times$/m)
+      const monthly = yield* floodgate(...dry, "--max-usd-per-month", String(plan.dollars / 1.5), "--month-from", "15")
+      assert.match(monthly.out, /; with --max-usd-per-month 0\.\d+ it reaches the cap of a month up to 1 time$/m)
+      const wrong = yield* floodgate(...dry, "--max-usd-per-month", "1", "--month-from", "15 in Atlantis")
+      assert.match(
+        wrong.err,
+        /--month-from: expected a day from 1 to 31 such as "15" or "15 in Europe\/Berlin", got "15 in Atlantis"/
+      )
       const unknown = yield* floodgate(...dry, "--model", "no-such-model")
       assert.match(unknown.out, /^The cost is unknown: "no-such-model" has no price$/m)
     }).pipe(Effect.scoped, Effect.provide(services()))

@@ -16,7 +16,7 @@ const flags = [
   "--agents --calls --tokens --first-tokens --output-tokens --rate --burst --concurrency --rejections --headers",
   "--window --seed --strategy --trace --speed --scenario --json --prompt --prompt-file --model --max-tokens --out",
   "--cap-tokens --quiet -q --help --input-tokens-per-minute --requests-per-minute --port --host --latency --time-scale",
-  "--redis --redis-prefix --watch --report --attempts --calls-per-agent --include --exclude --follow-links --dry-run --yes --max-usd --max-usd-per-day --wait-for-reset --model -- - --no-json --__proto__ --constructor --agents= --json=maybe"
+  "--redis --redis-prefix --watch --report --attempts --calls-per-agent --include --exclude --follow-links --dry-run --yes --max-usd --max-usd-per-day --max-usd-per-month --month-from --wait-for-reset --model -- - --no-json --__proto__ --constructor --agents= --json=maybe"
 ]
 const flag = Schema.Literals(flags.join(" ").split(" "))
 const value = Schema.Union([

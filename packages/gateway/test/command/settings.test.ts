@@ -28,6 +28,7 @@ const of04 = {
   keys: [{ name: "search", sha256, expires: "2027-01-01" }],
   rules: [
     { name: "a", agent: "n-*", key: "search", model: "m", headers: { "x-team": "s" }, weight: 3, priority: -5 },
+    { capPerKey: { dollars: 100, per: "month from 15 in Europe/Berlin" } },
     { cap: { dollars: 5, per: "day" }, capPerAgent: { dollars: 20, per: "5 hours", reserve: "expected" } },
     { capPerKey: { dollars: 1 } }
   ],

@@ -1,6 +1,6 @@
 /** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
-import { Ledger, maxCost } from "floodgate/internal"
+import { checkCap, inUnits, Ledger, maxCost } from "floodgate/internal"
 import * as Words from "floodgate/internal/words"
 import type { Params } from "floodgate/LlmProvider"
 import type * as Accounting from "floodgate/Accounting"
@@ -9,60 +9,98 @@ import * as Spending from "floodgate/Spending"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import type * as Results from "./results.ts"
 
-/** The price, the cap and the purse of a run. */
+/** A cap on what runs cost in a day or a month. */
+interface PeriodCap {
+  readonly flag: "--max-usd-per-day" | "--max-usd-per-month"
+  readonly noun: "day" | "month"
+  readonly dollars: number
+  readonly per: Spending.Cap["per"]
+}
+
+/** The price, the caps and the purse of a run. */
 export interface Cost {
   readonly model: string
   /** Undefined if the model has no price. */
   readonly price: Prices.Price | undefined
   readonly maxDollars: number | undefined
-  readonly maxDollarsPerDay: number | undefined
+  readonly periods: ReadonlyArray<PeriodCap>
   /** Counts the costs, and refuses calls beyond the cap. */
   readonly purse: Spending.Purse
 }
 
 /** The caps of a run in dollars. */
-export type DollarCaps = Pick<Cost, "maxDollars" | "maxDollarsPerDay">
+export interface DollarCaps {
+  readonly maxDollars: number | undefined
+  readonly maxDollarsPerDay: number | undefined
+  readonly maxDollarsPerMonth?: number | undefined
+  /** The day on which a month begins, and its time zone. @default "1", in UTC */
+  readonly monthFrom?: string | undefined
+}
+
+const periodsOf = ({
+  maxDollarsPerDay,
+  maxDollarsPerMonth,
+  monthFrom = "1"
+}: DollarCaps): Effect.Effect<ReadonlyArray<PeriodCap>, Exit.CommandError> => {
+  const month = `month from ${monthFrom}` as const
+  if (checkCap({ dollars: 1, per: month }) !== undefined) {
+    const what = `--month-from: expected a day from 1 to 31 such as "15" or "15 in Europe/Berlin", got "${monthFrom}"`
+    return Effect.fail(Exit.failure("usage", what))
+  }
+  const days = { flag: "--max-usd-per-day", noun: "day", dollars: maxDollarsPerDay, per: "day" } as const
+  const months = { flag: "--max-usd-per-month", noun: "month", dollars: maxDollarsPerMonth, per: month } as const
+  return Effect.succeed(
+    [days, months].flatMap(({ dollars, ...period }) => (dollars === undefined ? [] : [{ ...period, dollars }]))
+  )
+}
 
 /** The costs of a run with a model and caps in dollars. */
-export const of = (
+export const of = Effect.fnUntraced(function* (
   model: string,
-  { maxDollars, maxDollarsPerDay }: DollarCaps
-): Effect.Effect<Cost, Exit.CommandError> => {
+  caps: DollarCaps
+): Effect.fn.Return<Cost, Exit.CommandError> {
   const price = Prices.find(model)
-  if (price === undefined && (maxDollars ?? maxDollarsPerDay) !== undefined) {
-    const flag = maxDollars === undefined ? "--max-usd-per-day" : "--max-usd"
+  const { maxDollars } = caps
+  const periods = yield* periodsOf(caps)
+  const flag = maxDollars === undefined ? periods[0]?.flag : "--max-usd"
+  if (price === undefined && flag !== undefined) {
     const what = `${flag}: "${model}" has no known price`
-    return Effect.fail(Exit.failure("usage", `${what}; give another --model, or --cap-tokens`))
+    return yield* Effect.fail(Exit.failure("usage", `${what}; give another --model, or --cap-tokens`))
   }
   const cap = maxDollars === undefined ? undefined : { dollars: maxDollars }
   const purse = Spending.make("this run (--max-usd)", cap)
-  return Effect.succeed({ model, price, maxDollars, maxDollarsPerDay, purse })
-}
+  return { model, price, maxDollars, periods, purse }
+})
 
 /**
- * The purse of `--max-usd-per-day`. Answers that the folder already has count on the day on which they came, and attempts without an
- * answer at the most that they can have cost, so a run that was stopped and resumed has one cap for the day. Runs that share a budget in
- * Redis share the cap, which is then kept there.
+ * The purses of `--max-usd-per-day` and `--max-usd-per-month`. Answers that the folder already has count on the day on which they came, and
+ * attempts without an answer at the most that they can have cost, so a run that was stopped and resumed has one cap for the day. Runs that
+ * share a budget in Redis share the cap, which is then kept there.
  */
-export const daily = Effect.fnUntraced(function* (
-  { maxDollarsPerDay, model }: Cost,
+export const periodic = (
+  { model, periods }: Cost,
   { attempts, results }: Pick<Results.Loaded, "attempts" | "results">
-) {
-  const name = "this day (--max-usd-per-day)"
-  if (maxDollarsPerDay === undefined) return Spending.make(name)
-  const cap = { dollars: maxDollarsPerDay, per: "day" } as const
-  const shared = yield* Spending.open(name, cap, { key: "run --max-usd-per-day" })
-  if (shared.isShared) return shared
-  const paid = Array.from(results.values()).flatMap(({ model: answering, usage, when }) => {
-    const price = Prices.find(answering) ?? Prices.find(model)
-    return when === undefined || price === undefined ? [] : [{ at: when.answered, dollars: Prices.cost(price, usage) }]
-  })
-  const kept = [...paid, ...attempts.values()]
-    .sort((a, b) => a.at - b.at)
-    .map(({ at, dollars }) => ({ at, amount: Math.round(dollars * Ledger.perDollar) }))
-    .reduce((account, { amount, at }) => Ledger.spend(account, amount, { _tag: "Day" }, at), Ledger.nothing)
-  return Spending.make(name, cap, { kept })
-})
+) =>
+  Effect.forEach(
+    periods,
+    Effect.fnUntraced(function* ({ dollars, flag, noun, per }) {
+      const name = `this ${noun} (${flag})`
+      const cap = { dollars, per }
+      const shared = yield* Spending.open(name, cap, { key: `run ${flag}` })
+      if (shared.isShared) return shared
+      const paid = Array.from(results.values()).flatMap(({ model: answering, usage, when }) => {
+        const price = Prices.find(answering) ?? Prices.find(model)
+        const isPriced = when !== undefined && price !== undefined
+        return isPriced ? [{ at: when.answered, dollars: Prices.cost(price, usage) }] : []
+      })
+      const { period } = inUnits(cap)
+      const kept = [...paid, ...attempts.values()]
+        .sort((a, b) => a.at - b.at)
+        .map(({ at, dollars }) => ({ at, amount: Math.round(dollars * Ledger.perDollar) }))
+        .reduce((account, { amount, at }) => Ledger.spend(account, amount, period, at), Ledger.nothing)
+      return Spending.make(name, cap, { kept })
+    })
+  )
 
 /** The most that an attempt can cost; nothing without a price. */
 export const maxOf = ({ price }: Cost, params: Params): number =>
@@ -79,22 +117,25 @@ export const sumOf = (price: Prices.Price | undefined, uses: ReadonlyArray<Accou
 
 /** The most that a plan costs, in words. */
 export const planned = (cost: Cost, dollars: number | undefined): string => {
-  const { maxDollars, maxDollarsPerDay, model, price } = cost
+  const { maxDollars, model, periods, price } = cost
   if (price === undefined || dollars === undefined) return `The cost is unknown: "${model}" has no price`
   const cap = maxDollars !== undefined && dollars > maxDollars ? `, and no more than --max-usd ${maxDollars}` : ""
-  const pauses = pausesOf(cost, dollars)
-  const days =
-    pauses === 0
+  const reached = periods.map((period) => {
+    const pauses = pausesIn(period, cost, dollars)
+    const times = Words.counted(pauses, "time")
+    return pauses === 0
       ? ""
-      : `; with --max-usd-per-day ${maxDollarsPerDay} it reaches the cap of a day up to ${Words.counted(pauses, "time")}`
-  return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}${days}`
+      : `; with ${period.flag} ${period.dollars} it reaches the cap of a ${period.noun} up to ${times}`
+  })
+  return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}${reached.join("")}`
 }
 
-/** The number of times that a plan reaches the cap of a day, if nothing was spent on the first day before it starts. */
-export const pausesOf = ({ maxDollars = Infinity, maxDollarsPerDay }: Cost, dollars: number | undefined): number =>
-  maxDollarsPerDay === undefined || dollars === undefined
-    ? 0
-    : Math.max(0, Math.ceil(Math.min(dollars, maxDollars) / maxDollarsPerDay) - 1)
+const pausesIn = (period: PeriodCap, { maxDollars = Infinity }: Cost, dollars: number): number =>
+  Math.max(0, Math.ceil(Math.min(dollars, maxDollars) / period.dollars) - 1)
+
+/** The number of times that a plan reaches a cap of a day or a month, if nothing was spent in the first one before it starts. */
+export const pausesOf = (cost: Cost, dollars: number | undefined): number =>
+  dollars === undefined ? 0 : Math.max(0, ...cost.periods.map((period) => pausesIn(period, cost, dollars)))
 
 /** The costs of a run so far, for its report. */
 export const tile = ({ price, purse }: Cost, costs: boolean) =>

@@ -190,13 +190,13 @@ export const run = Effect.fnUntraced(function* (
       Effect.flatMap(Clock.currentTimeMillis, (at) =>
         Effect.ignore(note({ attempt, at, dollars: params === undefined ? 0 : Cost.maxOf(cost, params) }))
       )
-    const noteAttempt = cost.maxDollarsPerDay === undefined ? undefined : noted
+    const noteAttempt = cost.periods.length === 0 ? undefined : noted
     const finished = before.results
-    return yield* Pipeline.run({ task, chunks, finished, record: keep, report, noteAttempt, cap }).pipe(
-      Spending.from(cost.purse),
-      Spending.from(yield* Cost.daily(cost, before)),
-      options.waitForReset ? Pausing.untilReset(report) : identity
-    )
+    const run = Pipeline.run({ task, chunks, finished, record: keep, report, noteAttempt, cap })
+    const purses = [cost.purse, ...(yield* Cost.periodic(cost, before))]
+    return yield* purses
+      .reduce((self, purse) => Spending.from(purse)(self), run)
+      .pipe(options.waitForReset ? Pausing.untilReset(report) : identity)
   }).pipe(
     Effect.scoped,
     Effect.onInterrupt(() => {

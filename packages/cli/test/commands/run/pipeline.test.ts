@@ -168,7 +168,7 @@ describe("pipeline", () => {
       const { events, ports, results } = store()
       const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: cap })
       const report = yield* Pipeline.run({ task, chunks, ...ports }).pipe(
-        Spending.from(yield* Cost.daily(cost, { results: new Map(), attempts: new Map() })),
+        Spending.from((yield* Cost.periodic(cost, { results: new Map(), attempts: new Map() }))[0]!),
         Pausing.untilReset(ports.report),
         Effect.scoped,
         settled
@@ -209,12 +209,24 @@ describe("pipeline", () => {
         const { attempts } = parse(lines.join(""))
         const open = Array.from(attempts.values()).filter(({ dollars }) => dollars > 0)
         assert.strictEqual(open.length, inFlight)
-        // They count on the day on which they were sent.
-        const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: 1 })
-        const purse = yield* Cost.daily(cost, { results: new Map(), attempts })
-        assert.closeTo((yield* purse.status).spent, 0.01 * inFlight, 1e-9)
+        // They count on the day on which they were sent, and in the month, which begins on the 31st in Tokyo, where it is nine o'clock.
+        const caps = {
+          maxDollars: undefined,
+          maxDollarsPerDay: 1,
+          maxDollarsPerMonth: 2,
+          monthFrom: "31 in Asia/Tokyo"
+        }
+        const cost = yield* Cost.of(task.model, caps)
+        const purses = yield* Cost.periodic(cost, { results: new Map(), attempts })
+        const spent = Effect.forEach(purses, ({ status }) => Effect.map(status, ({ spent }) => spent))
+        const all = 0.01 * inFlight
+        for (const amount of yield* spent) assert.closeTo(amount, all, 1e-9)
         yield* TestClock.setTime(86_400_000)
-        assert.strictEqual((yield* purse.status).spent, 0)
+        const [day, month] = yield* spent
+        assert.strictEqual(day, 0)
+        assert.closeTo(month!, all, 1e-9)
+        yield* TestClock.setTime(Date.parse("1970-01-30T15:00:00Z"))
+        assert.deepStrictEqual(yield* spent, [0, 0])
       }).pipe(Effect.scoped, Effect.provide(live({ limits, faults: [{ kind: "429", calls: [2, 5] }] })))
   )
 
