@@ -327,7 +327,8 @@ export class Race {
     const times = open.map((each) => this.earliest(each)).filter((time) => time > now)
     // A layer that reserves ends the wait by itself.
     if (holds.some((hold) => hold instanceof Entry)) times.push(attempt.until)
-    const duration = Math.min(...times) - now
+    // A clock with fractions may be woken an instant too early, and a wait for less than that would never end.
+    const duration = Math.ceil(Math.min(...times) - now)
     return duration === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration, orElse: () => Effect.void })
   }
 

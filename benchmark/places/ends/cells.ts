@@ -90,6 +90,10 @@ const both = (name: string, places: ReadonlyArray<Partial<RealPlace>>, target: n
   cell(`${name}, and c`, [...places, {}], target, timeout)
 ]
 
+/** Each cell with a number of places that are the same. */
+const slots = (name: string, place: Partial<RealPlace>): ReadonlyArray<Cell> =>
+  [1, 2, 3].map((count) => cell(`${name}, ${count} places`, Array.from({ length: count }, () => place), 1.15))
+
 export const cells: ReadonlyArray<Cell> = [
   ...both("b is 10x slower", [{}, times(1 / 10, 0, Infinity)], 1.25),
   ...both("a is 10x slower from 20 s on", [times(1 / 10, 20_000, Infinity), {}], 1.4),
@@ -103,11 +107,9 @@ export const cells: ReadonlyArray<Cell> = [
   ...both("a drips for a minute", [times(1 / 20, ...minute), {}], 1.15, 30_000),
   ...both("b rejects 30 %", [{}, { rejects: 0.3 }], 1.06),
   ...both("b has a neighbour", [{}, { neighbour: 0.5 }], 1.06),
-  cell("8 in flight, one place", [{ slots: 8 }], 1.15),
-  ...both("8 in flight each", [{ slots: 8 }, { slots: 8 }], 1.15).map((each) => ({
-    ...each,
-    places: each.places.map((one) => ({ ...one, slots: 8 }))
-  }))
+  ...slots("8 in flight", { slots: 8 }),
+  // The bucket holds the first calls of all agents, and answers take two seconds.
+  ...slots("8 in flight, all at once", { slots: 8, rate: 40_000, burst: 400_000, speeds: [{ from: 0, speed: 5 }] })
 ]
 
 /** A tier at half the price and half the rate beside the usual one. */
