@@ -102,10 +102,11 @@ type PlaceEvent = Base & {
   readonly place: string
   /**
    * - `"sooner"`: it starts sooner there
+   * - `"slow"`: answers take clearly longer where it would have gone
    * - `"cheaper"`: it is the cheapest place that is expected to answer in time
    * - `"failed"`: it failed where it was before
    */
-  readonly why: "sooner" | "cheaper" | "failed"
+  readonly why: "sooner" | "slow" | "cheaper" | "failed"
   /** Milliseconds that it waited there. */
   readonly waited: number
   /** Where it would have gone, or has failed. */

@@ -1,5 +1,5 @@
 /**
- * Places: one model, called wherever a call starts first.
+ * Places: one model, called wherever a call ends first.
  *
  * A place is a provider with a credential, the model's name there, and perhaps a tier: the provider itself, a cloud, a second
  * organisation, a cheaper tier. A model may have several. A call then waits in the queue of each, as a reservation of its own, and
@@ -8,12 +8,13 @@
  *
  * **Details**
  *
- * - `"soonest"`, the default, sends a call where it starts first. Where it starts at once in several places, the cheapest gets it,
- *   then the first in the list.
+ * - `"soonest"`, the default, sends a call where it ends first: its wait and its answer, whose time is learned. Where it starts at once
+ *   in several places that answer about as soon, the cheapest gets it, then the first in the list.
+ * - A place that answers slowly is left out, and tried by a call now and then.
  * - `"cheapest"` sends a call to the cheapest place that is expected to answer before the deadline. It keeps enough time for a more
  *   expensive place in case the cheaper one refuses.
  * - A conversation stays where its prompt is in the cache, which is known by its content. If nothing is known of that, the calls of one
- *   `cacheKey`, or of one agent, stay at their place where the provider caches prompts. It moves only if another place starts it earlier
+ *   `cacheKey`, or of one agent, stay at their place where the provider caches prompts. It moves only if another place ends it earlier
  *   by at least a second, and by more than the cached tokens take of the limit there.
  * - A call that continues what a provider stores goes to that place.
  * - A call that fails at one place continues at another at once, while the backoff counts for the place where it failed. That is

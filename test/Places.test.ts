@@ -915,6 +915,53 @@ describe("Places", () => {
     })
   })
 
+  describe("slow places", () => {
+    it.effect("are left, tried now and then, and used again after they have recovered", () => {
+      const { spans, tracer } = recordingTracer()
+      const [slow, usual] = [provider(undefined, 20_000), provider(undefined, 2_000)]
+      let isSlow = false
+      const a = Layer.effect(
+        LlmProvider,
+        Effect.gen(function* () {
+          const [late, soon] = [
+            yield* Effect.provide(LlmProvider, slow.layer),
+            yield* Effect.provide(LlmProvider, usual.layer)
+          ]
+          return { ...soon, create: (params) => (isSlow ? late : soon).create(params) }
+        })
+      )
+      const b = provider(undefined, 2_000)
+      const seen: Array<Events.Event> = []
+      const moments = (count: number) =>
+        Effect.repeat(Effect.andThen(Effect.forkChild(create()), TestClock.adjust("1 second")), { times: count - 1 })
+      return Effect.gen(function* () {
+        yield* moments(20)
+        assert.deepStrictEqual([usual.seen.length, b.seen.length], [20, 0])
+        isSlow = true
+        yield* moments(20)
+        // The first calls are late after 3 s, and a few late calls are enough.
+        assert.isAtMost(slow.seen.length, 7)
+        assert.deepInclude(
+          seen.findLast(({ type }) => type === "place")!,
+          { place: "b", instead: "a", why: "slow" }
+        )
+        isSlow = false
+        const before = usual.seen.length
+        yield* moments(120)
+        // One call finds out, and then the first place gets them again.
+        assert.isAtLeast(usual.seen.length - before, 30)
+        const why = spans.map(({ attributes }) => attributes.get("floodgate.place.why"))
+        assert.strictEqual(why.filter((each) => each === "probe").length, 1)
+        assert.includeMembers(why, ["first", "slow"])
+      }).pipe(
+        Effect.withSpan("caller"),
+        Effect.provide(client([place("a", a), place("b", b.layer)])),
+        Effect.provideService(Events.Observer, (event) => void seen.push(event)),
+        Effect.withTracer(tracer)
+      )
+    })
+  })
+
   describe("wrong options", () => {
     const { layer } = provider()
 

@@ -8,7 +8,7 @@ import type { Verdict } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import type * as Limits from "../Limits.ts"
 import type { SentCall } from "../places/memory.ts"
-import type { Placement } from "../places/placement.ts"
+import type { PlacedBecause, Placement } from "../places/placement.ts"
 import type * as Prices from "../Prices.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Call, FailureReport } from "./models.ts"
@@ -127,12 +127,13 @@ export class GovernedAttempt implements Usage.HeldCall {
     const { name } = placement.places[0]!
     placement.current = 0
     this.place = name
-    pool.counts.placed(1, placement.isPinned ? "pinned" : "only")
-    if (call.span !== undefined) Trace.placed(call.span, name, pool.name)
+    const why = placement.isPinned ? "pinned" : "only"
+    pool.counts.placed(1, why)
+    if (call.span !== undefined) Trace.placed(call.span, name, pool.name, why)
   }
 
   /** Goes to a place. */
-  moveTo({ accounting, known, pool, price, request }: Reserving, place: string): void {
+  moveTo({ accounting, known, pool, price, request }: Reserving, place: string, why: PlacedBecause): void {
     const { call } = this
     pool.users++
     call.parts.pools.released(this.pool)
@@ -142,7 +143,7 @@ export class GovernedAttempt implements Usage.HeldCall {
     this.known = known
     this.price = price
     this.place = place
-    if (call.span !== undefined) Trace.placed(call.span, place, pool.name)
+    if (call.span !== undefined) Trace.placed(call.span, place, pool.name, why)
   }
 
   /** Notes that it was admitted. */

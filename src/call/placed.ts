@@ -57,7 +57,7 @@ const placed = Effect.fnUntraced(function* (
   }
   report(attempt, race)
   placement.current = at.index
-  attempt.moveTo(at, at.place.name)
+  attempt.moveTo(at, at.place.name, race.why)
   attempt.admit(attempt.held)
 })
 
@@ -89,7 +89,8 @@ const report = ({ call, held }: GovernedAttempt, race: Race): void => {
   const { at } = race.winner!
   const { why } = race
   at.pool.counts.placed(1, why)
-  if (parts.observer === undefined || (why !== "sooner" && why !== "cheaper" && why !== "failed")) return
+  if (parts.observer === undefined || (why !== "sooner" && why !== "slow" && why !== "cheaper" && why !== "failed"))
+    return
   const { at: usual, foreseen } = race.usual
   parts.observer({
     type: "place",

@@ -17,6 +17,7 @@ import { promptTokens } from "../domain/amounts.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { Claim } from "../line/hold.ts"
+import * as Answers from "../places/answers.ts"
 import { type Candidate, chosen, endOf, inOrder, isSlow, minStay } from "../places/choice.ts"
 import type { CachedConversation, Outlook } from "../places/memory.ts"
 import type { PlacedBecause } from "../places/placement.ts"
@@ -88,9 +89,6 @@ export class Standing implements Candidate {
 // The race
 // -----------------------------------------------------------------------------
 
-/** The assumption until an answer has come from any place. */
-const usualAnswer = 10_000
-
 /** A call leaves a queue when it would end there so many times later than a place may be to be joined. */
 const maxSlack = 2
 
@@ -151,8 +149,8 @@ export class Race {
     const usage = Usage.expected((cachedAt ?? standings[0]!).at)
     const uncached = { inputTokens: promptTokens(usage), outputTokens: usage.outputTokens }
     const times = standings.map(({ at }) => memory.timesOf(at.pool.name, usage.outputTokens, now))
-    // A place that nobody has tried counts as the best.
-    const best = Math.min(...times.map(({ answers = Infinity }) => answers))
+    const known = times.flatMap(({ usual }) => usual ?? [])
+    const best = known.length === 0 ? undefined : Math.min(...known)
     for (const [n, each] of standings.entries()) {
       const { index, pool, price } = each.at
       each.outlook = memory.outlook(pool.name, now) ?? each.outlook
@@ -163,7 +161,7 @@ export class Race {
       each.foreseen = Math.max(left >= 0 && !isPaused ? left : wait, this.earliest(each) - now)
       const used = cachedAt === undefined || each === cachedAt ? usage : uncached
       each.cost = price === undefined ? Infinity : Usage.costOf(price, used)
-      const { answers = best < Infinity ? best : usualAnswer, fails, margin } = times[n]!
+      const { age, answers = Answers.guess(age, best), fails, margin } = times[n]!
       Object.assign(each, { answers, fails, margin })
       each.hasFailed = placement!.hasFailed(index)
     }
@@ -358,8 +356,10 @@ export class Race {
     if (isPinned) return "pinned"
     if (current !== undefined && current !== winner!.at.index) return "failed"
     if (standings.length === 1) return "only"
+    if (winner === this.probed) return "probe"
     if (winner === cachedAt) return "cached"
     if (winner === usual) return "first"
+    if (usual.isSlow) return "slow"
     return policy === "cheapest" ? "cheaper" : "sooner"
   }
 }

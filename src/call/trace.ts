@@ -15,6 +15,7 @@ import * as Tracer from "effect/Tracer"
 import type { Reservation } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
+import type { PlacedBecause } from "../places/placement.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import { readTraceparent, traceparentName, writeTraceparent } from "../protocol/traceparent.ts"
 import { causeOf, errorType } from "./failure.ts"
@@ -111,9 +112,9 @@ const note = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>):
   for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.attribute(key, value)
 }
 
-/** Notes where an attempt goes. */
-export const placed = (span: Tracer.Span, place: string, pool: string): void =>
-  note(span, { "floodgate.place": place, "floodgate.pool": pool })
+/** Notes where an attempt goes, and why. */
+export const placed = (span: Tracer.Span, place: string, pool: string, why: PlacedBecause): void =>
+  note(span, { "floodgate.place": place, "floodgate.place.why": why, "floodgate.pool": pool })
 
 /** Notes that an attempt was admitted. */
 export const admitted = (

@@ -55,6 +55,9 @@ export const expected = ({ covariance, millis, tokens, variance }: AnswerTimes, 
 /** By how much an answer may take longer than is expected. */
 export const margin = ({ error }: AnswerTimes): number => errors * error
 
+/** The assumption until an answer has come from any place. */
+const usualAnswer = 10_000
+
 /** An answer is late after this part of its expected time. If nothing else is known, it then takes as long again. */
 const late = 1.5
 const asLongAgain = 2
@@ -78,8 +81,12 @@ export const slowdown = <C>(sent: Iterable<C>, ageOf: (call: C) => number, usual
   return times
 }
 
-/** How long answers take where none has come, by the age of the first call. */
-export const guess = (age: number): number | undefined => (age > 0 ? asLongAgain * age : undefined)
+/**
+ * How long answers take where none has come since the first call was sent, `age` ago. A place that nobody has tried counts as the `best`
+ * of the others usually is, if there is one that has answered.
+ */
+export const guess = (age: number, best: number | undefined): number =>
+  best === undefined ? Math.max(usualAnswer, age) : Math.max(best, asLongAgain * age)
 
 /** Whether a call that has taken so long without an answer has taken longer than an answer. */
 export const isLate = (times: AnswerTimes, millis: number, output: number): boolean =>

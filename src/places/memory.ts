@@ -89,9 +89,12 @@ export interface CachedConversation {
 
 /** How long calls of a pool take, in milliseconds. */
 export interface AttemptTimes {
-  /** An answer, and by how much that may be too short; undefined while nothing is known. */
+  /** An answer, now and as was learned before, and by how much that may be too short; undefined until one has come. */
   readonly answers: number | undefined
+  readonly usual: number | undefined
   readonly margin: number
+  /** How long the first call has been without an answer. */
+  readonly age: number
   /** A failure. */
   readonly fails: number
 }
@@ -133,17 +136,18 @@ export class PlaceMemory {
    */
   timesOf(pool: string, estimate: number, now: number): AttemptTimes {
     const times = this.times.get(pool)
-    if (times === undefined) return { answers: undefined, margin: 0, fails: usualFailure }
+    if (times === undefined) return { answers: undefined, usual: undefined, margin: 0, age: 0, fails: usualFailure }
     const { answers, failure: fails, sent } = times
     const [first] = sent
-    if (answers === undefined) return { answers: first && Answers.guess(now - first.at), margin: 0, fails }
+    const age = first === undefined ? 0 : now - first.at
+    if (answers === undefined) return { answers, usual: undefined, margin: 0, age, fails }
     const slower = Answers.slowdown(
       sent,
       ({ at }) => now - at,
       (call) => Answers.expected(answers, this.outputOf(call.estimate))
     )
-    const millis = slower * Answers.expected(answers, this.outputOf(estimate))
-    return { answers: millis, margin: Answers.margin(answers), fails }
+    const usual = Answers.expected(answers, this.outputOf(estimate))
+    return { answers: slower * usual, usual, margin: Answers.margin(answers), age, fails }
   }
 
   /** The output tokens that a call is expected to have. */

@@ -56,7 +56,7 @@ export interface PlacesOptions<P extends Place> {
   /**
    * The rule by which a place is chosen.
    *
-   * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
+   * - `"soonest"`: a call goes where it ends first; ties by price, then by the order of the places
    * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline
    *
    * @default "soonest"

@@ -6,7 +6,7 @@ import type { CallPlace, CallPlaces, PlacePolicy } from "./models.ts"
 export type ClosedBecause = NonNullable<CallPlace["closed"]> | "notAllowed" | "elsewhere" | "denied" | "tooLarge"
 
 /** The reason why a call went to its place. */
-export type PlacedBecause = "first" | "sooner" | "cheaper" | "cached" | "pinned" | "only" | "failed"
+export type PlacedBecause = "first" | "sooner" | "slow" | "cheaper" | "cached" | "pinned" | "only" | "failed" | "probe"
 
 /** A place that takes calls of a model. */
 export interface OpenPlace {

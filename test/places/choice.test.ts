@@ -202,6 +202,15 @@ describe("answers", () => {
     assert.isAbove(Answers.expected(times, 500), 85_000)
   })
 
+  it("takes a place without an answer for as good as the best, until its first call takes half as long as that", () => {
+    assert.deepStrictEqual(
+      [Answers.guess(0, 8_000), Answers.guess(4_000, 8_000), Answers.guess(4_001, 8_000)],
+      [8_000, 8_000, 8_002]
+    )
+    // While no place has answered, nothing says that this one is slow.
+    assert.deepStrictEqual([Answers.guess(6_000, undefined), Answers.guess(20_000, undefined)], [10_000, 20_000])
+  })
+
   describe("slowdown", () => {
     const slowdown = (ages: ReadonlyArray<number>) =>
       Answers.slowdown(
@@ -250,12 +259,10 @@ const usual = (): PlaceMemory => {
 const timeOf = (memory: PlaceMemory, now: number): number | undefined => memory.timesOf("p", tokens, now).answers
 
 describe("the memory of places", () => {
-  it("knows nothing of a place before the first call, and then that an answer takes twice the time until now", () => {
+  it("knows nothing of a place before its first answer but for how long that has not come", () => {
     const memory = new PlaceMemory()
-    assert.isUndefined(timeOf(memory, 0))
     memory.sent("p", tokens, false, 0)
-    assert.isUndefined(timeOf(memory, 0))
-    assert.strictEqual(timeOf(memory, 4_000), 8_000)
+    assert.deepStrictEqual([timeOf(memory, 4_000), memory.timesOf("p", tokens, 4_000).age], [undefined, 4_000])
   })
 
   it("expects longer answers as soon as calls are late that have no answer", () => {

@@ -92,7 +92,13 @@ const both = (name: string, places: ReadonlyArray<Partial<RealPlace>>, target: n
 
 /** Each cell with a number of places that are the same. */
 const slots = (name: string, place: Partial<RealPlace>): ReadonlyArray<Cell> =>
-  [1, 2, 3].map((count) => cell(`${name}, ${count} places`, Array.from({ length: count }, () => place), 1.15))
+  [1, 2, 3].map((count) =>
+    cell(
+      `${name}, ${count} places`,
+      Array.from({ length: count }, () => place),
+      1.15
+    )
+  )
 
 export const cells: ReadonlyArray<Cell> = [
   ...both("b is 10x slower", [{}, times(1 / 10, 0, Infinity)], 1.25),
@@ -111,6 +117,9 @@ export const cells: ReadonlyArray<Cell> = [
   // The bucket holds the first calls of all agents, and answers take two seconds.
   ...slots("8 in flight, all at once", { slots: 8, rate: 40_000, burst: 400_000, speeds: [{ from: 0, speed: 5 }] })
 ]
+
+/** The output tokens of calls of the same size: what is known before a call is sent must not decide if it is late. */
+export const equalOutput = (_seed: number, _agent: number, _call: number): number => 500
 
 /** A tier at half the price and half the rate beside the usual one. */
 export const tiers: ReadonlyArray<RealPlace> = [

@@ -11,7 +11,17 @@ import * as Governor from "floodgate/Governor"
 import { ConnectionFailed, LlmError, RateLimited } from "floodgate/LlmError"
 import { Simulation } from "floodgate/testing"
 import { MapStore } from "../../../test/support/store.ts"
-import { agents, callsEach, type Cell, inputTokens, isThere, outputOf, type RealPlace, takes } from "./cells.ts"
+import {
+  agents,
+  callsEach,
+  type Cell,
+  equalOutput,
+  inputTokens,
+  isThere,
+  outputOf,
+  type RealPlace,
+  takes
+} from "./cells.ts"
 
 /** A place that takes calls, and counts them. */
 class Provider {
@@ -115,7 +125,7 @@ export const run = async (
     const agent = Effect.fnUntraced(function* (index: number) {
       const governor = governors[index % processes]!
       for (let n = 0; n < callsEach; n++) {
-        const outputTokens = outputOf(seed, index, n)
+        const outputTokens = (within === undefined ? outputOf : equalOutput)(seed, index, n)
         const attempt = ({ place }: Governor.Ticket) =>
           Effect.gen(function* () {
             const now = (yield* Clock.currentTimeMillis) - from

@@ -3,7 +3,17 @@
  * agent that is ready first takes the place where its call starts first, among those where it ends within some factor of the earliest end.
  * Of several factors, the best counts. It shares no code with the library.
  */
-import { agents, callsEach, type Cell, inputTokens, isThere, outputOf, type RealPlace, takes } from "./cells.ts"
+import {
+  agents,
+  callsEach,
+  type Cell,
+  equalOutput,
+  inputTokens,
+  isThere,
+  outputOf,
+  type RealPlace,
+  takes
+} from "./cells.ts"
 
 /** A place that stays as it is at a time. */
 const asNow = (place: RealPlace, at: number): RealPlace => ({
@@ -49,6 +59,7 @@ const schedule = (
   places: ReadonlyArray<RealPlace>,
   timeout: number,
   seed: number,
+  sizeOf: typeof outputOf,
   choose: (options: ReadonlyArray<Ahead>, ready: number, output: number) => Ahead,
   ended: (ready: number, end: number, place: RealPlace) => void
 ): number => {
@@ -57,7 +68,7 @@ const schedule = (
   let makespan = 0
   for (let n = 0; n < agents * callsEach; n++) {
     const one = next.filter(({ call }) => call < callsEach).reduce((a, b) => (b.ready < a.ready ? b : a))
-    const output = outputOf(seed, one.agent, one.call)
+    const output = sizeOf(seed, one.agent, one.call)
     const at = choose(ahead, one.ready, output)
     const moment = at.try(one.ready, output)
     at.take(moment)
@@ -89,6 +100,7 @@ export const oracle = (
         places,
         timeout,
         seed,
+        outputOf,
         (options, ready, output) => {
           const tried = options.map((at) => ({ at, ...at.try(ready, output, isForeknown) }))
           const best = Math.min(...tried.map(({ end }) => end))
@@ -108,6 +120,7 @@ export const cheapest = (places: ReadonlyArray<RealPlace>, seed: number, deadlin
     places,
     Infinity,
     seed,
+    equalOutput,
     (options, ready, output) => {
       const tried = options.map((at) => ({ at, end: at.try(ready, output).end }))
       const inTime = tried.filter(({ end }) => end - ready <= deadline)

@@ -227,7 +227,12 @@ const concluded = (event: Event): string => {
       // How much sooner the place was: "azure: 0.2 s instead of 14 s at openai".
       const { instead, insteadWait } = event
       const wait = insteadWait === undefined ? "" : `${time(insteadWait)} at `
-      const elsewhere = event.why === "failed" ? `after a failure at ${instead}` : `instead of ${wait}${instead}`
+      const elsewhere = {
+        failed: `after a failure at ${instead}`,
+        slow: `because ${instead} answers slowly`,
+        sooner: `instead of ${wait}${instead}`,
+        cheaper: `instead of ${wait}${instead}`
+      }[event.why]
       return `${event.place}: ${time(event.waited)} ${elsewhere}`
     }
     case "rejection":

@@ -143,7 +143,7 @@ const events = Schema.Union([
     agent: text,
     model: text,
     place: text,
-    why: Schema.Literals(["sooner", "cheaper", "failed"]),
+    why: Schema.Literals(["sooner", "slow", "cheaper", "failed"]),
     waited: number,
     instead: text,
     insteadWait: optional(number)

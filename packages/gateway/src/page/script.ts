@@ -335,7 +335,12 @@ const concluded = (event) => {
 		case "place": {
 			const { instead, insteadWait } = event;
 			const wait = insteadWait === void 0 ? "" : \`\${time(insteadWait)} at \`;
-			const elsewhere = event.why === "failed" ? \`after a failure at \${instead}\` : \`instead of \${wait}\${instead}\`;
+			const elsewhere = {
+				failed: \`after a failure at \${instead}\`,
+				slow: \`because \${instead} answers slowly\`,
+				sooner: \`instead of \${wait}\${instead}\`,
+				cheaper: \`instead of \${wait}\${instead}\`
+			}[event.why];
 			return \`\${event.place}: \${time(event.waited)} \${elsewhere}\`;
 		}
 		case "rejection": return event.dimension === void 0 ? event.verdict : \`\${event.verdict}, \${names[event.dimension]}\`;
