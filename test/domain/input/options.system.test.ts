@@ -173,7 +173,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("LlmClient.layerProvider", LlmClient.layerProvider),
   taker("LlmClient.stream", (options) => LlmClient.stream(params, options)),
   taker("Presets.mistral", Presets.mistral, { requestsPerSecond: 1, tokensPerMinute: 1 }),
-  taker("Presets.vllm", Presets.vllm, { maxNumSeqs: 1 }),
+  taker("Presets.vllm", Presets.vllm),
   taker("Presets.xai", Presets.xai, { requestsPerMinute: 1, tokensPerMinute: 1 }),
   taker("ProviderServer.layer", ProviderServer.layer),
   taker("ProviderServer.make", ProviderServer.make),
