@@ -152,6 +152,26 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
     { without: "tags that advance by cost", in: "FairQueue.serve", by: Fault.dropped(Fault.operating("+=")) }
   ],
   [
+    "law 17, being many gives nothing",
+    {
+      without: "callers",
+      in: "FairQueue.push",
+      by: Fault.instead((push: (entry: object, front: boolean) => void) => (entry: object, front: boolean) => {
+        push(Object.assign(entry, { caller: undefined }), front)
+      })
+    }
+  ],
+  [
+    "law 17, being many gives nothing",
+    {
+      without: "jobs",
+      in: "FairQueue.push",
+      by: Fault.instead((push: (entry: object, front: boolean) => void) => (entry: object, front: boolean) => {
+        push(Object.assign(entry, { job: undefined }), front)
+      })
+    }
+  ],
+  [
     "law 4, cancel-safe",
     { without: "the removal of waiters that leave", in: "FairQueue.remove", by: Fault.instead(() => () => {}) }
   ],

@@ -20,7 +20,7 @@ const makeShared: Make = (options) => Effect.provide(Budget.make(options), Budge
 const exact = ["law 3, order", "law 5, work-conserving"]
 
 /** Laws about what is learned, or of long histories. A store plays the same steps, so only `npm run test:full` checks them there. */
-const local = ["law 9", "law 10", "law 11", "law 12", "law 13", "law 14"].flatMap((law) =>
+const local = ["law 9", "law 10", "law 11", "law 12", "law 13", "law 14", "law 17"].flatMap((law) =>
   Object.keys(laws).filter((name) => name.startsWith(`${law},`))
 )
 

@@ -14,6 +14,8 @@ const depths: Record<ScopeName, number> = {
   dimensions: 4,
   turns: 6,
   shares: 11,
+  jobs: 8,
+  callers: 7,
   corrections: 7,
   priorities: 5,
   window: 4,

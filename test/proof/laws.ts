@@ -6,7 +6,7 @@ import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { asUsed, type Flow, levelAt, type Limit, overWindow } from "../support/ledger.ts"
-import { type Call, isCalm, type Play, statedOf } from "./play.ts"
+import { type Call, isCalm, type Play, type Scope, statedOf } from "./play.ts"
 
 /** Sums of fractions differ by less than this. */
 const rounding = 1e-6
@@ -203,23 +203,49 @@ const inOrder: Law = (play) => {
   return `call ${next.id} is before call ${headBefore.id}, which was next`
 }
 
-/** The service of two agents that wait all the time differs by at most one call of each. */
+/** The callers; the jobs of each, where an agent without one is a job; and the agents of each job. */
+const rivalries = ({ agents, owners = {} }: Scope): ReadonlyArray<ReadonlyMap<string, string>> => {
+  const pathOf = (agent: string): ReadonlyArray<string> => {
+    const { caller = "nobody", job } = owners[agent] ?? {}
+    return job === undefined ? [caller, `agent ${agent}`] : [caller, `job ${job}`, `agent ${agent}`]
+  }
+  const found = new Map<string, Map<string, string>>()
+  for (const agent of agents) {
+    for (const [depth, name] of pathOf(agent).entries()) {
+      const within = JSON.stringify(pathOf(agent).slice(0, depth))
+      found.set(within, (found.get(within) ?? new Map()).set(agent, name))
+    }
+  }
+  return [...found.values()]
+}
+
+/** The service of two that wait all the time differs by at most one call of each: of two callers, two jobs of one, two agents of one. */
 const fairly: Law = (play) => {
   if (!isCalm(play.scope) || play.scope.endings.some((each) => each !== "used" && each !== "kept")) return undefined
   if (play.scope.priorities !== undefined || play.scope.fronts === true) return undefined
-  const got = new Map(play.scope.agents.map((agent) => [agent, { sum: 0, largest: 0 }]))
+  for (const nameOf of rivalries(play.scope)) {
+    const unfair = unfairTo(play, nameOf)
+    if (unfair !== undefined) return unfair
+  }
+  return undefined
+}
+
+const unfairTo = (play: Play, nameOf: ReadonlyMap<string, string>): string | undefined => {
+  const got = new Map([...nameOf.values()].map((name) => [name, { sum: 0, largest: 0 }]))
   for (const { before, granted } of play.steps.toReversed()) {
-    const waited = new Set(before.map(({ agent }) => agent))
-    if (play.scope.agents.some((agent) => !waited.has(agent))) break
+    const waited = new Set(before.map(({ agent }) => nameOf.get(agent)))
+    if ([...got.keys()].some((name) => !waited.has(name))) break
     for (const { call } of granted) {
-      const { largest, sum } = got.get(call.agent)!
+      const name = nameOf.get(call.agent)
+      if (name === undefined) continue
+      const { largest, sum } = got.get(name)!
       const cost = Amounts.dominantShare(call.charge, Rules.resolve(play.setting.limits))
-      got.set(call.agent, { sum: sum + cost, largest: Math.max(largest, cost) })
+      got.set(name, { sum: sum + cost, largest: Math.max(largest, cost) })
     }
     for (const [one, a] of got) {
       for (const [other, b] of got) {
         if (a.sum - b.sum > a.largest + b.largest + rounding) {
-          return `agent ${one} got ${a.sum} while ${other} got ${b.sum}, though both waited`
+          return `${one} got ${a.sum} while ${other} got ${b.sum}, though both waited`
         }
       }
     }

@@ -60,6 +60,8 @@ export interface Scope {
   /** The first one applies at the beginning; `resize` sets the others. */
   readonly settings: readonly [Setting, ...ReadonlyArray<Setting>]
   readonly agents: ReadonlyArray<string>
+  /** The jobs and callers of agents that have any. */
+  readonly owners?: Readonly<Record<string, { readonly job?: string; readonly caller?: string }>>
   readonly sizes: ReadonlyArray<Limits.Estimate>
   readonly priorities?: ReadonlyArray<number>
   /** Whether a call may be put first among those of its agent. */
@@ -327,7 +329,7 @@ export class Play {
     const line = this.lineOf(call)
     if (first) line.unshift(call)
     else line.push(call)
-    const how: Queueing = { agent, priority, weight: 1, first, maxWait: Infinity }
+    const how: Queueing = { agent, ...this.scope.owners?.[agent], priority, weight: 1, first, maxWait: Infinity }
     const admission = this.pool.admit(estimate, how)
     if (admission.isOpen) return this.granted(call, admission)
     call.waiter = admission

@@ -78,6 +78,27 @@ export const scopes = {
     endings: ["used"],
     ticks: []
   },
+  jobs: {
+    name: "jobs",
+    settings: [{ limits: { tokens: { perSecond: 100, burst: 400 } }, concurrency: 1 }],
+    agents: ["a", "b", "c"],
+    owners: { a: { job: "j" }, b: { job: "j" } },
+    sizes: [small],
+    calls: 7,
+    endings: ["used"],
+    leaves: true,
+    ticks: []
+  },
+  callers: {
+    name: "callers",
+    settings: [{ limits: { tokens: { perSecond: 100, burst: 400 } }, concurrency: 1 }],
+    agents: ["a", "b", "c"],
+    owners: { a: { job: "j", caller: "x" }, b: { job: "k", caller: "x" }, c: { job: "j", caller: "y" } },
+    sizes: [small],
+    calls: 7,
+    endings: ["used"],
+    ticks: []
+  },
   corrections: {
     name: "corrections",
     settings: [{ limits: { tokens: { perSecond: 100, burst: 400 } }, concurrency: 1 }],

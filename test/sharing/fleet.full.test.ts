@@ -194,6 +194,53 @@ describe("a fleet", () => {
     assert.isAtLeast(World.jain(got), 0.9, got.join(", "))
   })
 
+  it("weighs a process by its callers: being many jobs gives nothing in another process either (law 17)", () => {
+    const log = play((world) =>
+      Effect.gen(function* () {
+        const limits = { tokens: { perSecond: 10_000, burst: 1_000 } }
+        const [a, b] = yield* Effect.forEach(names(2), (name) => world.start(name, { limits }))
+        const call = { estimate: { tokens: 100 }, millis: 5 }
+        // One caller, each of whose calls is of another job.
+        for (let n = 0; n < 40; n++) {
+          let made = 0
+          const one = Effect.suspend(() =>
+            a!.call({ ...call, options: { caller: "many", job: `${n} ${made++}`, agent: `many ${n}` } })
+          )
+          yield* Effect.forkDetach(Effect.forever(Effect.ignore(one)))
+        }
+        yield* busy(b!, 3, { ...call, options: { caller: "one", job: "only" } })
+        yield* Effect.sleep(30_000)
+        yield* stop([a!, b!])
+        return world.log
+      })
+    )
+    const shares = names(2).map((name) => sumOf(log.filter(({ process }) => process === name)))
+    assert.closeTo(shares[0]! / (shares[0]! + shares[1]!), 0.5, 0.03, shares.join())
+  })
+
+  it("weighs a process by its jobs: a job in two processes counts at most twice (law 17)", () => {
+    const log = play((world) =>
+      Effect.gen(function* () {
+        const limits = { tokens: { perSecond: 10_000, burst: 1_000 } }
+        const [a, b] = yield* Effect.forEach(names(2), (name) => world.start(name, { limits }))
+        const call = { estimate: { tokens: 100 }, millis: 5 }
+        const of = (process: World.Process, job: string, agents: number) =>
+          Effect.forEach(Array.from({ length: agents }), (_, n) => {
+            const one = process.call({ ...call, options: { job, agent: `${job}.${n}` } })
+            return Effect.forkDetach(Effect.forever(Effect.ignore(one)))
+          })
+        yield* of(a!, "both", 20)
+        yield* of(b!, "both", 20)
+        yield* of(b!, "one", 3)
+        yield* Effect.sleep(30_000)
+        yield* stop([a!, b!])
+        return world.log
+      })
+    )
+    const both = sumOf(log.filter(({ agent }) => agent.startsWith("both")))
+    assert.closeTo(both / sumOf(log), 2 / 3, 0.03)
+  })
+
   it("shares places fairly in the long run", () => {
     const world = contest(4, { concurrency: 2 }, 3, { estimate: { tokens: 4_000 }, millis: 3_000 }, 120_000)
     assert.isAtLeast(World.jain(names(4).map((name) => began(world, name, 0, 120_000))), 0.98)

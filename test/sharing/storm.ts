@@ -135,6 +135,15 @@ const partOf = ({ concurrency, limits }: Plan, part: number) => ({
   concurrency: concurrency === Infinity ? Infinity : Math.ceil(part * concurrency)
 })
 
+/** Some storms have jobs, which several processes share, and some have callers. An earlier version does not know them. */
+const ownerOf = ({ seed }: Plan, name: string): Budget.ReserveOptions => {
+  const number = name.length + name.charCodeAt(name.length - 1)
+  return {
+    job: seed % 4 === 0 ? undefined : { name: `job ${number % (1 + (seed % 3))}`, weight: 1 + (number % 2) },
+    caller: seed % 5 === 0 ? `caller ${number % 2}` : undefined
+  }
+}
+
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
   let reported = 0
   const report = (error: unknown): void => {
@@ -329,7 +338,7 @@ const scene = (
               estimate: { tokens, outputTokens: tokens },
               usage: { tokens: used, outputTokens: used },
               millis: yield* Random.nextBetween(0, 2 * plan.answerMillis),
-              options: { agent: name }
+              options: { agent: name, ...(process.code === code ? ownerOf(plan, name) : {}) }
             }
             const failure = rough === undefined || rough.fails === 0 ? undefined : yield* failureOf(rough)
             yield* moves(process, 1)

@@ -275,7 +275,9 @@ export const laws = {
       assert.deepStrictEqual([late, waitedClosed], [[], 0], `seed ${seed}`)
       isEmptyInTheEnd(history)
     }
-  )
+  ),
+
+  "law 17, being many gives nothing": (make, part) => sharesByOwner(make, part)
 } satisfies Record<string, Law>
 
 export type LawName = keyof typeof laws
@@ -398,6 +400,31 @@ const sharesByCost: Law = (make) =>
     yield* TestClock.adjust(isFull ? "10 minutes" : "3 minutes")
     const shares = [...served.values()]
     assert.isAtMost(Math.max(...shares) - Math.min(...shares), 2_000, JSON.stringify([...served]))
+  }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
+
+/** Callers and jobs that always have waiting calls get equal service, however many agents and jobs they have. */
+const sharesByOwner: Law = (make, part = usual) =>
+  Effect.gen(function* () {
+    const budget = yield* make({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
+    const served = new Map<string, number>()
+    let invented = 0
+    const busy = (name: string, agents: number, tokens: number, of: () => Budget.ReserveOptions) =>
+      Effect.forEach(seedsUpTo(agents), (agent) => {
+        const call = Effect.suspend(() => Effect.scoped(budget.reserve({ tokens }, { agent: `${agent}`, ...of() })))
+        const count = Effect.sync(() => served.set(name, (served.get(name) ?? 0) + tokens))
+        return Effect.forkChild(Effect.forever(Effect.andThen(call, count)))
+      })
+    yield* busy("many jobs", 10, 200, () => ({ caller: "many", job: `${invented++}` }))
+    yield* busy("one job", 2, 400, () => ({ caller: "one", job: "only" }))
+    yield* busy("fan-out", 10, 200, () => ({ job: "fan-out" }))
+    yield* busy("heavy", 2, 300, () => ({ job: { name: "heavy", weight: 2 } }))
+    yield* busy("no job", 2, 100, () => ({ agent: "alone" }))
+    yield* TestClock.adjust(part === 1 ? "20 minutes" : "90 seconds")
+    const sum = [...served.values()].reduce((sum, tokens) => sum + tokens, 0)
+    const parts = { "many jobs": 1 / 3, "one job": 1 / 3, "fan-out": 1 / 12, heavy: 1 / 6, "no job": 1 / 12 }
+    for (const [name, part] of Object.entries(parts)) {
+      assert.closeTo(served.get(name) ?? 0, part * sum, 1_500, `${name}: ${JSON.stringify([...served])}`)
+    }
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
 
 // -----------------------------------------------------------------------------
