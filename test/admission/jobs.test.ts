@@ -144,6 +144,7 @@ describe("jobs and callers that come and go", () => {
     const queue = new FairQueue<Queued>()
     const patient = call({ caller: "patient", job: "patient" }, 1e-6)
     queue.push(patient)
+    let max = 0
     const names: ReadonlyArray<(i: number) => Partial<CallOwner>> = [
       (i) => ({ caller: `${i}`, job: `${i}`, agent: `${i}` }),
       (i) => ({ caller: "one", job: `${i}` }),
@@ -157,9 +158,10 @@ describe("jobs and callers that come and go", () => {
         while (queue.size > 1) queue.serve(queue.peek()!)
         if (queue.peek()!.caller !== "patient") queue.push(call({ caller: "patient", job: "patient" }, 1e-3))
         // Those that wait, or are ahead of others, stay.
-        if (i % 50 === 0) assert.isAtMost(countFlows(queue["levels"].get(0)!), 1_100)
+        if (i % 50 === 0) max = Math.max(max, countFlows(queue["levels"].get(0)!))
       }
     }
+    assert.isAtMost(max, 1_100)
   })
 
   it("do not lose an active job when others are forgotten", () => {
