@@ -149,7 +149,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 3, order",
-    { without: "tags that advance by cost", in: "FairQueue.serve", by: Fault.dropped(Fault.operating("+=")) }
+    { without: "tags that advance by cost", in: "Group.charge", by: Fault.dropped(Fault.operating("+=")) }
   ],
   [
     "law 17, being many gives nothing",

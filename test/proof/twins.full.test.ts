@@ -209,7 +209,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "the rule that nobody overtakes the head",
     scope: "shares",
     moves: 5,
-    in: "FairQueue.push",
+    in: "Group.join",
     by: Fault.through(Fault.calling("Math.max"), () => 0)
   },
   {
@@ -217,7 +217,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "the cost of calls in its tags",
     scope: "shares",
     moves: 8,
-    in: "FairQueue.serve",
+    in: "Group.charge",
     by: Fault.dropped(Fault.operating("+="))
   },
   {
