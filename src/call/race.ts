@@ -212,10 +212,10 @@ export class Race {
 
   /** The places in whose queues the call waits, and should not any more, because they have become slow. */
   private get slow(): ReadonlyArray<Standing> {
-    const joined = this.joined.filter(({ exit, hold }) => exit === undefined && hold instanceof Entry)
-    if (joined.length === 0) return joined
+    const slow = this.joined.filter(({ exit, hold, isSlow }) => isSlow && exit === undefined && hold instanceof Entry)
+    if (slow.length === 0) return slow
     const stays = this.chosen(maxSlack)
-    return joined.filter((each) => !stays.includes(each))
+    return slow.filter((each) => !stays.includes(each))
   }
 
   /** Chooses again by what others have foreseen within the last second, and wakes the call if it may join another queue. */

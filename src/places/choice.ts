@@ -83,7 +83,8 @@ export const isSlow = (
   policy: PlacePolicy,
   left: number
 ): boolean => {
-  const answers = Math.min(...candidates.map((each) => each.answers))
+  let { answers } = place
+  for (const each of candidates) answers = Math.min(answers, each.answers)
   if (place.answers <= answers || place.wait === Infinity) return false
   if (chosen(candidates, policy, left).includes(place)) return false
   const quick = { ...place, wait: place.wait, answers }
