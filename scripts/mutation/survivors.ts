@@ -80,26 +80,26 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "No two levels have the same priority."
   },
   {
-    file: "fairQueue.ts",
+    file: "flows.ts",
     code: "a.start === b.start && a.rank < b.rank",
     changes: [["<", "<="]],
     why: "No two flows have the same rank."
   },
   {
-    file: "fairQueue.ts",
+    file: "serviceOrder.ts",
     code: "cursor.flowAt = -1",
     changes: [["cursor.flowAt = -1", "nothing"]],
     why: "A newcomer that replaces a head ends the order, so nobody asks what is below that head."
   },
   {
-    file: "fairQueue.ts",
+    file: "flows.ts",
     code: "if (entry.cost > smallPart * cost ||",
     changes: [[">", ">="]],
     why: "A call that is exactly at the bound may count as either."
   },
   {
-    file: "fairQueue.ts",
-    code: "return start + stepOf(entry) * (1 + 1e-9) < end",
+    file: "flows.ts",
+    code: "return start + this.stepOf(entry) * (1 + 1e-9) < end",
     changes: [
       ["+", "-"],
       ["*", "/"],
