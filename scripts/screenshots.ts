@@ -178,7 +178,7 @@ const lab = async (browser: Browser) => {
 const sentence = "What must an operator know about the limits of a provider? "
 
 /** An agent that sends calls until the gateway is gone. */
-const ask = async (gateway: string, agent: string, index: number) => {
+const ask = async (gateway: string, agent: string, job: string, index: number) => {
   for (let call = 0; ; call++) {
     await fetch(`${gateway}/v1/messages`, {
       method: "POST",
@@ -186,7 +186,8 @@ const ask = async (gateway: string, agent: string, index: number) => {
         "content-type": "application/json",
         "x-api-key": "any",
         "anthropic-version": "2023-06-01",
-        "x-floodgate-agent": agent
+        "x-floodgate-agent": agent,
+        "x-floodgate-job": job
       },
       body: JSON.stringify({
         model: index % 4 === 3 ? "claude-haiku-4-5" : "claude-sonnet-5",
@@ -204,7 +205,10 @@ const gateway = async (browser: Browser) => {
   const proxy = start(["gateway", "--port", "0", "--upstream", upstream])
   const address = await addressOf(proxy)
   const agents = ["researcher", "reviewer", "writer", "summariser", "translator", "planner", "tester", "indexer"]
-  const asking = Promise.allSettled(agents.map((agent, index) => ask(address, agent, index)))
+  const jobs = ["quarterly-report", "release-notes", "search-index"]
+  const asking = Promise.allSettled(
+    agents.map((agent, index) => ask(address, agent, jobs[Math.floor(index / 3)]!, index))
+  )
   await shoot(browser, "gateway", `${address}/floodgate/`, async (page) => {
     // The page's content security policy forbids evaluated code, so this waits for elements.
     await page.locator(`#agents tbody tr >> nth=${agents.length - 1}`).waitFor()

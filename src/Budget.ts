@@ -105,6 +105,7 @@ export {
   Job,
   type KnownFigure,
   type MeasuredStatus,
+  type NamedCaller,
   type NamedJob,
   type Options,
   type PoolStatus,

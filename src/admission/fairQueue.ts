@@ -19,6 +19,7 @@ export class Queued implements CostlyCall {
   readonly agent: string
   readonly job: string | undefined
   readonly caller: string | undefined
+  readonly callerWeight: number
   readonly priority: number
   readonly weight: number
   readonly jobWeight: number
@@ -35,10 +36,11 @@ export class Queued implements CostlyCall {
   /** The weight of the queue when it was served. */
   among = 0
 
-  constructor({ agent, caller, job, jobWeight = 1, priority, weight }: CallOwner, cost: number) {
+  constructor({ agent, caller, callerWeight = 1, job, jobWeight = 1, priority, weight }: CallOwner, cost: number) {
     this.agent = agent
     this.job = job
     this.caller = caller
+    this.callerWeight = callerWeight
     this.priority = priority
     this.weight = weight
     this.jobWeight = jobWeight
@@ -51,7 +53,7 @@ export class Queued implements CostlyCall {
 
   /** The weight of a queue in which it waits alone. */
   get alone(): number {
-    if (this.caller !== undefined) return 1
+    if (this.caller !== undefined) return this.callerWeight
     return this.job === undefined ? this.weight : this.jobWeight
   }
 }

@@ -20,6 +20,8 @@ export interface CallOwner {
   readonly job?: string | undefined
   /** @default all calls that name none have one caller */
   readonly caller?: string | undefined
+  /** The share of its caller relative to other callers, > 0. @default 1 */
+  readonly callerWeight?: number | undefined
   /** Higher goes first. */
   readonly priority: number
   /** The share of its agent relative to other agents of its job, > 0. Without a job, relative to other jobs of its caller. */
@@ -203,7 +205,7 @@ export class Group<E extends CostlyCall> {
 
   /** The weight that a call gives its flow. */
   weightOf(call: CallOwner): number {
-    if (this.by === "caller") return 1
+    if (this.by === "caller") return call.callerWeight ?? 1
     return this.isNamed(call) ? (call.jobWeight ?? 1) : call.weight
   }
 

@@ -34,7 +34,7 @@ export interface PoolView {
   readonly now: number
   readonly maxInFlight: number
   /** The calls of this process that are in flight. The law counts those of other processes, too. */
-  readonly running: Iterable<Pick<Entry, "caller" | "grant" | "job" | "jobWeight">>
+  readonly running: Iterable<Pick<Entry, "caller" | "callerWeight" | "grant" | "job" | "jobWeight">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
   /** Computes what a charge costs in the queue. */

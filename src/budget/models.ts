@@ -120,6 +120,19 @@ export interface NamedJob {
 }
 
 /**
+ * A caller with a share of its own.
+ *
+ * @stability stable
+ * @category options
+ * @since 0.5.0
+ */
+export interface NamedCaller {
+  readonly name: string
+  /** The caller's share of service relative to others, 0.001 to 1000. @default 1 */
+  readonly weight?: number | undefined
+}
+
+/**
  * The options of a reservation.
  *
  * @stability stable
@@ -146,7 +159,7 @@ export interface ReserveOptions {
    * @default all calls that name none have one caller
    * @since 0.5.0
    */
-  readonly caller?: string | undefined
+  readonly caller?: string | NamedCaller | undefined
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
   /**
@@ -486,6 +499,9 @@ export interface PoolStatus {
   /** The first waiting calls in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<{
     readonly agent: string
+    /** Undefined if the agent is a job by itself. */
+    readonly job: string | undefined
+    readonly caller: string | undefined
     readonly priority: number
     readonly charge: Limits.Usage
     readonly waitedMillis: number

@@ -15,6 +15,7 @@ import {
   first,
   type GovernedOptions,
   Job,
+  type NamedCaller,
   type NamedJob,
   type Options,
   type PauseOptions,
@@ -106,10 +107,13 @@ const size: Input.Check = Input.number("a number of tokens", isAmount)
 const namedJob = Input.options<NamedJob>({ name: Input.text, size, weight, priority }, "name")
 export const jobCheck: Input.Check = (value) => (typeof value === "string" ? undefined : namedJob(value))
 
+const namedCaller = Input.options<NamedCaller>({ name: Input.text, weight }, "name")
+export const callerCheck: Input.Check = (value) => (typeof value === "string" ? undefined : namedCaller(value))
+
 export const reserveCheck: Input.Check = Input.options<ReserveOptions>({
   agent: Input.text,
   job: jobCheck,
-  caller: Input.text,
+  caller: callerCheck,
   weight,
   priority,
   maxWait: Input.wait,
@@ -266,16 +270,21 @@ const hasVersionOf =
   (name: string): boolean =>
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
-const noJob: Partial<NamedJob> = {}
+const unnamed: Partial<NamedJob> = {}
+
+/** A job or a caller that may be given as its name. */
+const named = <A extends NamedJob | NamedCaller>(given: string | A | undefined): Partial<NamedJob> =>
+  typeof given === "string" ? { name: given } : (given ?? unnamed)
 
 /** Whose a call is, and what its share is. What its options leave out, its context says. */
 export const ownerOf = (context: Context.Context<never>, options: ReserveOptions = {}): CallOwner => {
   const { agent = Context.get(context, Agent), caller, job = Context.get(context, Job), weight = 1 } = options
   if (job !== undefined && options.job === undefined) Input.check("Budget.Job", jobCheck, job)
-  const named: Partial<NamedJob> = typeof job === "string" ? { name: job } : (job ?? noJob)
-  const priority = options.priority ?? named.priority ?? Context.get(context, Priority)
+  const { name: ofJob, priority: jobPriority, size: jobSize, weight: jobWeight } = named(job)
+  const { name: ofCaller, weight: callerWeight } = named(caller)
+  const priority = options.priority ?? jobPriority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
-  return { agent, job: named.name, caller, priority, weight, jobWeight: named.weight, jobSize: named.size }
+  return { agent, job: ofJob, jobWeight, jobSize, caller: ofCaller, callerWeight, priority, weight }
 }
 
 /** Returns how a call is queued. */

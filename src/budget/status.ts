@@ -20,6 +20,8 @@ export const statusOf = (pool: Pool): PoolStatus => {
     queued: pool.queued,
     waiting: waiting.map(({ dimension, expectedMillis, waiter }) => ({
       agent: waiter.agent,
+      job: waiter.job,
+      caller: waiter.caller,
       priority: waiter.priority,
       charge: limited(pool.law, waiter.charge),
       waitedMillis: pool.waitedBy(waiter),

@@ -4,8 +4,8 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
-import type { Reservation, ReserveOptions } from "../Budget.ts"
-import { jobCheck, priority, weight } from "../budget/options.ts"
+import type { NamedCaller, Reservation, ReserveOptions } from "../Budget.ts"
+import { callerCheck, jobCheck, priority, weight } from "../budget/options.ts"
 import * as Windows from "../domain/spending/windows.ts"
 import type * as Estimator from "../Estimator.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -201,7 +201,7 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    * @default all calls are of one caller
    * @since 0.5.0
    */
-  readonly caller?: string | undefined
+  readonly caller?: string | NamedCaller | undefined
   /**
    * The names of the places where the call may be made, for example because data must stay in a region.
    *
@@ -347,7 +347,7 @@ export const callOptionsChecks: Input.Checks<CallOptions> = {
   maxWait: Input.wait,
   timeout: Input.span,
   cacheKey: Input.text,
-  caller: Input.text,
+  caller: callerCheck,
   places: Input.list(Input.text),
   purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
   onBilled: Input.callback,

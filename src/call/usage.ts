@@ -13,7 +13,7 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import { ReadPrefixes } from "../protocol/prefixes.ts"
 import type { Conversations, KnownPrefix, VerifiedPrefix } from "./conversations.ts"
-import type { Call, FailureReport } from "./models.ts"
+import type { Call, CallOptions, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 import { read, type ReportedUsage, unanswered } from "./reported.ts"
 
@@ -50,7 +50,7 @@ interface AskingCall {
   readonly isCapped: boolean
   /** The tokens of its prompt, if they were counted. */
   readonly counted: number | undefined
-  readonly options: { readonly caller?: string | undefined }
+  readonly options: Pick<CallOptions, "caller">
   readonly now: number
   readonly parts: { readonly conversations: Conversations }
 }
@@ -62,7 +62,8 @@ export const known = (
   { name: pool, usual: together }: PoolRecord
 ): KnownCall => {
   const { continues, inputTokens, kind = agent, maxTokens, model, prefixes } = call
-  const scope = JSON.stringify([pool, model, options.caller])
+  const caller = typeof options.caller === "object" ? options.caller.name : options.caller
+  const scope = JSON.stringify([pool, model, caller])
   const verified = isCapped && isInRequest(call) ? parts.conversations.verified({ scope, prefixes }) : undefined
   const known: KnownCall & Pick<Call, "countTokens"> = {
     ...call,
@@ -75,7 +76,7 @@ export const known = (
     kind,
     together,
     scope,
-    owner: options.caller ?? call.account,
+    owner: caller ?? call.account,
     verified,
     prefix: parts.conversations.again(undefined, { scope, prefixes, continues }, now)
   }

@@ -99,6 +99,7 @@ const termsOf = (
     accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
     callOptions: {
       agent: request.agent,
+      job: request.job,
       ...callOptions,
       places: hasPlaces ? placesFor(request.header, callOptions?.places) : undefined
     }

@@ -282,8 +282,9 @@ const headline = ({ agents, at: now, caps, minutes, open, pools }: GatewayStatus
 /** The calls that wait for a limit, and those that wait for money. */
 const waiting = ({ caps, pools }: GatewayStatus) => [
   ...pools.flatMap(({ name, waiting }) =>
-    waiting.map(({ agent, dimension, expectedMillis, waitedMillis }) => ({
+    waiting.map(({ agent, dimension, expectedMillis, job = agent, waitedMillis }) => ({
       agent,
+      job,
       awaited: dimension === undefined ? "a free slot" : names[dimension],
       waitedMillis,
       expectedMillis,
@@ -293,6 +294,7 @@ const waiting = ({ caps, pools }: GatewayStatus) => [
   ...caps.flatMap(({ name, waiting }) =>
     waiting.map(({ agent, dollars: asked, waitedMillis }) => ({
       agent,
+      job: "",
       awaited: dollars(asked),
       waitedMillis,
       expectedMillis: null,
@@ -310,6 +312,7 @@ export const show = (status: GatewayStatus): void => {
       waiting(status),
       [
         words("agent", ({ agent }) => agent),
+        words("job", ({ job }) => job),
         words("for", ({ awaited }) => awaited),
         figures("waited", ({ waitedMillis }) => time(waitedMillis)),
         figures("expected", ({ expectedMillis }) => time(expectedMillis)),
@@ -343,6 +346,27 @@ export const show = (status: GatewayStatus): void => {
       figures("unused for", ({ prefixes }) => time(prefixes?.unusedFor ?? null))
     ])
   ])
+  const { jobs, otherJobs } = status
+  const others = otherJobs.jobs === 0 ? [] : [{ ...otherJobs, name: `${compact(otherJobs.jobs)} others`, caller: "" }]
+  at("jobs").replaceChildren(
+    table(
+      [...jobs, ...others],
+      [
+        words("job", ({ name }) => name),
+        words("caller", ({ caller }) => caller),
+        figures("running", ({ running }) => running),
+        figures("waiting", ({ waiting }) => waiting),
+        figures("calls", ({ calls }) => calls),
+        figures("input", ({ inputTokens }) => inputTokens),
+        figures("output", ({ outputTokens }) => outputTokens),
+        figures("dollars", cost),
+        figures("waited", ({ waitedMillis }) => time(waitedMillis)),
+        figures("refused", ({ refused }) => refused),
+        figures("failed", ({ failed }) => failed)
+      ],
+      "No jobs yet."
+    )
+  )
   at("agents").replaceChildren(
     table(
       status.agents,

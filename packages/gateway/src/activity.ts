@@ -8,9 +8,11 @@ import type * as Accounting from "floodgate/Accounting"
 import type * as Events from "floodgate/Events"
 import { Amounts, Lru } from "floodgate/internal"
 import type { Bill, Payer } from "./callers.ts"
+import { Jobs } from "./jobs.ts"
 import type { KeyDenial } from "./keys.ts"
 import type { AgentActivity, KeyActivity, Minute, PressureMinute } from "./page/status.ts"
 import type { SharedCap } from "./purses.ts"
+import { bounded, counterOf, type Mutable } from "./series.ts"
 
 /** The end of a request. */
 export interface RequestEnd {
@@ -42,9 +44,6 @@ interface BillSeries {
   readonly dollars: Metric.Counter<number>
 }
 
-const counterOf = (id: string, description: string, attributes: Readonly<Record<string, string>>) =>
-  Metric.counter(id, { description, attributes, incremental: true })
-
 const billSeries = (labels: BillLabels): BillSeries => {
   const tokens = (direction: string) =>
     counterOf("floodgate_gateway_tokens", "Tokens of calls, by key, rule, model and direction", {
@@ -61,17 +60,6 @@ const billSeries = (labels: BillLabels): BillSeries => {
 const spenderSeries = (agent: string): Metric.Counter<number> =>
   counterOf("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent })
 
-/** Returns the entry of a key, and makes it if there is room. */
-const bounded = <A>(entries: Map<string, A>, key: string, max: number, make: () => A): A | undefined => {
-  const known = entries.get(key)
-  if (known !== undefined || entries.size >= max) return known
-  const made = make()
-  entries.set(key, made)
-  return made
-}
-
-type Mutable<A> = { -readonly [K in keyof A]: A[K] }
-
 /** Returns the entry of the current minute, and adds it if it is new. Only the last hour is kept. */
 const minuteOf = <A extends { readonly at: number }>(minutes: Array<A>, time: number, make: (at: number) => A): A => {
   const at = Math.floor(time / minute) * minute
@@ -86,6 +74,7 @@ const minuteOf = <A extends { readonly at: number }>(minutes: Array<A>, time: nu
 /** The figures of one gateway. It is mutable. */
 export class Activity {
   open = 0
+  readonly jobs: Jobs
   private readonly agents = new Map<string, Mutable<AgentActivity>>()
   private readonly keys = new Map<string, Mutable<KeyActivity>>()
   private readonly minutes: Array<Mutable<Minute>> = []
@@ -102,6 +91,7 @@ export class Activity {
   constructor(context: Context.Context<never>, now: () => number) {
     this.context = context
     this.now = now
+    this.jobs = new Jobs(context, now)
     this.own = [this.gauge("floodgate_gateway_open", "Requests that are waiting or running", () => this.open)]
   }
 
@@ -164,7 +154,10 @@ export class Activity {
   }
 
   /** Counts what a call has used and cost. Of a stream that its caller has left, that is what was observed. */
-  billed({ agent, key, rule }: Payer, { actual, dollars, model }: Bill): void {
+  billed(payer: Payer, bill: Bill): void {
+    const { agent, key, rule } = payer
+    const { actual, dollars, model } = bill
+    this.jobs.billed(payer, bill)
     const own = this.agent(agent)
     if (dollars === undefined) own.unpriced++
     else own.dollars += dollars

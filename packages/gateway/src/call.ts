@@ -11,6 +11,7 @@ import { type Caller, type FindCaller, inJob } from "./callers.ts"
 import type { OpenAnswer } from "./openAnswer.ts"
 import type { Exchange } from "./credentials.ts"
 import * as Headers from "./headers.ts"
+import type { JobCall } from "./jobs.ts"
 import type { ParsedOptions } from "./options.ts"
 import { addressed, upstreamOfPlace } from "./places.ts"
 import type { CallerPurses } from "./purses.ts"
@@ -145,13 +146,19 @@ const mayBegin = ({ description, streams }: Engine.HttpCall): boolean =>
   description.binary !== true && streams !== "frames"
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
-const reporter = ({ exchange, parts, record, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
+const reporter = (
+  { exchange, parts, record, routed }: ProxiedRequest,
+  planned: Engine.HttpCall,
+  startedAt: number,
+  job: JobCall | undefined
+) => {
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
   return (outcome: RequestEnd["outcome"], status: number, place?: string, reason?: Refusing.Refusal["kind"]): void => {
     record?.ended(outcome, reason, place)
     const upstream = (parts.places && upstreamOfPlace(parts.places, model, place)) ?? routed.upstream.name
     parts.activity.ended({ upstream, outcome, agent })
+    job?.ended(outcome)
     parts.log?.({
       event: "call",
       upstream,
@@ -325,6 +332,13 @@ const billing =
     onBilled?.(bill)
   }
 
+/** The call as its job counts it; undefined if the options threw, so that nobody knows whose it is. */
+const jobOf = ({ terms }: Engine.HttpCall, { activity }: ProxyParts): JobCall | undefined => {
+  if (Result.isFailure(terms)) return undefined
+  const { caller, job } = terms.success.callOptions as Caller
+  return activity.jobs.open({ key: caller.name, job: job.name })
+}
+
 /** Makes a governed call. */
 export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: Buffer): void => {
   const { exchange, parts, record, request, response, routed, span } = proxied
@@ -333,10 +347,12 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const method = request.method ?? "POST"
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
+  const job = jobOf(planned, parts)
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
   const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake, traceparent) => {
     if (times !== undefined) times.sentAt = parts.now()
     record?.sent(parts.now())
+    job?.sent()
     const { headers: given, path, upstream } = target === undefined ? own : addressed(headers, target)
     const sent = Headers.traced(given, traceparent)
     const transport = parts.transports.get(upstream)!
@@ -354,7 +370,7 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
     parts.keeper.remove(held)
     leave()
   }
-  const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt), release }
+  const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt, job), release }
   const outlet = new CallAnswer(made)
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
   const around = (given: Context.Context<never>): Context.Context<never> => {

@@ -1,4 +1,5 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
+import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import { Credentials, Engine, type LineOf, type ProviderHeaders, Lru } from "floodgate/internal"
@@ -43,6 +44,8 @@ const namedKey = (name: string): CallerKey => ({ name, hash: `name ${name}` })
 /** Whom a bill counts for. */
 export interface Payer {
   readonly agent: string
+  /** The job of the agent, which is the agent itself if nothing names one. */
+  readonly job: string
   readonly key: string
   /** The first rule with a name that applies; empty if none does. */
   readonly rule: string
@@ -63,12 +66,17 @@ export const inJob: unique symbol = Symbol("inJob")
 /** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
-  /** The name of its key. */
-  readonly caller: string
+  readonly job: Budget.NamedJob
+  /** Its name is that of its key. */
+  readonly caller: Budget.NamedCaller
   readonly purses: ReadonlyArray<Spending.Purse>
   /** The line of its agent among the agents of its job, if a rule caps those. */
   readonly [inJob]: LineOf | undefined
 }
+
+/** Whether a rule is about keys, and not about some calls of a key. */
+const isOfKeys = ({ agent, headers, model }: Rule): boolean =>
+  agent === undefined && headers === undefined && model === undefined
 
 export type FindCaller = (request: CallRequest) => Caller
 
@@ -107,16 +115,21 @@ export const makeCallers = (
           matches.headers.every(([name, isMatch]) => isMatch(request.header(name) ?? ""))
       )
       .map(({ rule }) => rule)
+    const job = request.job ?? agent
+    const key = callerKeys()[0]!.name
     const payer: Payer = {
       agent,
-      key: callerKeys()[0]!.name,
+      job,
+      key,
       rule: matching.find(({ name }) => name !== undefined)?.name ?? ""
     }
+    const weightOf = (ofKeys: boolean): number | undefined =>
+      matching.find((rule) => rule.weight !== undefined && isOfKeys(rule) === ofKeys)?.weight
     return {
       agent,
-      caller: payer.key,
+      job: { name: job, weight: weightOf(false) },
+      caller: { name: key, weight: weightOf(true) },
       onBilled: billTo(payer, billed),
-      weight: matching.find(({ weight }) => weight !== undefined)?.weight,
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
       purses: purses.of(matching, session, callerKeys),
       [inJob]: trees.of(matching, request, callerKeys()[0]!)

@@ -65,6 +65,8 @@ const pool = object({
   waiting: list(
     object({
       agent: text,
+      job: optional(text),
+      caller: optional(text),
       priority: number,
       charge: byDimension(number),
       waitedMillis: number,
@@ -84,6 +86,19 @@ const keyActivity = {
   dollars: number,
   unpriced: described(number, "Calls to models without a price, which are not in dollars"),
   lastAt: at
+}
+
+const jobSums = {
+  waiting: described(number, "Calls that were not sent yet"),
+  running: described(number, "Calls that were sent, and have not ended"),
+  calls: number,
+  refused: number,
+  failed: number,
+  waitedMillis: described(number, "From arrival to the last attempt, of all calls that have ended"),
+  inputTokens: number,
+  outputTokens: number,
+  dollars: number,
+  unpriced: number
 }
 
 const cap = object({
@@ -166,6 +181,8 @@ export const status = object({
   upstreams: list(object({ name: text, address: text })),
   pools: list(pool),
   agents: list(object({ ...keyActivity, refused: number, failed: number })),
+  jobs: list(object({ name: text, caller: text, lastAt: at, ...jobSums })),
+  otherJobs: object({ jobs: number, ...jobSums }),
   caps: list(cap),
   trees: described(list(tree), "The agents of the jobs whose agents are capped"),
   windows: list(
@@ -213,6 +230,7 @@ export const requests = object({
         orNull(text),
         "The name of its key, or `key-` and the beginning of a hash; null if it was not let in"
       ),
+      job: described(orNull(text), "The job that it belongs to, which is its agent if it names none"),
       agent: orNull(text),
       place: described(orNull(text), "The place that has answered; null if the model has no places"),
       outcome,

@@ -94,6 +94,7 @@ const snapshot = ({
       !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
     ),
     agents: activity.busiest(maxAgents),
+    ...activity.jobs.busiest(maxAgents),
     caps: purses.caps(maxCaps),
     trees: trees.shown(maxCaps),
     windows: windows.slice(0, maxCaps),

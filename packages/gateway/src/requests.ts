@@ -43,6 +43,7 @@ export class OpenRequest {
   model: string | null = null
   caller: string | null = null
   agent: string | null = null
+  job: string | null = null
   place: string | null = null
   outcome: RequestOutcome | undefined = undefined
   status: number | null = null
@@ -60,9 +61,10 @@ export class OpenRequest {
   }
 
   /** Notes whose request it is. */
-  by(caller: string, agent: string): void {
+  by({ agent, caller, job }: Caller): void {
     this.isStranger = false
-    this.caller = caller
+    this.caller = caller.name
+    this.job = job.name.slice(0, longestName)
     this.agent = agent.slice(0, longestName)
   }
 
@@ -95,7 +97,7 @@ export class OpenRequest {
   }
 
   get record(): RequestRecord {
-    const { agent, at, attempts, cachedTokens, caller, dollars, endedAt, inputTokens, model, outputTokens } = this
+    const { agent, at, attempts, cachedTokens, caller, dollars, endedAt, inputTokens, job, model, outputTokens } = this
     const { outcome = "hung up", place, reason, sentAt = endedAt, status, upstream } = this
     const tokens = { inputTokens, cachedTokens, outputTokens }
     const times = { waitedMillis: sentAt - at, millis: endedAt - at }
@@ -104,6 +106,7 @@ export class OpenRequest {
       upstream,
       model,
       caller,
+      job,
       agent,
       place,
       outcome,
@@ -155,7 +158,7 @@ export class RecentRequests {
    * undefined if it was not let in.
    */
   close(request: OpenRequest, response: ServerResponse, caller: Caller | undefined): void {
-    if (caller !== undefined) request.by(caller.caller, caller.agent)
+    if (caller !== undefined) request.by(caller)
     request.endedAt = this.now()
     request.status = response.headersSent ? response.statusCode : null
     const { outcome } = request

@@ -26,13 +26,13 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
 })
 
 const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
-  const { agent, priority, weight } = makeCallers(
+  const { agent, caller, job, priority } = makeCallers(
     rules,
     new CallerPurses({}, Context.empty(), Scope.makeUnsafe()),
     new JobTrees(Context.empty(), Scope.makeUnsafe()),
     () => {}
   )(request(...args))
-  return { agent, priority, weight }
+  return { agent, priority, weight: job.weight, ofKey: caller.weight }
 }
 
 describe("callers of the gateway", () => {
@@ -52,19 +52,34 @@ describe("callers of the gateway", () => {
     assert.strictEqual(told([], "a").priority, 0)
   })
 
-  it("takes each setting from the first matching rule that has it", () => {
+  it("takes each setting from the first matching rule that has it, and the weight of a key from rules for keys only", () => {
     const rules: ReadonlyArray<Rule> = [
       { agent: "nightly-*", priority: -5 },
       { headers: { "X-Team": "search" }, weight: 3 },
       { key: "*x9Yz", weight: 2, priority: 7 }
     ]
     const key = { "x-api-key": "sk-ant-x9Yz" }
-    assert.deepStrictEqual(told(rules, "nightly-7", key), { agent: "nightly-7", priority: -5, weight: 2 })
-    assert.deepStrictEqual(told(rules, "b", { ...key, "x-team": "search" }), { agent: "b", priority: 7, weight: 3 })
+    assert.deepStrictEqual(told(rules, "nightly-7", key), {
+      agent: "nightly-7",
+      priority: -5,
+      weight: undefined,
+      ofKey: 2
+    })
+    assert.deepStrictEqual(told(rules, "b", { ...key, "x-team": "search" }), {
+      agent: "b",
+      priority: 7,
+      weight: 3,
+      ofKey: 2
+    })
     const ofSession: ReadonlyArray<Rule> = [{ agent: "s-1", weight: 2 }]
-    assert.deepStrictEqual(told(ofSession, "s-1/a1", {}, "s-1"), { agent: "s-1/a1", priority: 0, weight: 2 })
+    assert.deepStrictEqual(told(ofSession, "s-1/a1", {}, "s-1"), {
+      agent: "s-1/a1",
+      priority: 0,
+      weight: 2,
+      ofKey: undefined
+    })
     assert.isUndefined(told(ofSession, "s-1/a1").weight)
-    assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined })
+    assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined, ofKey: undefined })
     // A pattern is not a regular expression.
     assert.strictEqual(told([{ agent: "a.c", priority: 9 }], "abc").priority, 0)
   })
@@ -72,13 +87,72 @@ describe("callers of the gateway", () => {
 
 const minute = 60_000
 
+describe("the jobs of a gateway", () => {
+  const made = (now: () => number) => makeActivity(Context.make(Metric.MetricRegistry, new Map()), now)
+  const bill = { model: "m", dollars: 0.5, actual: { inputTokens: 10, outputTokens: 1 } }
+
+  it.effect("count their calls that wait and run, and what they use", () =>
+    Effect.gen(function* () {
+      let now = 1_000
+      const { jobs } = yield* made(() => now)
+      const owner = { agent: "a", job: "j", key: "k", rule: "" }
+      const [first, second, third] = [jobs.open(owner), jobs.open(owner), jobs.open(owner)]
+      now += 500
+      first.sent()
+      second.sent()
+      const open = jobs.busiest(9).jobs[0]!
+      assert.deepInclude(open, { name: "j", caller: "k", waiting: 1, running: 2, calls: 0, lastAt: 1_000 })
+      now += 500
+      // It was asked again.
+      second.sent()
+      first.ended("answered")
+      second.ended("failed")
+      third.ended("refused")
+      jobs.billed(owner, bill)
+      const [ended] = jobs.busiest(9).jobs
+      assert.deepInclude(ended, { waiting: 0, running: 0, calls: 1, failed: 1, refused: 1, waitedMillis: 2_500 })
+      assert.deepInclude(ended, { inputTokens: 10, outputTokens: 1, dollars: 0.5, unpriced: 0, lastAt: 2_000 })
+    })
+  )
+
+  it.effect("of two callers with one name are two, and those that are not listed or forgotten are summed", () =>
+    Effect.gen(function* () {
+      let now = 0
+      const { jobs } = yield* made(() => now++)
+      const held = jobs.open({ job: "held", key: "one" })
+      for (const key of ["one", "two"]) jobs.open({ job: "same", key }).ended("answered")
+      for (let index = 0; index < 1_500; index++)
+        jobs.billed({ agent: "a", job: `j-${index}`, key: "many", rule: "" }, bill)
+      const { jobs: listed, otherJobs } = jobs.busiest(50)
+      assert.strictEqual(listed.length, 50)
+      assert.deepInclude(listed[0], { name: "held", waiting: 1 })
+      assert.strictEqual(listed.length + otherJobs.jobs, 1_503)
+      assert.strictEqual(otherJobs.calls, 2)
+      const sum = listed.reduce((sum, { dollars }) => sum + dollars, otherJobs.dollars)
+      assert.strictEqual(sum, 750)
+      held.ended("hung up")
+      assert.strictEqual(jobs.busiest(2_000).jobs.filter(({ name }) => name === "same").length, 0)
+    })
+  )
+
+  it.effect("have one series for each of the first hundred, and one for all further ones", () =>
+    Effect.gen(function* () {
+      const registry = new Map()
+      const { jobs } = yield* makeActivity(Context.make(Metric.MetricRegistry, registry), () => 0)
+      for (let index = 0; index < 500; index++) jobs.billed({ agent: "a", job: `j-${index}`, key: "k", rule: "" }, bill)
+      const names = [...registry.keys()].filter((key) => String(key).includes("floodgate_gateway_job_tokens"))
+      assert.strictEqual(names.length, 101)
+    })
+  )
+})
+
 describe("the keys of a gateway", () => {
   it.effect("are listed by what they cost, then by what they sent", () =>
     Effect.gen(function* () {
       const activity = yield* makeActivity(Context.make(Metric.MetricRegistry, new Map()), () => 0)
       const bill = (key: string, inputTokens: number, dollars: number | undefined) =>
         activity.billed(
-          { agent: "a", key, rule: "r" },
+          { agent: "a", job: "j", key, rule: "r" },
           { model: "m", dollars, actual: { inputTokens, outputTokens: 1 } }
         )
       // Calls to a model without a price cost nothing that is known.

@@ -13,6 +13,7 @@ interface RequestRecord {
   readonly model: string | null
   readonly caller: string | null
   readonly agent: string | null
+  readonly job: string | null
   readonly place: string | null
   readonly outcome: string
   readonly status: number | null
@@ -62,8 +63,9 @@ const call = (url: string, more: object = {}, headers: Record<string, string> = 
   ask(`${url}/v1/chat/completions`, chat(more, { "x-floodgate-agent": "researcher", ...headers }))
 
 /** The parts of a record that a test can know. */
-const ended = ({ agent, attempts, model, outcome, reason, status, upstream }: RequestRecord) => ({
+const ended = ({ agent, attempts, job, model, outcome, reason, status, upstream }: RequestRecord) => ({
   agent,
+  job,
   attempts,
   model,
   outcome,
@@ -74,6 +76,7 @@ const ended = ({ agent, attempts, model, outcome, reason, status, upstream }: Re
 
 const of = (outcome: string, status: number | null, more: object = {}) => ({
   agent: "researcher",
+  job: "researcher",
   attempts: 1,
   model: "gpt-6",
   outcome,
@@ -154,7 +157,7 @@ describe("the last requests of a gateway", () => {
       yield* ask(`${url}/v1/batches`, chat({}, { "x-floodgate-agent": "researcher" }))
       assert.deepStrictEqual(ended(yield* newest(4)), refused(402, "spendLimited", { model: null }))
       yield* ask(`${url}/nowhere/at/all`, chat())
-      const unknown = { agent: null, model: null, upstream: null }
+      const unknown = { agent: null, job: null, model: null, upstream: null }
       assert.deepStrictEqual(ended(yield* newest(5)), refused(404, "notFound", unknown))
     })
   )

@@ -5,7 +5,7 @@ import { hasServerTools } from "../../protocol/serverTools.ts"
 import { withinTheUs } from "../../protocol/anthropic.ts"
 import { at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
 import { tierOf } from "../../protocol/openai.ts"
-import { agentOf } from "../../protocol/lineage.ts"
+import { agentInHeaders, namesOf } from "../../protocol/lineage.ts"
 import { keptBy, markIn, PrefixReader } from "../../protocol/prefixes.ts"
 import { addFile, type FileLengths, jsonBytes, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
 
@@ -146,6 +146,7 @@ export const describe = (
   const prefixes = prompt.prefixes(keptBy(provider, model.modelId))
   const ours = at(params.providerOptions, "floodgate")
   const header: HeaderReader = headerReader(params.headers ?? {})
+  const names = namesOf({ agentOf: agentInHeaders }, undefined, header)
   return {
     call: {
       ...sizeOf(sum),
@@ -159,8 +160,8 @@ export const describe = (
       provider,
       stream
     },
-    agent: nameOf(at(ours, "agent")) ?? agentOf(header),
-    job: nameOf(at(ours, "job"))
+    agent: nameOf(at(ours, "agent")) ?? names.agent,
+    job: nameOf(at(ours, "job")) ?? names.job
   }
 }
 

@@ -19,7 +19,7 @@
  * - A caller that aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
  * - Limits are read from the headers of an answer if the provider's package passes them on.
  * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its job
- *   `providerOptions.floodgate.job`, and its class `providerOptions.floodgate.kind`.
+ *   `providerOptions.floodgate.job`, or the header `x-floodgate-job`; and its class `providerOptions.floodgate.kind`.
  *
  * It works with versions 5, 6 and 7 of the SDK and does not depend on it. Programs without Effect use
  * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.

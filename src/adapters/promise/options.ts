@@ -42,7 +42,7 @@ export interface CallOptions {
    * @default all calls that name none have one caller
    * @since 0.5.0
    */
-  readonly caller?: string | undefined
+  readonly caller?: string | Budget.NamedCaller | undefined
   /** The agent's share of service relative to others of its job, 0.001 to 1000. @default 1 */
   readonly weight?: number | undefined
   /** Higher goes first. @default 0 */

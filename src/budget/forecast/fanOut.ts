@@ -210,9 +210,9 @@ class FanOut {
   }
 
   private start(own: ForecastAgent, at: number, owner: Omit<CallOwner, "agent">, parent?: Player): Player {
-    const { caller, job, jobWeight, priority } = owner
+    const { caller, callerWeight, job, jobWeight, priority } = owner
     const { calls, name: agent } = own
-    const player = playerOf({ agent, caller, job, jobWeight, priority, weight: 1, calls }, own, parent)
+    const player = playerOf({ agent, caller, callerWeight, job, jobWeight, priority, weight: 1, calls }, own, parent)
     this.schedule(at + (own.calls[0]?.pauseMillis ?? 0), player, undefined)
     return player
   }

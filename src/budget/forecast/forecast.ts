@@ -169,22 +169,22 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
     present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...state })
   const running = [...view.running]
   for (const [index, busyUntil] of endsOf(view).entries()) {
-    const { caller, job, jobWeight } = running[index] ?? unknown
-    enter(`in flight ${index}`, then, { busyUntil, caller, job, jobWeight })
+    const { caller, callerWeight, job, jobWeight } = running[index] ?? unknown
+    enter(`in flight ${index}`, then, { busyUntil, caller, callerWeight, job, jobWeight })
   }
   // A call that waits in several queues is served in only one of them.
   let due = 0
-  for (const { agent, caller, charge, job, jobWeight, priority, queueing, weight } of queue.inOrder()) {
+  for (const { agent, caller, callerWeight, charge, job, jobWeight, priority, queueing, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
     due += 1 / (queueing.claim?.queues ?? 1)
     if (due < 1 - rounding) continue
     due--
     const current = { charge, used: charge, millis: law.answerMillis, pauseMillis: 0, subAgents: [] }
-    enter(agent, [current, ...then], { caller, job, jobWeight, priority, weight })
+    enter(agent, [current, ...then], { caller, callerWeight, job, jobWeight, priority, weight })
   }
-  const { caller, job, jobWeight } = owner
+  const { caller, callerWeight, job, jobWeight } = owner
   while (present.length < Math.min(agentsRunning, maxPresent))
-    enter(`running ${present.length}`, then, { caller, job, jobWeight })
+    enter(`running ${present.length}`, then, { caller, callerWeight, job, jobWeight })
   const agents = agentsOf(given, millis)
   return { agents, law: Preview.ofLong(law, at), rules, concurrency, maxAgents, owner, at, present }
 }

@@ -31,6 +31,7 @@ export const markup = `<!doctype html>
 <section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
 <section id="estimated" hidden><h2>Estimates</h2><div id="estimates" class="scroll" tabindex="0" role="region" aria-label="Estimates"></div></section>
 <section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
+<section><h2>Jobs</h2><div id="jobs" class="scroll" tabindex="0" role="region" aria-label="Jobs"></div></section>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>
 <section><h2>Last requests</h2>
 <form id="opening" class="line" hidden>

@@ -368,14 +368,16 @@ const headline = ({ agents, at: now, caps, minutes, open, pools }) => {
 		figure(dollars(sum(minutes, ({ dollars }) => dollars)), "last hour")
 	];
 };
-const waiting = ({ caps, pools }) => [...pools.flatMap(({ name, waiting }) => waiting.map(({ agent, dimension, expectedMillis, waitedMillis }) => ({
+const waiting = ({ caps, pools }) => [...pools.flatMap(({ name, waiting }) => waiting.map(({ agent, dimension, expectedMillis, job = agent, waitedMillis }) => ({
 	agent,
+	job,
 	awaited: dimension === void 0 ? "a free slot" : names[dimension],
 	waitedMillis,
 	expectedMillis,
 	line: kindOf(name)
 }))), ...caps.flatMap(({ name, waiting }) => waiting.map(({ agent, dollars: asked, waitedMillis }) => ({
 	agent,
+	job: "",
 	awaited: dollars(asked),
 	waitedMillis,
 	expectedMillis: null,
@@ -386,6 +388,7 @@ const show = (status) => {
 	if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map(poolOf));
 	at("waiting").replaceChildren(table(waiting(status), [
 		words("agent", ({ agent }) => agent),
+		words("job", ({ job }) => job),
 		words("for", ({ awaited }) => awaited),
 		figures("waited", ({ waitedMillis }) => time(waitedMillis)),
 		figures("expected", ({ expectedMillis }) => time(expectedMillis)),
@@ -412,6 +415,25 @@ const show = (status) => {
 		figures("of tokens", ({ prefixes }) => prefixes?.tokens ?? "-"),
 		figures("unused for", ({ prefixes }) => time(prefixes?.unusedFor ?? null))
 	])]);
+	const { jobs, otherJobs } = status;
+	const others = otherJobs.jobs === 0 ? [] : [{
+		...otherJobs,
+		name: \`\${compact(otherJobs.jobs)} others\`,
+		caller: ""
+	}];
+	at("jobs").replaceChildren(table([...jobs, ...others], [
+		words("job", ({ name }) => name),
+		words("caller", ({ caller }) => caller),
+		figures("running", ({ running }) => running),
+		figures("waiting", ({ waiting }) => waiting),
+		figures("calls", ({ calls }) => calls),
+		figures("input", ({ inputTokens }) => inputTokens),
+		figures("output", ({ outputTokens }) => outputTokens),
+		figures("dollars", cost),
+		figures("waited", ({ waitedMillis }) => time(waitedMillis)),
+		figures("refused", ({ refused }) => refused),
+		figures("failed", ({ failed }) => failed)
+	], "No jobs yet."));
 	at("agents").replaceChildren(table(status.agents, [
 		words("agent", ({ name }) => name),
 		figures("calls", ({ calls }) => calls),

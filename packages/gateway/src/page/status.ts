@@ -26,6 +26,29 @@ export interface AgentActivity extends KeyActivity {
   readonly failed: number
 }
 
+/** The figures of one job, or of several. */
+interface JobSums extends Omit<AgentActivity, "lastAt"> {
+  /** Calls that were not sent yet. */
+  readonly waiting: number
+  /** Calls that were sent, and have not ended. */
+  readonly running: number
+  /** The time of all calls that have ended, from their arrival to their last attempt. */
+  readonly waitedMillis: number
+}
+
+/** One job. A job has the name that its calls give it, or that of its agent. */
+export interface JobActivity extends JobSums {
+  readonly name: string
+  /** The name of its caller's key. */
+  readonly caller: string
+  readonly lastAt: number
+}
+
+/** The sum of the jobs that are not listed. */
+export interface OtherJobs extends JobSums {
+  readonly jobs: number
+}
+
 /** The activity of all agents in one minute. */
 export interface Minute {
   readonly at: number
@@ -97,6 +120,9 @@ export interface Snapshot {
   readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
   /** The most recently active first. */
   readonly agents: ReadonlyArray<AgentActivity & { readonly name: string }>
+  /** Those with open calls first, then the most recently active. */
+  readonly jobs: ReadonlyArray<JobActivity>
+  readonly otherJobs: OtherJobs
   /** The caps, the largest used part first. */
   readonly caps: ReadonlyArray<CapStatus>
   /** The agents of the jobs whose agents are capped, those of the largest jobs first. */
@@ -136,6 +162,7 @@ export interface RequestRecord {
   readonly model: string | null
   /** The name of the caller's key, or `key-` and the beginning of its hash. Null if the caller was not let in. */
   readonly caller: string | null
+  readonly job: string | null
   readonly agent: string | null
   /** The place that has answered; null if the model has no places. */
   readonly place: string | null

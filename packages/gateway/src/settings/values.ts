@@ -147,7 +147,12 @@ export const Rule = Schema.Struct({
   model: optional(text(Input.text)),
   /** Headers by their names in lower case. */
   headers: optional(secret(Schema.Record(Schema.String, secretText("a string")))),
-  /** The share of service relative to other agents, 0.001 to 1000. @default 1 */
+  /**
+   * The share of service, 0.001 to 1000: of a key relative to other keys, if `key` is the only condition; otherwise of a job relative to
+   * other jobs of its caller.
+   *
+   * @default 1
+   */
   weight: optional(checked(Schema.Finite, BudgetChecks.weight)),
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
   priority: optional(checked(Schema.Finite, BudgetChecks.priority)),

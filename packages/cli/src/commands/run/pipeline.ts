@@ -273,6 +273,9 @@ export const knownOf = ({
   return { ofAgents, isMerged: parts.length === chunks.length && finished.has(merge) }
 }
 
+/** The job of all agents and of the orchestrator. */
+const job = "floodgate run"
+
 /** Runs the pipeline. An agent that fails does not stop the others, and the report says what failed. */
 export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
   options: Options<E>
@@ -296,7 +299,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
       const key = nameOf(index, chunks.length)
       return { key, effect: Effect.onExit(work(key, chunk, index), (exit) => report(ended(key, exit))) }
     }),
-    { cap }
+    { cap, job }
   )
 
   const parts: Array<Steps.AgentText> = []
@@ -313,6 +316,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const agent = Steps.orchestrator
   const merging = answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
     Effect.provideService(Budget.Agent, agent),
+    Effect.provideService(Budget.Job, job),
     Effect.onExit((exit) => report(ended(agent, exit))),
     Effect.catch((error) => {
       missing.push({ agent, documents: "all parts", reason: printable(error.message) })

@@ -13,6 +13,8 @@ const status: Budget.BudgetStatus = {
       waiting: [
         {
           agent: "agent-02",
+          job: "floodgate run",
+          caller: undefined,
           priority: 0,
           charge: { inputTokens: 150_000 },
           waitedMillis: 3_000,
