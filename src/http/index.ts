@@ -22,7 +22,7 @@
  * - Under a cap in dollars (`purses` of the `callOptions`, or around), a request is refused with 402 if a model answers it and its
  *   usage cannot be read, such as a batch or a transcription. Without a cap it is passed on, and reported once in the log.
  * - The header `x-floodgate-agent` names the agent of a request, `x-floodgate-job` its job, and `x-floodgate-places` the only places
- *   where it may go. They are not sent to the provider.
+ *   where it may go. `x-floodgate-job-size` says how many tokens all of its job will use. They are not sent to the provider.
  *
  * **Gotchas**
  *
@@ -68,7 +68,7 @@ import { onAbort } from "../call/aborts.ts"
 import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
-import { agentHeader, jobHeader } from "../protocol/lineage.ts"
+import { agentHeader, jobHeader, jobSizeHeader } from "../protocol/lineage.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { RefusalResponse } from "../protocol/refusal.ts"
 import { setTraceparent } from "../call/trace.ts"
@@ -164,7 +164,7 @@ const read = async (input: FetchInput, given: FetchInit): Promise<Separated> => 
 }
 
 /** The headers that are meant for this library, and not for the provider. */
-const ownHeaders = [agentHeader, jobHeader, placesHeader]
+const ownHeaders = [agentHeader, jobHeader, jobSizeHeader, placesHeader]
 
 /** The options with which a request is sent: the caller's, with the changed body, the credential of its place, and without our headers. */
 const outgoing = (

@@ -4,7 +4,7 @@ import * as Accounting from "../Accounting.ts"
 import * as Called from "../call/models.ts"
 import { check } from "../domain/input/checks.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
-import { namesOf } from "../protocol/lineage.ts"
+import { jobSizeOf, namesOf } from "../protocol/lineage.ts"
 import { callIn, type Match, type Protocol } from "../protocol/protocol.ts"
 import { takesSlowLane } from "../protocol/headers.ts"
 import { hasServerTools } from "../protocol/serverTools.ts"
@@ -84,6 +84,12 @@ const placesFor = (
   return named === undefined || given === undefined ? (named ?? given) : given.filter((name) => named.includes(name))
 }
 
+/** The job of a request, with the size that it states. */
+const jobOf = ({ header, job }: CallRequest): Called.CallOptions["job"] => {
+  const size = jobSizeOf(header)
+  return job === undefined || size === undefined ? job : { name: job, size }
+}
+
 /** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
 const termsOf = (
   found: Match,
@@ -99,7 +105,7 @@ const termsOf = (
     accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
     callOptions: {
       agent: request.agent,
-      job: request.job,
+      job: jobOf(request),
       ...callOptions,
       places: hasPlaces ? placesFor(request.header, callOptions?.places) : undefined
     }

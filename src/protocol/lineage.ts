@@ -12,6 +12,15 @@ import type { HeaderReader, Protocol } from "./models.ts"
 export const agentHeader = "x-floodgate-agent"
 export const jobHeader = "x-floodgate-job"
 
+/** The size of its job that a request states, in tokens, for us and not for the provider. */
+export const jobSizeHeader = "x-floodgate-job-size"
+
+/** The stated size of its job; undefined if there is none that can be read. */
+export const jobSizeOf = (header: HeaderReader): number | undefined => {
+  const text = header(jobSizeHeader)
+  return text != null && /^\d{1,12}$/.test(text) ? Number(text) : undefined
+}
+
 /** A session, and an agent of it. */
 export interface Lineage {
   readonly session: string

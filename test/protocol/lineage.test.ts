@@ -4,7 +4,7 @@ import { protocols } from "floodgate/protocol"
 import { Lineage } from "floodgate/internal"
 import { recordedClients } from "../support/recordedHeaders.ts"
 
-const { agentInHeaders, agentOf, lineageOf, namesOf } = Lineage
+const { agentInHeaders, agentOf, jobSizeOf, lineageOf, namesOf } = Lineage
 
 const reader = (headers: Readonly<Record<string, string>>) => (name: string) => headers[name]
 const names = (headers: Readonly<Record<string, string>>) =>
@@ -20,6 +20,13 @@ describe("lineage", () => {
       }
     })
   }
+
+  it("has the size of the job that a request states, if it is a number", () => {
+    assert.strictEqual(jobSizeOf(reader({ "x-floodgate-job-size": "250000" })), 250_000)
+    for (const bad of ["", " ", "-1", "1e400", "many", "1".repeat(13)])
+      assert.isUndefined(jobSizeOf(reader({ "x-floodgate-job-size": bad })))
+    assert.isUndefined(jobSizeOf(reader({})))
+  })
 
   it("is that of old Codex, which wrote underscores", () => {
     const header = reader({ session_id: "s", conversation_id: "t" })

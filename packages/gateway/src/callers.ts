@@ -2,7 +2,7 @@
 import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
-import { Credentials, Engine, type LineOf, type ProviderHeaders, Lru } from "floodgate/internal"
+import { Credentials, Engine, Lineage, type LineOf, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
@@ -127,7 +127,7 @@ export const makeCallers = (
       matching.find((rule) => rule.weight !== undefined && isOfKeys(rule) === ofKeys)?.weight
     return {
       agent,
-      job: { name: job, weight: weightOf(false) },
+      job: { name: job, size: Lineage.jobSizeOf(request.header), weight: weightOf(false) },
       caller: { name: key, weight: weightOf(true) },
       onBilled: billTo(payer, billed),
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
