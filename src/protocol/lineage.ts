@@ -107,7 +107,9 @@ export const namesOf = ({ agentOf }: Pick<Protocol, "agentOf">, body: unknown, h
   const subAgent = nameOf(header("x-claude-code-agent-id"))
   const named = subAgent !== undefined && agent?.endsWith(`/${subAgent}`) ? agent.slice(0, -subAgent.length - 1) : agent
   const lineage = lineageOf(header, named)
-  const isSubAgent = lineage !== undefined && agent === within(lineage.session, lineage.subAgent)
+  // Whoever names its agent has no session beside it: the rules for that name apply, whatever sub-agent it claims to be.
+  const isNamed = nameOf(header(agentHeader)) !== undefined
+  const isSubAgent = !isNamed && lineage !== undefined && agent === within(lineage.session, lineage.subAgent)
   return {
     job: nameOf(header(jobHeader)) ?? lineage?.session,
     agent,

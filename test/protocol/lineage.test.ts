@@ -48,6 +48,8 @@ describe("lineage", () => {
   it("leaves the agent to our own header, and the job to another one", () => {
     const sub = { "x-claude-code-session-id": "s", "x-claude-code-agent-id": "a" }
     assert.deepStrictEqual(names({ ...sub, "x-floodgate-agent": "a7" }), { job: "s", agent: "a7", session: "a7" })
+    const claimed = { "x-floodgate-agent": "team/a", "x-claude-code-agent-id": "a" }
+    assert.strictEqual(names(claimed).session, "team/a")
     assert.deepStrictEqual(names({ ...sub, "x-floodgate-job": "j" }), { job: "j", agent: "s/a", session: "s" })
     assert.deepStrictEqual(names({ "x-floodgate-job": "j" }), { job: "j", agent: undefined, session: undefined })
     assert.deepStrictEqual(names({ "x-floodgate-agent": "a7" }), { job: undefined, agent: "a7", session: "a7" })

@@ -8,8 +8,22 @@ import type * as Gateway from "@floodgate/gateway"
 import { createHash, randomUUID } from "node:crypto"
 import { until } from "../../../test/support/gateway.ts"
 import { recordedClients } from "../../../test/support/recordedHeaders.ts"
-import type { GatewayStatus } from "../src/page/status.ts"
 import { ask, chat, completion, idle, json, world } from "./world.ts"
+
+/** A part of what the page gets. */
+interface StatusOfJobs {
+  readonly agents: ReadonlyArray<{ readonly name: string }>
+  readonly jobs: ReadonlyArray<{
+    readonly name: string
+    readonly caller: string
+    readonly calls: number
+    readonly running: number
+    readonly waiting: number
+    readonly waitedMillis: number
+  }>
+  readonly otherJobs: { readonly jobs: number; readonly calls: number }
+  readonly pools: ReadonlyArray<{ readonly queued: number; readonly waiting: ReadonlyArray<object> }>
+}
 
 const callers = ["many", "single"] as const
 const keys = callers.map((name) => ({ name, sha256: createHash("sha256").update(`fg-${name}`).digest("hex") }))
@@ -34,7 +48,7 @@ const oneByOne = Effect.fnUntraced(function* (options: Gateway.Options = {}) {
       `${here.url}/v1/chat/completions`,
       chat({ messages: [{ role: "user", content: name }] }, { authorization: `Bearer fg-${caller}`, ...given })
     )
-  const status = Effect.map(ask(`${here.url}/floodgate/status`), ({ text }) => JSON.parse(text) as GatewayStatus)
+  const status = Effect.map(ask(`${here.url}/floodgate/status`), ({ text }) => JSON.parse(text) as StatusOfJobs)
   /** Waits until so many calls have reached the provider. */
   const reached = (count: number) =>
     until(

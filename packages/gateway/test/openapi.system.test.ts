@@ -130,7 +130,8 @@ describe("GET /floodgate/openapi.json", () => {
         "GET /healthz",
         "GET /metrics",
         "GET /readyz",
-        "POST /floodgate/caps"
+        "POST /floodgate/caps",
+        "POST /floodgate/jobs"
       ])
       const ids = operations.map(({ operation }) => operation.operationId)
       assert.strictEqual(new Set(ids).size, ids.length)
