@@ -12,6 +12,7 @@ import { isLate } from "./processes.ts"
 import * as State from "./state.ts"
 import type { Member, PartTimes, Shared } from "./state.ts"
 import * as Turns from "./turns.ts"
+import { unknownUtc, type UtcLaw, utcAt } from "./utc.ts"
 
 /** A part of a cap. */
 export interface LedgerPart extends PartTimes {
@@ -25,12 +26,8 @@ export interface LedgerMember extends Member<number> {
 }
 
 export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
-  readonly law: {
+  readonly law: UtcLaw & {
     lag: number
-    /** From the state's time to UTC by the clock of the store. */
-    offset: number
-    /** UTC at the last commit. It never goes back, also for events that are played again later. */
-    utc: number
     /** The spending of forgotten processes, by the origin of the state that had them. */
     gone: Record<string, Ledger.Account>
     /** When the store was last found to have lost something. What other processes have spent is known once they commit again. */
@@ -41,7 +38,7 @@ export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
 }
 
 export const make = (config: Ledger.CapInUnits, time: number, origin: string): LedgerState =>
-  State.begin(config, { lag: 0, offset: 0, utc: -Infinity, gone: {}, lostAt: undefined }, time, origin)
+  State.begin(config, { ...unknownUtc, lag: 0, gone: {}, lostAt: undefined }, time, origin)
 
 export const copy = (state: LedgerState): LedgerState => {
   const members: LedgerState["members"] = { ...state.members }
@@ -64,9 +61,6 @@ export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept)
 // -----------------------------------------------------------------------------
 // Sums
 // -----------------------------------------------------------------------------
-
-/** UTC at a time of the state. */
-export const utcAt = ({ law }: LedgerState, now: number): number => Math.max(law.utc, now + law.offset)
 
 /** All accounts in one. */
 export const accountOf = (state: LedgerState): Ledger.Account =>

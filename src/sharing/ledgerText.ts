@@ -26,8 +26,6 @@ export const keyOf = (name: string): string => `${prefix}${name}`
 export const nameOf = (key: string): string | undefined =>
   key.startsWith(prefix) ? key.slice(prefix.length) : undefined
 
-/** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
-const maxOffset = 2e14
 /** The most parts that an account has: those of a window, and some from an earlier period. */
 const maxCells = 1_000
 
@@ -43,7 +41,7 @@ const period: Reader<Period> = (value, name, now) => {
   const { _tag: tag, millis, ...month } = Read.recordOf(value, name)
   const _tag = oneOf("Ever", "Day", "Month", "Window")(tag, name, now)
   if (_tag === "Month") return { _tag, ...monthOf(month, name, now) }
-  return _tag === "Window" ? { _tag, millis: within(1, maxOffset)(millis, name, now) } : { _tag }
+  return _tag === "Window" ? { _tag, millis: Read.period(millis, name, now) } : { _tag }
 }
 
 const config = object<CapInUnits>({ limit: Read.amountOrMore, period, reserve: oneOf("most", "expected") })
@@ -52,7 +50,7 @@ const account = object<Account>({
   total: number,
   cells: list(
     object({
-      ends: (value, name, now) => (value === null ? null : within(-maxOffset, maxOffset)(value, name, now)),
+      ends: (value, name, now) => (value === null ? null : Read.utc(value, name, now)),
       amount
     }),
     maxCells
@@ -68,15 +66,11 @@ interface StoredLedger extends Omit<LedgerState, "isAlone"> {
 
 const state = object<StoredLedger>({
   ...Read.shared(config),
-  format: (value, name, now) => {
-    const found = within(1, Read.maxNumber)(value, name, now)
-    if (found > format) throw new Read.TooNew()
-    return found
-  },
+  format: Read.formatUpTo(format),
   law: object({
     lag: lasting,
-    offset: within(-maxOffset, maxOffset),
-    utc: within(-maxOffset, maxOffset, -Infinity),
+    offset: Read.utc,
+    utc: Read.utcOrNever,
     gone: record(account),
     lostAt: optional(past)
   }),

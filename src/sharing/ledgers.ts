@@ -4,7 +4,9 @@ import type { StateSpec } from "./stateSpec.ts"
 import * as State from "./ledger.ts"
 import type { LedgerState } from "./ledger.ts"
 import { configure } from "./state.ts"
+import { equalPart } from "./processes.ts"
 import * as LedgerText from "./ledgerText.ts"
+import { setUtc, utcAt } from "./utc.ts"
 
 /**
  * A ledger is kept for a month after its last use, and for a year if what was spent always counts. One from which nothing was spent
@@ -28,25 +30,19 @@ const revive: StateSpec<LedgerState>["revive"] = (state, found, { held }, now) =
   // What its calls hold was counted as spent when its lease ended.
   if (found !== undefined) return State.spendOf(state, found, -held, now)
   const { config } = state
-  putAside(state, (gone) => Ledger.spend(gone, -held, config.period, State.utcAt(state, now)))
+  putAside(state, (gone) => Ledger.spend(gone, -held, config.period, utcAt(state, now)))
 }
 
 // -----------------------------------------------------------------------------
 // Degraded mode
 // -----------------------------------------------------------------------------
 
-/** An equal share of what is left, with one share for processes that start later. */
+/** The amount that a process may spend alone. */
 const partOf: StateSpec<LedgerState>["partOf"] = (state, member, times) => {
-  const others = Object.values(state.members).filter(
-    (each) => each !== member && each.part !== undefined && !each.hasLeft
-  )
-  const of = 1 / (others.length + 2)
-  const taken = others.reduce((sum, { part }) => sum + part!.amount, 0)
   const { limit } = state.config
   const left = limit - State.spent(state, member.at) - State.held(state)
-  const amount =
-    limit === Infinity ? Number.MAX_SAFE_INTEGER : Math.floor(Math.max(0, Math.min(left * of, left - taken)))
-  return { ...times, of, amount }
+  const { amount, of } = equalPart(state, member, left, (part) => part.amount)
+  return { ...times, of, amount: limit === Infinity ? Number.MAX_SAFE_INTEGER : amount }
 }
 
 const alone: StateSpec<LedgerState>["alone"] = (whole, id, part) => {
@@ -84,11 +80,7 @@ export const ledgers: StateSpec<LedgerState> = {
   mayStopCommitting: () => true,
 
   sums: State.sums,
-  prepare: ({ joined, law, time }, utc, now) => {
-    // Before anything is decided by it: an event must not count in a day that has not begun.
-    law.utc = joined === 0 ? utc : Math.max(law.utc, utc, time + law.offset)
-    law.offset = law.utc - now
-  },
+  prepare: setUtc,
   configure,
   join: State.join,
   takeBack: () => {},

@@ -118,3 +118,23 @@ export const comeBack = <S extends Shared>(spec: StateSpec<S>, state: S, id: str
   }
   spec.comeBack(state, ours, used, began, ended)
 }
+
+// -----------------------------------------------------------------------------
+// Parts
+// -----------------------------------------------------------------------------
+
+/**
+ * The part of a process of what is left: an equal share, with one share for processes that start later, but at most what the parts of the
+ * others leave.
+ */
+export const equalPart = <M extends Member>(
+  { members }: { readonly members: Readonly<Record<string, M>> },
+  member: M,
+  left: number,
+  amountOf: (part: NonNullable<M["part"]>) => number
+): { readonly of: number; readonly amount: number } => {
+  const others = Object.values(members).filter((each) => each !== member && each.part !== undefined && !each.hasLeft)
+  const of = 1 / (others.length + 2)
+  const taken = others.reduce((sum, { part }) => sum + amountOf(part!), 0)
+  return { of, amount: Math.floor(Math.max(0, Math.min(left * of, left - taken))) }
+}

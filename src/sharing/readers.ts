@@ -123,6 +123,22 @@ export const list =
 // What the states of pools and ledgers have in common
 // -----------------------------------------------------------------------------
 
+/** The format of a state. A later one than `latest` is not touched. */
+export const formatUpTo =
+  (latest: number): Reader<number> =>
+  (value, name, now) => {
+    const found = within(1, maxNumber)(value, name, now)
+    if (found > latest) throw new TooNew()
+    return found
+  }
+
+/** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
+const maxOffset = 2e14
+export const utc = within(-maxOffset, maxOffset)
+export const utcOrNever = within(-maxOffset, maxOffset, -Infinity)
+/** A duration of any length. */
+export const period = within(1, maxOffset)
+
 /** The entry of a process, by what its calls ask for. */
 export const member = <C>(charge: Reader<C>, held: Reader<C>): Readers<Omit<Member<C>, "part">> => ({
   name: text,

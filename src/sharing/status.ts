@@ -12,6 +12,7 @@ import * as Processes from "./processes.ts"
 import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
+import { utcAt } from "./utc.ts"
 
 export { nameOf as ledgerOf } from "./ledgerText.ts"
 
@@ -95,7 +96,7 @@ export const capOf = (key: string, { ageMillis = 0, utc, value }: Stored): Share
   if (typeof state === "string") return { cap, spent: 0, held: 0, limit: undefined, until: undefined, damaged: state }
   const time = state.time + Math.max(0, ageMillis)
   // What dead processes held counts as spent.
-  Processes.absorb(ledgers, state, utc ?? Ledger.utcAt(state, time), time)
+  Processes.absorb(ledgers, state, utc ?? utcAt(state, time), time)
   const { held, limit, spent, until } = Ledger.statusOf(state, time)
   return { cap, spent, held, limit, until }
 }

@@ -8,6 +8,7 @@
 import type * as Tree from "../domain/tree.ts"
 import * as State from "./state.ts"
 import type { Member, PartTimes, Shared } from "./state.ts"
+import { unknownUtc, type UtcLaw, utcAt } from "./utc.ts"
 
 /** An agent, as one process has seen it. Times are UTC. */
 export interface SeenAgent {
@@ -33,19 +34,15 @@ export interface TreeMember extends Member<number> {
 }
 
 export interface TreeState extends Shared<Tree.CapsInForce, TreeMember> {
-  readonly law: {
+  readonly law: UtcLaw & {
     lag: number
-    /** From the state's time to UTC by the clock of the store. */
-    offset: number
-    /** UTC at the last commit. It never goes back. */
-    utc: number
     /** The agents of forgotten processes. */
     gone: Readonly<Record<string, SeenAgent>>
   }
 }
 
 export const make = (config: Tree.CapsInForce, time: number, origin: string): TreeState =>
-  State.begin(config, { lag: 0, offset: 0, utc: -Infinity, gone: {} }, time, origin)
+  State.begin(config, { ...unknownUtc, lag: 0, gone: {} }, time, origin)
 
 export const copy = (state: TreeState): TreeState => {
   const members: TreeState["members"] = { ...state.members }
@@ -63,9 +60,6 @@ export const local = (config: Tree.CapsInForce, id: string): TreeState => {
   state.members[id] = join(State.join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0, 0))
   return state
 }
-
-/** UTC at a time of the state. */
-export const utcAt = ({ law }: TreeState, now: number): number => Math.max(law.utc, now + law.offset)
 
 // -----------------------------------------------------------------------------
 // Agents

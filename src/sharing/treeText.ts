@@ -1,6 +1,18 @@
 /** The state of a tree as text, and back. Its key has no version: processes of two versions keep one cap. */
 import type * as Tree from "../domain/tree.ts"
-import { amount, atLeastOne, each, lasting, object, oneOf, optional, record, share, within } from "./readers.ts"
+import {
+  amount,
+  atLeastOne,
+  each,
+  lasting,
+  object,
+  oneOf,
+  optional,
+  record,
+  share,
+  utc,
+  utcOrNever
+} from "./readers.ts"
 import * as Read from "./readers.ts"
 import type { SeenAgent, TreeMember, TreePart, TreeState } from "./tree.ts"
 
@@ -10,10 +22,6 @@ const prefix = "tree:"
 
 /** The key of a tree in a store. */
 export const keyOf = (name: string): string => `${prefix}${name}`
-
-/** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
-const maxOffset = 2e14
-const utc = within(-maxOffset, maxOffset)
 
 const config = object<Tree.CapsInForce>({
   caps: object<Tree.TreeCaps>({
@@ -40,12 +48,8 @@ interface StoredTree extends TreeState {
 
 const state = object<StoredTree>({
   ...Read.shared(config),
-  format: (value, name, now) => {
-    const found = within(1, Read.maxNumber)(value, name, now)
-    if (found > format) throw new Read.TooNew()
-    return found
-  },
-  law: object({ lag: lasting, offset: utc, utc: within(-maxOffset, maxOffset, -Infinity), gone: agents }),
+  format: Read.formatUpTo(format),
+  law: object({ lag: lasting, offset: utc, utc: utcOrNever, gone: agents }),
   members: record(object<TreeMember>({ ...Read.member(amount, amount), agents, part: optional(part) }))
 })
 

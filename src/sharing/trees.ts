@@ -1,10 +1,12 @@
 /** The states of trees, as a port keeps them. What processes know of agents is merged by union, so nothing is lost or counts twice. */
 import type * as Tree from "../domain/tree.ts"
+import { equalPart } from "./processes.ts"
 import { configure } from "./state.ts"
 import type { StateSpec } from "./stateSpec.ts"
 import * as State from "./tree.ts"
 import type { SeenAgent, TreeMember, TreeState } from "./tree.ts"
 import * as TreeText from "./treeText.ts"
+import { setUtc } from "./utc.ts"
 
 /** A tree is kept for a day after its last use: a job may be resumed on the next morning. */
 const keepMillis = 86_400_000
@@ -21,15 +23,11 @@ const ended = (agents: Agents): Agents => {
 /** Puts the agents of one process beside those of another, or of itself: it knows its own calls best. */
 const beside = (agents: Agents, more: Agents): Agents => ({ ...agents, ...more })
 
-/** The agents that a process may admit alone: an equal share of what is left, with one share for processes that start later. */
+/** The agents that a process may admit alone. */
 const partOf: StateSpec<TreeState>["partOf"] = (state, member, times) => {
-  const others = Object.values(state.members).filter(
-    (each) => each !== member && each.part !== undefined && !each.hasLeft
-  )
-  const of = 1 / (others.length + 2)
   const left = Math.max(0, limitOf(state.config.caps) - State.agentsOf(state).size)
-  const taken = others.reduce((sum, { part }) => sum + part!.agents, 0)
-  return { ...times, of, agents: Math.floor(Math.max(0, Math.min(left * of, left - taken))) }
+  const { amount: agents, of } = equalPart(state, member, left, (part) => part.agents)
+  return { ...times, of, agents }
 }
 
 const limitOf = ({ agents = 0, atOnce = Infinity, perHour = Infinity }: Tree.TreeCaps): number =>
@@ -65,10 +63,7 @@ export const trees: StateSpec<TreeState> = {
   mayStopCommitting: () => true,
 
   sums: { nothing: 0, plus: (one, other) => one + other },
-  prepare: ({ joined, law, time }, utc, now) => {
-    law.utc = joined === 0 ? utc : Math.max(law.utc, utc, time + law.offset)
-    law.offset = law.utc - now
-  },
+  prepare: setUtc,
   configure,
   join: (joined, committed) => ({ ...State.join(joined), agents: committed?.agents ?? {} }),
   takeBack: () => {},

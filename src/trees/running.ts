@@ -9,6 +9,7 @@ import type { Port, PortOptions } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Trees from "../sharing/tree.ts"
 import * as Turns from "../sharing/turns.ts"
+import { utcAt } from "../sharing/utc.ts"
 import type { AgentInTree, TreeStatus } from "./models.ts"
 
 /** The store of the tree did not answer, or what is stored cannot be read. */
@@ -125,7 +126,7 @@ export class RunningTree {
   }
 
   private get list(): ReadonlyArray<AgentInTree> {
-    const utc = Trees.utcAt(this.port.state, this.port.now())
+    const utc = utcAt(this.port.state, this.port.now())
     return Array.from(Trees.agentsOf(this.port.state))
       .sort(([, one], [, other]) => one.since - other.since || one.depth - other.depth)
       .slice(0, maxListed)
