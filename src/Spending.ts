@@ -53,6 +53,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
+import { byCallersClock } from "./domain/input/clock.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
@@ -279,13 +280,7 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
 
 const purseOf = (ledger: RunningLedger): Purse => {
   const { name } = ledger
-  const using = <A>(use: () => A): Effect.Effect<A> =>
-    Effect.clockWith((clock) =>
-      Effect.sync(() => {
-        ledger.clock = clock
-        return use()
-      })
-    )
+  const using = byCallersClock(ledger)
   return {
     name,
     isShared: ledger.port.outlives,

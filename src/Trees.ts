@@ -39,6 +39,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { Lines } from "./call/lines.ts"
+import { byCallersClock } from "./domain/input/clock.ts"
 import { check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
@@ -126,13 +127,7 @@ export const open = /* @__PURE__ */ Effect.fnUntraced(function* (
 })
 
 const treeOf = (tree: RunningTree): Tree => {
-  const using = <A>(use: () => A): Effect.Effect<A> =>
-    Effect.clockWith((clock) =>
-      Effect.sync(() => {
-        tree.clock = clock
-        return use()
-      })
-    )
+  const using = byCallersClock(tree)
   return {
     name: tree.name,
     isShared: tree.port.outlives,

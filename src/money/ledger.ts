@@ -12,7 +12,7 @@ import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger
 import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
-import type { Port, PortOptions } from "../sharing/port.ts"
+import { Looks, type Port, type PortOptions } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
 import type { CapTurn } from "./capLog.ts"
@@ -63,9 +63,6 @@ const law: Law<LedgerTerms, LedgerHold> = {
   release: (draft, id, { amount }, now) => Ledgers.settle(draft, id, amount, 0, now)
 }
 
-/** How old the state behind a status may be, in milliseconds. */
-const lookMillis = 5_000
-
 /** How many waiting calls a status lists. */
 const maxListed = 32
 
@@ -114,8 +111,7 @@ export class RunningLedger {
   private reached: ReachedCap | undefined = undefined
   private readonly changed: (() => void) | undefined
   private readonly line: Line<LedgerTerms, LedgerHold>
-  /** When the store was last asked only for a status. */
-  private lookedAt = -Infinity
+  private readonly looks = new Looks()
   /** The number of calls to models without a price. */
   unpriced = 0
 
@@ -251,10 +247,7 @@ export class RunningLedger {
   /** As of the last exchange with the store. If that is long ago, another one follows. */
   get status(): Status {
     const { port, unpriced } = this
-    if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
-      this.lookedAt = port.now()
-      port.transact(() => undefined)
-    }
+    this.looks.look(port)
     this.review()
     const { isReached, line, waiting } = this
     return { ...Ledgers.statusOf(port.state, port.now()), isReached, queued: line.queue.size, waiting, unpriced }

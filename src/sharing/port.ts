@@ -66,6 +66,22 @@ export interface Port<S = PoolState> {
   readonly close: Effect.Effect<void>
 }
 
+/** How old the state behind a status may be, in milliseconds. */
+const lookMillis = 5_000
+
+/** Reads the state of a port for its status: as of the last exchange with the store. If the last look is long ago, another one follows. */
+export class Looks {
+  private lookedAt = -Infinity
+
+  look<S>(port: Pick<Port<S>, "lag" | "now" | "state" | "transact">): S {
+    if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
+      this.lookedAt = port.now()
+      port.transact(() => undefined)
+    }
+    return port.state
+  }
+}
+
 /** Runs an effect after this many milliseconds. Calling the result cancels it. */
 export type After = (millis: number, then: Effect.Effect<void>) => () => void
 

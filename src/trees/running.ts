@@ -5,7 +5,7 @@ import { Hold } from "../line/hold.ts"
 import { type Law, Refused } from "../line/law.ts"
 import { Line } from "../line/line.ts"
 import type { Paying } from "../money/paying.ts"
-import type { Port, PortOptions } from "../sharing/port.ts"
+import { Looks, type Port, type PortOptions } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Trees from "../sharing/tree.ts"
 import * as Turns from "../sharing/turns.ts"
@@ -51,8 +51,6 @@ const law: Law<TreeTerms, TreeHold> = {
   release: (draft, id, { agent, seen }, now) => Trees.count(draft, id, agent, seen, -1, now)
 }
 
-/** How old the state behind a status may be, in milliseconds. */
-const lookMillis = 5_000
 /** How many agents a status lists. */
 const maxListed = 1_000
 
@@ -68,8 +66,7 @@ export class RunningTree {
   clock: Clock.Clock = Clock.Clock.defaultValue()
   private readonly line: Line<TreeTerms, TreeHold>
   private refused = 0
-  /** When the store was last asked only for a status. */
-  private lookedAt = -Infinity
+  private readonly looks = new Looks()
 
   constructor({ name, open }: TreeOptions) {
     this.name = name
@@ -117,11 +114,7 @@ export class RunningTree {
   /** As of the last exchange with the store. If that is long ago, another one follows. */
   get status(): TreeStatus {
     const { port, refused } = this
-    if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
-      this.lookedAt = port.now()
-      port.transact(() => undefined)
-    }
-    const { state } = port
+    const state = this.looks.look(port)
     return { ...Trees.countsOf(state, port.now()), ...state.config, refused, list: this.list }
   }
 
