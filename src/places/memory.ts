@@ -221,11 +221,12 @@ export class PlaceMemory {
 
   /** Whether a call is to find out if a place that was left for slowness has recovered. Only one is, and none while calls are under way. */
   isTried(pool: string, now: number): boolean {
-    const { left, sent } = this.pool(pool)
+    const times = this.pool(pool)
+    const { left, sent } = times
     if (left === undefined || sent.size > 0 || left.calls < tryCalls || now < left.due) return false
     left.calls = 0
     left.times = Math.min(maxTryTimes, 2 * left.times)
-    heard(this.pool(pool), now)
+    heard(times, now)
     return true
   }
 

@@ -309,19 +309,19 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   }
 }
 
+/** The caller, which the rules have found; undefined if they threw. */
+const callerOf = ({ terms }: Engine.HttpCall): Caller | undefined =>
+  Result.isSuccess(terms) ? (terms.success.callOptions as Caller) : undefined
+
 /** Notes whose call it is, and makes its bill known to what is remembered of it. */
 const noted = ({ record, whose }: ProxiedRequest, planned: Engine.HttpCall): Engine.HttpCall => {
   record?.asks(planned.request.model)
-  if (Result.isFailure(planned.terms)) return planned
-  const terms = planned.terms.success
-  // The options are those that the rules have found.
-  const caller = terms.callOptions as Caller
+  const caller = callerOf(planned)
+  if (caller === undefined) return planned
   whose.is(caller)
   if (record === undefined) return planned
-  return {
-    ...planned,
-    terms: Result.succeed({ ...terms, callOptions: { ...caller, onBilled: billing(caller, record) } })
-  }
+  const callOptions = { ...caller, onBilled: billing(caller, record) }
+  return { ...planned, terms: Result.map(planned.terms, (terms) => ({ ...terms, callOptions })) }
 }
 
 /** A function of its own, because a closure within `noted` would keep the request as long as its answer. */
@@ -332,13 +332,6 @@ const billing =
     onBilled?.(bill)
   }
 
-/** The call as its job counts it; undefined if the options threw, so that nobody knows whose it is. */
-const jobOf = ({ terms }: Engine.HttpCall, { activity }: ProxyParts): JobCall | undefined => {
-  if (Result.isFailure(terms)) return undefined
-  const { caller, job } = terms.success.callOptions as Caller
-  return activity.jobs.open({ key: caller.name, job: job.name })
-}
-
 /** Makes a governed call. */
 export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: Buffer): void => {
   const { exchange, parts, record, request, response, routed, span } = proxied
@@ -347,7 +340,8 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const method = request.method ?? "POST"
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
-  const job = jobOf(planned, parts)
+  const caller = callerOf(planned)
+  const job = caller && parts.activity.jobs.open({ key: caller.caller.name, job: caller.job.name })
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
   const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake, traceparent) => {
     if (times !== undefined) times.sentAt = parts.now()
@@ -358,10 +352,10 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
     const transport = parts.transports.get(upstream)!
     return transport.dispatch({ method, path, ...changed(bytes, sent, change) }, intake)
   }
-  const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
+  const paying = caller?.purses ?? []
+  const line = caller?.[inJob]
   const held = heldResponse(response, planned)
   // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
-  const line = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions as Caller)[inJob] : undefined
   const isRefusable = planned.streams !== "events" && (paying.length > 0 || line !== undefined)
   held.isHeldBack = isRefusable
   if (mayBegin(planned)) parts.keeper.add(held)

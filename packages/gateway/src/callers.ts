@@ -116,11 +116,11 @@ export const makeCallers = (
       )
       .map(({ rule }) => rule)
     const job = request.job ?? agent
-    const key = callerKeys()[0]!.name
+    const key = callerKeys()[0]!
     const payer: Payer = {
       agent,
       job,
-      key,
+      key: key.name,
       rule: matching.find(({ name }) => name !== undefined)?.name ?? ""
     }
     const weightOf = (ofKeys: boolean): number | undefined =>
@@ -128,11 +128,11 @@ export const makeCallers = (
     return {
       agent,
       job: { name: job, size: Lineage.jobSizeOf(request.header), weight: weightOf(false) },
-      caller: { name: key, weight: weightOf(true) },
+      caller: { name: key.name, weight: weightOf(true) },
       onBilled: billTo(payer, billed),
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
       purses: purses.of(matching, session, callerKeys),
-      [inJob]: trees.of(matching, request, callerKeys()[0]!)
+      [inJob]: trees.of(matching, request, job, key)
     }
   }
 }

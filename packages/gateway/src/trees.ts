@@ -56,13 +56,16 @@ export class JobTrees {
   }
 
   /** The line of the agent of a request in the tree of its job; undefined if no rule caps that, or nothing names an agent. */
-  of(matching: ReadonlyArray<Rule>, request: Omit<CallRequest, "body">, key: CallerKey): LineOf | undefined {
+  of(
+    matching: ReadonlyArray<Rule>,
+    { agent, header, session }: Omit<CallRequest, "body">,
+    job: string,
+    key: CallerKey
+  ): LineOf | undefined {
     const caps = matching.find(({ capPerJob }) => capPerJob !== undefined)?.capPerJob
-    const { agent, header, job, session } = request
     if (caps === undefined || agent === undefined) return undefined
-    const named = job ?? session ?? agent
     const parent = Lineage.parentOf(header, agent, session)
-    return treeLine(this.treeOf(key, named, caps), { name: agent, parent })
+    return treeLine(this.treeOf(key, job, caps), { name: agent, parent })
   }
 
   private treeOf({ hash, name }: CallerKey, job: string, caps: Trees.AgentCaps): Trees.Tree {
