@@ -1,82 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Metric from "effect/Metric"
-import type * as Scope from "effect/Scope"
-import * as Budget from "floodgate/Budget"
-import * as Gateway from "@floodgate/gateway"
-import * as Governor from "floodgate/Governor"
-import { message } from "../../../test/support/httpProvider.ts"
-import { serve } from "../../../test/support/httpServer.ts"
+import type * as Gateway from "@floodgate/gateway"
+import { ask as askOnce, type Got, messages, ofClaudeCode, world } from "./world.ts"
 
 // These use real HTTP, so they run on the real clock. They wait only for conditions.
 
 const adminToken = "an-operator-with-a-long-token"
 
-/** A gateway before a provider that answers at once, and how many requests the provider has received. */
-const world = Effect.fnUntraced(function* (
-  options: Gateway.Options
-): Effect.fn.Return<{ readonly url: string; readonly received: () => number }, Gateway.CannotListen, Scope.Scope> {
-  const upstream = yield* serve(
-    (_, response) =>
-      void response
-        .writeHead(200, { "content-type": "application/json" })
-        .end(JSON.stringify(message(10, 10, "claude-test")))
-  )
-  const context = yield* Layer.build(
-    Governor.layer().pipe(
-      Layer.provideMerge(Budget.layerUnlimited),
-      Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
-    )
-  )
-  const gateway = yield* Gateway.make({
-    upstreams: { anthropic: upstream.url },
-    drain: "20 millis",
-    adminToken,
-    ...options
-  }).pipe(Effect.provideContext(context))
-  return { url: gateway.url, received: () => upstream.requests.length }
-})
+/** A gateway before a provider that answers at once, and that limits nothing here. */
+const gateway = (options: Gateway.Options) =>
+  world(messages, { budget: { limits: { requests: { perMinute: 1e9 } } }, adminToken, ...options })
 
-interface Got {
-  readonly status: number
-  readonly retry: string | null
-  readonly text: string
-}
-
-/** A call as Claude Code sends it: of the first agent of a session, or of a sub-agent, which another one may have started. */
-const ask = (
-  url: string,
-  session: string,
-  subAgent?: string,
-  parent?: string,
-  headers: Record<string, string> = {}
-): Effect.Effect<Got, unknown> =>
-  Effect.tryPromise(async (signal) => {
-    const response = await fetch(`${url}/v1/messages`, {
-      method: "POST",
-      signal,
-      headers: {
-        "x-api-key": "sk-one-x9Yz",
-        "anthropic-version": "2023-06-01",
-        "x-claude-code-session-id": session,
-        ...(subAgent === undefined ? {} : { "x-claude-code-agent-id": subAgent }),
-        ...(parent === undefined ? {} : { "x-claude-code-parent-agent-id": parent }),
-        ...headers
-      },
-      body: JSON.stringify({
-        model: "claude-test",
-        max_tokens: 100,
-        messages: [{ role: "user", content: "Hello" }]
-      })
-    })
-    return {
-      status: response.status,
-      retry: response.headers.get("x-should-retry"),
-      text: await response.text()
-    }
-  })
+const ask = (url: string, ...of: Parameters<typeof ofClaudeCode>): Effect.Effect<Got, unknown> =>
+  askOnce(`${url}/v1/messages`, ofClaudeCode(...of))
 
 const operate = (url: string, body: object, token = adminToken) =>
   Effect.promise(async () => {
@@ -125,23 +62,23 @@ const recorded = levels.flatMap((size, level) =>
 describe("the agents of a job at the gateway", () => {
   it.live("are at most as many as the cap, of 877 that one prompt would start, and their calls go on", () =>
     Effect.gen(function* () {
-      const { received, url } = yield* world({ rules: [{ capPerJob: { agents: 20 } }] })
+      const { upstream, url } = yield* gateway({ rules: [{ capPerJob: { agents: 20 } }] })
       yield* ask(url, "s1")
       const all = yield* Effect.forEach(recorded, ({ name, parent }) => ask(url, "s1", name, parent), {
         concurrency: 40
       })
       assert.deepStrictEqual(statuses(all), { 200: 19, 402: recorded.length - 19 })
       const refused = all.find(({ status }) => status === 402)!
-      assert.strictEqual(refused.retry, "false")
+      assert.strictEqual(refused.headers.get("x-should-retry"), "false")
       assert.match(
         refused.text,
         /may have at most 20 agents in all, so agent s1\/a\d-\d+ may not start: do the rest yourself/
       )
-      const before = received()
+      const before = upstream.requests.length
       const begun = recorded.filter((_, index) => all[index]!.status === 200)
       const again = yield* Effect.forEach(begun, ({ name, parent }) => ask(url, "s1", name, parent))
       assert.deepStrictEqual(statuses(again), { 200: 19 })
-      assert.strictEqual(received(), before + 19)
+      assert.strictEqual(upstream.requests.length, before + 19)
       const [tree] = yield* treesOf(url)
       assert.deepStrictEqual([tree?.agents, tree?.refused], [20, recorded.length - 19])
     })
@@ -149,7 +86,7 @@ describe("the agents of a job at the gateway", () => {
 
   it.live("may start each other as deep as the cap says", () =>
     Effect.gen(function* () {
-      const { url } = yield* world({ rules: [{ capPerJob: { depth: 2 } }] })
+      const { url } = yield* gateway({ rules: [{ capPerJob: { depth: 2 } }] })
       const all = [
         yield* ask(url, "s1"),
         yield* ask(url, "s1", "a"),
@@ -174,7 +111,7 @@ describe("the agents of a job at the gateway", () => {
 
   it.live("are never refused under a generous cap, and jobs of others and of other keys have caps of their own", () =>
     Effect.gen(function* () {
-      const { url } = yield* world({ rules: [{ capPerJob: { agents: 16 } }] })
+      const { url } = yield* gateway({ rules: [{ capPerJob: { agents: 16 } }] })
       const fan = (session: string, headers?: Record<string, string>) =>
         Effect.forEach(
           Array.from({ length: 15 }, (_, index) => index),
@@ -193,7 +130,7 @@ describe("the agents of a job at the gateway", () => {
 
   it.live("are not counted where nothing names an agent, or no rule caps them", () =>
     Effect.gen(function* () {
-      const { url } = yield* world({ rules: [{ model: "other", capPerJob: { agents: 1 } }] })
+      const { url } = yield* gateway({ rules: [{ model: "other", capPerJob: { agents: 1 } }] })
       const all = yield* Effect.forEach(["a", "b", "c"], (name) => ask(url, "s1", name))
       assert.deepStrictEqual(statuses(all), { 200: 3 })
       assert.deepStrictEqual(yield* treesOf(url), [])
@@ -203,7 +140,7 @@ describe("the agents of a job at the gateway", () => {
   it.live("are stopped by an operator with the token: new ones, or all calls, until they may go on", () => {
     const lines: Array<unknown> = []
     return Effect.gen(function* () {
-      const { url } = yield* world({ rules: [{ capPerJob: { agents: 100 } }] })
+      const { url } = yield* gateway({ rules: [{ capPerJob: { agents: 100 } }] })
       yield* ask(url, "s1")
       const [tree] = yield* treesOf(url)
       const job = tree!.id

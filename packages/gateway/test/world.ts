@@ -10,6 +10,7 @@ import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { until } from "../../../test/support/gateway.ts"
+import { message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
@@ -89,6 +90,28 @@ export const chat = (more: object = {}, headers: Record<string, string> = {}): R
   headers: { authorization: "Bearer sk-one-two-three", "content-type": "application/json", ...headers },
   body: JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hello" }], ...more })
 })
+
+/** A call as Claude Code sends it: of the first agent of a session, or of a sub-agent, which another one may have started. */
+export const ofClaudeCode = (
+  session: string,
+  subAgent?: string,
+  parent?: string,
+  headers: Record<string, string> = {}
+): RequestInit => ({
+  method: "POST",
+  headers: {
+    "x-api-key": "sk-one-x9Yz",
+    "anthropic-version": "2023-06-01",
+    "x-claude-code-session-id": session,
+    ...(subAgent === undefined ? {} : { "x-claude-code-agent-id": subAgent }),
+    ...(parent === undefined ? {} : { "x-claude-code-parent-agent-id": parent }),
+    ...headers
+  },
+  body: JSON.stringify({ model: "claude-test", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+})
+
+/** A message of the Messages API. */
+export const messages: Handler = (_, response) => json(response, 200, JSON.stringify(message(10, 10, "claude-test")))
 
 export const completion = JSON.stringify({
   id: "c1",

@@ -1,38 +1,18 @@
 /** The command jobs against a gateway. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { gatewayTo } from "../../../../test/support/gateway.ts"
-import { message } from "../../../../test/support/httpProvider.ts"
-import { serve } from "../../../../test/support/httpServer.ts"
 import { floodgate } from "../support/cli.ts"
 import { services } from "../../../gateway/test/support/services.ts"
+import { ask, messages, ofClaudeCode, world } from "../../../gateway/test/world.ts"
 
 const adminToken = "fedcba9876543210"
 const env = { FLOODGATE_GATEWAY_ADMIN_TOKEN: adminToken }
 
 const gateway = Effect.gen(function* () {
-  const upstream = yield* serve(
-    (_, response) =>
-      void response
-        .writeHead(200, { "content-type": "application/json" })
-        .end(JSON.stringify(message(10, 10, "claude-test")))
-  )
-  const { url } = yield* gatewayTo(upstream.url, { adminToken, rules: [{ capPerJob: { agents: 3, depth: 2 } }] })
-  const ask = (subAgent?: string, parent?: string) =>
-    Effect.promise(async () => {
-      const headers: Record<string, string> = {
-        "x-api-key": "k",
-        "anthropic-version": "2023-06-01",
-        "x-claude-code-session-id": "s1"
-      }
-      if (subAgent !== undefined) headers["x-claude-code-agent-id"] = subAgent
-      if (parent !== undefined) headers["x-claude-code-parent-agent-id"] = parent
-      const body = { model: "claude-test", max_tokens: 100, messages: [{ role: "user", content: "Hi" }] }
-      const response = await fetch(`${url}/v1/messages`, { method: "POST", headers, body: JSON.stringify(body) })
-      await response.text()
-      return response.status
-    })
-  return { url, ask }
+  const { url } = yield* world(messages, { adminToken, rules: [{ capPerJob: { agents: 3, depth: 2 } }] })
+  const call = (...of: Parameters<typeof ofClaudeCode>) =>
+    Effect.map(ask(`${url}/v1/messages`, ofClaudeCode(...of)), ({ status }) => status)
+  return { url, ask: (subAgent?: string, parent?: string) => call("s1", subAgent, parent) }
 })
 
 const jobs = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
