@@ -153,10 +153,24 @@ const maxPresent = 1_000
 const rounding = 1e-9
 
 /**
+ * Whose the agents of a question are: who says how many of them run, and names no job, asks about the job that uses the pool, if only one
+ * does.
+ */
+const ownerOf = ({ queue, running }: PoolView, options: LiveOptions, asker: CallOwner): CallOwner => {
+  if (asker.job !== undefined || (options.running ?? 0) === 0) return asker
+  const [first, ...others] = [...running, ...queue.inOrder()]
+  if (first === undefined || (asker.caller ?? first.caller) !== first.caller) return asker
+  if (others.some(({ caller, job }) => caller !== first.caller || job !== first.job)) return asker
+  const { caller, callerWeight, job, jobWeight } = first
+  return { ...asker, caller, callerWeight, job, jobWeight }
+}
+
+/**
  * A workload that starts now in a running pool. Every call in flight or waiting belongs to an agent that is present, and makes
  * the `remaining` calls after it.
  */
-export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, owner: CallOwner): FanOut.Setup => {
+export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, asker: CallOwner): FanOut.Setup => {
+  const owner = ownerOf(view, options, asker)
   const { law, maxInFlight: concurrency, now: at, queue, rules } = view
   const { priority } = owner
   const { atOnce: maxAgents = Infinity, latency, remaining = [], running: agentsRunning = 0 } = options
