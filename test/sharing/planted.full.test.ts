@@ -87,7 +87,8 @@ const codeBugs: ReadonlyArray<CodeBug> = [
     in: "Processes.isOver",
     by: Fault.instead((isOver: (owner: Owner, now: number) => boolean) => (owner: Owner, now: number) => {
       return isOver(owner, now + 600_000)
-    })
+    }),
+    seed: 61
   },
   {
     without: "the memory that somebody has left",

@@ -61,10 +61,10 @@ const declaredIn = (file: string): ReadonlyMap<string, ts.Node> => {
 
 const exportsOf = (file: string): ReadonlyArray<string> => parse(file).statements.filter(isExported).flatMap(namesOf)
 
-/** A module's own file, and those that it re-exports. */
+/** A module's own file, and those whose values it re-exports. */
 const partsOf = (file: string): ReadonlyArray<string> => {
   const again = parse(file).statements.flatMap((node) =>
-    ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined
+    ts.isExportDeclaration(node) && !node.isTypeOnly && node.moduleSpecifier !== undefined
       ? [join(dirname(file), (node.moduleSpecifier as ts.StringLiteral).text)]
       : []
   )
