@@ -1,7 +1,7 @@
 /** UTC in a state that processes share, by the clock of its store. */
 import type { Shared } from "./state.ts"
 
-/** What a law knows of the time of day. */
+/** The time of day, as a law knows it. */
 export interface UtcLaw {
   /** From the state's time to UTC by the clock of the store. */
   offset: number
