@@ -70,4 +70,7 @@ svg rect { fill: var(--fill); }
 @media (max-width: 40rem) { .level { grid-template-columns: 1fr; } .level .text { grid-column: 1; }
   .row { grid-template-columns: 1fr auto; } td.name { max-width: 9rem; } .row svg { grid-column: 1 / -1; grid-row: 2; } .axis { margin: 0; }
   #filter label { flex: 1 1 100%; justify-content: space-between; } #filter input, #filter select { flex: 0 1 70%; } }
+summary { display: grid; grid-template-columns: 1.2em 1fr; cursor: pointer; }
+summary::before { content: "\\25b8"; }
+details[open] > summary::before { content: "\\25be"; }
 `
