@@ -20,3 +20,16 @@ export const yielding: <A>(steps: Stepwise<A>) => Effect.Effect<A> = Effect.fnUn
   }
   return step.value
 })
+
+/** Items in one step: some thousand small objects take about a millisecond. */
+const atOnce = 1_000
+
+/** Maps many items in steps. */
+export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A, index: number) => B): Stepwise<ReadonlyArray<B>> {
+  const all: Array<B> = []
+  for (const item of items) {
+    all.push(f(item, all.length))
+    if (all.length % atOnce === 0) yield
+  }
+  return all
+}

@@ -128,16 +128,6 @@ const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.t
 /** Events in one step, which takes milliseconds. */
 const chunk = 1_000
 
-/** Maps many items in steps. */
-export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Stepwise<ReadonlyArray<B>> {
-  const all: Array<B> = []
-  for (const item of items) {
-    all.push(f(item))
-    if (all.length % chunk === 0) yield
-  }
-  return all
-}
-
 /** Simulates all agents to their ends. */
 export const play = (setup: Setup): Stepwise<Played> => new FanOut(setup).run()
 
@@ -169,13 +159,13 @@ class FanOut {
       const player = playerOf(agent)
       this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
     }
-    this.fill(at)
   }
 
   *run(): Stepwise<Played> {
     const blocked: { [O in Obstacle]?: number } = {}
     let now = this.setup.at
     let done = 0
+    while (this.fill(now)) if (++done % chunk === 0) yield
     for (;;) {
       while (this.happen(now)) if (++done % chunk === 0) yield
       let answer = this.admit(now)
@@ -198,15 +188,14 @@ class FanOut {
     Heap.push(this.due, { at, turn: this.scheduled++, player, ended, place: -1 }, byTime)
   }
 
-  /** Starts agents while more may run. */
-  private fill(now: number): void {
+  /** Starts the next agent if one more may run. */
+  private fill(now: number): boolean {
     const { at, maxAgents, owner } = this.setup
-    while (this.active < maxAgents) {
-      const own = this.unstarted.pop()
-      if (own === undefined) return
-      this.active++
-      this.start(own, Math.max(now, at + own.startsAt), owner)
-    }
+    const own = this.active < maxAgents ? this.unstarted.pop() : undefined
+    if (own === undefined) return false
+    this.active++
+    this.start(own, Math.max(now, at + own.startsAt), owner)
+    return true
   }
 
   private start(own: ForecastAgent, at: number, owner: Omit<CallOwner, "agent">, parent?: Player): Player {

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Input from "../../domain/input/checks.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import * as Rules from "../../domain/rules.ts"
-import { type Stepwise, yielding } from "../../domain/stepwise.ts"
+import { mapped, type Stepwise, yielding } from "../../domain/stepwise.ts"
 import * as Pacer from "../../pacing/pacer.ts"
 import * as Preview from "../../pacing/preview.ts"
 import type { CallOwner } from "../../admission/fairQueue.ts"
@@ -273,8 +273,8 @@ export function* forecast(setup: FanOut.Setup): Stepwise<Forecast> {
     binding: bindingOf(outcome),
     blocked,
     waits: waitsOf(outcome.served),
-    agents: yield* FanOut.mapped(agents, forecastOf),
-    calls: yield* FanOut.mapped(outcome.served, callOf),
+    agents: yield* mapped(agents, forecastOf),
+    calls: yield* mapped(outcome.served, callOf),
     refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
     usage: usageOf(agents)
   }

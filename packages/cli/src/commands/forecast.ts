@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Accounting from "floodgate/Accounting"
-import { Latency, Advice } from "floodgate/internal"
+import { Advice, Latency, Stepwise } from "floodgate/internal"
 import * as Words from "floodgate/internal/words"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
@@ -163,15 +163,7 @@ const ofCalls = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   if (Option.isSome(trace)) {
     const Trace = yield* withLab("--trace", () => import("./trace.ts"))
     const recorded = yield* Trace.read(trace.value)
-    // Without limits, the calls of the scenario are as recorded.
-    const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
-    const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
-    const scenario = Trace.scenarioOf(recorded, { ...whole, ...dealt })
-    return scenario.agents.map(({ calls, name, startsAtMillis }) => ({
-      name,
-      startsAfter: startsAtMillis,
-      calls: calls.map(({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }))
-    }))
+    return yield* Stepwise.yielding(Trace.workloadOf(recorded, Option.getOrUndefined(wanted.agents)))
   }
   if (paths.length > 0) {
     const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
