@@ -145,6 +145,7 @@ const run = async (url: string, make: MakeClient, timeoutMillis: number): Promis
   const times: Array<number> = []
   let tokens = 0
   let lost = 0
+  let problem: unknown
   const agent = async (index: number): Promise<void> => {
     const random = Prng.make(1, index)
     while (!stopped.signal.aborted) {
@@ -164,7 +165,8 @@ const run = async (url: string, make: MakeClient, timeoutMillis: number): Promis
         if (!counts()) continue
         tokens += output
         times.push(performance.now() - at)
-      } catch {
+      } catch (error) {
+        problem = error
         if (counts()) lost++
         await sleep(200)
       }
@@ -175,6 +177,7 @@ const run = async (url: string, make: MakeClient, timeoutMillis: number): Promis
   stopped.abort()
   await end()
   await Promise.allSettled(all)
+  if (times.length === 0) throw new Error("No call was answered", { cause: problem })
   times.sort((a, b) => a - b)
   return {
     tokensPerSecond: tokens / seconds,
@@ -192,7 +195,8 @@ const cells = ({ answered, lost, p95Seconds, tokensPerSecond }: Result): string 
 // The agents always want more, so the time of a call in a slot follows from how many are answered.
 const full = await run(url, fixed(slots), Infinity)
 const callMillis = (1_000 * slots * seconds) / full.answered
-const timeout = 3 * callMillis
+// A signal takes whole milliseconds only.
+const timeout = Math.ceil(3 * callMillis)
 console.log(
   `${slots} slots, ${agents} agents; a call takes ${(callMillis / 1_000).toFixed(2)} s while all slots are used,`
 )
