@@ -52,8 +52,9 @@ const placed = Effect.fnUntraced(function* (
   })
   const { at } = race.winner!
   attempt.isProbe = race.winner === race.probed
+  const quick = Math.min(...race.standings.map(({ answers }) => answers))
   for (const each of race.standings) {
-    if (each.isSlow && each !== race.winner) parts.memory.left(each.at.pool.name, call.now)
+    if (each.isSlow && each !== race.winner) parts.memory.left(each.at.pool.name, quick, call.now)
   }
   report(attempt, race)
   placement.current = at.index

@@ -21,6 +21,8 @@ const usualFailure = 1_000
 const tryCalls = 20
 const tryMillis = 30_000
 const maxTryTimes = 8
+/** It is tried at once if more than half of so many calls there end within the time of one quick answer. Fewer may do so by chance. */
+const minTogether = 8
 
 /** For how long what was foreseen of a pool is good enough to reconsider where a call waits, in milliseconds. */
 export const reviewMillis = 1_000
@@ -52,11 +54,18 @@ export interface SentCall {
 
 /** A place that is left for slowness. */
 interface SlowPlace {
+  /** How long an answer takes where it is quickest. */
+  quick: number
   /** The calls that have gone elsewhere since it was last tried. */
   calls: number
   /** When one may try it, and how many times longer than usual the next one waits. */
   due: number
   times: number
+  /** When the calls under way there were counted, and how many there were. */
+  countedAt: number
+  underWay: number
+  /** Whether they say that it has recovered. */
+  isBack: boolean
 }
 
 interface PoolTimes {
@@ -74,6 +83,13 @@ interface PoolTimes {
   outlook: ReadAt<Outlook> | undefined
   /** The tokens of input a second that its limit allows. */
   inputRate: ReadAt<number> | undefined
+}
+
+/** A place that was left has answered. If it has recovered, its calls end together, and not as far apart as slow calls were sent. */
+const countEnds = ({ left, sent }: PoolTimes, now: number): void => {
+  if (left === undefined) return
+  if (now - left.countedAt > left.quick) Object.assign(left, { countedAt: now, underWay: sent.size })
+  else if (left.underWay >= minTogether && sent.size < left.underWay / 2) left.isBack = true
 }
 
 /** The place was heard of, so it need not be tried soon: a call that tries it may take as long as its answers do. */
@@ -167,6 +183,7 @@ export class PlaceMemory {
     if (tokens !== undefined && call.estimate > 0) {
       this.outputPart += (Math.min(1, tokens / call.estimate) - this.outputPart) * weight
     }
+    countEnds(times, now)
     heard(times, now)
   }
 
@@ -206,10 +223,11 @@ export class PlaceMemory {
     return call
   }
 
-  /** A call goes elsewhere, because the place is slow. */
-  left(pool: string, now: number): void {
+  /** A call goes elsewhere, because the place is slow. An answer takes `quick` where it is quickest. */
+  left(pool: string, quick: number, now: number): void {
     const times = this.pool(pool)
-    times.left ??= { calls: 0, due: now + tryMillis, times: 1 }
+    times.left ??= { quick, calls: 0, due: now + tryMillis, times: 1, countedAt: -Infinity, underWay: 0, isBack: false }
+    times.left.quick = quick
     times.left.calls++
   }
 
@@ -219,11 +237,18 @@ export class PlaceMemory {
     if (times !== undefined) times.left = undefined
   }
 
-  /** Whether a call is to find out if a place that was left for slowness has recovered. Only one is, and none while calls are under way. */
+  /**
+   * Whether a call is to find out if a place that was left for slowness has recovered. Only one is, and none while calls are under way
+   * that do not say so themselves.
+   */
   isTried(pool: string, now: number): boolean {
     const times = this.pool(pool)
     const { left, sent } = times
-    if (left === undefined || sent.size > 0 || left.calls < tryCalls || now < left.due) return false
+    if (left === undefined) return false
+    const isDue = sent.size === 0 && left.calls >= tryCalls && now >= left.due
+    if (!left.isBack && !isDue) return false
+    left.isBack = false
+    left.underWay = 0
     left.calls = 0
     left.times = Math.min(maxTryTimes, 2 * left.times)
     heard(times, now)

@@ -283,15 +283,15 @@ describe("the memory of places", () => {
 
   it("tries a slow place after twenty calls and 30 s, then half as often, and forgets what a probe disproves", () => {
     const memory = usual()
-    for (let n = 0; n < 20; n++) memory.left("p", 100_000)
+    for (let n = 0; n < 20; n++) memory.left("p", 10_000, 100_000)
     assert.isFalse(memory.isTried("p", 129_999))
     assert.isTrue(memory.isTried("p", 130_000))
     assert.isFalse(memory.isTried("p", 130_000))
     answer(memory, 130_000, 40_000, true)
-    for (let n = 0; n < 19; n++) memory.left("p", 170_000)
+    for (let n = 0; n < 19; n++) memory.left("p", 10_000, 170_000)
     // Its answers take 40 s, and each time the pause doubles.
     assert.isFalse(memory.isTried("p", 300_000))
-    memory.left("p", 300_000)
+    memory.left("p", 10_000, 300_000)
     assert.isTrue(memory.isTried("p", 300_000))
     answer(memory, 300_000, 9_000, true)
     assert.strictEqual(timeOf(memory, 309_000), 9_000)
@@ -299,9 +299,30 @@ describe("the memory of places", () => {
     assert.isFalse(memory.isTried("p", 900_000))
   })
 
+  it("tries a slow place as soon as most of its calls end within the time of one quick answer", () => {
+    // Calls that were sent a second apart, and end `apart` milliseconds apart. The tries, as numbers of the answers before.
+    const tries = (count: number, apart: number): ReadonlyArray<number> => {
+      const memory = usual()
+      const calls = Array.from({ length: count }, (_, n) => memory.sent("p", tokens, false, 20_000 + 1_000 * n))
+      memory.left("p", 10_000, 40_000)
+      return calls.flatMap((call, n) => {
+        const now = 80_000 + apart * n
+        memory.answered("p", call, tokens, false, now)
+        return memory.isTried("p", now) ? [n + 1] : []
+      })
+    }
+    // Nine are under way when the first has ended. Five of them are more than half.
+    assert.deepStrictEqual(tries(10, 2_000), [6])
+    assert.deepStrictEqual(tries(10, 2_001), [])
+    assert.deepStrictEqual(tries(9, 0), [6])
+    assert.deepStrictEqual(tries(8, 0), [])
+    // It recovers later.
+    assert.deepStrictEqual(tries(10, 10_000), [])
+  })
+
   it("does not try a slow place while calls are under way there, or were answered lately", () => {
     const memory = usual()
-    for (let n = 0; n < 20; n++) memory.left("p", 0)
+    for (let n = 0; n < 20; n++) memory.left("p", 10_000, 0)
     const call = memory.sent("p", tokens, false, 50_000)
     assert.isFalse(memory.isTried("p", 90_000))
     memory.answered("p", call, tokens, false, 90_000)
