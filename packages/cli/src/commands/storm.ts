@@ -187,12 +187,15 @@ export const stormCommand = Command.make(
       strategy.length === 0
         ? Strategies.usualOf(scenario)
         : Strategies.all.filter(({ name }) => strategy.includes(name))
-    const runs = yield* Racing.race(scenario, chosen)
+    const print = Effect.fnUntraced(function* (runs: ReadonlyArray<Race.RaceRun>) {
+      const results = runs.map(({ result }) => result)
+      if (json) return yield* Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
+      yield* Print.out(`${Table.text(scenario, results, (yield* Print.Room).stdout)}\n`)
+      yield* Legend.print(results.map(({ strategy }) => strategy))
+    })
+    const runs = yield* Racing.race(scenario, chosen, print)
     yield* write({ report, svg }, scenario, runs)
-    const results = runs.map(({ result }) => result)
-    if (json) return yield* Print.json({ scenario: Table.scenarioJson(scenario), results }, 2)
-    yield* Print.out(`${Table.text(scenario, results, (yield* Print.Room).stdout)}\n`)
-    yield* Legend.print(results.map(({ strategy }) => strategy))
+    yield* print(runs)
   })
 ).pipe(
   Command.withDescription(
