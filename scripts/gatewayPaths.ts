@@ -213,7 +213,8 @@ export const known: Readonly<Record<string, ReadonlyArray<string>>> = {
     "/api/push",
     "/api/create",
     "/api/copy"
-  ]
+  ],
+  "llama.cpp": ["/completion", "/infill", "/tokenize", "/detokenize", "/apply-template", "/embedding", "/reranking"]
 }
 
 /** OpenAI's conversations and Mistral's are told apart by their bodies. */
@@ -229,7 +230,10 @@ export const handlingOf = (provider: string, path: string): Handling => {
     .replace(".M/", ".claude-1/")
   const call = callIn(Object.values(protocols), "POST", sample)
   const isAmbiguous = /conversations/.test(path) && (provider === "OpenAI" || provider === "Mistral")
-  const description = call?.protocol.describe({ model: "m", inputs: "", input: "", ...bodyOf(sample) }, call.route)
+  const description = call?.protocol.describe(
+    { model: "m", inputs: "", input: "", prompt: "", ...bodyOf(sample) },
+    call.route
+  )
   if (description !== undefined && !(isAmbiguous && !isMistrals(provider, call!.protocol.name))) {
     return description.binary === true || description.operation === "moderation" ? "paced" : "counted"
   }

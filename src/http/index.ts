@@ -2,8 +2,9 @@
  * A governed `fetch`: any client that takes a `fetch` gets the budget and the retries by one option.
  *
  * Calls of the protocols of `floodgate/protocol` are recognised by their path: those of Anthropic, OpenAI, Gemini, Bedrock, Cohere,
- * Mistral and Ollama, and of the services that speak one of them. The `Governor` admits them, settles them to the usage in their
- * answers, and retries them by its policy. All other requests are passed on unchanged. Programs without Effect use `Floodgate.create({ ... }).fetch` of `floodgate/promise`.
+ * Mistral, Ollama and llama.cpp, and of the services that speak one of them. The `Governor` admits them, settles them to the usage in their
+ * answers, and retries them by its policy. All other requests are passed on unchanged. Programs without Effect use
+ * `Floodgate.create({ ... }).fetch` of `floodgate/promise`.
  *
  * **Details**
  *

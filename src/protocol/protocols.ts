@@ -12,6 +12,7 @@ import { cohere } from "./cohere.ts"
 import { mistral } from "./mistral.ts"
 import { mistralConversations } from "./mistralConversations.ts"
 import { ollama } from "./ollama.ts"
+import { llamaCpp } from "./llamaCpp.ts"
 import type { Protocol } from "./models.ts"
 
 /**
@@ -58,5 +59,7 @@ export const protocols = {
   /** Mistral's conversations: to start one, to add to it, and to restart it. */
   mistralConversations,
   /** Ollama's own API: `/api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`, under any base URL. */
-  ollama
+  ollama,
+  /** The own API of llama.cpp's server: `/completion` and `/infill`, under any base URL but one that ends in `/api`. */
+  llamaCpp
 } satisfies Readonly<Record<string, Protocol>>

@@ -121,6 +121,8 @@ describe("a call through a governed fetch", () => {
       const here = yield* world(async () => new Response("ok"))
       for (const [path, body] of [
         ["/api/chat", { id: "c1", messages: [] }],
+        ["/api/completion", { prompt: "Hello" }],
+        ["/completion", { lesson: 3 }],
         ["/v1/conversations", { metadata: { topic: "gates" } }],
         ["/v1/conversations/conv_1", { metadata: {} }]
       ] as const) {

@@ -391,8 +391,61 @@ const ollama: ReadonlyArray<ApiCall> = [
   )
 ]
 
+// -----------------------------------------------------------------------------
+// llama.cpp
+// -----------------------------------------------------------------------------
+
+/** `tokens_cached` is what the slot has after the call. */
+const stopped = {
+  stop: true,
+  stop_type: "eos",
+  tokens_evaluated: 26,
+  tokens_predicted: 8,
+  tokens_cached: 34,
+  timings: { cache_n: 20, prompt_n: 6, predicted_n: 8 }
+}
+const parts = (...all: ReadonlyArray<object>) => all.map((part) => sse({ index: 0, stop: false, ...part }))
+
+const llamaCpp: ReadonlyArray<ApiCall> = [
+  whole(
+    "llama.cpp completion",
+    "llama-cpp",
+    "/completion",
+    { prompt: "What is a floodgate?", n_predict: 64 },
+    { index: 0, content: "A gate.", model: "gemma.gguf", ...stopped },
+    [6, 20, 8]
+  ),
+  streamed(
+    "llama.cpp completion",
+    "llama-cpp",
+    "/completion",
+    { prompt: [1, 2, "floodgate?"], stream: true },
+    parts({ content: "A {gate}" }, { content: "." }, { content: "", ...stopped }),
+    [6, 20, 8]
+  ),
+  whole(
+    "llama.cpp completions of several prompts",
+    "llama-cpp",
+    "/completion",
+    { prompt: ["One", "Two"], n_cmpl: 1 },
+    [
+      { index: 0, content: "A gate.", ...stopped },
+      { index: 1, content: "A gate.", ...stopped }
+    ],
+    [12, 40, 16]
+  ),
+  streamed(
+    "llama.cpp infill",
+    "llama-cpp",
+    "/infill",
+    { input_prefix: "const gate = ", input_suffix: ";", stream: true },
+    parts({ content: "open" }, { content: "", ...stopped }),
+    [6, 20, 8]
+  )
+]
+
 /** All calls. Those of one name differ in whether they are streamed. */
-export const apiCalls: ReadonlyArray<ApiCall> = [...gemini, ...cohere, ...mistral, ...bedrock, ...ollama]
+export const apiCalls: ReadonlyArray<ApiCall> = [...gemini, ...cohere, ...mistral, ...bedrock, ...ollama, ...llamaCpp]
 
 export const isStreamed = ({ pieces }: ApiCall): boolean => pieces.length > 1
 

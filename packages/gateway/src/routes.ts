@@ -45,13 +45,14 @@ const names: Readonly<Record<string, string>> = {
   "aws.bedrock": "bedrock",
   mistral_ai: "mistral",
   cohere: "cohere",
-  ollama: "ollama"
+  ollama: "ollama",
+  "llama.cpp": "llama-cpp"
 }
 const known: ReadonlySet<string> = new Set(Object.values(names))
 
 /** The first segments of providers' paths. Any other segment in front of a path is the name of an upstream. */
 export const ownSegment =
-  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|interactions|fim|ocr|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
+  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions?|infill|responses|conversations|interactions|fim|ocr|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
 interface NamedMatch extends Matching.Match {
   readonly name: string

@@ -26,7 +26,7 @@ const world = Effect.fnUntraced(function* (answer: Handler, options: Gateway.Opt
       Layer.provideMerge(Logger.layer([]))
     )
   )
-  const names = ["anthropic", "openai", "gemini", "bedrock", "mistral", "cohere", "ollama"]
+  const names = ["anthropic", "openai", "gemini", "bedrock", "mistral", "cohere", "ollama", "llama-cpp"]
   const { url } = yield* Gateway.make({
     upstreams: Object.fromEntries(names.map((name) => [name, upstream.url])),
     drain: "20 millis",

@@ -97,7 +97,8 @@ describe("routes of the gateway", () => {
     bedrock: "https://bedrock.test",
     mistral: "https://mistral.test",
     cohere: "https://cohere.test",
-    ollama: "http://ollama.test"
+    ollama: "http://ollama.test",
+    "llama-cpp": "http://llama.test"
   })
 
   it("sends each provider's own calls to it", () => {

@@ -13,7 +13,7 @@ import { serve } from "../../../test/support/httpServer.ts"
 
 // What a caller whose cap is spent may still send. These use real HTTP, so they run on the real clock.
 
-const providers = ["anthropic", "openai", "gemini", "bedrock", "mistral", "cohere", "ollama"]
+const providers = ["anthropic", "openai", "gemini", "bedrock", "mistral", "cohere", "ollama", "llama-cpp"]
 
 /** A provider whose calls cost a dollar each, and a gateway to it. */
 const world = Effect.fnUntraced(function* (options: Gateway.Options) {

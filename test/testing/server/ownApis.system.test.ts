@@ -207,6 +207,22 @@ describe("llama.cpp's own API", () => {
     })
   )
 
+  it.live("is counted to the token by the governed fetch", () =>
+    served({ server: "llama.cpp", reply: () => "word".repeat(8) }, async (server) => {
+      await using floodgate = Floodgate.create({ concurrency: 1 })
+      for (const stream of [true, false]) {
+        const asks = { method: "POST", body: JSON.stringify({ ...completion, stream }) }
+        await (await floodgate.fetch(`${server.url}/completion`, asks)).text()
+      }
+      const metrics = await floodgate.metrics()
+      const tokens = metrics.match(/^floodgate_tokens\{.*type="(?:input|output)"\} \d+/gm) ?? []
+      assert.deepStrictEqual(
+        tokens.map((line) => line.split(" ").at(-1)),
+        ["10", "16"]
+      )
+    })
+  )
+
   it.live("shows its slots, and that it is well", () =>
     served({ server: "llama.cpp", concurrency: 2, outputTokens: 1_000_000 }, async (server) => {
       assert.deepStrictEqual(await get(server, "/health"), { status: "ok" })

@@ -10,7 +10,7 @@ export const docOf = (setting: string): { readonly text: string; readonly standa
 /** `npm run docs:settings` writes these lines. */
 const docs = `
 $schema: Where an editor finds the JSON Schema of this file.
-upstreams: A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; replaces the default. Requests for anthropic, openai, gemini, bedrock, mistral, cohere and ollama are recognised by their paths. Requests go to no other host. @default the public addresses of Anthropic, OpenAI and Gemini
+upstreams: A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; replaces the default. Requests for anthropic, openai, gemini, bedrock, mistral, cohere, ollama and llama-cpp are recognised by their paths. Requests go to no other host. @default the public addresses of Anthropic, OpenAI and Gemini
 host: Address to listen on; anything but loopback needs a token, because other machines can reach it. @default 127.0.0.1
 port: Port to listen on; 0 takes a free one. In a program, 0 is the default. @default 8788
 token: A secret that opens the page and the metrics, and calls if there are no keys; better in the variable than in a file. @default none

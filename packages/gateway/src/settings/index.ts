@@ -77,8 +77,8 @@ const policy = checked(Schema.Literals(["soonest", "cheapest"]), Input.oneOf("so
 const ofGateway = {
   /**
    * A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; replaces the
-   * default. Requests for `anthropic`, `openai`, `gemini`, `bedrock`, `mistral`, `cohere` and `ollama` are recognised by their
-   * paths. Requests go to no other host. @default the public addresses of Anthropic, OpenAI and Gemini
+   * default. Requests for `anthropic`, `openai`, `gemini`, `bedrock`, `mistral`, `cohere`, `ollama` and `llama-cpp` are recognised by
+   * their paths. Requests go to no other host. @default the public addresses of Anthropic, OpenAI and Gemini
    */
   upstreams: setting(upstreams, {
     default: providers,

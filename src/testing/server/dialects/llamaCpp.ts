@@ -5,22 +5,12 @@
  */
 import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import { nameOf, textOf } from "../../../protocol/json.ts"
-import { openaiChat } from "../../../protocol/openaiChat.ts"
-import type { Protocol } from "../../../protocol/protocol.ts"
+import { llamaCpp as protocol } from "../../../protocol/llamaCpp.ts"
+import type { Route } from "../../../protocol/protocol.ts"
 import { sseEvent } from "../../../protocol/refusal.ts"
 import * as Request from "../request.ts"
 import { addition, type AnswerContext, type Body, type Dialect, type StreamWriter, unlimited } from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
-
-/** Reads no more of a request than the server needs: `fetch` and the gateway do not count this endpoint. */
-const protocol: Protocol = {
-  ...openaiChat,
-  name: "llama.cpp",
-  match: (method, path) =>
-    method === "POST" && /^(?:\/.*)?\/completion$/.test(path) ? { operation: "generate", path } : undefined,
-  describe: (body) =>
-    openaiChat.describe({ model, ...(body as Body), messages: [] }, { operation: "generate", path: "" })
-}
 
 /** The server has one model, so requests need not name it. */
 const model = "default"
@@ -38,7 +28,8 @@ const promptOf = (prompt: unknown): string | undefined => {
   return prompt.map((part) => (typeof part === "number" ? token : (textOf(part) ?? ""))).join("")
 }
 
-const read = (body: Body) => {
+const read = (body: Body, { path }: Route) => {
+  if (!path.endsWith("/completion")) return Request.notFound("POST", path)
   const prompt = promptOf(body["prompt"])
   if (prompt === undefined) return Request.invalid('"prompt" must be a string or a list of tokens and strings')
   const limit = body["n_predict"]
