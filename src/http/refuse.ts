@@ -1,14 +1,27 @@
 /** Refusals: calls that failed with an error of this library, answered in the form of their provider. */
 import * as Duration from "effect/Duration"
-import { BudgetError } from "../Budget.ts"
+import * as Predicate from "effect/Predicate"
+import { BudgetError, type Denied } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
-import { LedgerUnavailable } from "../Spending.ts"
 import type { HttpCall } from "./models.ts"
 
 /** A wait in seconds. */
 const seconds = (duration: Duration.Duration | undefined): number | undefined =>
   duration === undefined ? undefined : Duration.toSeconds(duration)
+
+/**
+ * Why something around the budget refused a call, by the tag of the cause; anything else is a cap in dollars or on a window. A cap of
+ * a job is no 402, because Codex sends the first call of a refused agent again five times after that.
+ */
+const denials: Readonly<Record<string, Refusal["kind"]>> = {
+  LedgerUnavailable: "unavailable",
+  TreeUnavailable: "unavailable",
+  TreeCapReached: "jobLimited"
+}
+
+const kindOfDenial = ({ cause }: Denied): Refusal["kind"] =>
+  (Predicate.hasProperty(cause, "_tag") ? denials[String(cause._tag)] : undefined) ?? "spendLimited"
 
 const ofBudget = ({ message, reason: given }: BudgetError): Refusal => {
   const reason = given._tag === "NoPlace" ? given.closest : given
@@ -19,7 +32,7 @@ const ofBudget = ({ message, reason: given }: BudgetError): Refusal => {
     case "QuotaExhausted":
       return { kind: "spendLimited", message }
     case "Denied":
-      return { kind: reason.cause instanceof LedgerUnavailable ? "unavailable" : "spendLimited", message }
+      return { kind: kindOfDenial(reason), message }
     case "StoreUnavailable":
     case "TooManyPools":
     case "PlaceClosed":

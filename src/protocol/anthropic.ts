@@ -269,6 +269,7 @@ const errorTypes = {
   unavailable: "api_error",
   tooLarge: "request_too_large",
   spendLimited: "billing_error",
+  jobLimited: "billing_error",
   notFound: "not_found_error",
   invalid: "invalid_request_error",
   timedOut: "timeout_error",

@@ -138,6 +138,7 @@ const exceptions: Partial<Record<Refusal["kind"], string>> = {
   rateLimited: "ThrottlingException",
   unavailable: "ServiceUnavailableException",
   spendLimited: "ServiceQuotaExceededException",
+  jobLimited: "ServiceQuotaExceededException",
   notFound: "ResourceNotFoundException",
   timedOut: "ModelTimeoutException",
   unauthorized: "UnrecognizedClientException",

@@ -178,6 +178,7 @@ const statuses = {
   unavailable: "UNAVAILABLE",
   tooLarge: "INVALID_ARGUMENT",
   spendLimited: "FAILED_PRECONDITION",
+  jobLimited: "FAILED_PRECONDITION",
   notFound: "NOT_FOUND",
   invalid: "INVALID_ARGUMENT",
   timedOut: "DEADLINE_EXCEEDED",

@@ -70,6 +70,7 @@ const errors = {
   unavailable: { type: "service_unavailable_error", code: "server_is_overloaded" },
   tooLarge: { type: "invalid_request_error", code: "request_too_large" },
   spendLimited: { type: "insufficient_quota", code: "insufficient_quota" },
+  jobLimited: { type: "insufficient_quota", code: "insufficient_quota" },
   notFound: { type: "invalid_request_error", code: "not_found" },
   invalid: { type: "invalid_request_error", code: "invalid_body" },
   timedOut: { type: "invalid_request_error", code: "request_timeout" },

@@ -25,6 +25,7 @@ const statuses: Readonly<Record<Refusal["kind"], number>> = {
   executed: 400,
   tooLarge: 413,
   spendLimited: 402,
+  jobLimited: 400,
   notFound: 404,
   invalid: 400,
   timedOut: 408,

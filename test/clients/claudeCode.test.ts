@@ -3,7 +3,6 @@
  * sub-agents in one message, and starts those again that the hook refused. `FLOODGATE_CLAUDE` names the binary; without it, nothing
  * runs. `FLOODGATE_AGENTS` is the number of sub-agents.
  */
-import type Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,27 +12,14 @@ import type { LlmProvider } from "floodgate"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { ProviderServer } from "floodgate/testing/server"
-import { spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { join, resolve } from "node:path"
-import { text } from "node:stream/consumers"
+import { blocksOf, claudeCodeIn, homeFor, maxMillis, type Message, run, task, textOf } from "./programs.ts"
 
 const claude = process.env["FLOODGATE_CLAUDE"]
 const hook = resolve(import.meta.dirname, "../../examples/claude-code/before-sub-agent.mjs")
 const count = Number(process.env["FLOODGATE_AGENTS"] ?? 8)
 const files = Array.from({ length: count }, (_, index) => `file-${index + 1}.ts`)
-
-type Message = Anthropic.MessageParam
-type Block = Exclude<Message["content"], string>[number]
-
-const blocksOf = ({ content }: Message): ReadonlyArray<Block> =>
-  typeof content === "string" ? [{ type: "text", text: content }] : content
-
-const textOf = (block: Block): string => {
-  if (block.type === "text") return block.text
-  return block.type === "tool_result" ? JSON.stringify(block.content) : ""
-}
 
 /** What the lead agent has heard of each file: that its sub-agent has started, that it was refused, or its review. */
 const heardOf = (messages: ReadonlyArray<Message>) => {
@@ -51,12 +37,6 @@ const heardOf = (messages: ReadonlyArray<Message>) => {
   const refusal = latest.map(textOf).find((said) => said.includes("hook error"))
   return { state, refusal }
 }
-
-const task = (file: string) => ({
-  type: "tool_use" as const,
-  name: "Task",
-  input: { description: `Review ${file}`, prompt: `Review ${file}`, subagent_type: "general-purpose" }
-})
 
 const sleep = (seconds: string) => ({
   type: "tool_use" as const,
@@ -113,9 +93,6 @@ const historyOf = (out: string) => {
 /** The conversation of the lead agent must fit, which is 22,000 tokens at its start. */
 const limits = { tokens: count > 8 ? { perSecond: 24_000, burst: 240_000 } : { perSecond: 8_000, burst: 80_000 } }
 
-/** Longer than it takes, so that a program that hangs does not stay behind. */
-const maxMillis = 240_000
-
 describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
   it(
     "starts as many sub-agents as help, and the others later",
@@ -132,44 +109,24 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
         const budget = Agents.layer.pipe(Layer.provide(Budget.layer({ limits })))
         const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), budget))
         const { url } = yield* Effect.provide(Gateway.make({ upstreams: { anthropic: server.url } }), live)
-        const home = mkdtempSync(join(tmpdir(), "floodgate-claude-"))
-        yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(home, { recursive: true, force: true })))
+        const home = yield* homeFor("claude")
         const settings = join(home, "settings.json")
         const command = `"${process.execPath}" "${hook}" --wait`
         const hooks = { PreToolUse: [{ matcher: "Task|Agent", hooks: [{ type: "command", command, timeout: 30 }] }] }
         writeFileSync(settings, JSON.stringify({ hooks }))
-        mkdirSync(join(home, "tmp"))
         const began = performance.now()
-        const { code, out } = yield* Effect.promise(async () => {
-          const options = [
-            "--settings",
-            settings,
-            "--output-format",
-            "stream-json",
-            "--verbose",
-            "--allowedTools",
-            "Task,Agent,Bash(sleep:*)"
-          ]
-          const child = spawn(claude!, ["-p", "Review all files.", "--model", "claude-sonnet-5", ...options], {
-            cwd: home,
-            env: {
-              PATH: process.env["PATH"]!,
-              HOME: home,
-              TMPDIR: join(home, "tmp"),
-              ANTHROPIC_BASE_URL: url,
-              ANTHROPIC_AUTH_TOKEN: "any",
-              CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
-              FLOODGATE_GATEWAY_URL: url
-            },
-            stdio: ["ignore", "pipe", "pipe"]
-          })
-          const slow = setTimeout(() => child.kill("SIGKILL"), maxMillis)
-          const ended = new Promise<number | null>((resolve) => child.on("close", resolve))
-          const [out] = await Promise.all([text(child.stdout), text(child.stderr)])
-          const code = await ended
-          clearTimeout(slow)
-          return { code, out }
-        })
+        const options = [
+          "--settings",
+          settings,
+          "--output-format",
+          "stream-json",
+          "--verbose",
+          "--allowedTools",
+          "Task,Agent,Bash(sleep:*)"
+        ]
+        const args = ["-p", "Review all files.", "--model", "claude-sonnet-5", ...options]
+        const env = { ...claudeCodeIn(home, url), FLOODGATE_GATEWAY_URL: url }
+        const { code, out } = yield* Effect.promise(() => run(claude!, args, home, env))
         const seconds = (performance.now() - began) / 1_000
         const { most, transcript } = historyOf(out)
         if (process.env["FLOODGATE_TABLE"] !== undefined) console.log(transcript.join("\n"))

@@ -67,8 +67,8 @@ describe("the agents of a job at the gateway", () => {
       const all = yield* Effect.forEach(recorded, ({ name, parent }) => ask(url, "s1", name, parent), {
         concurrency: 40
       })
-      assert.deepStrictEqual(statuses(all), { 200: 19, 402: recorded.length - 19 })
-      const refused = all.find(({ status }) => status === 402)!
+      assert.deepStrictEqual(statuses(all), { 200: 19, 400: recorded.length - 19 })
+      const refused = all.find(({ status }) => status === 400)!
       assert.strictEqual(refused.headers.get("x-should-retry"), "false")
       assert.match(
         refused.text,
@@ -95,7 +95,7 @@ describe("the agents of a job at the gateway", () => {
       ]
       assert.deepStrictEqual(
         all.map(({ status }) => status),
-        [200, 200, 200, 402]
+        [200, 200, 200, 400]
       )
       const [tree] = yield* treesOf(url)
       assert.deepStrictEqual(
@@ -124,7 +124,7 @@ describe("the agents of a job at the gateway", () => {
       assert.strictEqual((yield* treesOf(url)).length, 3)
       // A job that is named has the agents of all its sessions.
       const named = yield* Effect.forEach(["x", "y", "z"], (session) => fan(session, { "x-floodgate-job": "one" }))
-      assert.deepStrictEqual(statuses(named.flat()), { 200: 16, 402: 29 })
+      assert.deepStrictEqual(statuses(named.flat()), { 200: 16, 400: 29 })
     })
   )
 
@@ -160,8 +160,8 @@ describe("the agents of a job at the gateway", () => {
       }
       assert.deepStrictEqual(seen, [
         [200, 200],
-        [200, 402],
-        [402, 402],
+        [200, 400],
+        [400, 400],
         [200, 200]
       ])
       const wrong = yield* Effect.forEach(
