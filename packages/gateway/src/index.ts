@@ -245,7 +245,7 @@ export const make = Effect.fnUntraced(function* (
     current: () => current,
     now
   })
-  const metrics = Metrics.exposition(context, budget)
+  const metrics = Metrics.exposition(context, budget, trees)
   let closing = false
   const users = new KeyUsers()
 

@@ -1,8 +1,9 @@
-/** The text of `/metrics`: what the registry counts, and which pools pause now. */
+/** The text of `/metrics`: what the registry counts, which pools pause now, and how full the jobs are. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type * as Budget from "floodgate/Budget"
+import type { AgentFigures, JobTrees } from "./trees.ts"
 
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,12 +25,28 @@ const pauses = ({ pools }: Budget.BudgetStatus): string =>
     ""
   ].join("\n")
 
+const part = "floodgate_gateway_agents_part"
+const refusals = "floodgate_gateway_agents_refused"
+
+/** The agents of jobs whose agents are capped. Jobs are not named, because there may be any number of them. */
+const agents = ({ refused, used }: AgentFigures): string =>
+  [
+    `# HELP ${part} The largest part of a cap on agents that a running job has used, by cap`,
+    `# TYPE ${part} gauge`,
+    ...used.map(([cap, value]) => `${part}{cap="${cap}"} ${value}`),
+    `# HELP ${refusals} New agents that a cap of their job has refused`,
+    `# TYPE ${refusals} counter`,
+    `${refusals} ${refused}`,
+    ""
+  ].join("\n")
+
 /** Reads all metrics in Prometheus' format. */
 export const exposition = (
   context: Context.Context<never>,
-  { status }: Budget.TokenBudget["Service"]
+  { status }: Budget.TokenBudget["Service"],
+  trees: JobTrees
 ): Effect.Effect<string> =>
   Effect.map(status, (now) => {
     const text = PrometheusMetrics.formatUnsafe(context)
-    return `${text}${text.endsWith("\n") || text === "" ? "" : "\n"}${pauses(now)}`
+    return `${text}${text.endsWith("\n") || text === "" ? "" : "\n"}${pauses(now)}${agents(trees.figures)}`
   })

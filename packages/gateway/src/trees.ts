@@ -19,6 +19,21 @@ const maxListed = 100
 /** A part of a cap at which a log line warns. */
 const warnAt = 0.8
 
+/** The caps that fill up. */
+const filled = ["agents", "atOnce", "perHour"] as const
+
+/** The part of a cap that a job has used. */
+const partOf = (status: Trees.TreeStatus, cap: (typeof filled)[number]): number =>
+  status[cap] / (status.caps[cap] ?? Infinity)
+
+/** The agents of all jobs, in numbers. */
+export interface AgentFigures {
+  /** New agents that were refused. */
+  readonly refused: number
+  /** The largest part of each cap that a job has used whose agents run. */
+  readonly used: ReadonlyArray<readonly [cap: string, part: number]>
+}
+
 interface OpenTree {
   readonly id: string
   readonly tree: Trees.Tree
@@ -39,8 +54,13 @@ export interface JobChange {
 export class JobTrees {
   private readonly open = new Lru.Registry<string, OpenTree>(
     ({ tree }) => this.read(tree.status).atOnce === 0,
-    ({ close }) => close()
+    ({ close, tree }) => {
+      this.refused += this.read(tree.status).refused
+      close()
+    }
   )
+  /** Agents of closed trees. */
+  private refused = 0
   /** Refuses the agents of jobs for which there is no room. */
   private readonly full = Trees.make(`every job beyond the first ${maxJobs} that run`)
   private readonly read: <A>(effect: Effect.Effect<A>) => A
@@ -95,8 +115,8 @@ export class JobTrees {
 
   private warn(job: OpenTree): void {
     if (job.isWarned) return
-    const { caps, ...counts } = this.read(job.tree.status)
-    const near = (["agents", "atOnce", "perHour"] as const).find((by) => counts[by] >= warnAt * (caps[by] ?? Infinity))
+    const status = this.read(job.tree.status)
+    const near = filled.find((cap) => partOf(status, cap) >= warnAt)
     if (near === undefined) return
     job.isWarned = true
     const event = {
@@ -104,8 +124,8 @@ export class JobTrees {
       job: job.tree.name,
       id: job.id,
       cap: near,
-      agents: counts[near],
-      limit: caps[near]
+      agents: status[near],
+      limit: status.caps[near]
     }
     Effect.runForkWith(this.context)(Effect.logWarning(event))
   }
@@ -122,6 +142,15 @@ export class JobTrees {
   private statusOf({ id, tree, usedAt }: OpenTree): JobTree {
     const status = this.read(tree.status)
     return { id, name: tree.name, usedAt, ...status, list: status.list.slice(0, maxListed) }
+  }
+
+  get figures(): AgentFigures {
+    const all = [this.full, ...Array.from(this.open.values(), ({ tree }) => tree)].map((tree) => this.read(tree.status))
+    const running = all.filter(({ atOnce }) => atOnce > 0)
+    return {
+      refused: all.reduce((sum, { refused }) => sum + refused, this.refused),
+      used: filled.map((cap) => [cap, Math.max(0, ...running.map((status) => partOf(status, cap)))])
+    }
   }
 
   /** The jobs that called last, those with the most agents first. */

@@ -81,6 +81,10 @@ describe("the agents of a job at the gateway", () => {
       assert.strictEqual(upstream.requests.length, before + 19)
       const [tree] = yield* treesOf(url)
       assert.deepStrictEqual([tree?.agents, tree?.refused], [20, recorded.length - 19])
+      const metrics = yield* Effect.promise(async () => (await fetch(`${url}/metrics`)).text())
+      assert.include(metrics, 'floodgate_gateway_agents_part{cap="agents"} 1\n')
+      assert.include(metrics, 'floodgate_gateway_agents_part{cap="perHour"} 0\n')
+      assert.include(metrics, `floodgate_gateway_agents_refused ${recorded.length - 19}\n`)
     })
   )
 
