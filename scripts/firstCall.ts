@@ -103,7 +103,7 @@ const run = (command: string, args: ReadonlyArray<string>, cwd: string, env = pr
 const provider = async () => {
   const child = spawn(
     process.execPath,
-    ["--conditions=@floodgate/source", join(root, "packages/cli/src/bin.ts"), "provider"],
+    ["--conditions=@floodgate/source", join(root, "packages/cli/src/bin.ts"), "provider", "--port", "0", "--any"],
     { stdio: ["ignore", "pipe", "ignore"] }
   )
   const url = await new Promise<string>((resolve) =>

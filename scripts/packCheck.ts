@@ -350,7 +350,7 @@ const compilers = [
 
 /** The simulated provider, for programs that call one. */
 const startProvider = async () => {
-  const command = ["--conditions=@floodgate/source", join(cliRoot, "src/bin.ts"), "provider", "--port", "0"]
+  const command = ["--conditions=@floodgate/source", join(cliRoot, "src/bin.ts"), "provider", "--port", "0", "--any"]
   const child = spawn(process.execPath, command, { stdio: ["ignore", "pipe", "ignore"] })
   process.on("exit", () => child.kill("SIGTERM"))
   const line = await new Promise<string>((resolve) => child.stdout.once("data", (data: Buffer) => resolve(`${data}`)))

@@ -1,5 +1,5 @@
 /**
- * Takes the screenshots of the documentation from real runs against the simulated provider: the output of `start`, the live
+ * Takes the screenshots of the documentation from real runs against the simulated provider: the output of `try`, the live
  * view of `run`, its report, the lab's report, and the gateway's page; for desktop and phone, light and dark.
  *
  *     npm run example scripts/screenshots.ts [duel|live|report|lab|gateway]...
@@ -149,7 +149,7 @@ const live = async (browser: Browser) => {
 }
 
 const duel = async (browser: Browser) => {
-  const frames = await framesOf(["start"])
+  const frames = await framesOf(["try"])
   // By then the SDK has lost its calls, and Floodgate is still working.
   await shootFrame(browser, "start", "npm start", frames[Math.floor(0.9 * frames.length)]!)
 }

@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawn } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { hasServer } from "../packages/redis/test/server.ts"
 
 const root = join(import.meta.dirname, "..")
 
-const run = (name: string, env: NodeJS.ProcessEnv = process.env): string =>
-  execFileSync(process.execPath, ["--conditions=@floodgate/source", join("examples", name)], {
+const run = (name: string, env: NodeJS.ProcessEnv = process.env, ...args: ReadonlyArray<string>): string =>
+  execFileSync(process.execPath, ["--conditions=@floodgate/source", join("examples", name), ...args], {
     cwd: root,
     encoding: "utf8",
     env,
@@ -139,6 +139,21 @@ describe("examples", () => {
     assert.match(alone!, /^by itself: +\d+ answered, ([3-9]|1\d) failed with 429$/)
     assert.strictEqual(governed, "with the middleware: 24 answered, 0 failed with 429")
   })
+
+  it("forty-agents.ts: all calls are answered by a provider of the command", async () => {
+    const args = ["--conditions=@floodgate/source", "packages/cli/src/bin.ts", "provider", "--port", "0"]
+    const provider = spawn(process.execPath, [...args, "--time-scale", "20"], {
+      cwd: root,
+      stdio: ["ignore", "pipe", "ignore"]
+    })
+    const said = await new Promise<string>((resolve) =>
+      provider.stdout.once("data", (data: Buffer) => resolve(`${data}`))
+    )
+    assert.match(said, /\n {2}key +test; any other/)
+    const printed = run("forty-agents.ts", process.env, /http:\S+/.exec(said)![0])
+    provider.kill("SIGTERM")
+    assert.match(printed, /^200 of 200 answered, \d x 429, \d+ s \(at least 7\d s\)\n$/)
+  }, 60_000)
 
   it("effect-ai.ts: twelve agents over a LanguageModel", () => {
     assert.match(run("effect-ai.ts"), /^12 agents, 1800\d\d tokens: 24 calls answered, \d rejected$/m)

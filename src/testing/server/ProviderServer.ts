@@ -20,8 +20,8 @@
  * - The option `reply` may call tools. It gets every request in the form of the Messages API. If the request does not limit the
  *   output, `max_tokens` is infinite.
  * - Answers that can be continued are stored, the last 10,000 of them.
- * - Any key is accepted, in any of the providers' headers. A request without a key is answered with 401, except with the option
- *   `server`, because those servers need none.
+ * - A key is accepted in any of the providers' headers, and any key unless `keys` lists them. A request without a key is answered
+ *   with 401, except with the option `server`, because those servers need none. Any model exists unless `models` says otherwise.
  * - With the option `server`, `GET /metrics` shows how many calls run and wait, under the names of vLLM and llama.cpp, and
  *   `GET /v1/models` the models. Ollama has `/api/chat` and `/api/generate`, `/api/tags`, `/api/ps` and `/api/version`, and answers 503
  *   when its queue is full. llama.cpp has `/completion`, `/health`, `/slots` and `/props`, and vLLM `/health`.
@@ -113,6 +113,20 @@ export interface Options extends ProviderSim.Options {
    */
   readonly timeScale?: number | undefined
   /**
+   * The keys that are accepted. Another key is answered as the provider of its protocol does: with 401, and by Gemini with 400.
+   *
+   * @default any key
+   * @since 0.5.0
+   */
+  readonly keys?: ReadonlyArray<string> | undefined
+  /**
+   * Whether a model of this name exists. A call of another one is answered with 404, as the provider of its protocol does.
+   *
+   * @default every model exists
+   * @since 0.5.0
+   */
+  readonly models?: ((model: string) => boolean) | undefined
+  /**
    * The largest body in bytes.
    *
    * @default 33_554_432
@@ -125,6 +139,8 @@ const optionsCheck = Input.options<Options>({
   host: Input.host,
   port: Input.port,
   timeScale: Input.positive,
+  keys: Input.list(Input.text),
+  models: Input.callback,
   maxBodyBytes: Input.number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
 })
 
@@ -184,7 +200,8 @@ export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
   Input.check("ProviderServer.make", optionsCheck, options)
-  const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
+  const { host = "127.0.0.1", keys, maxBodyBytes = defaultMaxBodyBytes, models, port = 0, ...more } = options
+  const { timeScale = 1, ...simulated } = more
   const playing = play(simulated, timeScale, yield* Clock.Clock)
   const { now } = playing
   const state = playing.self.engine
@@ -197,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.map(stats, (stats) => HttpServerResponse.jsonUnsafe({ ...stats, nowMillis: state.now, timeScale }))
   )
   for (const [path, page] of ServerPages.of(playing)) yield* router.add("GET", path, page)
-  yield* router.add("*", "/*", answered(playing, maxBodyBytes))
+  yield* router.add("*", "/*", answered(playing, { keys, maxBodyBytes, models }))
 
   // Longer than clients keep idle connections, so that the server closes none while a request arrives.
   const listener = createServer({ keepAliveTimeout: 120_000 })

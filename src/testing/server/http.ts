@@ -21,18 +21,34 @@ export const queryOf = (url: string): URLSearchParams => new URLSearchParams(url
 /** The headers that hold a key: Anthropic's, Azure's and Google's. */
 const keyHeaders = ["x-api-key", "api-key", "x-goog-api-key"]
 
-const hasKey = ({ headers, url }: HttpServerRequest.HttpServerRequest): boolean =>
-  keyHeaders.some((name) => (headers[name] ?? "").trim() !== "") ||
-  /^bearer\s+\S/i.test(headers["authorization"] ?? "") ||
-  (queryOf(url).get("key") ?? "") !== ""
+const keyOf = ({ headers, url }: HttpServerRequest.HttpServerRequest): string | undefined =>
+  [
+    ...keyHeaders.map((name) => headers[name]?.trim()),
+    /^bearer\s+(\S.*)$/i.exec(headers["authorization"] ?? "")?.[1]?.trim(),
+    queryOf(url).get("key")
+  ].find((key): key is string => key !== undefined && key !== null && key !== "")
 
-/** The body of a request as a JSON object. Fails if the request has no key but needs one, or the body is too large or not valid. */
-export const readBody = Effect.fnUntraced(function* (
-  maxBytes: number,
-  needsKey: boolean
-): Effect.fn.Return<Body, Request.ApiError, HttpServerRequest.HttpServerRequest> {
+/** The bounds on a request before its content. */
+interface Bounds {
+  readonly maxBytes: number
+  readonly needsKey: boolean
+  /** The keys that are accepted; undefined for any. */
+  readonly keys: ReadonlyArray<string> | undefined
+  /** The error for any other key. */
+  readonly wrongKey: Request.ApiError
+}
+
+/** The body of a request as a JSON object. Fails if the request has no key that it needs, or the body is too large or not valid. */
+export const readBody = Effect.fnUntraced(function* ({
+  keys,
+  maxBytes,
+  needsKey,
+  wrongKey
+}: Bounds): Effect.fn.Return<Body, Request.ApiError, HttpServerRequest.HttpServerRequest> {
   const request = yield* HttpServerRequest.HttpServerRequest
-  if (needsKey && !hasKey(request)) return yield* Effect.fail(Request.unauthenticated)
+  const key = keyOf(request)
+  if (needsKey && key === undefined) return yield* Effect.fail(Request.unauthenticated)
+  if (needsKey && keys !== undefined && !keys.includes(key!)) return yield* Effect.fail(wrongKey)
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) return yield* Effect.fail(Request.tooLarge(maxBytes))
   const text = yield* request.text.pipe(
     Effect.provideService(HttpServerRequest.MaxBodySize, ByteSize.bytes(maxBytes)),

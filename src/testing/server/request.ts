@@ -15,7 +15,47 @@ export const invalid = (message: string): ApiError => ({ status: 400, errorType:
 export const unauthenticated: ApiError = {
   status: 401,
   errorType: "authentication_error",
-  message: "x-api-key, api-key, x-goog-api-key or authorization: Bearer is required; any value will do"
+  message: "x-api-key, api-key, x-goog-api-key or authorization: Bearer is required"
+}
+
+/** The companies whose protocols the server speaks, each with its own words for the same errors. */
+export type Vendor = "anthropic" | "openai" | "gemini"
+
+/** The key is not one of the provider's (401, and 400 as Google has it). */
+export const wrongKey: { readonly [V in Vendor]: ApiError } = {
+  anthropic: { status: 401, errorType: "authentication_error", message: "invalid x-api-key" },
+  openai: {
+    status: 401,
+    errorType: "authentication_error",
+    message: "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys."
+  },
+  gemini: {
+    status: 400,
+    errorType: "invalid_request_error",
+    message: "API key not valid. Please pass a valid API key."
+  }
+}
+
+/** The provider has no model of this name (404). */
+export const modelNotFound = (vendor: Vendor, model: string): ApiError => {
+  const name = model.slice(0, 100)
+  switch (vendor) {
+    case "anthropic":
+      return { status: 404, errorType: "not_found_error", message: `model: ${name}` }
+    case "openai":
+      return {
+        status: 404,
+        errorType: "not_found_error",
+        errorCode: "model_not_found",
+        message: `The model \`${name}\` does not exist or you do not have access to it.`
+      }
+    case "gemini":
+      return {
+        status: 404,
+        errorType: "not_found_error",
+        message: `models/${name} is not found for API version v1beta, or is not supported for generateContent.`
+      }
+  }
 }
 
 /** There is no endpoint at this address (404). */

@@ -303,23 +303,44 @@ const begin = (
   return Effect.succeed(HttpServerResponse.jsonUnsafe(begun.body, { headers: requestIdOf(dialect, requestId) }))
 }
 
+/** The requests that the server accepts. */
+export interface Accepted {
+  /** The keys; undefined for any. */
+  readonly keys: ReadonlyArray<string> | undefined
+  readonly maxBodyBytes: number
+  /** Whether a model exists; undefined if any does. */
+  readonly models: ((model: string) => boolean) | undefined
+}
+
+const vendorOf = (dialect: Dialect.Dialect): Request.Vendor =>
+  dialect === gemini ? "gemini" : (dialect.limitHeaders ?? "anthropic")
+
 /** Serves one request of a protocol. */
 const served = Effect.fnUntraced(function* (
   playing: RunningProvider,
   dialect: Dialect.Dialect,
   route: Route,
   request: HttpServerRequest.HttpServerRequest,
-  maxBodyBytes: number
+  { keys, maxBodyBytes, models }: Accepted
 ) {
   const { method, url } = request
   const begins = method === "POST" && dialect.begin !== undefined
   if (route.operation === "passThrough" && !begins) return yield* Effect.fail(Request.notFound(method, url))
-  const body = yield* Http.readBody(maxBodyBytes, kindOf(playing.self.options) === undefined)
+  const vendor = vendorOf(dialect)
+  const needsKey = kindOf(playing.self.options) === undefined
+  const body = yield* Http.readBody({
+    keys,
+    maxBytes: maxBodyBytes,
+    needsKey,
+    wrongKey: Request.wrongKey[vendor]
+  })
   if (route.operation === "passThrough") return yield* begin(playing, dialect, route, body)
   const { find } = playing.conversations
   const counts = route.operation === "countTokens"
   const read = counts ? dialect.readCount(body, route, find) : dialect.read(body, route, find)
   if (!Dialect.isRead(read)) return yield* Effect.fail(read)
+  const { model } = read.params
+  if (models !== undefined && !models(model)) return yield* Effect.fail(Request.modelNotFound(vendor, model))
   if (counts) return yield* countTokens(playing, dialect, read)
   const description = dialect.protocol.describe(body, route)
   const exchange = { body, createdAt: Math.floor(playing.wall().epochMillis / 1_000) }
@@ -329,7 +350,7 @@ const served = Effect.fnUntraced(function* (
 })
 
 /** Answers a request in the protocol of its path. Errors for unknown paths have Anthropic's form. */
-export const answered = Effect.fnUntraced(function* (playing: RunningProvider, maxBodyBytes: number) {
+export const answered = Effect.fnUntraced(function* (playing: RunningProvider, accepted: Accepted) {
   const request = yield* HttpServerRequest.HttpServerRequest
   const { method, url } = request
   const dialects = dialectsOf(playing)
@@ -342,7 +363,7 @@ export const answered = Effect.fnUntraced(function* (playing: RunningProvider, m
   const answer =
     found === undefined
       ? Effect.fail(Request.notFound(method, url))
-      : served(playing, dialect, found.route, request, maxBodyBytes)
+      : served(playing, dialect, found.route, request, accepted)
   const failed = (error: Request.ApiError) => Effect.sync(() => failure(dialect, error, playing.nextId()))
   return yield* answer.pipe(
     Effect.catch(failed),

@@ -455,6 +455,46 @@ describe("ProviderServer", () => {
       )
     )
 
+    it.live("refuses other keys and models in the words of each provider", () =>
+      withServer({ keys: ["right"], models: (model) => model === "known", latency: fast }, (server) =>
+        Effect.gen(function* () {
+          const ask = (path: string, key: string, model: string) =>
+            Effect.promise(async () => {
+              const gemini = { contents: [{ role: "user", parts: [{ text: "Hello" }] }] }
+              const others = { model, max_tokens: 1, messages: [{ role: "user", content: "Hello" }] }
+              const response = await fetch(`${server.url}${path.replace("MODEL", model)}`, {
+                method: "POST",
+                headers: { authorization: `Bearer ${key}` },
+                body: JSON.stringify(path.includes("MODEL") ? gemini : others)
+              })
+              const { error } = (await response.json()) as { readonly error?: { readonly message: string } }
+              return [response.status, error?.message]
+            })
+          for (const [path, wrongKey, wrongModel] of [
+            ["/v1/messages", [401, "invalid x-api-key"], [404, "model: other"]],
+            [
+              "/v1/chat/completions",
+              [
+                401,
+                "Incorrect API key provided. You can find your API key at https://platform.openai.com/account/api-keys."
+              ],
+              [404, "The model `other` does not exist or you do not have access to it."]
+            ],
+            [
+              "/v1beta/models/MODEL:generateContent",
+              [400, "API key not valid. Please pass a valid API key."],
+              [404, "models/other is not found for API version v1beta, or is not supported for generateContent."]
+            ]
+          ] as const) {
+            assert.deepStrictEqual(yield* ask(path, "wrong", "known"), wrongKey)
+            assert.deepStrictEqual(yield* ask(path, "right", "other"), wrongModel)
+            assert.deepStrictEqual(yield* ask(path, "right", "known"), [200, undefined])
+          }
+          assert.strictEqual((yield* server.stats).requests, 3)
+        })
+      )
+    )
+
     it.live("refuses bodies above its limit, with or without a content-length", () =>
       withServer({ maxBodyBytes: 10_000, latency: fast }, (server, client) =>
         Effect.gen(function* () {

@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as CommandLine from "@floodgate/gateway/internal/commandLine"
+import * as Print from "@floodgate/gateway/internal/print"
 import * as Provenance from "./provenance.ts"
 import { version } from "./version.ts"
 import { withLab } from "./withLab.ts"
@@ -19,7 +20,10 @@ const listed = <const Name extends string, Input, ContextInput, E, R>(
 
 /** The commands. Only the one that is called is loaded, because all of them take a second of processor time. */
 const commands = {
-  start: listed("A tour in about half a minute: start here", async () => (await import("./start.ts")).startCommand),
+  try: listed(
+    "Shows what Floodgate does, in 20 seconds: start here",
+    async () => (await import("./try.ts")).tryCommand
+  ),
   storm: listed(
     "Compares common strategies with Floodgate, in simulated time",
     async () => (await import("./storm.ts")).stormCommand
@@ -65,6 +69,11 @@ const commands = {
 
 type CommandName = keyof typeof commands
 
+/** Names of earlier versions: the command that does the same now, and what else to know. */
+const oldNames: Readonly<Record<string, { readonly now: CommandName; readonly also?: string }>> = {
+  start: { now: "try", also: "; its table is printed by `lab --table`" }
+}
+
 const names = Object.keys(commands) as ReadonlyArray<CommandName>
 
 const loaded = (name: CommandName) => withLab(`floodgate ${name}`, async () => commands[name].load())
@@ -90,10 +99,10 @@ const commandsFor = (args: ReadonlyArray<string>) => {
  */
 const root = Command.make("floodgate").pipe(
   Command.withDescription(
-    "Runs many LLM calls in parallel without 429s: each call is queued until the provider has room. Begin with `start`."
+    "Runs many LLM calls in parallel without 429s: each call is queued until the provider has room. Begin with `try`."
   ),
   Command.withExamples([
-    { command: "floodgate start", description: "A tour in about half a minute" },
+    { command: "floodgate try", description: "40 agents, with and without Floodgate, in 20 seconds" },
     { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
     {
       command: "floodgate forecast docs --agents 12 --input-tokens-per-minute 400000",
@@ -115,9 +124,14 @@ const root = Command.make("floodgate").pipe(
 export const runWith = (
   given: ReadonlyArray<string>
 ): Effect.Effect<void, CommandLine.ExitError, Command.Environment> => {
-  const args = CommandLine.withoutHelp(given)
-  return Effect.flatMap(commandsFor(args), (all) =>
-    Command.runWith(Command.withSubcommands(root, all), { version })(args)
+  const [name = "", ...more] = CommandLine.withoutHelp(given)
+  const old = Object.hasOwn(oldNames, name) ? oldNames[name] : undefined
+  const args = old === undefined ? CommandLine.withoutHelp(given) : [old.now, ...more]
+  const told =
+    old === undefined ? Effect.void : Print.err(`floodgate: \`${name}\` is called \`${old.now}\` now${old.also ?? ""}`)
+  return Effect.andThen(
+    told,
+    Effect.flatMap(commandsFor(args), (all) => Command.runWith(Command.withSubcommands(root, all), { version })(args))
   ).pipe(Effect.provideService(Provenance.Arguments, args), CommandLine.reported)
 }
 

@@ -24,6 +24,7 @@ import { painting } from "./paint.ts"
 import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
 import * as OwnSessions from "./lab/sessions.ts"
+import * as ReadmeTable from "./lab/table.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
@@ -42,6 +43,7 @@ const flags = {
   ),
   ...LimitFlags.flags,
   seed: Simulated.seed,
+  table: Flags.toggle("table", "Only print the usual strategies in six scenarios as one table, in about a minute"),
   explain: Flags.toggle(
     "explain",
     "Only print how each strategy is configured, and why its users would choose these settings"
@@ -127,8 +129,9 @@ const writeDocs = Effect.fnUntraced(function* (
 export const labCommand = Command.make(
   "lab",
   flags,
-  Effect.fnUntraced(function* ({ docs, explain, report, seed, ...own }) {
+  Effect.fnUntraced(function* ({ docs, explain, report, seed, table, ...own }) {
     if (explain) return yield* Print.out(explained)
+    if (table) return yield* ReadmeTable.print
     const scenario = yield* OwnSessions.of({ ...own, docs }, seed)
     if (scenario !== undefined) return yield* OwnSessions.race(scenario, report)
     const { join } = yield* Path.Path

@@ -4,8 +4,11 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Option from "effect/Option"
-import { Latency } from "floodgate/internal"
+import { Latency, LimitWords } from "floodgate/internal"
 import * as Words from "floodgate/internal/words"
+import type * as Limits from "floodgate/Limits"
+import * as Presets from "floodgate/Presets"
+import * as Prices from "floodgate/Prices"
 import { ProviderServer } from "floodgate/testing/server"
 import type { ProviderSim } from "floodgate/testing"
 import * as Listening from "@floodgate/gateway/internal/listening"
@@ -14,15 +17,45 @@ import * as LimitFlags from "@floodgate/gateway/internal/limits"
 import { invalidFlag } from "@floodgate/gateway/internal/errors"
 import * as Simulated from "./simulated.ts"
 import * as Print from "@floodgate/gateway/internal/print"
+import { aligned } from "@floodgate/gateway/internal/text"
+
+/** The port that clients are pointed to in the documentation. */
+const usualPort = 8787
+
+/** The key that is accepted. */
+export const usualKey = "test"
+
+/** The limits of a new account: of Claude's models those of Anthropic's first tier, of all others together those of OpenAI's. */
+const usual = {
+  pools: Presets.anthropic.start.pools,
+  limits: {
+    requests: { perMinute: 500, window: "bucket" },
+    tokens: { perMinute: 500_000, window: "bucket" }
+  } satisfies Limits.Limits
+}
+
+/** Models whose prices were not found. */
+const unpriced: ReadonlyArray<string> = ["gpt-6", "gemini-3-flash", "gemini-3-pro"]
+
+/** Whether Anthropic, OpenAI or Google has a model of this name. */
+const isKnown = (model: string): boolean => Prices.find(model) !== undefined || unpriced.includes(model)
 
 /** The description of a latency whose default depends on whether there is a server. */
 const byServer = (what: string, key: keyof typeof Latency.usual): string =>
   `${what} (default: ${Latency.usual[key]}, with --server ${Latency.ofServer[key]})`
 
 const flags = {
-  port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 chooses a free one", 0)),
+  port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 chooses a free one", usualPort)),
   host: Flags.text("host", "an address or the name of a host").pipe(
     Flags.byDefault("Address to listen on; anything but loopback can be reached from the network", "127.0.0.1")
+  ),
+  any: Flags.toggle(
+    "any",
+    `Accept any key and any model, not only the key "${usualKey}" and models of Anthropic, OpenAI and Google`
+  ),
+  unlimited: Flags.toggle(
+    "unlimited",
+    "No limits, instead of those of a new account, which apply unless a flag states some or --server is given"
   ),
   ...LimitFlags.flags,
   rejections: Simulated.rejections.pipe(
@@ -99,6 +132,36 @@ export const summary = (stats: ProviderSim.Stats): string => {
   ].join(", ")
 }
 
+/** What the server is and does, for whoever starts it. */
+const about = (url: string, options: ProviderServer.Options): ReadonlyArray<string> => {
+  const { keys, limits, pools, server } = options
+  const isOpen = keys === undefined
+  const key = server === undefined ? "any key" : "none is needed"
+  const ofClaude = pools?.["sonnet-5"]
+  const rest = limits === undefined ? "none" : LimitWords.limitsText(limits)
+  return [
+    "It simulates a provider: answers are made up, cost nothing, and need no network.",
+    ...aligned([
+      ["  key", isOpen ? key : `${usualKey}; any other is answered with 401`],
+      [
+        "  models",
+        isOpen ? "any" : "of Anthropic, OpenAI and Google, such as claude-sonnet-5; others are answered with 404"
+      ],
+      ...(ofClaude === undefined
+        ? [["  limits", rest]]
+        : [
+            ["  limits", `each class of Claude's models, such as sonnet-5: ${LimitWords.limitsText(ofClaude)}`],
+            ["", `all other models together: ${rest}`]
+          ]),
+      [
+        "  client",
+        `ANTHROPIC_BASE_URL=${url} ANTHROPIC_API_KEY=${usualKey}, or OPENAI_BASE_URL=${url}/v1 OPENAI_API_KEY=${usualKey}`
+      ],
+      ["  counters", `${url}/stats`]
+    ])
+  ]
+}
+
 /** The command. */
 export const providerCommand = Command.make(
   "provider",
@@ -109,8 +172,14 @@ export const providerCommand = Command.make(
       return yield* invalidFlag("provider")("memory-tokens", "--server beside it", String(memoryTokens))
     }
     const server = Option.getOrUndefined(Option.map(given.server, (kind) => ({ kind, memoryTokens })))
-    const provider = yield* listen({
-      limits: yield* LimitFlags.checked("provider", given),
+    const stated = yield* LimitFlags.checked("provider", given)
+    if (given.unlimited && stated !== undefined) {
+      return yield* invalidFlag("provider")("unlimited", "nothing: other flags state limits", "true")
+    }
+    const isOwn = given.unlimited || stated !== undefined || server !== undefined
+    const options: ProviderServer.Options = {
+      ...(isOwn ? { limits: stated } : usual),
+      ...(given.any || server !== undefined ? {} : { keys: [usualKey], models: isKnown }),
       host: given.host,
       port: given.port,
       rejections: given.rejections,
@@ -128,15 +197,16 @@ export const providerCommand = Command.make(
       },
       timeScale: given.timeScale,
       seed: given.seed
-    })
-    yield* Print.out(`floodgate provider listening on ${provider.url}`)
+    }
+    const provider = yield* listen(options)
+    yield* Print.out([`floodgate provider listening on ${provider.url}`, ...about(provider.url, options)].join("\n"))
     return yield* Effect.onInterrupt(Effect.never, () =>
       Effect.flatMap(provider.stats, (stats) => Print.err(`Stopped: ${summary(stats)}`))
     )
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "Serves a simulated provider over HTTP, with the protocols of Anthropic, OpenAI and Gemini, limits, headers and errors. Prints its URL when it is ready; GET /stats returns its counters. Ctrl-C stops it."
+    "Serves a simulated provider over HTTP, with the protocols of Anthropic, OpenAI and Gemini, limits, headers and errors. Without flags it has the limits of a new account. Prints its URL and what it accepts when it is ready; GET /stats returns its counters. Ctrl-C stops it."
   ),
   Command.withExamples([
     {

@@ -84,7 +84,7 @@ interface Stats {
 }
 
 const provider = async (...args: ReadonlyArray<string>) => {
-  const server = floodgate(["provider", "--time-scale", "20", ...args])
+  const server = floodgate(["provider", "--port", "0", "--time-scale", "20", ...args])
   const url = await server.line((line) => /listening on (http:\S+)/.exec(line)?.[1])
   const stats = async () => (await (await fetch(`${url}/stats`)).json()) as Stats
   /** Every answer of `stats` is a round trip, so this polls at the pace of the server. */
@@ -170,21 +170,43 @@ describe("how floodgate ends", () => {
   }
 })
 
-describe("floodgate start, piped", () => {
-  it("prints its progress now and then, ends with the result, and writes no file", async () => {
+describe("floodgate try, piped", () => {
+  it("begins with the difference, tells its progress on standard error, and writes no file", async () => {
     const at = mkdtempSync(join(tmpdir(), "floodgate-"))
-    const { exit, stderr } = floodgate(["start"], {}, at)
+    const { exit, stderr } = floodgate(["try"], {}, at)
     const { code, lines } = await exit
-    assert.strictEqual(stderr(), "")
     assert.strictEqual(code, 0)
-    // Both sides have one clock, in real seconds.
-    const clocks = lines.flatMap((line) => /^(\d+):(\d\d)  the SDK by itself: /.exec(line) ?? [])
-    assert.isAtLeast(clocks.length, 3)
-    assert.isTrue(lines.some((line) => line.startsWith("6 of 6: ")))
-    assert.match(
-      lines.join("\n"),
-      /\nThe SDK by itself: \d+ of 60 calls lost, .*\nWith Floodgate: all 60 calls answered after/
-    )
+    const [, alone] = /^Without Floodgate (\d+) of 200 calls were answered, with Floodgate 200 of 200\.$/.exec(
+      lines[0]!
+    )!
+    assert.isBelow(Number(alone), 150)
+    assert.match(stderr(), /^40 agents of 5 calls, .*\n0:05 {2}the SDK by itself: /)
+    assert.deepStrictEqual(readdirSync(at), [])
+    rmSync(at, { recursive: true })
+  }, 120_000)
+
+  it("shows the result so far at Ctrl-C", async () => {
+    const { child, exit, stderr } = floodgate(["try"])
+    await new Promise<void>((resolve) => child.stderr!.on("data", () => stderr().includes("0:05") && resolve()))
+    child.kill("SIGINT")
+    const { code, lines } = await exit
+    assert.strictEqual(code, 130)
+    assert.match(lines[0]!, /^Without Floodgate \d+ of 200 calls were answered, with Floodgate \d+ of 200, so far\.$/)
+  }, 60_000)
+
+  it("is also started by its earlier name, which says so", async () => {
+    const { exit, stderr } = floodgate(["start", "--help"])
+    const { code, lines } = await exit
+    assert.strictEqual(code, 0)
+    assert.strictEqual(stderr(), "floodgate: `start` is called `try` now; its table is printed by `lab --table`\n")
+    assert.include(lines.join("\n"), "floodgate try")
+  })
+})
+
+describe("floodgate lab --table", () => {
+  it("prints the table of the README", async () => {
+    const { code, lines } = await floodgate(["lab", "--table"]).exit
+    assert.strictEqual(code, 0)
     for (const name of ["sdk-2", "bottleneck-tuned", "hand-written", "floodgate-as-installed", "floodgate", "oracle"]) {
       assert.isTrue(lines.some((line) => line.startsWith(`${name} `)))
     }
@@ -194,8 +216,6 @@ describe("floodgate start, piped", () => {
     assert.include(lines.join("\n"), shown.trimEnd())
     const quoted = readme.match(/^> .*$/gm)!.map((line) => line.slice(2))
     assert.include(lines.join("\n"), quoted.join(" "))
-    assert.deepStrictEqual(readdirSync(at), [])
-    rmSync(at, { recursive: true })
   }, 120_000)
 })
 

@@ -12,7 +12,7 @@ import { services } from "../../../gateway/test/support/services.ts"
 // No line is wider than the terminal: it would break within a word.
 
 const commands = [
-  "start",
+  "try",
   "storm",
   "forecast",
   "run",

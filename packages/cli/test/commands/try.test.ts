@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { ProviderSim } from "floodgate/testing"
-import type { DuelAgent } from "../../src/commands/start/duel.ts"
-import * as View from "../../src/commands/start/view.ts"
+import type { DuelAgent } from "../../src/commands/try/duel.ts"
+import * as View from "../../src/commands/try/view.ts"
 
 const stats = (rejected: number) => ({ rejected }) as ProviderSim.Stats
 
@@ -33,7 +33,7 @@ const guarded: View.SideView = {
   waits: new Map([["agent-02", 12]])
 }
 
-describe("the duel of the tour", () => {
+describe("the duel of `try`", () => {
   it("shows both sides under one clock, in 80 columns", () => {
     const lines = View.draw([alone, guarded], 12.2, { columns: 80, rows: 24 })
     assert.deepStrictEqual(lines, [
@@ -67,13 +67,19 @@ describe("the duel of the tour", () => {
     )
   })
 
-  it("sums up which side lost calls, and how long the oracle would have taken", () => {
+  it("sums up in one line first which side answered how many, and how long it takes at least", () => {
     const all: View.SideView = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
-    const lines = View.summary([alone, all], 18.5)
-    assert.deepStrictEqual(lines.slice(0, 2), [
-      "The SDK by itself: 4 of 10 calls lost, 6 answered after 9.4 s, 3 rejections (429).",
-      "With Floodgate: all 5 calls answered after 20.0 s, no 429."
-    ])
-    assert.match(lines.at(-3)!, /^the oracle, simulated +18\.5 s$/)
+    const facts = { isOver: true, atLeast: 18.5, limit: { perMinute: 1_800_000, burst: 100_000 } }
+    const lines = View.summary([alone, all], facts)
+    assert.strictEqual(lines[0], "Without Floodgate 6 of 10 calls were answered, with Floodgate 5 of 5.")
+    assert.match(lines.join("\n"), /^the least possible +18\.5 s *$/m)
+    assert.match(lines.at(-1)!, /allows 1\.8M input tokens a minute and 100K at once/)
+  })
+
+  it("sums up what was seen so far", () => {
+    const facts = { isOver: false, atLeast: 0, limit: { perMinute: 1_800_000, burst: 100_000 } }
+    const lines = View.summary([alone, guarded], facts)
+    assert.strictEqual(lines[0], "Without Floodgate 6 of 10 calls were answered, with Floodgate 4 of 10, so far.")
+    assert.notInclude(lines.join("\n"), "the least possible")
   })
 })

@@ -1,7 +1,7 @@
 /** The view of the duel: both sides beside each other, under one clock. Pure. */
 import * as Words from "floodgate/internal/words"
 import type { ProviderSim } from "floodgate/testing"
-import { type Matrix, Report } from "@floodgate/lab/internal"
+import type { Matrix } from "@floodgate/lab/internal"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "@floodgate/gateway/internal/text"
 import type { DuelAgent, Side } from "./duel.ts"
@@ -81,28 +81,34 @@ export const painted = (line: string, paint: Matrix.Paint): string =>
 export const plain = (looks: ReadonlyArray<SideView>, seconds: number): string =>
   `${View.clock(seconds)}  ${looks.map((look) => `${look.name}: ${total(look)}`).join("; ")}`
 
-/** The result: a sentence for each side, and a table with the oracle as the best possible schedule. */
-export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): ReadonlyArray<string> => {
-  const rows = looks.map((look) => {
-    const { calls, done, seconds } = countsOf(look)
-    return [look.name, `${done} of ${calls}`, Words.seconds(seconds), `${look.stats.rejected}`]
-  })
+/** The facts of a result that are the same for both sides. */
+interface Facts {
+  /** Whether all agents have ended. */
+  readonly isOver: boolean
+  /** The fewest seconds in which the provider grants what Floodgate's side has used. */
+  readonly atLeast: number
+  readonly limit: { readonly perMinute: number; readonly burst: number }
+}
+
+/** The result: the difference in one line, a table, and how it was made. */
+export const summary = (looks: ReadonlyArray<SideView>, { atLeast, isOver, limit }: Facts): ReadonlyArray<string> => {
+  const counts = looks.map((look) => ({ ...look, ...countsOf(look) }))
+  const answered = counts.map(({ calls, done }) => `${done} of ${calls}`)
+  const rows = counts.map(({ name, seconds, stats }, index) => [
+    name,
+    answered[index]!,
+    seconds === 0 ? "" : Words.seconds(seconds),
+    `${stats.rejected}`
+  ])
   return [
-    ...looks.map((look) => {
-      const { calls, done, lost, seconds } = countsOf(look)
-      const after = `after ${Words.seconds(seconds)}`
-      const rejections = Report.Verdict.rejections(look.stats.rejected)
-      const what = lost === 0 ? `all ${calls} calls answered` : `${lost} of ${calls} calls lost, ${done} answered`
-      const name = look.name.slice(0, 1).toUpperCase() + look.name.slice(1)
-      return `${name}: ${what} ${after}, ${rejections}.`
-    }),
+    `Without Floodgate ${answered[0]} calls were answered, with Floodgate ${answered[1]}${isOver ? "." : ", so far."}`,
     "",
     ...aligned([
       ["", "answered", "ended after", "429s"],
       ...rows,
-      ["the oracle, simulated", "", Words.seconds(oracleSeconds), ""]
+      ...(isOver ? [["the least possible", "", Words.seconds(atLeast), ""]] : [])
     ]),
     "",
-    "Floodgate knows the limits, and estimates tokens from bytes, at first too high. The oracle knows the tokens and the future."
+    `@anthropic-ai/sdk over HTTP, as it is and with Floodgate's middleware. Floodgate was told nothing: it learned the limit from the answers. Each side has a simulated provider of its own, which allows ${Words.compact(limit.perMinute)} input tokens a minute and ${Words.compact(limit.burst)} at once. A call that fails after the SDK's two retries ends its agent.`
   ]
 }

@@ -1,6 +1,6 @@
 /**
- * Runs the incident over real HTTP twice at the same time: with the official SDK by itself, and with Floodgate's middleware. Each side
- * has its own provider.
+ * Runs 40 agents over real HTTP twice at the same time: with the official SDK by itself, and with Floodgate's middleware as it is
+ * installed. Each side has its own provider.
  */
 import Anthropic, { APIError } from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
@@ -10,7 +10,6 @@ import * as Floodgate from "floodgate/promise"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
 import type * as Exit from "@floodgate/gateway/internal/exit"
-import { Scenario } from "@floodgate/lab/internal"
 import * as Provider from "../provider.ts"
 
 /** The progress of an agent. */
@@ -40,12 +39,24 @@ export interface Duel {
   readonly seconds: Effect.Effect<number>
 }
 
-/** The incident with half of its tokens, its burst and its time per token: it takes half as long. */
-export const scenario: Scenario.Scenario = Scenario.make({
-  firstTokens: 75_000,
-  tokens: 7_000,
-  burst: 100_000,
-  latencyPerToken: 5
+/** The input tokens that the provider grants: so many a minute, and so many at once. */
+export const limit = { perMinute: 1_800_000, burst: 100_000 }
+
+const agents = 40
+/** Each agent reads a document first, and then works on it. */
+const promptTokens: ReadonlyArray<number> = [10_000, 1_000, 1_000, 1_000, 1_000]
+
+/** The fewest seconds in which the provider grants a number of input tokens. */
+export const atLeastSeconds = (inputTokens: number): number =>
+  Math.max(0, (60 * (inputTokens - limit.burst)) / limit.perMinute)
+
+const outputTokens = 100
+
+const paramsOf = (agent: string, tokens: number) => ({
+  model: "claude-sonnet-5",
+  max_tokens: 2 * outputTokens,
+  metadata: { user_id: agent },
+  messages: [{ role: "user" as const, content: "Read this: ".padEnd(4 * tokens, "all the words of a document ") }]
 })
 
 const wordOf = (error: unknown): string => {
@@ -55,7 +66,7 @@ const wordOf = (error: unknown): string => {
 
 /** A client of the SDK, with a middleware or unchanged. */
 const clientOf = (baseURL: string, middleware: ReadonlyArray<Floodgate.Floodgate["middleware"]>) =>
-  new Anthropic({ apiKey: "none", baseURL, middleware: [...middleware] })
+  new Anthropic({ apiKey: Provider.usualKey, baseURL, middleware: [...middleware] })
 
 /** A side, whose provider starts now. */
 const sideOf = Effect.fnUntraced(function* (
@@ -63,26 +74,30 @@ const sideOf = Effect.fnUntraced(function* (
   guard: Floodgate.Floodgate | undefined,
   seconds: Effect.Effect<number>
 ) {
-  const server = yield* Provider.listen(Scenario.providerOf(scenario))
+  const server = yield* Provider.listen({
+    limits: { inputTokens: { ...limit, window: "bucket" } },
+    keys: [Provider.usualKey],
+    outputTokens
+  })
   const client = clientOf(server.url, guard === undefined ? [] : [guard.middleware])
-  const agents = new Map(
-    scenario.agents.map(({ calls, name }): [string, DuelAgent] => [
+  const names = Array.from({ length: agents }, (_, index) => `agent-${String(index + 1).padStart(2, "0")}`)
+  const all = new Map(
+    names.map((name): [string, DuelAgent] => [
       name,
-      { calls: calls.length, done: 0, endedAt: undefined, failure: undefined }
+      { calls: promptTokens.length, done: 0, endedAt: undefined, failure: undefined }
     ])
   )
-  const ask = (call: Scenario.ScenarioCall) =>
-    Effect.tryPromise({
-      try: (signal) => client.messages.create(Scenario.paramsOf(call), { signal }),
-      catch: wordOf
-    })
   const run = Effect.forEach(
-    scenario.agents,
-    Effect.fnUntraced(function* ({ calls, name }) {
-      const agent = agents.get(name)!
-      yield* Effect.forEach(calls, (call) => Effect.map(ask(call), () => void agent.done++), { discard: true }).pipe(
-        Effect.catch((failure) => Effect.sync(() => void (agent.failure = failure)))
-      )
+    all,
+    Effect.fnUntraced(function* ([name, agent]) {
+      const ask = (tokens: number) =>
+        Effect.tryPromise({
+          try: (signal) => client.messages.create(paramsOf(name, tokens), { signal }),
+          catch: wordOf
+        })
+      yield* Effect.forEach(promptTokens, (tokens) => Effect.map(ask(tokens), () => void agent.done++), {
+        discard: true
+      }).pipe(Effect.catch((failure) => Effect.sync(() => void (agent.failure = failure))))
       agent.endedAt = yield* seconds
     }),
     { concurrency: "unbounded", discard: true }
@@ -98,14 +113,14 @@ const sideOf = Effect.fnUntraced(function* (
         )
       )
   )
-  const side: Side = { name, agents, stats: server.stats, waits, run }
+  const side: Side = { name, agents: all, stats: server.stats, waits, run }
   return side
 })
 
 /** Both sides, ready to run. Their providers and the budget stop with the scope. */
 export const make: Effect.Effect<Duel, Exit.CommandError, Scope.Scope> = Effect.gen(function* () {
   const guard = yield* Effect.acquireRelease(
-    Effect.sync(() => Floodgate.create({ limits: scenario.limits })),
+    Effect.sync(() => Floodgate.create({ log: false })),
     (guard) => Effect.promise(() => guard.dispose())
   )
   const startedAt = yield* Clock.currentTimeMillis

@@ -1,0 +1,90 @@
+/** `floodgate try`: the official SDK with and without Floodgate, at a limited provider, over real HTTP. */
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Terminal from "effect/Terminal"
+import * as Exit from "@floodgate/gateway/internal/exit"
+import * as Painter from "./painter.ts"
+import * as Print from "@floodgate/gateway/internal/print"
+import { painting } from "./paint.ts"
+import { modeOf } from "./run.ts"
+import * as Duel from "./try/duel.ts"
+import * as View from "./try/view.ts"
+import { aligned } from "@floodgate/gateway/internal/text"
+
+const look = ({ sides }: Duel.Duel) =>
+  Effect.forEach(sides, ({ agents, name, stats, waits }) =>
+    Effect.zipWith(stats, waits, (stats, waits): View.SideView => ({ name, agents, stats, waits }))
+  )
+
+const frame = "100 millis"
+/** The interval of progress lines without a terminal. */
+const lines = "5 seconds"
+
+/** Draws the duel in place as long as the scope lasts, or prints a line now and then, on standard error. */
+const show = Effect.fnUntraced(function* (duel: Duel.Duel) {
+  if ((yield* modeOf({ quiet: false, json: false })) === "live") {
+    const terminal = yield* Terminal.Terminal
+    const paint = yield* painting
+    const painter = Painter.make(terminal, (line) => View.painted(line, paint))
+    const draw = Effect.gen(function* () {
+      yield* painter.draw(View.draw(yield* look(duel), yield* duel.seconds, yield* Painter.sizeOf(terminal)))
+    })
+    yield* Effect.addFinalizer(() => Effect.andThen(draw, painter.end))
+    return yield* Effect.asVoid(Effect.forkScoped(Effect.repeat(draw, Schedule.spaced(frame))))
+  }
+  const line = Effect.gen(function* () {
+    yield* Effect.sleep(lines)
+    yield* Print.err(View.plain(yield* look(duel), yield* duel.seconds))
+  })
+  yield* Effect.forkScoped(Effect.forever(line))
+})
+
+/** The command that calls the tool. In a clone, npm provides the right version of Node. */
+const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
+
+const next = [
+  "",
+  "Next:",
+  ...aligned([
+    [`  ${self} provider`, "this provider, for a program of yours"],
+    [`  ${self} run docs --prompt "..."`, "agents over your own documents"],
+    [`  ${self} lab --table`, "other clients and queues in other conditions, in simulated time"]
+  ])
+].join("\n")
+
+const report = Effect.fnUntraced(function* (duel: Duel.Duel, isOver: boolean) {
+  const looks = yield* look(duel)
+  const { inputTokens } = looks[1]!.stats
+  yield* Print.out(
+    View.summary(looks, { isOver, atLeast: Duel.atLeastSeconds(inputTokens), limit: Duel.limit }).join("\n")
+  )
+  return View.countsOf(looks[1]!).lost
+})
+
+/** The command. */
+export const tryCommand = Command.make("try", {}, () =>
+  Effect.gen(function* () {
+    yield* Print.err(
+      "40 agents of 5 calls, with and without Floodgate, which takes about 20 s. Ctrl-C shows the result so far."
+    )
+    const duel = yield* Duel.make
+    yield* Effect.scoped(
+      Effect.gen(function* () {
+        yield* show(duel)
+        yield* Effect.forEach(duel.sides, ({ run }) => run, { concurrency: "unbounded", discard: true })
+      })
+    ).pipe(Effect.onInterrupt(() => report(duel, false)))
+    const lost = yield* report(duel, true)
+    yield* Print.out(next)
+    if (lost > 0) {
+      const what = `${lost} calls were lost with Floodgate, which must not happen`
+      return yield* Exit.failure("failed", `${what}: please report it with the output above`)
+    }
+  }).pipe(Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Shows in about 20 s what Floodgate does: 40 agents with the official SDK, with and without Floodgate, call a simulated provider over real HTTP. It needs no key and no network, and writes nothing. Ctrl-C shows the result so far."
+  ),
+  Command.withExamples([{ command: "floodgate try", description: "Needs no key and no network" }])
+)
