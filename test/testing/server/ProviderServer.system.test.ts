@@ -486,8 +486,8 @@ describe("ProviderServer", () => {
               [404, "models/other is not found for API version v1beta, or is not supported for generateContent."]
             ]
           ] as const) {
-            assert.deepStrictEqual(yield* ask(path, "wrong", "known"), wrongKey)
-            assert.deepStrictEqual(yield* ask(path, "right", "other"), wrongModel)
+            assert.deepStrictEqual(yield* ask(path, "wrong", "known"), [...wrongKey])
+            assert.deepStrictEqual(yield* ask(path, "right", "other"), [...wrongModel])
             assert.deepStrictEqual(yield* ask(path, "right", "known"), [200, undefined])
           }
           assert.strictEqual((yield* server.stats).requests, 3)

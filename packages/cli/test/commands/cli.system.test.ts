@@ -339,7 +339,7 @@ describe("floodgate", () => {
       assert.strictEqual(code, 4)
       assert.match(
         err,
-        /^floodgate: cannot listen on 192\.0\.2\.1:0: this machine has no such address; choose another --port or --host$/
+        /^floodgate: cannot listen on 192\.0\.2\.1:8787: this machine has no such address; choose another --port or --host$/
       )
     }).pipe(Effect.provide(services()))
   )
