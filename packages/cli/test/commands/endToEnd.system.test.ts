@@ -187,7 +187,9 @@ describe("floodgate try, piped", () => {
 
   it("shows the result so far at Ctrl-C", async () => {
     const { child, exit, stderr } = floodgate(["try"])
-    await new Promise<void>((resolve) => child.stderr!.on("data", () => stderr().includes("with Floodgate: ") && resolve()))
+    await new Promise<void>((resolve) =>
+      child.stderr!.on("data", () => stderr().includes("with Floodgate: ") && resolve())
+    )
     child.kill("SIGINT")
     const { code, lines } = await exit
     assert.strictEqual(code, 130)
