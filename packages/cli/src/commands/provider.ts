@@ -132,7 +132,7 @@ export const summary = (stats: ProviderSim.Stats): string => {
   ].join(", ")
 }
 
-/** What the server is and does, for whoever starts it. */
+/** A description of the server for whoever starts it. */
 const about = (url: string, options: ProviderServer.Options): ReadonlyArray<string> => {
   const { keys, limits, pools, server } = options
   const isOpen = keys === undefined
