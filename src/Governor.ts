@@ -108,6 +108,7 @@ import * as Warmup from "./call/warmup.ts"
 import { LongWindows, type WindowStatus } from "./money/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./places/memory.ts"
+import type { PlaceStatus } from "./places/models.ts"
 import { PlaceReviews } from "./places/reviews.ts"
 import { StatedPlaces } from "./places/parse.ts"
 import * as Prices from "./Prices.ts"
@@ -158,6 +159,12 @@ export class Governor extends Context.Service<
     readonly learned: Effect.Effect<Estimator.Learned>
     /** The prices by which calls are paid for: the published ones, and those of the options. */
     readonly prices: Prices.Table
+    /**
+     * Why calls go to each place, or do not: for those that calls could go to, and by what this governor has learned.
+     *
+     * @since 0.5.0
+     */
+    readonly places: Effect.Effect<ReadonlyArray<PlaceStatus>>
     /** The state of the long windows of subscriptions: how much is spent, and when they end. */
     readonly windows: Effect.Effect<ReadonlyArray<WindowStatus>>
   }
@@ -298,6 +305,7 @@ export const make = Effect.fnUntraced(function* (
       checked("Governor.admit", request, options, () => begin(parts, request, options, "scope", admit)),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
+    places: Effect.map(Clock.currentTimeMillis, (now) => parts.memory.status(now)),
     windows: Effect.sync(() => windows.status)
   })
 })

@@ -76,7 +76,7 @@ import { shown } from "./domain/input/shown.ts"
 import * as PriceTable from "./domain/prices.ts"
 import * as SyncForm from "./domain/syncForm.ts"
 import { bodyOf, parsePlaces, placeChecks, placesCheck, StatedPlaces } from "./places/parse.ts"
-import type { PlacesOptions, ProviderPlace } from "./Places.ts"
+import type { PlacesOptions, PlaceStatus, ProviderPlace } from "./Places.ts"
 import * as Prices from "./Prices.ts"
 import { hasServerTools } from "./protocol/serverTools.ts"
 import { describe, PartialAnswer, readAnswer } from "./protocol/anthropic.ts"
@@ -130,6 +130,12 @@ export class LlmClient extends Context.Service<
     readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
     /** Everything learned about calls so far. Keep it, and pass it to the next client as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
+    /**
+     * Why calls go to each place, or do not.
+     *
+     * @since 0.5.0
+     */
+    readonly places: Effect.Effect<ReadonlyArray<PlaceStatus>>
   }
 >()("floodgate/LlmClient/LlmClient") {}
 
@@ -284,7 +290,8 @@ const makeFor = (
           Schedule.while(retry, ({ input }) => input.error.isRetryable)
         )
       }),
-    learned: governor.learned
+    learned: governor.learned,
+    places: governor.places
   })
 }
 

@@ -63,7 +63,7 @@ import type * as Layer from "effect/Layer"
 import type { LlmProvider } from "./LlmProvider.ts"
 import type { Place } from "./places/parse.ts"
 
-export type { CallPlaces } from "./places/models.ts"
+export type { CallPlaces, PlaceStatus } from "./places/models.ts"
 export { type Place, type PlacesOptions } from "./places/parse.ts"
 
 /**

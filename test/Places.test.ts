@@ -945,6 +945,14 @@ describe("Places", () => {
           seen.findLast(({ type }) => type === "place")!,
           { place: "b", instead: "a", why: "slow" }
         )
+        const { places } = yield* LlmClient.LlmClient
+        assert.deepStrictEqual(
+          (yield* places).map(({ pool, state }) => [pool, state]),
+          [
+            ["a/sonnet-5", "slow"],
+            ["b/sonnet-5", "open"]
+          ]
+        )
         isSlow = false
         const before = usual.seen.length
         yield* moments(120)

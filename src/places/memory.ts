@@ -1,6 +1,7 @@
 /** A governor's memory of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
 import * as Lru from "../domain/input/lru.ts"
 import * as Answers from "./answers.ts"
+import type { PlaceStatus } from "./models.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
 const maxConversations = 10_000
@@ -97,6 +98,14 @@ const heard = ({ answers, left }: PoolTimes, now: number): void => {
   if (left !== undefined) left.due = now + left.times * Math.max(tryMillis, answers?.millis ?? 0)
 }
 
+const stateOf = ({ answers, asideUntil, left, outlook, sent }: PoolTimes, now: number): PlaceStatus["state"] => {
+  if (asideUntil > 0) return sent.size > 0 ? "trial" : "refused"
+  if (left !== undefined) return Array.from(sent).some(({ isProbe }) => isProbe) ? "trial" : "slow"
+  const seen = fresh(outlook, now)
+  if (seen !== undefined && (seen.wait > 0 || seen.isPaused)) return "full"
+  return answers === undefined ? "untried" : "open"
+}
+
 /** The place where the prompt of a conversation is cached, and the tokens of its last prompt. */
 export interface CachedConversation {
   readonly place: string
@@ -157,13 +166,17 @@ export class PlaceMemory {
     const [first] = sent
     const age = first === undefined ? 0 : now - first.at
     if (answers === undefined) return { answers, usual: undefined, margin: 0, age, fails }
-    const slower = Answers.slowdown(
+    const usual = Answers.expected(answers, this.outputOf(estimate))
+    return { answers: this.slowdown(answers, sent, now) * usual, usual, margin: Answers.margin(answers), age, fails }
+  }
+
+  /** How many times longer answers take now than was learned. */
+  private slowdown(answers: Answers.AnswerTimes, sent: ReadonlySet<SentCall>, now: number): number {
+    return Answers.slowdown(
       sent,
       ({ at }) => now - at,
       (call) => Answers.expected(answers, this.outputOf(call.estimate))
     )
-    const usual = Answers.expected(answers, this.outputOf(estimate))
-    return { answers: slower * usual, usual, margin: Answers.margin(answers), age, fails }
   }
 
   /** The output tokens that a call is expected to have. */
@@ -283,6 +296,16 @@ export class PlaceMemory {
     if (this.hasLimits(pool, limits)) return false
     Lru.put(this.limits, pool, limits, maxPools)
     return true
+  }
+
+  /** Why calls go to each place, or do not. */
+  status(now: number): ReadonlyArray<PlaceStatus> {
+    return Array.from(this.times, ([pool, times]): PlaceStatus => {
+      const { answers, asideUntil, left, sent } = times
+      const answerMillis = answers && answers.millis * this.slowdown(answers, sent, now)
+      const triedAt = asideUntil > 0 ? asideUntil : left?.due
+      return { pool, state: stateOf(times, now), answerMillis, triedAt }
+    })
   }
 
   private pool(name: string): PoolTimes {

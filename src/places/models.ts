@@ -43,6 +43,31 @@ export interface CallPlaces {
   readonly within?: Duration.Input | undefined
 }
 
+/**
+ * The status of a place: why calls go there, or do not.
+ *
+ * @stability stable
+ * @category models
+ * @since 0.5.0
+ */
+export interface PlaceStatus {
+  /** The name of its pool, which contains that of the place. */
+  readonly pool: string
+  /**
+   * - `"open"`: calls go there.
+   * - `"untried"`: it has not answered yet. Until it has, it counts as the best.
+   * - `"full"`: calls wait for its limits, or for the end of a pause.
+   * - `"slow"`: its answers take too long, so calls go elsewhere.
+   * - `"refused"`: its provider has refused the credential, the model or the bill, so calls go elsewhere.
+   * - `"trial"`: it was slow or has refused, and a call finds out whether it still does.
+   */
+  readonly state: "open" | "untried" | "full" | "slow" | "refused" | "trial"
+  /** How long an answer takes now, on average; undefined until one has come. */
+  readonly answerMillis: number | undefined
+  /** The earliest time when a call tries a place that is slow or has refused, in milliseconds since the epoch; undefined for others. */
+  readonly triedAt: number | undefined
+}
+
 /** A place where a call can be made. */
 export type CallPlace = CallPlaces["places"][number]
 

@@ -320,6 +320,52 @@ describe("the memory of places", () => {
     assert.deepStrictEqual(tries(10, 10_000), [])
   })
 
+  describe("says why calls go to a place, or do not:", () => {
+    const of = (memory: PlaceMemory, now: number) => memory.status(now)[0]!
+    const outlook = { wait: 0, isPaused: false }
+
+    it("untried, or full", () => {
+      const memory = new PlaceMemory()
+      memory.foresaw("p", outlook, 0)
+      assert.deepStrictEqual(of(memory, 0), {
+        pool: "p",
+        state: "untried",
+        answerMillis: undefined,
+        triedAt: undefined
+      })
+      memory.foresaw("p", { ...outlook, wait: 1 }, 0)
+      assert.strictEqual(of(memory, 999).state, "full")
+      assert.strictEqual(of(memory, 1_000).state, "untried")
+      memory.foresaw("p", { ...outlook, isPaused: true }, 1_000)
+      assert.strictEqual(of(memory, 1_000).state, "full")
+      answer(memory, 2_000, 9_000)
+      assert.deepInclude(of(memory, 11_000), { state: "open", answerMillis: 9_000 })
+    })
+
+    it("slow, until a call has found out that it is not", () => {
+      const memory = usual()
+      for (let n = 0; n < 20; n++) memory.left("p", 10_000, 100_000)
+      assert.deepInclude(of(memory, 100_000), { state: "slow", answerMillis: 10_000, triedAt: 130_000 })
+      memory.isTried("p", 130_000)
+      const probe = memory.sent("p", tokens, true, 130_000)
+      assert.strictEqual(of(memory, 130_000).state, "trial")
+      assert.isAbove(of(memory, 160_000).answerMillis!, 10_000)
+      memory.answered("p", probe, tokens, false, 139_000)
+      memory.isQuick("p")
+      assert.deepInclude(of(memory, 139_000), { state: "open", answerMillis: 9_000, triedAt: undefined })
+    })
+
+    it("refused by its provider, until a call is answered", () => {
+      const memory = usual()
+      memory.setAside("p", 100_000)
+      assert.deepInclude(of(memory, 100_000), { state: "refused", triedAt: 130_000 })
+      const call = memory.sent("p", tokens, false, 130_000)
+      assert.strictEqual(of(memory, 130_000).state, "trial")
+      memory.answered("p", call, tokens, false, 139_000)
+      assert.strictEqual(of(memory, 139_000).state, "open")
+    })
+  })
+
   it("does not try a slow place while calls are under way there, or were answered lately", () => {
     const memory = usual()
     for (let n = 0; n < 20; n++) memory.left("p", 10_000, 0)

@@ -83,7 +83,28 @@ const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting 
   return `Measured: ${limit} at once, ${causes[by]}: ${waiting} wait${waiting === 1 ? "s" : ""}${times}`
 }
 
-const poolOf = (pool: Pool): HTMLElement => {
+type Place = GatewayStatus["places"][number]
+
+const states: Readonly<Record<Place["state"], string>> = {
+  open: "Calls go here",
+  untried: "No answer yet: counts as the best place",
+  full: "Full: calls wait here, and at other places",
+  slow: "Too slow: calls go elsewhere",
+  refused: "Refuses the credential, the model or the bill: calls go elsewhere",
+  trial: "A call finds out if it can be used again"
+}
+
+/** "Too slow: calls go elsewhere; an answer takes 62 s; tried again after 10:15:00". */
+const placeOf = ({ answerMillis, state, triedAt }: Place, now: number): string => {
+  const parts = [states[state]]
+  if (answerMillis !== undefined) parts.push(`an answer takes ${time(answerMillis)}`)
+  if (triedAt !== undefined && state !== "trial") {
+    parts.push(triedAt > now ? `tried again after ${clock(triedAt)}` : "tried again by the next calls")
+  }
+  return parts.join("; ")
+}
+
+const poolOf = (pool: Pool, { at: now, places }: GatewayStatus): HTMLElement => {
   const { allowed, inFlight, pause, queued } = pool
   const [kind, where] = placed(pool.name)
   const soft = (text: string): HTMLElement => make("p", { class: "soft" }, text)
@@ -93,6 +114,7 @@ const poolOf = (pool: Pool): HTMLElement => {
     { class: "pool" },
     make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)),
     soft(`${inFlight}${allowed === null ? "" : ` of ${allowed}`} running, ${queued} waiting`),
+    ...places.filter((place) => place.pool === pool.name).map((place) => soft(placeOf(place, now))),
     ...(pool.measured === undefined ? [] : [soft(measured(pool.measured))]),
     ...(pause === undefined
       ? []
@@ -306,7 +328,7 @@ const waiting = ({ caps, pools }: GatewayStatus) => [
 /** Shows a state of the gateway instead of the one before. */
 export const show = (status: GatewayStatus): void => {
   at("figures").replaceChildren(...headline(status))
-  if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map(poolOf))
+  if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map((pool) => poolOf(pool, status)))
   at("waiting").replaceChildren(
     table(
       waiting(status),

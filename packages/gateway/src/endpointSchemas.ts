@@ -180,6 +180,17 @@ export const status = object({
   remembersRequests: described(flag, "Whether the last requests are remembered, for those who have the token for them"),
   upstreams: list(object({ name: text, address: text })),
   pools: list(pool),
+  places: list(
+    object({
+      pool: text,
+      state: described(
+        Schema.Literals(["open", "untried", "full", "slow", "refused", "trial"]),
+        "Why calls go there, or do not"
+      ),
+      answerMillis: optional(described(number, "How long an answer takes now")),
+      triedAt: optional(described(number, "When a call tries it that is slow or has refused, at the earliest"))
+    })
+  ),
   agents: list(object({ ...keyActivity, refused: number, failed: number })),
   jobs: list(object({ name: text, caller: text, lastAt: at, ...jobSums })),
   otherJobs: object({ jobs: number, ...jobSums }),

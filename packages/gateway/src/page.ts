@@ -40,6 +40,7 @@ const everyMillis = 1_000
 const maxViewers = Bounds.bounds.viewers.max
 const maxAgents = 50
 const maxCaps = 50
+const maxPlaces = 50
 
 /** The page runs only its own files, cannot be framed, and sends requests to no other host. */
 const security = {
@@ -82,27 +83,31 @@ const snapshot = ({
   purses,
   trees
 }: PageParts): Effect.Effect<Snapshot> =>
-  Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
-    at: now(),
-    open: activity.open,
-    remembersRequests: current().parts.requests !== undefined,
-    upstreams: [...current().checked.upstreams.values()].map(({ base, name, origin }) => ({
-      name,
-      address: origin + base
-    })),
-    pools: Object.entries(pools).flatMap(([name, pool]) =>
-      !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
-    ),
-    agents: activity.busiest(maxAgents),
-    ...activity.jobs.busiest(maxAgents),
-    caps: purses.caps(maxCaps),
-    trees: trees.shown(maxCaps),
-    windows: windows.slice(0, maxCaps),
-    estimates: ratiosOf(learned).slice(0, maxAgents),
-    keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],
-    minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
-    events: [...(journal?.events ?? [])].reverse()
-  }))
+  Effect.map(
+    Effect.all([budget.status, governor.places, governor.windows, governor.learned]),
+    ([{ pools }, places, windows, learned]) => ({
+      at: now(),
+      open: activity.open,
+      remembersRequests: current().parts.requests !== undefined,
+      upstreams: [...current().checked.upstreams.values()].map(({ base, name, origin }) => ({
+        name,
+        address: origin + base
+      })),
+      pools: Object.entries(pools).flatMap(([name, pool]) =>
+        !configured.has(name) || isInUse(pool) ? [{ name, ...pool }] : []
+      ),
+      places: places.slice(0, maxPlaces),
+      agents: activity.busiest(maxAgents),
+      ...activity.jobs.busiest(maxAgents),
+      caps: purses.caps(maxCaps),
+      trees: trees.shown(maxCaps),
+      windows: windows.slice(0, maxCaps),
+      estimates: ratiosOf(learned).slice(0, maxAgents),
+      keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],
+      minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
+      events: [...(journal?.events ?? [])].reverse()
+    })
+  )
 
 /** Answers for the page until the scope closes. */
 export const make = (parts: PageParts) => {

@@ -102,6 +102,22 @@ describe("places of a gateway", () => {
     })
   )
 
+  it.live("says in its status why calls go to a place, or do not", () =>
+    Effect.gen(function* () {
+      const { azure, openai, url } = yield* world({}, () => 401)
+      for (let n = 0; n < 2; n++) assert.strictEqual((yield* ask(url)).place, "azure")
+      assert.deepStrictEqual([openai.got.length, azure.got.length], [1, 2])
+      const { places } = yield* Effect.promise(async () => {
+        const response = await fetch(`${url}/floodgate/status`)
+        return (await response.json()) as { places: ReadonlyArray<Record<string, unknown>> }
+      })
+      const by = (state: string) => places.filter((place) => place["state"] === state)
+      assert.strictEqual(places.length, 2)
+      assert.isAbove(by("refused")[0]!["triedAt"] as number, Date.now())
+      assert.isAtLeast(by("open")[0]!["answerMillis"] as number, 0)
+    })
+  )
+
   it.live("sends a request only to the places that its header names", () =>
     Effect.gen(function* () {
       const { azure, openai, url } = yield* world()

@@ -60,6 +60,7 @@ import * as Governor from "../../Governor.ts"
 import { callback, check } from "../../domain/input/checks.ts"
 import { LlmError } from "../../LlmError.ts"
 import { bytesPerToken } from "../../domain/amounts.ts"
+import type { PlaceStatus } from "../../places/models.ts"
 import * as SdkErrors from "../../protocol/sdkErrors.ts"
 import * as Spending from "../../Spending.ts"
 import { plain } from "./errors.ts"
@@ -164,6 +165,12 @@ export interface Floodgate {
   readonly advise: (options?: Agents.AdviseOptions) => Promise<PlainAdvice>
   /** The status of all pools. */
   readonly status: () => Promise<Budget.BudgetStatus>
+  /**
+   * Why calls go to each place, or do not.
+   *
+   * @since 0.5.0
+   */
+  readonly places: () => Promise<ReadonlyArray<PlaceStatus>>
   /** The cost of all calls, and what is left of the `cap`, in dollars. */
   readonly spent: () => Promise<Spending.Status>
   /**
@@ -259,6 +266,17 @@ const layerPurses = (options: Options) =>
 /** Reads the error that an attempt threw. */
 const failureOf = (thrown: unknown, clock: Clock.Clock): LlmError =>
   new LlmError({ reason: SdkErrors.fromThrown(thrown, { now: clock.currentTimeMillisUnsafe() }) })
+
+/** Tells the state of a floodgate. It may be closed. */
+const told = (
+  built: Promise<FloodgateParts["Service"]>
+): Pick<Floodgate, "learned" | "metrics" | "places" | "spent" | "status"> => ({
+  status: async () => Effect.runPromise((await built).budget.status),
+  places: async () => Effect.runPromise((await built).governor.places),
+  spent: async () => Effect.runPromise((await built).spent),
+  metrics: async () => (await built).metrics(),
+  learned: async () => Effect.runPromise((await built).governor.learned)
+})
 
 /** A call and its options in the governor's form. Options of the call take precedence over those for all calls. */
 const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
@@ -415,10 +433,7 @@ export const create = (options: Options = {}): Floodgate => {
       }
     },
     advise: async (options) => (await opened).advise(options),
-    status: async () => Effect.runPromise((await built).budget.status),
-    spent: async () => Effect.runPromise((await built).spent),
-    metrics: async () => (await built).metrics(),
-    learned: async () => Effect.runPromise((await built).governor.learned),
+    ...told(built),
     dispose,
     [Symbol.asyncDispose]: dispose
   }

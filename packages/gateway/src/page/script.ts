@@ -249,12 +249,26 @@ const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting 
 	const times = firstTokenMillis === void 0 || leastFirstTokenMillis === void 0 ? "" : \`, which lately takes \${time(firstTokenMillis)}, and \${time(leastFirstTokenMillis)} at best\`;
 	return \`Measured: \${limit} at once, \${causes[by]}: \${waiting} wait\${waiting === 1 ? "s" : ""}\${times}\`;
 };
-const poolOf = (pool) => {
+const states = {
+	open: "Calls go here",
+	untried: "No answer yet: counts as the best place",
+	full: "Full: calls wait here, and at other places",
+	slow: "Too slow: calls go elsewhere",
+	refused: "Refuses the credential, the model or the bill: calls go elsewhere",
+	trial: "A call finds out if it can be used again"
+};
+const placeOf = ({ answerMillis, state, triedAt }, now) => {
+	const parts = [states[state]];
+	if (answerMillis !== void 0) parts.push(\`an answer takes \${time(answerMillis)}\`);
+	if (triedAt !== void 0 && state !== "trial") parts.push(triedAt > now ? \`tried again after \${clock(triedAt)}\` : "tried again by the next calls");
+	return parts.join("; ");
+};
+const poolOf = (pool, { at: now, places }) => {
 	const { allowed, inFlight, pause, queued } = pool;
 	const [kind, where] = placed(pool.name);
 	const soft = (text) => make("p", { class: "soft" }, text);
 	const dimensions = Object.entries(pool.dimensions);
-	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...pool.measured === void 0 ? [] : [soft(measured(pool.measured))], ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
+	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...places.filter((place) => place.pool === pool.name).map((place) => soft(placeOf(place, now))), ...pool.measured === void 0 ? [] : [soft(measured(pool.measured))], ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
 };
 const windowOf = ({ account, isRejected, name, resetsAt, share, slowLane, used }) => {
 	const parts = [\`\${percent(Math.min(1, used))} spent\`];
@@ -385,7 +399,7 @@ const waiting = ({ caps, pools }) => [...pools.flatMap(({ name, waiting }) => wa
 })))];
 const show = (status) => {
 	at("figures").replaceChildren(...headline(status));
-	if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map(poolOf));
+	if (status.pools.length > 0) at("pools").replaceChildren(...status.pools.map((pool) => poolOf(pool, status)));
 	at("waiting").replaceChildren(table(waiting(status), [
 		words("agent", ({ agent }) => agent),
 		words("job", ({ job }) => job),

@@ -5,6 +5,7 @@
 import type * as Budget from "floodgate/Budget"
 import type * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
+import type * as Places from "floodgate/Places"
 import type * as Spending from "floodgate/Spending"
 import type * as Trees from "floodgate/Trees"
 
@@ -118,6 +119,8 @@ export interface Snapshot {
   readonly remembersRequests: boolean
   readonly upstreams: ReadonlyArray<{ readonly name: string; readonly address: string }>
   readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
+  /** Why calls go to each place of a model with several, or do not. */
+  readonly places: ReadonlyArray<Places.PlaceStatus>
   /** The most recently active first. */
   readonly agents: ReadonlyArray<AgentActivity & { readonly name: string }>
   /** Those with open calls first, then the most recently active. */
