@@ -8,7 +8,7 @@ import * as Words from "floodgate/internal/words"
 import type * as Limits from "floodgate/Limits"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
-import { ofSessions } from "./sessions/scenarios.ts"
+import { ofSessions, ofTrees } from "./sessions/scenarios.ts"
 
 export { fromSessions, type SessionsOptions } from "./sessions/own.ts"
 export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
@@ -247,7 +247,16 @@ export const namesOfPlaces: ReadonlyArray<string> = Object.keys(ofPlaces)
  */
 export const namesOfSessions: ReadonlyArray<string> = Object.keys(ofSessions)
 
-const allNamed = { ...named, ...ofPlaces, ...ofSessions }
+/**
+ * The names of the scenarios of the agents that one prompt starts: a tree that nobody wanted, and a fan-out that somebody did.
+ *
+ * @stability experimental
+ * @category scenarios
+ * @since 0.5.0
+ */
+export const namesOfTrees: ReadonlyArray<string> = Object.keys(ofTrees)
+
+const allNamed = { ...named, ...ofPlaces, ...ofSessions, ...ofTrees }
 
 /**
  * The names of all scenarios.

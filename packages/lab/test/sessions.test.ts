@@ -90,6 +90,22 @@ describe("sessions", () => {
     }
   })
 
+  it("have the agents that one prompt has started, level by level, and those of a fan-out", () => {
+    const levelsOf = (name: string) => {
+      const agents = new Set(Scenario.callsOf(Scenarios.byName(name)!).map(({ agent }) => agent))
+      const counts: Array<number> = []
+      for (const agent of agents) {
+        const depth = agent.split("/").length - 1
+        counts[depth] = (counts[depth] ?? 0) + 1
+      }
+      return counts
+    }
+    assert.deepStrictEqual(Scenarios.namesOfTrees.map(levelsOf), [
+      [1, 8, 42, 141, 416, 270],
+      [1, 100]
+    ])
+  })
+
   it.effect("read from the provider's cache what they say, because no pause outlasts it", () =>
     Effect.gen(function* () {
       const scenario = { ...small("sessions", sized(6, 12)), limits: {} }

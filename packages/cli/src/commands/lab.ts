@@ -70,9 +70,10 @@ const pictured = {
   sessionBars: Strategies.usualOfSessions.map(({ name }) => name)
 }
 
-/** Runs every scenario under all of its strategies. */
+/** Runs every scenario that the tables have under all of its strategies. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const all = Scenarios.allNames.map((name) => Scenarios.byName(name, { seed })!)
+  const named = Scenarios.allNames.filter((name) => !Scenarios.namesOfTrees.includes(name))
+  const all = named.map((name) => Scenarios.byName(name, { seed })!)
   const jobs = all.flatMap((scenario) =>
     Strategies.of(scenario).map(({ name }): Threads.RaceJob => ({ scenario: scenario.name, seed, strategy: name }))
   )

@@ -124,7 +124,8 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Work
   if (Option.isSome(speed)) return yield* invalid("speed", "nothing: only a trace has a speed", speed.value)
   const name = Option.getOrElse(scenario, () => "incident")
   if (name === "many") yield* only(sizes, "the scenario many")
-  if (Scenarios.namesOfSessions.includes(name)) yield* only([...sizes, "calls"], `the scenario ${name}`)
+  if ([...Scenarios.namesOfSessions, ...Scenarios.namesOfTrees].includes(name))
+    yield* only([...sizes, "calls"], `the scenario ${name}`)
   return yield* attempt(() => Scenarios.byName(name, options)!)
 })
 

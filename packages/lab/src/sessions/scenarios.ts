@@ -36,35 +36,64 @@ const resumed = (): ReadonlyArray<Sessions.Session> =>
 
 const fanOut = { subAgents: 48, turns: 8, headTokens: 15_000 }
 
+type Turns = Sessions.SessionAgent["turns"]
+
+/** The turns of an invented agent: each adds what a tool has returned. */
+const turnsOf = (first: number, count: number, seed: number): Turns => {
+  const unit = Seeded.draws(Seeded.seedFor(301, seed))
+  let input = first
+  return Array.from({ length: count }, (_, index) => {
+    const cachedTokens = index === 0 ? 0 : input
+    if (index > 0) input += 300 + Math.round(Seeded.lognormal(3_000, 1, unit))
+    return {
+      inputTokens: input,
+      cachedTokens,
+      outputTokens: 100 + Math.round(Seeded.lognormal(300, 0.8, unit)),
+      pauseMillis: index === 0 ? 0 : Math.round(2_000 + 6_000 * unit()),
+      subAgents: []
+    }
+  })
+}
+
+const ofLead = (first: Turns, subAgents: ReadonlyArray<Sessions.SessionAgent>): ReadonlyArray<Sessions.Session> => [
+  { name: "lead", lead: { path: "0", turns: [{ ...first[0]!, subAgents }, ...first.slice(1)] } }
+]
+
 /** A lead that starts many sub-agents at once. Recorded sessions have few, so this is invented. */
-const invented = (): ReadonlyArray<Sessions.Session> => {
-  const turnsOf = (first: number, count: number, seed: number): Sessions.SessionAgent["turns"] => {
-    const unit = Seeded.draws(Seeded.seedFor(301, seed))
-    let input = first
-    return Array.from({ length: count }, (_, index) => {
-      const cachedTokens = index === 0 ? 0 : input
-      if (index > 0) input += 300 + Math.round(Seeded.lognormal(3_000, 1, unit))
-      return {
-        inputTokens: input,
-        cachedTokens,
-        outputTokens: 100 + Math.round(Seeded.lognormal(300, 0.8, unit)),
-        pauseMillis: index === 0 ? 0 : Math.round(2_000 + 6_000 * unit()),
-        subAgents: []
-      }
-    })
-  }
-  const subAgents = Array.from({ length: fanOut.subAgents }, (_, number) => ({
+const invented = (count = fanOut.subAgents): ReadonlyArray<Sessions.Session> => {
+  const subAgents = Array.from({ length: count }, (_, number) => ({
     path: `0/${number + 1}`,
     turns: turnsOf(fanOut.headTokens + 1_500, fanOut.turns, number + 1)
   }))
-  const [first, last] = turnsOf(fanOut.headTokens + 1_000, 2, 0)
-  return [{ name: "lead", lead: { path: "0", turns: [{ ...first!, subAgents }, last!] } }]
+  return ofLead(turnsOf(fanOut.headTokens + 1_000, 2, 0), subAgents)
+}
+
+const wide = 100
+
+/** How many agents one prompt has started on each level, 877 in all, as somebody reported. */
+const levels = [8, 42, 141, 416, 270]
+
+/** The reported tree. How many calls its agents made, and how large, is not known, so three turns each are invented. */
+const tree = (): ReadonlyArray<Sessions.Session> => {
+  let seed = 0
+  const below = (path: string, level: number, index: number): Sessions.SessionAgent => {
+    const [first, ...others] = turnsOf(fanOut.headTokens + 1_500, 3, ++seed)
+    return { path, turns: [{ ...first!, subAgents: startedBy(path, level + 1, index) }, ...others] }
+  }
+  /** The agents of a level are dealt to those above, one after the other. */
+  const startedBy = (path: string, level: number, parent: number): ReadonlyArray<Sessions.SessionAgent> =>
+    Array.from({ length: levels[level] ?? 0 }, (_, index) => index)
+      .filter((index) => index % (levels[level - 1] ?? 1) === parent)
+      .map((index, number) => below(`${path}/${number + 1}`, level, index))
+  return ofLead(turnsOf(fanOut.headTokens + 1_000, 2, 0), startedBy("0", 0, 0))
 }
 
 /** A workload: where its sessions come from. Scripts are kept, because several strategies play the same. */
 interface SessionSource {
   readonly sessions: () => ReadonlyArray<Sessions.Session>
   readonly summary: (sessions: number) => string
+  /** Whether it is one lead, whatever the number of sessions. */
+  readonly isOneLead?: boolean
   scripts?: ReadonlyArray<Sessions.AgentScript>
 }
 
@@ -82,9 +111,21 @@ const sources = {
       `${Words.counted(sessions, "recorded session")} of coding agents, all of which go on at once half-way, with nothing in the cache; ${cut}`
   },
   invented: {
-    sessions: invented,
+    sessions: () => invented(),
+    isOneLead: true,
     summary: () =>
       `invented: a lead starts ${fanOut.subAgents} sub-agents of ${fanOut.turns} turns at once, which share its tools and system prompt`
+  },
+  wide: {
+    sessions: () => invented(wide),
+    isOneLead: true,
+    summary: () =>
+      `invented: a lead starts ${wide} sub-agents of ${fanOut.turns} turns at once, which share its tools and system prompt`
+  },
+  tree: {
+    sessions: tree,
+    isOneLead: true,
+    summary: () => `one prompt starts 8 agents, these 42, these 141, these 416, and these 270, of 3 invented turns each`
   }
 } satisfies Readonly<Record<string, SessionSource>>
 
@@ -128,7 +169,7 @@ const make = (
   // The checks of other scenarios apply.
   Scenario.make({ agents, seed })
   const scripts = scriptsOf(source).slice(0, agents)
-  const part = source === sources.invented ? 1 : scripts.length / perSessions
+  const part = source.isOneLead === true ? 1 : scripts.length / perSessions
   const provider = {
     cache,
     // Whether tokens of rejected requests count is documented by neither provider.
@@ -205,5 +246,17 @@ export const ofSessions: Readonly<
   "sessions-fan-out": {
     what: "a lead starts 48 sub-agents at once, which share its tools and system prompt (invented)",
     make: (options) => make({ source: sources.invented, perMinute: 400_000 }, options)
+  }
+}
+
+/** The scenarios of the agents that one prompt starts. No table has them: a tree has thousands of calls. */
+export const ofTrees: typeof ofSessions = {
+  "tree-of-877": {
+    what: "one prompt starts 8 agents, these 42, these 141, these 416, and these 270, as reported",
+    make: (options) => make({ source: sources.tree, perMinute: 4_000_000 }, options)
+  },
+  "fan-out-of-100": {
+    what: "a lead starts 100 sub-agents at once, as it should",
+    make: (options) => make({ source: sources.wide, perMinute: 800_000 }, options)
   }
 }
