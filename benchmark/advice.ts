@@ -5,6 +5,8 @@
  *     npm run bench -- advice                           # all
  *     npm run bench -- advice --agents 12 --study none  # a small one
  *     npm run bench -- advice --study development       # the runs with which the rules were developed
+ *     npm run bench -- advice --workloads               # instead ten workloads of agents of which nothing is stated, told
+ *                                                       # the limits and not
  *     npm run bench -- advice --docs                    # also draws docs/images/agents-at-once.svg
  */
 import * as Effect from "effect/Effect"
@@ -14,12 +16,15 @@ import { parseArgs } from "node:util"
 import { Scenario } from "@floodgate/lab/internal"
 import { type FanOut, fanOut, type Foreseen, moments } from "./advice/fanOut.ts"
 import { studies } from "./advice/weathers.ts"
+import * as Workloads from "./advice/workloads.ts"
 import { draw } from "./weather/chart.ts"
 
 const { values } = parseArgs({
   options: {
     agents: { type: "string", multiple: true, default: ["12", "40", "104"] },
     study: { type: "string", default: "held-out" },
+    workloads: { type: "boolean", default: false },
+    seed: { type: "string", default: "1" },
     docs: { type: "boolean", default: false }
   }
 })
@@ -29,6 +34,46 @@ const run = (scenario: Scenario.Scenario, concurrency: number | "advised"): Prom
 
 const print = (...cells: ReadonlyArray<string | number>): void =>
   console.log(cells.map((cell) => String(cell).padStart(11)).join(" "))
+
+// -----------------------------------------------------------------------------
+// Agents of which nothing is stated
+// -----------------------------------------------------------------------------
+
+const grid = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96]
+
+const compareWorkloads = async (): Promise<void> => {
+  console.log("96 agents of which nothing is stated: the best number of a grid, and followed advice")
+  console.log(
+    `${"workload".padEnd(24)}${["told", "best", "seconds", "advised", "ratio", "most", "429s", "all"].map((head) => head.padStart(9)).join("")}`
+  )
+  for (const make of Workloads.workloads) {
+    const workload = make(Number(values.seed))
+    for (const isTold of [true, false]) {
+      const runs: Array<Workloads.Ran & { readonly atOnce: number }> = []
+      for (const atOnce of grid)
+        runs.push({ atOnce, ...(await Effect.runPromise(Workloads.run(workload, isTold, atOnce))) })
+      const best = runs.reduce((best, each) => (each.seconds < best.seconds ? each : best))
+      const { lost, max, rejected, seconds } = await Effect.runPromise(Workloads.run(workload, isTold, "advised"))
+      if (lost > 0) console.log(`${workload.name}: ${lost} agents were lost`)
+      const ratio = (each: { readonly seconds: number }) => (each.seconds / best.seconds).toFixed(2)
+      const cells = [
+        isTold ? "limits" : "nothing",
+        best.atOnce,
+        best.seconds.toFixed(0),
+        seconds.toFixed(0),
+        ratio({ seconds }),
+        max
+      ]
+      const rest = [`${rejected}/${best.rejected}`, ratio(runs.at(-1)!)]
+      console.log(workload.name.padEnd(24) + [...cells, ...rest].map((cell) => String(cell).padStart(9)).join(""))
+    }
+  }
+}
+
+if (values.workloads) {
+  await compareWorkloads()
+  process.exit(0)
+}
 
 // -----------------------------------------------------------------------------
 // Every number against the advice
