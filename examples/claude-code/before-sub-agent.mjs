@@ -1,8 +1,9 @@
 // Tells the lead agent of Claude Code how many sub-agents help, before it starts one. A hook: docs/guides/how-many-agents.md
 //     node before-sub-agent.mjs [--wait]
 //
-// It asks the gateway of FLOODGATE_GATEWAY_URL, with the token of FLOODGATE_GATEWAY_TOKEN. With --wait, no more sub-agents start
-// than help, even if the lead agent starts many at once, and it hears when to try again. If no gateway answers, they start as usual.
+// It asks the gateway of FLOODGATE_GATEWAY_URL, with the token of FLOODGATE_GATEWAY_TOKEN. With --wait, a sub-agent beyond the number
+// that helps waits here for its turn, for at most a tenth of the time that the work takes: a refusal would cost a call of the lead
+// agent, which is dearer than a start that comes too early. If no gateway answers, sub-agents start at once.
 import { createHash } from "node:crypto"
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -17,12 +18,15 @@ const waits = process.argv.includes("--wait")
 /** What Claude Code says of the tool that it is about to use. */
 const { session_id: session = "unknown" } = await json(process.stdin)
 
+/** Claude Code waits for this hook, so a gateway that does not answer may cost no more than this. */
+const timeout = 1_000
+
 const ask = async () => {
   // The gateway names sub-agents after their session. The lead agent does other work, and makes larger calls.
   const question = new URLSearchParams({ asker: session, like: `${session}/*` })
   const response = await fetch(`${url}/floodgate/advice?${question}`, {
     headers: token === undefined ? {} : { "x-floodgate-token": token },
-    signal: AbortSignal.timeout(5_000)
+    signal: AbortSignal.timeout(timeout)
   })
   const advice = await response.json()
   if (!response.ok) throw new Error(advice.error ?? response.statusText)
@@ -42,7 +46,7 @@ const locked = async (use) => {
     } catch (error) {
       if (error.code !== "EEXIST") throw error
       // The process that made it has died.
-      if (Date.now() > began + 8_000) rmSync(lock, { recursive: true, force: true })
+      if (Date.now() > began + 2 * timeout) rmSync(lock, { recursive: true, force: true })
     }
   }
   try {
@@ -60,39 +64,41 @@ const known = () => {
   }
 }
 
-/** If no sub-agent has started under one advice, one does under the next, so that the session never stands still. */
-const after = ({ started = 1 }, advice) => ({
-  ...advice,
-  agents: Math.max(advice.agents, started === 0 ? 1 : 0),
-  started: 0
-})
+/** Asks. For ten seconds after a failure, other sub-agents do not ask again, and start at once. */
+const asked = () =>
+  ask().catch((error) => ({ failed: error.cause?.code ?? error.message, until: Date.now() + 10_000, agents: Infinity }))
 
-/** Takes one of the advised starts. `started` of the result is the number of those that were taken before. */
-const shared = () =>
+/** Takes one of the advised starts. Undefined if there is none left under this advice. */
+const turn = () =>
   locked(async () => {
     const before = known()
-    const advice = Date.now() < before.until ? before : after(before, await ask())
-    const started = Math.min(advice.agents, advice.started + 1)
-    writeFileSync(file, JSON.stringify({ ...advice, started }), { mode: 0o600 })
-    return advice
+    const advice = Date.now() < before.until ? before : { ...(await asked()), started: 0 }
+    const isTurn = advice.failed !== undefined || advice.started < advice.agents
+    writeFileSync(file, JSON.stringify({ ...advice, started: advice.started + (isTurn ? 1 : 0) }), { mode: 0o600 })
+    return { advice, isTurn }
   })
 
-const refusalOf = ({ started, text, until }) => {
-  const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1_000))
-  const why =
-    started === 0
-      ? text
-      : `${started} more ${started === 1 ? "has" : "have"} just started, and no further one would help.`
-  return `${why} Wait for ${seconds} s or until one ends, or go on without a sub-agent.`
+/** A sub-agent waits for at most this part of the time that the advised ones take, and no longer than hooks may take. */
+const maxShare = 0.1
+const longestWait = 20_000
+
+const waited = async () => {
+  const began = Date.now()
+  let most
+  for (;;) {
+    const { advice, isTurn } = await turn()
+    most ??= Math.min(longestWait, maxShare * 1_000 * (advice.endSeconds ?? 0))
+    const left = began + most - Date.now()
+    if (isTurn || left <= 0) return advice
+    await sleep(Math.max(20, Math.min(left, advice.until - Date.now())))
+  }
 }
 
 try {
-  const advice = await (waits ? shared() : ask())
-  const answer =
-    waits && advice.started >= advice.agents
-      ? { permissionDecision: "deny", permissionDecisionReason: refusalOf(advice) }
-      : { additionalContext: `Rate limits: ${advice.text}` }
-  console.log(JSON.stringify({ hookSpecificOutput: { hookEventName: "PreToolUse", ...answer } }))
+  const advice = await (waits ? waited() : ask())
+  if (advice.failed !== undefined) throw new Error(advice.failed)
+  const hookSpecificOutput = { hookEventName: "PreToolUse", additionalContext: `Rate limits: ${advice.text}` }
+  console.log(JSON.stringify({ hookSpecificOutput }))
 } catch (error) {
   // A hook that fails must not keep anybody from working.
   console.error(`Floodgate could not be asked: ${error.cause?.code ?? error.message}`)

@@ -95,7 +95,7 @@ const limits = { tokens: count > 8 ? { perSecond: 24_000, burst: 240_000 } : { p
 
 describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
   it(
-    "starts as many sub-agents as help, and the others later",
+    "starts as many sub-agents as help, and the others a little later",
     () =>
       Effect.gen(function* () {
         const asked: Array<LlmProvider.Params> = []
@@ -142,9 +142,9 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
           said.some((each) => each.includes("Rate limits: ")),
           "advice reaches the conversation"
         )
-        assert.isTrue(
-          said.some((each) => /no further one would help|No more agents help now/.test(each)),
-          "some are refused"
+        assert.isFalse(
+          said.some((each) => each.includes("no further one would help")),
+          "none is refused"
         )
         const names = yield* Effect.promise(async () => {
           const status = (await (await fetch(`${url}/floodgate/status`)).json()) as {
@@ -155,7 +155,6 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
         assert.strictEqual(names.size, Math.min(count, 49), "each sub-agent has a name of its own")
         const { rejected } = yield* server.stats
         console.log(`${count} sub-agents, at most ${most} at once, ${seconds.toFixed(1)} s, ${rejected} 429s`)
-        assert.isBelow(most, count)
       }).pipe(Effect.scoped, Effect.runPromise),
     maxMillis + 10_000
   )
