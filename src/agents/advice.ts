@@ -25,7 +25,10 @@ export const smallest = Effect.fnUntraced(function* <E, R>(
   return to
 })
 
-/** The smallest number from 1 to `max` that takes longer than `max` by at most the part `tolerance`. */
+/**
+ * The smallest number from 1 to `max` that takes longer than `max` by at most the part `tolerance`. Calls are paced, so hardly any number
+ * is better than all at once.
+ */
 export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
   max: number,
   tolerance: number,
@@ -48,7 +51,26 @@ export interface Question {
   readonly caps: ReadonlyArray<CapRoom>
   /** The relative error; undefined if too little is known. */
   readonly error: number | undefined
+  /** The cost of one more question. */
+  readonly asking: AskingCost
 }
+
+/** The cost of a question to an asker that is an agent itself: its own call. Nothing if the asker is a program. */
+export interface AskingCost {
+  /** How long the limits take to refill what that call uses. */
+  readonly millis: number
+  /** How many agents to start at least with one question, so that the questions cost little beside the work. */
+  readonly fewest: number
+}
+
+/** The questions of an orchestrator may cost this part of its agents' work. */
+const maxAskingShare = 0.1
+
+/** The cost of a question whose call takes so long of the limits, beside an agent that takes so long of them. */
+export const askingCost = (millis: number, agentMillis: number): AskingCost => ({
+  millis,
+  fewest: millis === 0 ? 1 : Math.min(lastJob, Math.max(1, Math.ceil(millis / (maxAskingShare * agentMillis))))
+})
 
 /** Forecasts a number of agents, of which some run at once with those that run already. */
 export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Forecast.Forecast, E>
@@ -61,18 +83,19 @@ export const maxSearched = 5_000
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 
-/** A number of agents helps if it ends the job at most this much later than all agents at once. */
+/** A number of agents is enough if it ends the job at most this much later than all agents at once. */
 const maxLater = 0.08
 
 /** The number of agents at once that help a job of this size, with those that run already. */
-const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
+const helping = <E>(foretell: Foretell<E>, { running }: Question, job: number): Effect.Effect<number, E> =>
   fewestAsQuick(running + job, maxLater, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
-const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, each, running }: Question) {
+const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, question: Question) {
+  const { agents, each, running } = question
   const max = Math.max(2, Math.min(lastJob, Math.floor(maxSearched / each.calls)))
   for (let job = Math.min(max, agents ?? firstJob); ; job = Math.min(max, 2 * job)) {
-    const atOnce = yield* helping(foretell, running, job)
+    const atOnce = yield* helping(foretell, question, job)
     const isLarge = atOnce <= running + job / 4 || job >= max
     if (isLarge || agents !== undefined) return { atOnce, searched: job }
   }
@@ -96,31 +119,44 @@ export const furtherAdded = (ends: Advice["ends"], helps: number): Duration.Dura
 export const longest = 60_000
 export const shortest = 1_000
 
-/** A guess holds until a call shows how large calls are. The time is in whole milliseconds, as timers are. */
-const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Duration.Duration => {
+/**
+ * A guess holds until a call shows how large calls are, and all advice for as long as the limits take to refill what the question costs.
+ * The time is in whole milliseconds, as timers are.
+ */
+const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean, asking: AskingCost): Duration.Duration => {
   const ends = isGuess ? job.calls : job.agents
   const next =
     helps > 0 ? ends.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
   const millis = next.reduce((min, each) => Math.min(min, Duration.toMillis(each)), longest)
-  return Duration.millis(Math.max(shortest, Math.ceil(millis)))
+  return Duration.millis(Math.ceil(Math.max(shortest, millis, asking.millis)))
+}
+
+/** The number of agents to start if so many help. */
+const startable = (more: number, { agents, asking }: Question, isIdle: boolean): number => {
+  // An idle pool has room for one, whatever others were advised to start there.
+  const helps = Math.max(isIdle ? 1 : 0, more)
+  return helps === 0 ? 0 : Math.max(helps, Math.min(asking.fewest, agents ?? Infinity))
 }
 
 /** The number of agents that help, and the forecast of the job with them. */
-export const helpful = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
-  const { agents, error, running } = question
-  const { atOnce, searched } = yield* search(foretell, question)
-  const helps = Math.max(0, atOnce - running)
+export const helpful = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>, isIdle = false) {
+  const { agents, asking, error, running } = question
+  const found = yield* search(foretell, question)
+  const helps = startable(found.atOnce - running, question, isIdle)
+  const atOnce = helps === 0 ? found.atOnce : running + helps
   const job = agents ?? Math.max(1, helps)
   const whole = yield* foretell(job, atOnce)
-  return { atOnce, helps, job, searched, whole, expiresAfter: expiryOf(helps, whole, error === undefined) }
+  const expiresAfter = expiryOf(helps, whole, error === undefined, asking)
+  return { atOnce, helps, job, searched: found.searched, whole, expiresAfter }
 })
 
 /** Advises how many agents to start, by a search over forecasts. */
 export const found = Effect.fnUntraced(function* <E>(
   question: Question,
-  foretell: Foretell<E>
+  foretell: Foretell<E>,
+  isIdle: boolean
 ): Effect.fn.Return<Advice, E> {
-  const { helps, searched, whole, ...advice } = yield* helpful(question, foretell)
+  const { helps, searched, whole, ...advice } = yield* helpful(question, foretell, isIdle)
   const unbounded = yield* foretell(searched, Infinity)
   const misfit = unbounded.refused[0]
   if (misfit !== undefined) {
@@ -128,7 +164,7 @@ export const found = Effect.fnUntraced(function* <E>(
     if (agents === 0) return never({ ...question, ...advice }, misfit)
     const name = `quota of ${plural(2, units[misfit.dimension])}`
     const quota = { name, agents, text: `the ${name} has room for ${counted(agents, "agent")} of this kind` }
-    const { job, ...rest } = yield* found({ ...question, agents }, foretell)
+    const { job, ...rest } = yield* found({ ...question, agents }, foretell, isIdle)
     return said({ ...rest, job: question.agents ?? job, caps: [...rest.caps, quota], binding: misfit.dimension })
   }
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
@@ -180,7 +216,7 @@ export const triableNumber = (running: number, isWaiting: boolean): number => (i
  * calls until the provider says what it allows.
  */
 export const triable = Effect.fnUntraced(function* <E>(
-  { agents, running }: Question,
+  { agents, asking, running }: Question,
   isWaiting: boolean,
   foretell: Foretell<E>
 ) {
@@ -189,7 +225,7 @@ export const triable = Effect.fnUntraced(function* <E>(
   const job = agents ?? Math.max(1, helps)
   const atOnce = Math.max(1, running + helps)
   const whole = yield* foretell(job, atOnce)
-  return { atOnce, helps, job, whole, expiresAfter: expiryOf(1, whole, true) }
+  return { atOnce, helps, job, whole, expiresAfter: expiryOf(1, whole, true, asking) }
 })
 
 /** Advises for a pool of which no limit is known. */
@@ -221,13 +257,14 @@ const plainCall = ({ duration, inputTokens, outputTokens }: Forecast.Call) => ({
 })
 
 const plainWork = (work: Forecast.Work): PlainAdvice["each"] => {
-  const { cachedShare, calls, first, growth } = work
+  const { cachedShare, calls, first, growth, pause } = work
   return {
     calls,
     first: plainCall(first),
     later: plainCall(laterOf(work)),
     ...(growth !== undefined && { growthTokens: growth }),
-    ...(cachedShare !== undefined && { cachedShare })
+    ...(cachedShare !== undefined && { cachedShare }),
+    ...(pause !== undefined && { pauseSeconds: inSeconds(Duration.fromInputUnsafe(pause)) })
   }
 }
 
@@ -305,22 +342,42 @@ const whereOf = (places: Advice["places"]): string => {
   return `, ${each.slice(0, -1).join(", ")} and ${each.at(-1)}`
 }
 
-const countOf = ({ agents, binding, furtherAdds, job, places }: Omit<Advice, "text">): string => {
+/** How many agents end as early as those that are advised, which is then enough for a long job. */
+const asEarlyAs = ({ agents, ends }: Omit<Advice, "text">): number => {
+  const end = ends.find((each) => each.agents === agents)?.end ?? Duration.zero
+  const latest = Duration.toMillis(end) + hardlyLater
+  return ends.reduce(
+    (most, each) => (Duration.toMillis(each.end) < latest ? Math.max(most, each.agents) : most),
+    agents
+  )
+}
+
+/** Ends that differ by fewer milliseconds look equal. */
+const hardlyLater = 50
+
+const noneOf = ({ binding, end, running }: Omit<Advice, "text">): string => {
+  if (binding === "unknown") return "Start no more agents now"
+  return running === 0 || binding === "spending" || end === undefined
+    ? `Start no agents now, because ${limitOf(binding)}`
+    : `Start no more agents now: the ${running} that count as running are enough, because ${limitOf(binding)}`
+}
+
+const countOf = (advice: Omit<Advice, "text">): string => {
+  const { agents, binding, furtherAdds, job, places } = advice
   const limit = limitOf(binding)
   const where = whereOf(places)
-  if (agents === 0) {
-    return binding === "unknown" ? "Start no more agents now" : `No more agents help now, because ${limit}`
-  }
+  if (agents === 0) return noneOf(advice)
   if (binding === "unknown") return `Start ${counted(agents, "agent")} now${where}`
   if (binding === "spending") return `Start ${counted(agents, "agent")} now${where}, because ${limit}`
   if (agents < job) {
-    return `Start ${agents} of ${job} agents now${where}: more at once would not end the job earlier, because ${limit}`
+    const most = Math.round(100 * maxLater)
+    return `Start ${agents} of ${job} agents now${where}: more at once would end the job at most ${most} % earlier, because ${limit}`
   }
   const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}${where}`
   if (binding === "agents") return `${help}, and no limit binds`
-  return Duration.toMillis(furtherAdds) >= 50
+  return Duration.toMillis(furtherAdds) >= hardlyLater
     ? `${help}; a further one adds ${span(furtherAdds)}, because ${limit}`
-    : `${help}: more at once would not speed up a longer job, because ${limit}`
+    : `${help}: enough for a long job, because ${limit}; up to ${asEarlyAs(advice)} end as early`
 }
 
 const endOf = ({ caps, end, error, job }: Omit<Advice, "text">): string => {
@@ -340,7 +397,7 @@ const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.ma
 type Found = Omit<Advice, "places" | "text"> & Partial<Pick<Advice, "places">>
 
 /** Applies the caps that bind, and adds the words. */
-export const said = (found: Found): Advice => {
+export const said = ({ asking: _, ...found }: Found & Partial<Question>): Advice => {
   const caps = found.caps.filter(({ agents }) => agents < Math.max(found.agents, found.job))
   const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
   const binding = agents < found.agents ? "spending" : found.binding
@@ -364,6 +421,12 @@ export const remainingOf = (work: Forecast.Work, done = (work.calls - 1) / 2): R
 
 /** The work in words. */
 export const workText = (work: Forecast.Work): string => {
+  const { calls, pause = 0 } = work
+  const rest = Duration.fromInputUnsafe(pause)
+  return calls > 1 && Duration.toMillis(rest) > 0 ? `${callsText(work)} with pauses of ${span(rest)}` : callsText(work)
+}
+
+const callsText = (work: Forecast.Work): string => {
   const { calls, first, growth = 0 } = work
   const later = laterOf(work)
   const tokens = (call: Forecast.Call) => thousands(call.inputTokens + call.outputTokens)

@@ -5,8 +5,11 @@ import * as Effect from "effect/Effect"
 import { sumAll } from "effect/Number"
 import * as Budget from "../Budget.ts"
 import { checkCall, growing } from "../budget/forecast/forecast.ts"
+import { callsOf } from "../budget/forecast/work.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as Input from "../domain/input/checks.ts"
 import { nearest } from "../domain/input/nearest.ts"
+import { counted, plural } from "../domain/words.ts"
 import * as Forecast from "../Forecast.ts"
 import * as Advice from "./advice.ts"
 import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "../call/history.ts"
@@ -73,7 +76,8 @@ const checkAdvise: Input.Check = Input.all(
     ...about,
     agents: upTo(maxAgents),
     running: Input.number("an integer >= 0", (value) => Number.isSafeInteger(value) && value >= 0),
-    asker: Input.text
+    asker: Input.text,
+    askingTokens: Input.notNegative
   }),
   checkPlaces,
   (value) => {
@@ -167,6 +171,7 @@ const statesOf = Effect.fnUntraced(function* (
       pool,
       inFlight,
       queued,
+      dimensions,
       isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
       asideFor: Math.max(0, (each.place?.asideUntil ?? 0) - now),
       pausedFor: pause?.leftMillis ?? 0,
@@ -178,13 +183,16 @@ const statesOf = Effect.fnUntraced(function* (
 
 type PoolNow = Effect.Success<ReturnType<typeof statesOf>>[number]
 
-/** The number of agents that run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
-const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<number> => {
+/**
+ * The number of agents that run in each pool, if the asker has `own` and so many may be in a pause. A call that waits in several queues
+ * is one agent.
+ */
+const runningIn = (states: ReadonlyArray<PoolNow>, own: number, resting: number): ReadonlyArray<number> => {
   const queued = states.map(({ queued }) => queued)
   const part = Math.max(...queued) / Math.max(1, sumAll(queued))
   const present = states.map(({ inFlight, queued }) => inFlight + part * queued)
   const promised = states.map(({ promised }) => promised)
-  const all = Math.max(sumAll(present), own + sumAll(promised))
+  const all = Math.max(sumAll(present), own + sumAll(promised), resting)
   const known = present.map((agents, index) => agents + promised[index]!)
   const isUsed = sumAll(known) > 0
   const parts = known.map((agents) => (isUsed ? (all * agents) / sumAll(known) : all / states.length))
@@ -212,11 +220,63 @@ const unseenPlaces = (model: string | undefined): string =>
     ? "The places are not counted, because their model is unknown: state the model"
     : `The places of ${model} are known from its first call on, so they are not counted yet`
 
+/** How many of the agents that count as running were promised to others. */
+const promisedIn = (states: ReadonlyArray<PoolNow>): ReadonlyArray<string> => {
+  const agents = sumAll(states.map(({ promised }) => promised))
+  if (agents === 0) return []
+  return [
+    `${counted(agents, "agent")} that others were advised to start ${plural(agents, "counts", "count")} as running`
+  ]
+}
+
+/** How long the limits of a pool take to refill what some calls use. */
+const refillMillis = ({ dimensions }: PoolNow, calls: ReadonlyArray<Forecast.Call>): number => {
+  const amounts = calls.map((call) => Amounts.whole(call))
+  const millis = Amounts.dimensions.map((dimension) => {
+    const { limitPerSecond = Infinity } = dimensions[dimension] ?? {}
+    return (1_000 * sumAll(amounts.map((amount) => amount[dimension]))) / limitPerSecond
+  })
+  return Math.max(...millis)
+}
+
+/** The cost of one more question: the asker's own call, as stated, or as the calls of an agent of that name. */
+const askingOf = (
+  history: AgentHistory | undefined,
+  states: ReadonlyArray<PoolNow>,
+  { asker, askingTokens }: Pick<AdviseOptions, "asker" | "askingTokens">,
+  work: Forecast.Work,
+  now: number
+): Advice.AskingCost => {
+  const pools = states.map(({ pool }) => pool)
+  const own = asker === undefined ? undefined : history?.like(pools, (name) => name === asker, now)?.work
+  const call =
+    askingTokens === undefined ? own && (own.later ?? own.first) : { inputTokens: askingTokens, outputTokens: 0 }
+  if (call === undefined) return Advice.askingCost(0, 0)
+  const calls = callsOf(work)
+  const costs = states.map((state) => Advice.askingCost(refillMillis(state, [call]), refillMillis(state, calls)))
+  return costs.reduce((least, each) => (each.millis < least.millis ? each : least))
+}
+
+/** Remembers for other askers how many agents this one was advised to start at each place. */
+const promising =
+  (
+    history: AgentHistory | undefined,
+    asker: string | undefined,
+    places: ReadonlyArray<{ readonly pool: string }>,
+    now: number
+  ) =>
+  (more: ReadonlyArray<number>, until: Duration.Duration): void => {
+    if (asker === undefined) return
+    for (const [index, agents] of more.entries()) {
+      history?.promise(places[index]!.pool, { asker, agents, until: now + Duration.toMillis(until) }, now)
+    }
+  }
+
 /** Gathers what is known of the pools and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
   meant: ReadonlyArray<ResolvedPool>,
-  { account, agents, asker, each, model, places: only, running: own = 0 }: AdviseOptions
+  { account, agents, asker, askingTokens, each, model, places: only, running: own = 0 }: AdviseOptions
 ) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
@@ -227,7 +287,8 @@ const situationOf = Effect.fnUntraced(function* (
   const tooMany = manyCalls(agents, work)
   if (tooMany !== undefined) Input.wrong(operation, tooMany)
   const states = counting(all, work)
-  const inEach = runningIn(states, own)
+  const resting = history?.resting(pools, work.calls, now) ?? 0
+  const inEach = runningIn(states, own, resting)
   const running = sumAll(inEach)
   const begun = history?.running(pools, work.calls, now)
   const remaining = Advice.remainingOf(work, begun && begun.calls / Math.max(1, running))
@@ -238,7 +299,7 @@ const situationOf = Effect.fnUntraced(function* (
   )
   const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
-  const places = states.map(({ asideFor, asked, isKnown, pausedFor, place, pool, queued }, index) => {
+  const places = states.map(({ asideFor, asked, inFlight, isKnown, pausedFor, place, pool, queued }, index) => {
     const here = inEach[index]!
     const unbegun = Math.min(maxUnbegun, Math.floor((fresh * here) / Math.max(1, running)))
     const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
@@ -250,7 +311,8 @@ const situationOf = Effect.fnUntraced(function* (
       })
     const restsFor = Math.max(asideFor, pausedFor)
     const windows = place === undefined ? [] : rooms[index]!.windows
-    const known = { pool, running: here, isKnown, isWaiting: queued > 0, restsFor, windows }
+    const isIdle = own + resting === 0 && inFlight === 0 && queued === 0
+    const known = { pool, running: here, isKnown, isWaiting: queued > 0, isIdle, restsFor, windows }
     return { ...known, name: place?.name ?? pool, foretell }
   })
   // A call must be able to pay at its dearest place.
@@ -258,17 +320,22 @@ const situationOf = Effect.fnUntraced(function* (
   const room = rooms[costs.indexOf(Math.max(...costs))]!
   const hasPlaces = states[0]!.place !== undefined
   const unseen = only === undefined || hasPlaces ? [] : [unseenPlaces(model)]
-  const assumptions = [...(assumed === undefined ? [] : [assumed]), ...unseen, ...room.assumptions]
+  const assumptions = [assumed ?? [], unseen, promisedIn(states), room.assumptions].flat()
   const usedFor = Math.min(...states.map(({ usedFor }) => usedFor))
   const error = isGuess ? undefined : errorOf(usedFor)
   const caps = hasPlaces ? room.caps : [...room.caps, ...room.windows]
-  const question: Advice.Question = { pool: pools[0]!, each: work, running, agents, assumptions, caps, error }
-  const promise = (more: ReadonlyArray<number>, until: Duration.Duration): void => {
-    if (asker === undefined) return
-    for (const [index, agents] of more.entries()) {
-      history?.promise(places[index]!.pool, { asker, agents, until: now + Duration.toMillis(until) }, now)
-    }
+  const asking = askingOf(history, states, { asker, askingTokens }, work, now)
+  const question: Advice.Question = {
+    pool: pools[0]!,
+    each: work,
+    running,
+    agents,
+    assumptions,
+    caps,
+    error,
+    asking
   }
+  const promise = promising(history, asker, places, now)
   return { question, places, hasPlaces, promise }
 })
 
@@ -299,8 +366,8 @@ export const advise = Effect.fnUntraced(function* (
     )
     return advice
   }
-  const { foretell, isKnown, isWaiting } = places[0]!
-  const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, isWaiting, foretell)
+  const { foretell, isIdle, isKnown, isWaiting } = places[0]!
+  const advice = yield* isKnown ? Advice.found(question, foretell, isIdle) : Advice.tried(question, isWaiting, foretell)
   promise([advice.agents], advice.expiresAfter)
   return advice
 })

@@ -108,7 +108,10 @@ const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): 
       const current = Context.get(context, CurrentAgent)
       if (current === undefined) {
         const clock = Context.get(context, Clock.Clock)
-        return Effect.map(inner.reserve(estimate, options), (held) => remembered(held, estimate, history, clock))
+        const askedAt = clock.currentTimeMillisUnsafe()
+        return Effect.map(inner.reserve(estimate, options), (held) =>
+          remembered(held, estimate, history, { clock, askedAt })
+        )
       }
       return Effect.uninterruptibleMask((restore) =>
         reserveCounted({ inner, history }, current, estimate, options, restore)
@@ -131,22 +134,30 @@ const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): 
 const asking = (ask: Ask, history: AgentHistory): Ask =>
   Object.assign<Ask, Pick<Ask, "isFor">>(
     (context, estimate, options) => {
+      const clock = Context.get(context, Clock.Clock)
+      const askedAt = clock.currentTimeMillisUnsafe()
       const asked = ask(context, estimate, options)
       if (asked instanceof Entry) {
         const { agent, pool } = asked
-        asked.watcher = watching({ agent, pool: pool.name }, estimate, history, Context.get(context, Clock.Clock))
+        asked.watcher = watching({ agent, pool: pool.name }, estimate, history, { clock, askedAt })
       }
       return asked
     },
     { isFor: (context) => Context.get(context, CurrentAgent) === undefined }
   )
 
+/** The time when an agent asked for a call, and the clock that times the call. */
+interface Timing {
+  readonly clock: Clock.Clock
+  readonly askedAt: number
+}
+
 /** Remembers the usage of a call, once, if it succeeds. */
 const watching = (
   { agent, pool }: Pick<Budget.Reservation, "agent" | "pool">,
   estimate: Limits.Estimate,
   history: AgentHistory,
-  clock: Clock.Clock
+  { askedAt, clock }: Timing
 ): EntryWatcher => {
   let began = 0
   let isOpen = true
@@ -158,7 +169,7 @@ const watching = (
       if (!isOpen) return
       isOpen = false
       const now = clock.currentTimeMillisUnsafe()
-      history.called(pool, agent, Amounts.used(Amounts.whole(estimate), usage, estimate), now - began, now)
+      history.called(pool, agent, Amounts.used(Amounts.whole(estimate), usage, estimate), now - began, now, askedAt)
     }
   }
 }
@@ -209,6 +220,7 @@ const reserveCounted = Effect.fnUntraced(function* (
   const refusal = known === undefined ? refusalOf(current, asked) : undefined
   if (refusal !== undefined) return yield* new Budget.BudgetError({ reason: refusal })
   const clock = yield* Clock.Clock
+  const askedAt = clock.currentTimeMillisUnsafe()
   const call = known ?? { settle: track(current.trackers, asked, estimate), reservations: 0 }
   if (claim !== undefined) byClaim.set(claim, call)
   const { settle } = call
@@ -224,7 +236,7 @@ const reserveCounted = Effect.fnUntraced(function* (
   )
   // A call whose usage is unknown keeps its estimate, as in the budget.
   yield* Effect.addFinalizer(() => Effect.sync(() => settle({})))
-  return tracked(remembered(reservation, estimate, history, clock), settle)
+  return tracked(remembered(reservation, estimate, history, { clock, askedAt }), settle)
 })
 
 /** A reservation whose usage is remembered, if its call succeeds. */
@@ -232,9 +244,9 @@ const remembered = (
   held: Budget.Reservation,
   estimate: Limits.Estimate,
   history: AgentHistory,
-  clock: Clock.Clock
+  timing: Timing
 ): Budget.Reservation => {
-  const { began, used } = watching(held, estimate, history, clock)
+  const { began, used } = watching(held, estimate, history, timing)
   began()
   return {
     ...held,

@@ -7,7 +7,7 @@ import type { AdviseOptions } from "./models.ts"
 /** A question in plain figures. */
 export interface AdviceFigures extends Pick<
   AdviseOptions,
-  "model" | "pool" | "account" | "agents" | "running" | "asker"
+  "model" | "pool" | "account" | "agents" | "running" | "asker" | "askingTokens"
 > {
   /** The name of earlier agents that did the same, which may end with `*`. */
   readonly like?: string | undefined
@@ -26,6 +26,8 @@ export interface AdviceFigures extends Pick<
   readonly cachedShare?: number | undefined
   /** How long the provider works on a call. */
   readonly secondsPerCall?: number | undefined
+  /** How many seconds an agent waits for its tools between two calls. */
+  readonly pause?: number | undefined
 }
 
 /** The names of the figures that are texts, and of those that are numbers. */
@@ -40,11 +42,13 @@ export const numbers = [
   "firstOutputTokens",
   "growthTokens",
   "cachedShare",
-  "secondsPerCall"
+  "secondsPerCall",
+  "pause",
+  "askingTokens"
 ] as const
 
 /** The figures that say what an agent does. */
-const sizes = numbers.filter((name) => name !== "agents" && name !== "running")
+const sizes = numbers.filter((name) => name !== "agents" && name !== "running" && name !== "askingTokens")
 
 /** The work of each agent. Figures that are left out are the usual ones. */
 const workOf = (figures: AdviceFigures): Forecast.Work => {
@@ -61,18 +65,19 @@ const workOf = (figures: AdviceFigures): Forecast.Work => {
     first: { inputTokens: firstInputTokens, outputTokens: firstOutputTokens, duration },
     later: { inputTokens: laterTokens, outputTokens, duration },
     growth,
-    cachedShare
+    cachedShare,
+    pause: figures.pause === undefined ? undefined : 1_000 * figures.pause
   }
 }
 
 /** The question of these figures. */
 export const questionOf = (operation: string, figures: AdviceFigures): AdviseOptions => {
-  const { account, agents, asker, like, model, pool, running } = figures
+  const { account, agents, asker, askingTokens, like, model, pool, running } = figures
   const stated = sizes.find((name) => figures[name] !== undefined)
   if (like !== undefined && stated !== undefined) {
     Input.wrong(`${operation}: ${stated}`, "does not apply, because like says what each agent does")
   }
   const each = stated === undefined ? like : workOf(figures)
   const places = figures.places?.split(",").map((name) => name.trim())
-  return { account, agents, asker, each, model, places, pool, running }
+  return { account, agents, asker, askingTokens, each, model, places, pool, running }
 }

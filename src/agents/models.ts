@@ -169,7 +169,8 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
   /**
    * The work of each agent, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
    * {@link layer} counts what agents do. Once three conversations of the pool were seen, their prompts grow by the median of what was
-   * appended, and for `"*"` begin with the median first prompt. Stated work grows only by its `growth`.
+   * appended, and for `"*"` begin with the median first prompt. Stated work grows only by its `growth`, and
+   * pauses only for its `pause`.
    *
    * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
    */
@@ -195,6 +196,14 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
    * @default unknown: nothing counts as taken
    */
   readonly asker?: string | undefined
+  /**
+   * The input tokens of the call with which a model asks again. Each question then starts enough agents that the questions cost about a
+   * tenth of the work, and advice holds at least until the limits have refilled that call.
+   *
+   * @default as the calls of the agent that is named like the asker, if it made any; otherwise a question costs nothing
+   * @since 0.5.0
+   */
+  readonly askingTokens?: number | undefined
 }
 
 /**
@@ -207,7 +216,7 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
 export interface Advice {
   /** The pool of the calls. With several places, the one where the last agent ends. */
   readonly pool: string
-  /** How many more agents help now. Starting more would not end the job earlier. */
+  /** How many more agents help now: the fewest with which the job ends at most 8 % later than with all at once. */
   readonly agents: number
   /** How many agents run already, with those that others were advised to start. */
   readonly running: number
@@ -278,6 +287,7 @@ export interface PlainAdvice extends Pick<
     readonly later: PlainCall
     readonly growthTokens?: number
     readonly cachedShare?: number
+    readonly pauseSeconds?: number
   }
   readonly expiresAfterSeconds: number
 }

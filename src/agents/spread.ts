@@ -19,6 +19,8 @@ export interface AskedPlace<E> {
   /** Whether a limit of its pool is known. */
   readonly isKnown: boolean
   readonly isWaiting: boolean
+  /** Whether none of the asker's agents runs, and no call is in flight or waits there. */
+  readonly isIdle: boolean
   /** How long it takes no calls. */
   readonly restsFor: number
   /** The room in the long windows of its account. */
@@ -134,6 +136,19 @@ const later = (part: AdvisedPart, { restsFor, running }: AskedPlace<unknown>): A
   return { ...part, atOnce: running, helps: 0, expiresAfter: Duration.millis(Math.ceil(expires)) }
 }
 
+/** Where nobody runs, one agent helps, whatever others were advised to start. */
+const withOne = (
+  parts: ReadonlyArray<AdvisedPart | undefined>,
+  places: ReadonlyArray<AskedPlace<unknown>>
+): ReadonlyArray<AdvisedPart | undefined> => {
+  const isOne = places.every(({ isIdle }) => isIdle) && !parts.some((part) => part !== undefined && part.helps > 0)
+  if (!isOne) return parts
+  const first = parts.findIndex((part) => part !== undefined)
+  return parts.map((part, index) =>
+    part === undefined || index !== first ? part : { ...part, helps: 1, atOnce: part.atOnce + 1 }
+  )
+}
+
 /** The number of agents that help in all, and at each place. */
 export const helpful = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
@@ -142,11 +157,12 @@ export const helpful = Effect.fnUntraced(function* <E>(
   const { ends, parts: all, unplaced } = yield* partsOf(question, places)
   const rests = ({ restsFor }: AskedPlace<E>): boolean => restsFor >= Advice.shortest
   const isAnyOpen = all.some((part, index) => part !== undefined && !rests(places[index]!))
-  const parts = all.map((part, index) => {
+  const open = all.map((part, index) => {
     const place = places[index]!
     if (part === undefined || !isAnyOpen || !rests(place)) return part
     return question.agents === undefined ? undefined : later(part, place)
   })
+  const parts = withOne(open, places)
   const some = parts.flatMap((part) => part ?? [])
   return {
     ends,

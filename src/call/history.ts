@@ -79,16 +79,45 @@ const sumsOf = ({ inputTokens = 0, outputTokens = 0 }: Limits.Usage, millis: num
   millis
 })
 
+/** The pauses between calls, as sums. */
+interface PauseSums {
+  readonly count: number
+  readonly millis: number
+}
+
+/** A longer gap is not a tool at work: someone has continued the conversation. */
+const longestPause = 300_000
+
+/** So many pauses of a pool tell how long its agents may be without a call. */
+const keptPauses = 32
+
 /** The calls of one agent to one pool. */
 interface PastCalls {
   readonly first: CallSums
   readonly later: CallSums
+  readonly pauses: PauseSums
   readonly firstAt: number
   readonly lastAt: number
 }
 
+const noPauses: PauseSums = { count: 0, millis: 0 }
+
+const plusPauses = (a: PauseSums, b: PauseSums): PauseSums => ({
+  count: a.count + b.count,
+  millis: a.millis + b.millis
+})
+
+/** A name with calls at once is several agents', so its gaps are nobody's pauses. */
+const pauseOf = (endedAt: number | undefined, askedAt: number | undefined): number | undefined => {
+  if (endedAt === undefined || askedAt === undefined) return undefined
+  const gap = askedAt - endedAt
+  return gap >= 0 && gap < longestPause ? gap : undefined
+}
+
 interface PastAgent {
   readonly byPool: Map<string, PastCalls>
+  /** When its last call ended. */
+  lastAt: number | undefined
   hasEnded: boolean
 }
 
@@ -99,7 +128,8 @@ const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls
     .toSorted((one, other) => one.firstAt - other.firstAt)
   if (head === undefined) return undefined
   const later = others.reduce((sum, past) => plus(sum, plus(past.first, past.later)), head.later)
-  return { ...head, later, lastAt: others.reduce((last, { lastAt }) => Math.max(last, lastAt), head.lastAt) }
+  const pauses = others.reduce((sum, past) => plusPauses(sum, past.pauses), head.pauses)
+  return { ...head, later, pauses, lastAt: others.reduce((last, { lastAt }) => Math.max(last, lastAt), head.lastAt) }
 }
 
 /** The average of earlier agents. */
@@ -136,22 +166,42 @@ export class AgentHistory {
   private readonly places = new Map<string, FindPlaces>()
   private readonly agents = new Map<string, PastAgent>()
   private readonly prompts = new Map<string, PoolPrompts>()
+  /** The last pauses of each pool. */
+  private readonly pauses = new Map<string, Estimating.Recent>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
   private readonly uses = new Map<string, { readonly since: number; lastAt: number }>()
 
-  /** Counts a call of an agent that has ended. */
-  called(pool: string, agent: string, usage: Limits.Usage, millis: number, now: number): void {
-    const past = this.agents.get(agent) ?? { byPool: new Map<string, PastCalls>(), hasEnded: false }
+  /** Counts a call of an agent that has ended. Its agent has asked for it at `askedAt`, after its tools were done. */
+  called(pool: string, agent: string, usage: Limits.Usage, millis: number, now: number, askedAt?: number): void {
+    const past = this.agents.get(agent) ?? { byPool: new Map<string, PastCalls>(), lastAt: undefined, hasEnded: false }
     past.hasEnded = false
+    const pause = pauseOf(past.lastAt, askedAt)
+    past.lastAt = now
     const known = past.byPool.get(pool)
     const call = sumsOf(usage, millis)
     const later = known === undefined ? none : plus(known.later, call)
     const { first = call, firstAt = now } = known ?? {}
-    Lru.put(past.byPool, pool, { first, later, firstAt, lastAt: now }, maxPools)
+    const pauses = this.paused(pool, known?.pauses ?? noPauses, pause)
+    Lru.put(past.byPool, pool, { first, later, pauses, firstAt, lastAt: now }, maxPools)
     Lru.put(this.agents, agent, past, maxAgents)
     const use = this.uses.get(pool)
     if (use !== undefined && now - use.lastAt < forgottenMillis) use.lastAt = now
     else Lru.put(this.uses, pool, { since: now, lastAt: now }, maxUsed)
+  }
+
+  /** Adds a pause, if there was one, to those of its agent and of its pool. */
+  private paused(pool: string, before: PauseSums, millis: number | undefined): PauseSums {
+    if (millis === undefined) return before
+    const known = this.pauses.get(pool) ?? Estimating.recent([])
+    if (known.values.length === 0) Lru.put(this.pauses, pool, known, maxUsed)
+    Estimating.push(known, millis, keptPauses)
+    return plusPauses(before, { count: 1, millis })
+  }
+
+  /** How long agents of these pools may be without a call and not have ended: longer than nearly all of their last pauses. */
+  private restsUpTo(pools: ReadonlyArray<string>): number {
+    const longest = pools.map((pool) => Math.max(0, ...(this.pauses.get(pool)?.values ?? [])))
+    return 1.5 * Math.max(0, ...longest)
   }
 
   /** Counts a prompt of a conversation, of which the provider did not count so many tokens. */
@@ -203,11 +253,12 @@ export class AgentHistory {
   like(pools: ReadonlyArray<string>, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
     const all: Array<PastCalls> = []
     const ended: Array<PastCalls> = []
+    const idle = Math.max(idleMillis, this.restsUpTo(pools))
     for (const [agent, past] of this.agents) {
       const calls = isMeant(agent) ? callsTo(past, pools) : undefined
       if (calls === undefined) continue
       all.push(calls)
-      if (past.hasEnded || now - calls.lastAt >= idleMillis) ended.push(calls)
+      if (past.hasEnded || now - calls.lastAt >= idle) ended.push(calls)
     }
     const alike = ended.length > 0 ? ended : all
     if (alike.length === 0) return undefined
@@ -216,7 +267,14 @@ export class AgentHistory {
     const soFar = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
     // Agents that still run are halfway, on average.
     const calls = Math.min(maxCalls, ended.length > 0 ? soFar : 2 * soFar)
-    const work: Forecast.Work = { calls, first: meanOf(first), later: later.calls > 0 ? meanOf(later) : undefined }
+    const pauses = alike.reduce((sum, past) => plusPauses(sum, past.pauses), noPauses)
+    const pause = pauses.count === 0 ? 0 : Math.round(pauses.millis / pauses.count)
+    const work: Forecast.Work = {
+      calls,
+      first: meanOf(first),
+      later: later.calls > 0 ? meanOf(later) : undefined,
+      ...(pause > 0 && { pause })
+    }
     return { work, agents: alike.length, hasEnded: ended.length > 0 }
   }
 
@@ -232,15 +290,26 @@ export class AgentHistory {
   running(pools: ReadonlyArray<string>, perAgent: number, now: number): RunningAgents | undefined {
     let agents = 0
     let calls = 0
+    const idle = Math.max(idleMillis, this.restsUpTo(pools))
     for (const agent of this.agents.values()) {
       const past = agent.hasEnded ? undefined : callsTo(agent, pools)
-      if (past === undefined || now - past.lastAt >= idleMillis) continue
+      if (past === undefined || now - past.lastAt >= idle) continue
       const made = past.first.calls + past.later.calls
       if (made > perAgent) return undefined
       agents++
       calls += made
     }
     return { agents, calls }
+  }
+
+  /** The number of agents that have calls left to make and may be in a pause before the next one. */
+  resting(pools: ReadonlyArray<string>, perAgent: number, now: number): number {
+    const upTo = this.restsUpTo(pools)
+    if (upTo === 0) return 0
+    return [...this.agents.values()].filter((agent) => {
+      const past = agent.hasEnded ? undefined : callsTo(agent, pools)
+      return past !== undefined && now - past.lastAt < upTo && past.first.calls + past.later.calls < perAgent
+    }).length
   }
 
   /** The pools that agents used. */

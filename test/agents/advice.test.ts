@@ -68,6 +68,62 @@ describe("Agents", () => {
       { tags: "full" }
     )
 
+    it.effect("has an idle pool take an agent, even if all of its room was promised, and says so", () =>
+      Effect.gen(function* () {
+        const one = yield* Agents.advise({ agents: 104, each, asker: "one" })
+        const other = yield* Agents.advise({ agents: 104, each, asker: "other" })
+        assert.deepStrictEqual([other.agents, other.running], [1, one.agents])
+        assert.include(other.assumptions, `${one.agents} agents that others were advised to start count as running`)
+        yield* Effect.forkScoped(Budget.withReservation({ tokens: 1 }, () => Effect.never))
+        const none = yield* Agents.advise({ agents: 104, each, asker: "other" })
+        assert.isAtMost(none.agents, 1)
+      }).pipe(Effect.scoped, live())
+    )
+
+    it.effect("says how many end as early if the first ones have room in the burst", () =>
+      Effect.gen(function* () {
+        const { agents, ends, text } = yield* Agents.advise({
+          each: { calls: 1, first: { inputTokens: 20_000, outputTokens: 0 } }
+        })
+        const early = ends.filter(({ end }) => Duration.toMillis(end) < Duration.toMillis(ends[0]!.end) + 50)
+        assert.match(
+          text,
+          new RegExp(
+            `^${agents} more agents help: enough for a long job, .* up to ${early.at(-1)!.agents} end as early`
+          )
+        )
+      }).pipe(live())
+    )
+
+    it.effect("starts more with one question, and lets it hold longer, where asking is dear", () =>
+      Effect.gen(function* () {
+        const one = { calls: 2, first: { inputTokens: 30_000, outputTokens: 0, duration: "100 millis" as const } }
+        const cheap = yield* Agents.advise({ agents: 20, each: one })
+        // It takes as much as two agents, so 20 of them are ten times as dear, but there are not more.
+        const dear = yield* Agents.advise({ agents: 20, each: one, askingTokens: 120_000 })
+        assert.isBelow(cheap.agents, 20)
+        assert.strictEqual(dear.agents, 20)
+        assert.isAtLeast(Duration.toMillis(dear.expiresAfter), 2_000)
+        const some = yield* Agents.advise({ agents: 100, each: one, askingTokens: 60_000 })
+        assert.strictEqual(some.agents, Math.max(cheap.agents, 10))
+        // An agent that asks is known by its calls.
+        yield* Budget.withReservation({ inputTokens: 120_000 }, (held) =>
+          held.settle({ inputTokens: 120_000, outputTokens: 0 })
+        ).pipe(Effect.provideService(Budget.Agent, "lead"))
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual((yield* Agents.advise({ agents: 20, each: one, asker: "lead" })).agents, 20)
+      }).pipe(live())
+    )
+
+    it.effect("advises more agents if they wait for their tools", () =>
+      Effect.gen(function* () {
+        const work = { calls: 8, first: { inputTokens: 10_000, outputTokens: 200 } }
+        const busy = yield* Agents.advise({ agents: 96, each: work })
+        const resting = yield* Agents.advise({ agents: 96, each: { ...work, pause: "30 seconds" } })
+        assert.isAbove(resting.agents, 4 * busy.agents)
+      }).pipe(live())
+    )
+
     it.effect("tells the end for each number, which grows with the number", () =>
       Effect.gen(function* () {
         const { agents, ends, furtherAdds } = yield* Agents.advise({ each })
@@ -93,7 +149,10 @@ describe("Agents", () => {
 
     it.effect("advises fewer or none while others use the pool, and more again later", () =>
       Effect.gen(function* () {
-        const alone = yield* Agents.advise({ agents: 104, each })
+        // The others' calls take as long, so what the pool measures changes nothing.
+        const duration = "1 second"
+        const timed = { calls: 5, first: { ...each.first, duration }, later: { ...each.later!, duration } } as const
+        const alone = yield* Agents.advise({ agents: 104, each: timed })
         const others = yield* Effect.forkChild(
           Effect.forEach(
             Array.from({ length: 30 }, (_, index) => `other-${index}`),
@@ -105,13 +164,16 @@ describe("Agents", () => {
           )
         )
         yield* TestClock.adjust("1 second")
-        const busy = yield* Agents.advise({ agents: 104, each })
+        const busy = yield* Agents.advise({ agents: 104, each: timed })
         assert.strictEqual(busy.agents, 0)
-        assert.match(busy.text, /^No more agents help now, because tokens are the limit\./)
+        assert.match(
+          busy.text,
+          /^Start no more agents now: the \d+ that count as running are enough, because tokens are the limit\./
+        )
         assert.isAbove(busy.running, 25)
         yield* TestClock.adjust("5 minutes")
         yield* Fiber.join(others)
-        const after = yield* Agents.advise({ agents: 104, each })
+        const after = yield* Agents.advise({ agents: 104, each: timed })
         assert.strictEqual(after.agents, alone.agents)
       }).pipe(live())
     )

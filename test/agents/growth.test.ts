@@ -128,6 +128,13 @@ describe("the calls of an agent", () => {
     )
   })
 
+  it("wait for tools from the second on, as long as `later` says if it says so", () => {
+    const pauses = (more: Partial<Forecast.Work>) => calls(more).map(({ pause }) => pause)
+    assert.deepStrictEqual(pauses({ pause: "9 seconds" }), [undefined, "9 seconds", "9 seconds", "9 seconds"])
+    const later = { inputTokens: 50, outputTokens: 1, pause: "2 seconds" } as const
+    assert.deepStrictEqual(pauses({ pause: "9 seconds", later }), [undefined, "2 seconds", "2 seconds", "2 seconds"])
+  })
+
   it("are refused with a growth or a share that cannot be", () => {
     assert.throws(() => calls({ growth: -1 }), "Forecast.uniform: growth: expected a number from 0 up to 2^53, got -1")
     assert.throws(

@@ -85,6 +85,46 @@ describe("the history of agents", () => {
     })
   )
 
+  it.effect("learns the pauses of agents from their gaps, without those of calls at once and of people", () =>
+    remembering((history) => {
+      const call = (agent: string, askedAt: number, endsAt: number) =>
+        history.called("a", agent, small, endsAt - askedAt, endsAt, askedAt)
+      const pause = (isMeant: (agent: string) => boolean, now: number) => history.like(["a"], isMeant, now)?.work.pause
+      call("one", 0, 1_000)
+      assert.isUndefined(pause(() => true, 2_000))
+      call("one", 21_000, 22_000)
+      call("two", 0, 1_000)
+      call("two", 41_000, 42_000)
+      assert.strictEqual(
+        pause(() => true, 43_000),
+        30_000
+      )
+      // Someone comes back after five minutes, and two calls are made at once.
+      call("two", 342_000, 343_000)
+      call("two", 342_500, 343_500)
+      assert.strictEqual(
+        pause((agent) => agent === "two", 344_000),
+        40_000
+      )
+    })
+  )
+
+  it.effect("knows the agents that may be in a pause, and takes none for ended until it is over", () =>
+    remembering((history) => {
+      for (const agent of ["one", "two"]) {
+        history.called("a", agent, small, 1_000, 1_000, 0)
+        history.called("a", agent, small, 1_000, 62_000, 61_000)
+      }
+      const resting = (now: number, perAgent = 3) => history.resting(["a"], perAgent, now)
+      assert.deepStrictEqual([resting(62_000), resting(62_000, 2)], [2, 0])
+      assert.deepStrictEqual([resting(151_999), resting(152_000)], [2, 0])
+      assert.strictEqual(history.running(["a"], 3, 151_999)!.agents, 2)
+      assert.strictEqual(history.running(["a"], 3, 152_000)!.agents, 0)
+      history.ended("one")
+      assert.strictEqual(resting(62_001), 1)
+    })
+  )
+
   it.effect("promises the same room to nobody else until the advice expires", () =>
     remembering((history) => {
       history.promise("a", { asker: "x", agents: 3, until: 100 }, 0)

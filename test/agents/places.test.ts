@@ -97,7 +97,7 @@ describe("Agents", () => {
         assert.deepStrictEqual(both.end, alone.end)
         assert.match(both.text, /^6 more agents help, 3 at direct and 3 at mirror; a further one adds .* tokens are/)
         const job = yield* advised([direct, mirror], { agents: 40 })
-        assert.match(job.text, /^Start 8 of 40 agents now, 4 at direct and 4 at mirror: more at once would not end/)
+        assert.match(job.text, /^Start 8 of 40 agents now, 4 at direct and 4 at mirror: more at once would end/)
       })
     )
 
@@ -205,7 +205,7 @@ describe("Agents", () => {
         ])
         const never = yield* advised([small, placeOf("other", { tokens: { perMinute: 9_000 } })], { agents: 40 })
         assert.isUndefined(never.end)
-        assert.match(never.text, /^No more agents help now, because tokens are the limit\. 40 agents will never end\./)
+        assert.match(never.text, /^Start no agents now, because tokens are the limit\. 40 agents will never end\./)
       })
     )
 
@@ -249,7 +249,7 @@ describe("Agents", () => {
         assert.include(one.assumptions.join(), "mirror: 0 % of the account's window of 5h")
         const none = yield* governed(["mirror", "direct"])
         assert.deepStrictEqual([none.agents, none.binding], [0, "spending"])
-        assert.match(none.text, /^No more agents help now, because no more may be spent\./)
+        assert.match(none.text, /^Start no agents now, because no more may be spent\./)
       })
     )
 
@@ -337,7 +337,7 @@ describe("Agents", () => {
         const one = yield* Agents.advise({ each, agents: 40, asker: "one" })
         assert.deepStrictEqual(agentsAt(one), { direct: 4, mirror: 4 })
         const other = yield* Agents.advise({ each, agents: 40, asker: "other" })
-        assert.deepStrictEqual([other.agents, other.running], [0, 8])
+        assert.deepStrictEqual([other.agents, other.running], [1, 8])
       }).pipe(Effect.provide(client([direct, mirror])))
     )
 

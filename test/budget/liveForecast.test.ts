@@ -150,6 +150,16 @@ describe("Budget", () => {
       }).pipe(provided)
     )
 
+    it.effect("finds the agents that run without a call somewhere in their pauses", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        // The four ask after 5, 15, 25 and 35 s, each for 5,000 tokens of the 10,000 that are there.
+        const remaining = [{ ...call, pause: "40 seconds" as const }]
+        const soon = yield* budget.forecast(workload(1), { running: 4, remaining })
+        assert.isBelow(seconds(soon), 5)
+      }).pipe(provided)
+    )
+
     it.effect("waits for the end of a pause, and says that it binds", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget

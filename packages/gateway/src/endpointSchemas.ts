@@ -272,7 +272,8 @@ const answerToQuestion = {
     first: callSize,
     later: callSize,
     growthTokens: optional(number),
-    cachedShare: optional(number)
+    cachedShare: optional(number),
+    pauseSeconds: optional(number)
   }),
   endSeconds: described(orNull(number), "When the last agent ends; null if never"),
   binding: described(text, "What limits the number, or how soon they end"),

@@ -290,7 +290,7 @@ describe("GET /floodgate/openapi.json", () => {
       yield* get("/floodgate/requests?limit=many")
       for (const topic of ["advice", "forecast"]) {
         yield* get(
-          `/floodgate/${topic}?agents=3&calls=2&inputTokens=900&outputTokens=30&growthTokens=5&cachedShare=0.5&secondsPerCall=2&model=gpt-6`
+          `/floodgate/${topic}?agents=3&calls=2&inputTokens=900&outputTokens=30&growthTokens=5&cachedShare=0.5&secondsPerCall=2&pause=9&askingTokens=400&model=gpt-6`
         )
         yield* get(`/floodgate/${topic}?agents=none`)
         yield* get(`/floodgate/${topic}?pool=nowhere`)

@@ -37,6 +37,8 @@ export interface PresentAgent extends CallOwner {
   readonly calls: ReadonlyArray<ForecastCall>
   /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
   readonly busyUntil: number | undefined
+  /** When it makes its next call otherwise. */
+  readonly asksAt: number
 }
 
 /** A valid workload and its conditions. */
@@ -149,15 +151,15 @@ class FanOut {
   private readonly ends = new Map<ForecastAgent, number>()
 
   constructor(setup: Setup) {
-    const { agents, at, law, present } = setup
+    const { agents, law, present } = setup
     this.setup = setup
     this.law = law
     this.open = agents.length
     this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
-    for (const { busyUntil, ...agent } of present) {
+    for (const { asksAt, busyUntil, ...agent } of present) {
       this.active++
       const player = playerOf(agent)
-      this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
+      this.schedule(busyUntil ?? asksAt, player, busyUntil === undefined ? undefined : "present")
     }
   }
 

@@ -68,9 +68,10 @@ const conditions = Input.options<Options>(
 /** A forecast of more calls would take minutes, and would be no more accurate than one with a tenth of the calls. */
 const maxCalls = 1_000_000
 
-/** Checks what the prompts of an agent say about their growth. */
-export const growing: Pick<Input.Checks<Work>, "growth" | "cachedShare"> = {
+/** Checks what is the same between any two calls of an agent: how its prompts grow, and its pause. */
+export const growing: Pick<Input.Checks<Work>, "growth" | "cachedShare" | "pause"> = {
   growth: tokens,
+  pause: Input.finiteWait,
   cachedShare: Input.number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
 }
 
@@ -180,7 +181,7 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const then = callsOf(remaining, millis)
   const present: Array<FanOut.PresentAgent> = []
   const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, state: Partial<FanOut.PresentAgent> = {}) =>
-    present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...state })
+    present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, asksAt: at, ...state })
   const running = [...view.running]
   for (const [index, busyUntil] of endsOf(view).entries()) {
     const { caller, callerWeight, job, jobWeight } = running[index] ?? unknown
@@ -197,8 +198,13 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
     enter(agent, [current, ...then], { caller, callerWeight, job, jobWeight, priority, weight })
   }
   const { caller, callerWeight, job, jobWeight } = owner
-  while (present.length < Math.min(agentsRunning, maxPresent))
-    enter(`running ${present.length}`, then, { caller, callerWeight, job, jobWeight })
+  // Agents without a call are somewhere in their pauses.
+  const resting = Math.max(0, Math.min(agentsRunning, maxPresent) - present.length)
+  const pause = then[0]?.pauseMillis ?? 0
+  for (let index = 0; index < resting; index++) {
+    const asksAt = at + (pause * (index + 0.5)) / resting
+    enter(`running ${present.length}`, then, { asksAt, caller, callerWeight, job, jobWeight })
+  }
   const agents = agentsOf(given, millis)
   return { agents, law: Preview.ofLong(law, at), rules, concurrency, maxAgents, owner, at, present }
 }

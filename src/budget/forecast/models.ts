@@ -112,6 +112,13 @@ export type Work = {
    * @since 0.5.0
    */
   readonly cachedShare?: number | undefined
+  /**
+   * From the end of each call to the agent's next one, which waits for tools. A `pause` of `later` goes first.
+   *
+   * @default 0
+   * @since 0.5.0
+   */
+  readonly pause?: Duration.Input | undefined
 }
 
 // -----------------------------------------------------------------------------

@@ -7,8 +7,9 @@ export const laterOf = ({ first, growth = 0, later }: Work): Call =>
 
 /** The calls of an agent. What is read from the cache does not count, and the first call reads nothing. */
 export const callsOf = (work: Work): ReadonlyArray<Call> => {
-  const { cachedShare = 0, calls, first, growth = 0 } = work
-  const later = laterOf(work)
+  const { cachedShare = 0, calls, first, growth = 0, pause } = work
+  const second = laterOf(work)
+  const later = pause === undefined ? second : { ...second, pause: work.later?.pause ?? pause }
   const promptAt = (index: number): number =>
     index === 0 ? first.inputTokens : later.inputTokens + (index - 1) * growth
   return Array.from({ length: calls }, (_, index) => {

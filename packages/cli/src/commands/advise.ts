@@ -51,6 +51,12 @@ const flags = {
   secondsPerCall: Flags.seconds("seconds-per-call", 86_400).pipe(
     Flags.optional("How long the provider takes for a call (default: as measured, or estimated from its tokens)")
   ),
+  pause: Flags.seconds("pause", 86_400).pipe(
+    Flags.optional("How long an agent waits for its tools between two calls (default: as agents of the pool did, or 0)")
+  ),
+  askingTokens: Flags.atLeastZero("asking-tokens", 1e9).pipe(
+    Flags.optional("Input tokens of the call with which a model asks again (default: as your own calls at the gateway)")
+  ),
   model: text("model", "<name>", "The model that the agents call (default: that of the pool in use)"),
   pool: text("pool", "<name>", "The pool whose limits apply, as the status names it (default: that of the model)"),
   places: text(
@@ -93,7 +99,7 @@ const sourceOf = Effect.fnUntraced(function* (given: AdviseFlags) {
 
 const table = ({ ends }: PlainAdvice): string =>
   aligned([
-    ["agents at once", "all end in"],
+    ["agents that start now", "all of these end in"],
     ...ends.map(({ agents, endSeconds }) => [String(agents), Words.seconds(endSeconds)])
   ]).join("\n")
 

@@ -48,6 +48,8 @@ const Question = Schema.Struct({
     "The part of the prompt before that is read from the cache and does not count towards limits, from 0 to 1."
   ),
   secondsPerCall: number("How long one call takes, in seconds, if you know it."),
+  pause: number("How long each of them waits for its tools between two calls, in seconds."),
+  askingTokens: number("The tokens of your own next call, because asking again costs one."),
   model: text("The model that the agents use, if several are in use."),
   pool: text("The pool of limits that they use, as the status names it."),
   places: text("The places where they may call the model, separated by commas, if they must not use all.")

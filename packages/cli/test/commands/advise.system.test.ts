@@ -33,7 +33,7 @@ describe("floodgate advise", () => {
         const { code, out } = yield* advise(env, "--agents", "104", ...incident, ...args)
         assert.strictEqual(code, 0)
         assert.match(out, /^Start 5 of 104 agents now: .*because tokens are the limit\./)
-        assert.match(out, /agents at once +all end in\n1 +14\.6 s\n2 +16\.2 s/)
+        assert.match(out, /agents that start now +all of these end in\n1 +14\.6 s\n2 +16\.2 s/)
         assert.include(out, `From the gateway at ${url}.`)
       }
     })
@@ -53,8 +53,8 @@ describe("floodgate advise", () => {
   it.live("says that agents never end if a call of theirs is larger than the limit", () =>
     Effect.gen(function* () {
       const { out } = yield* advise({}, "--tokens-per-second", "100", "--agents", "3")
-      assert.match(out, /^No more agents help now, because tokens are the limit\. 3 agents will never end\./)
-      assert.notInclude(out, "agents at once")
+      assert.match(out, /^Start no agents now, because tokens are the limit\. 3 agents will never end\./)
+      assert.notInclude(out, "agents that start now")
       const json = yield* advise({}, "--tokens-per-second", "100", "--json")
       assert.deepInclude(JSON.parse(json.out), { agents: 0, endSeconds: null, ends: [], error: null })
     })

@@ -72,7 +72,7 @@ describe("floodgate mcp", () => {
         assert.match(String(text), /^Start 5 of 104 agents now: .*because tokens are the limit/)
         assert.strictEqual(source, `the gateway at ${url}`)
         assert.deepInclude(details, { agents: 5, job: 104 })
-        assert.match(textOf(await two.call("advise", incident)), /(No more agents help|Start 1 of 104)/)
+        assert.match(textOf(await two.call("advise", incident)), /Start 1 of 104/)
         assert.match(
           textOf(await one.call("forecast", { ...incident, agents: 12 })),
           /If 12 agents start now, all end in/
