@@ -9,6 +9,7 @@
  *     --parallel N         threads (the number of cores)
  *     --each               also print one line per run
  *     --features           for random weathers, mean scores by feature
+ *     --hash               a hash of all events for each weather instead of tables, to compare two commits
  *     --json               all results as JSON instead of tables
  *     --docs               writes the tables and the chart of docs/weather.md: cells, a hundred held-out seeds, a sweep
  */
@@ -32,6 +33,7 @@ const { values: options } = parseArgs({
     parallel: { type: "string", default: String(availableParallelism()) },
     each: { type: "boolean", default: false },
     features: { type: "boolean", default: false },
+    hash: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     docs: { type: "boolean", default: false }
   }
@@ -99,6 +101,7 @@ if (options.docs) {
   const ran = await runLaws(laws, runs)
   const table = options.random === undefined ? Table.ofCells(wanted, laws, ran.ended) : Table.ofRandom(laws, ran.done)
   if (options.json) console.log(JSON.stringify(ran.ended))
+  else if (options.hash) console.log(Table.ofEvents(ran.done))
   else {
     if (options.each) console.log(`${Table.ofRuns(ran.done)}\n`)
     if (options.features && options.random !== undefined) console.log(`${Table.ofFeatures(laws, ran.done)}\n`)

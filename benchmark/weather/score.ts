@@ -9,6 +9,7 @@
  * - M, missed: calls that were lost, per call that ended. A call that fails whenever it is sent is not counted.
  * - The score is min(1, U) - 2 X - 10 M, and at least -3.
  */
+import { createHash } from "node:crypto"
 import type { Account } from "./account.ts"
 import type { Outcome } from "./provider.ts"
 import { binding, fairPart, type Scenario } from "./scenario.ts"
@@ -36,6 +37,8 @@ export interface Result {
   /** For agents with a number of calls: how many got all answers, and the seconds until the last answer. */
   readonly finished: number | undefined
   readonly makespan: number | undefined
+  /** A hash of all events: what was sent when and what came of it, and what ended when. */
+  readonly events: string
 }
 
 /** The makespans of the same jobs under the oracle, and with only retries. */
@@ -60,6 +63,7 @@ const fairness = (ofFair: number): number => {
 export const tally = (scenario: Scenario): Tally => {
   const { agents } = scenario.work
   const durations: Array<number> = []
+  const events = createHash("sha256")
   const endedOf = Array.from({ length: agents }, () => 0)
   /** The end of the calls in flight at `backFrom`, and the first call accepted afterwards. */
   const busyUntil = Array.from({ length: agents }, () => scenario.backFrom ?? 0)
@@ -81,6 +85,7 @@ export const tally = (scenario: Scenario): Tally => {
   return {
     sent: (call, outcome, now) => {
       sent++
+      events.update(`${now} ${call.agent} ${outcome.kind} ${outcome.after}\n`)
       if (outcome.kind === "rejection") {
         if (outcome.isRandom) random++
         else rejected++
@@ -91,6 +96,7 @@ export const tally = (scenario: Scenario): Tally => {
     },
     ended: (call, now, isLost) => {
       lastEnd = now
+      events.update(`${now} ${call.agent} ${isLost ? "lost" : "answered"}\n`)
       if (isLost && !call.isPoison) lost++
       if (isLost) return
       durations.push(now - call.createdAt)
@@ -120,7 +126,8 @@ export const tally = (scenario: Scenario): Tally => {
         p99: (durations[Math.floor(answered * 0.99)] ?? Infinity) / 1000,
         backAfter: backAfter(account),
         finished: work.kind === "jobs" ? endedOf.filter(isDone).length : undefined,
-        makespan: work.kind === "jobs" ? lastEnd / 1000 : undefined
+        makespan: work.kind === "jobs" ? lastEnd / 1000 : undefined,
+        events: events.digest("hex")
       }
     }
   }

@@ -1,4 +1,5 @@
 /** Results as Markdown tables. */
+import { createHash } from "node:crypto"
 import { thousands } from "../../src/domain/words.ts"
 import type { Cell, Target } from "./cells.ts"
 import * as Laws from "./laws.ts"
@@ -196,6 +197,18 @@ export const ofFeatures = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done
     .toSorted(([one], [other]) => (one < other ? -1 : 1))
     .map(([feature, columns]) => [feature, String(columns[0]!.length), ...columns.map((values) => part(mean(values)))])
   return table(["random weathers with", "n", ...laws.map(Laws.titleOf)], rows)
+}
+
+/** A hash of all events for each weather and law, and one of all runs: equal hashes mean that every call was sent at the same time. */
+export const ofEvents = (done: ReadonlyArray<Done>): string => {
+  const hashOf = (runs: ReadonlyArray<Done>): string => {
+    const hash = createHash("sha256")
+    for (const { result } of runs) hash.update(result.events)
+    return hash.digest("hex").slice(0, 16)
+  }
+  const named = Map.groupBy(done, ({ task }) => `${scenarioOf(task).name} | ${Laws.titleOf(task.law)}`)
+  const rows = [...named, ["all", done] as const].map(([name, runs]) => `${hashOf(runs)} ${name}`)
+  return rows.join("\n")
 }
 
 /** One line per run. */
