@@ -30,12 +30,13 @@
  * @stability stable
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
 import * as Amounts from "./domain/amounts.ts"
 import type { Pushback } from "./domain/signal.ts"
 import { LlmErrorReason } from "./protocol/errorReasons.ts"
+import { lasting } from "./domain/lasting.ts"
 
 export * from "./protocol/errorReasons.ts"
 
@@ -143,7 +144,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
 
   override get message(): string {
     const tried = this.attempts === undefined || this.attempts < 2 ? [] : [`${this.attempts} attempts`]
-    const waited = this.waited === undefined ? [] : [`${Duration.format(this.waited)} waited`]
+    const waited = this.waited === undefined ? [] : [`${lasting(this.waited)} waited`]
     const past = [...tried, ...waited].join(", ")
     const notes = [past && `after ${past}`, this.stoppedBy && stops[this.stoppedBy]].filter(Boolean).join("; ")
     const limit = this.limit === undefined ? "" : ` [limit: ${this.limit}]`

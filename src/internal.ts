@@ -54,6 +54,9 @@ export * as Estimating from "./domain/estimating.ts"
 export * as LimitWords from "./domain/limitWords.ts"
 export * as SharedStatus from "./sharing/status.ts"
 
+// Calls
+export { RefusedMillis } from "./call/pool.ts"
+
 // HTTP
 export { baseUrl } from "./http/baseUrl.ts"
 export * as Credentials from "./http/credentials.ts"

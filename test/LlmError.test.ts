@@ -105,6 +105,21 @@ describe("LlmError", () => {
     })
   )
 
+  it("tells durations without more digits than they need", () => {
+    const error = wrap(new LlmError.Overloaded({ status: 529 }))
+    for (const [millis, text] of [
+      [69_540.431, "1m 10s"],
+      [2_436.7, "2.4s"],
+      [250.4, "250ms"],
+      [5_000, "5s"],
+      [59_999, "1m"],
+      [7_325_000, "2h 2m"],
+      [86_400_000, "1d"]
+    ] as const) {
+      assert.include(error.annotate({ waited: Duration.millis(millis) }).message, `(after ${text} waited)`)
+    }
+  })
+
   describe("annotate", () => {
     it("adds what the client knows, and keeps what was known", () => {
       const error = wrap(new LlmError.Overloaded({ status: 529 }))

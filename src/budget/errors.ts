@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import { awaited, counted, thousands, units } from "../domain/words.ts"
 import * as Limits from "../Limits.ts"
+import { lasting } from "../domain/lasting.ts"
 
 /** The most characters of an error of the store that a message quotes. */
 const maxCause = 300
@@ -105,7 +106,7 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
     return true
   }
   override get message(): string {
-    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than its maxWait of ${Duration.format(this.maxWait)}: try later, or raise maxWait`
+    return `The call would wait ${lasting(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than its maxWait of ${lasting(this.maxWait)}: try later, or raise maxWait`
   }
 }
 

@@ -9,6 +9,7 @@ import * as SyncForm from "../domain/syncForm.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { yielding } from "../domain/stepwise.ts"
 import { check } from "../domain/input/checks.ts"
+import { checkRuntime } from "../domain/input/runtime.ts"
 import type * as Limits from "../Limits.ts"
 import { BudgetError, type TooManyPools } from "./errors.ts"
 import { checkLive, forecast as forecastSteps, prepareLive } from "./forecast/forecast.ts"
@@ -36,6 +37,7 @@ import { statusOf } from "./status.ts"
 import * as Waker from "../line/waker.ts"
 
 export const make = (options: BudgetOptions) => {
+  checkRuntime()
   const sets = Options.parse(options)
   return Effect.gen(function* () {
     const context = yield* Effect.context<never>()

@@ -68,6 +68,9 @@ const reportOf = (cause: unknown): FailureReport => {
   }
 }
 
+/** The event of an attempt and what to do about it, without the history of its call. */
+export const reasonText = (error: unknown): string => reasonOf(error)?.message ?? String(error)
+
 /** How far a failed attempt got; undefined if that is not known. */
 export const reach = (error: unknown): Reach | undefined => {
   const reason = reasonOf(error)

@@ -1,5 +1,5 @@
 /** A governor's record of each pool: how many of its calls usually run, and whether its provider can be reached. */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { maxIdlePools, nameIn, PoolRegistry } from "../budget/registry.ts"
 import type * as Accounting from "../Accounting.ts"
@@ -12,8 +12,13 @@ import type { ReportedUsage } from "./reported.ts"
 /** The same weight as the estimator's averages: about the last ten admissions count. */
 const weight = 1 / 8
 
-/** A server that starts together with its clients accepts connections sooner. */
-const refusedMillis = 60_000
+/**
+ * How long a provider that has never answered may refuse connections before its address counts as wrong, in milliseconds. A server that
+ * starts together with its clients accepts connections sooner.
+ */
+export const RefusedMillis: Context.Reference<number> = Context.Reference<number>("floodgate/call/RefusedMillis", {
+  defaultValue: () => 60_000
+})
 
 /** How far a failed call got: the provider answered, its host name is unknown, or it refused the connection. */
 export type Reach = "answered" | "unknown" | "refused"
@@ -32,6 +37,8 @@ export class PoolRecord {
   /** Whether the provider has refused its credential in every answer; undefined before the first answer. */
   isDenied: boolean | undefined = undefined
   private refusedSince: number | undefined = undefined
+  private readonly refusedMillis: number
+  private hasTold = false
   /** How many calls usually run at the same time: a moving average over admissions, this call included. */
   usual = 1
   /** Whether the provider has answered at least once. */
@@ -43,6 +50,7 @@ export class PoolRecord {
     this.account = account
     this.counts = callCountsOf(name, context).join(this)
     this.genAi = genAiCountsOf(context)
+    this.refusedMillis = Context.get(context, RefusedMillis)
   }
 
   /** Counts the usage of an answered call. */
@@ -92,7 +100,14 @@ export class PoolRecord {
     if (this.hasAnswered) return false
     if (reach !== "refused") return reach === "unknown"
     this.refusedSince ??= now
-    return now - this.refusedSince >= refusedMillis
+    return now - this.refusedSince >= this.refusedMillis
+  }
+
+  /** Whether this is the first call that could not connect to a provider that has never answered. */
+  isNews(reach: Reach | undefined): boolean {
+    if (this.hasTold || this.hasAnswered || (reach !== "refused" && reach !== "unknown")) return false
+    this.hasTold = true
+    return true
   }
 }
 

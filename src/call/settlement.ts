@@ -169,6 +169,17 @@ const answeredWith = (
 // Failed
 // -----------------------------------------------------------------------------
 
+/** Whether the address is wrong. Warns of the first failure of a pool that looks so: a client may wait for long, or hide the address. */
+const addressed = ({ call, pool }: GovernedAttempt, error: unknown): boolean => {
+  const reach = Failure.reach(error)
+  const isWrong = pool.isWrongAddress(reach, call.now)
+  if (pool.isNews(reach)) {
+    const then = isWrong ? "" : "; calls are tried again for a while"
+    call.parts.fork(Effect.logWarning(`${Failure.reasonText(error)}${then}`))
+  }
+  return isWrong
+}
+
 /** Settles an attempt that failed, and lets the budget judge a pushback. */
 export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   if (attempt.phase === "settled") return undefined
@@ -178,7 +189,7 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   const type = Failure.errorType(error)
   const isDenied = type === "AccessDenied"
   pool.isDenied = isDenied && pool.isDenied !== false
-  const isWrongAddress = pool.isWrongAddress(Failure.reach(error), call.now)
+  const isWrongAddress = addressed(attempt, error)
   const reason = isWrongAddress ? undefined : facts.pushback
   const { retryAfter, signal } = facts
   const billed = Usage.billedAfterFailure(attempt, facts.pushback, facts.usage)

@@ -59,6 +59,10 @@ export interface ExchangeParts<R extends ProviderResponse> {
   readonly dispatch: (change: BodyChange | undefined, intake: Intake<R>) => (reason: unknown) => void
 }
 
+/** The address of a request without places, for people. */
+const originOf = ({ places, request: { url } }: HttpCall): string | undefined =>
+  places === undefined ? URL.parse(url)?.origin : undefined
+
 /** Exchanges one request for its answer. It is mutable. */
 export class HttpExchange<R extends ProviderResponse> implements Intake<R>, ChunkFlow {
   /** Undefined when the attempt has ended: a stream must not keep its request in memory. */
@@ -102,7 +106,7 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   readonly began = (response: R): void => this.guarded((parts) => this.begin(parts, response))
 
   readonly failed = (thrown: unknown): void =>
-    this.guarded(({ tools }) => this.fail(Reply.thrownAt(thrown, tools.now())))
+    this.guarded(({ planned, tools }) => this.fail(Reply.thrownAt(thrown, tools.now(), originOf(planned))))
 
   private begin(parts: ExchangeParts<R>, response: R): void {
     const { hidesUsage } = this

@@ -178,8 +178,12 @@ export const failed = <R extends ProviderResponse>(
  * A request that has no response, or whose response broke off: its caller gets what was thrown. What cannot be read would look like a
  * lost connection, and be sent again.
  */
-export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> => {
-  const error = new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) })
+export const thrownAt = <R extends ProviderResponse>(
+  thrown: unknown,
+  now: number,
+  address?: string
+): AttemptFailure<R> => {
+  const error = new LlmError({ reason: SdkErrors.fromThrown(thrown, { now, address }) })
   const isUnreadable = error.reason._tag === "MalformedResponse" && error.reason.executed !== undefined
   return new FailedAttempt(error, Effect.fail(isUnreadable ? error : thrown))
 }

@@ -4,11 +4,12 @@
  * @stability stable
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { Dimension } from "../Limits.ts"
 import { awaited } from "../domain/words.ts"
 import { amount, Received, Signal } from "./signalSchemas.ts"
+import { lasting } from "../domain/lasting.ts"
 
 // -----------------------------------------------------------------------------
 // Reasons
@@ -50,9 +51,7 @@ const say = (reason: Common, what: string, wayOut: string): string =>
 
 const wait = (reason: Common): string => {
   if (reason.shouldRetry === false) return "the provider says that a retry does not help"
-  return reason.retryAfter === undefined
-    ? "wait before the next attempt"
-    : `retry after ${Duration.format(reason.retryAfter)}`
+  return reason.retryAfter === undefined ? "wait before the next attempt" : `retry after ${lasting(reason.retryAfter)}`
 }
 
 /** Whether a retry is allowed: the provider does not advise against it, and no content would be repeated. */
@@ -190,7 +189,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/T
     return mayRepeat(this)
   }
   override get message(): string {
-    const after = this.after === undefined ? "" : ` within ${Duration.format(this.after)}`
+    const after = this.after === undefined ? "" : ` within ${lasting(this.after)}`
     return say(this, `no answer${after}`, "retry, raise the timeout, or stream long answers")
   }
 }
@@ -382,7 +381,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
   }
   override get message(): string {
     if (this.pool === undefined) return "The deadline of the call passed before it was sent: give it more time"
-    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline: give it more time, or run fewer calls at once`
+    return `The call would wait ${lasting(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${lasting(this.left)} to its deadline: give it more time, or run fewer calls at once`
   }
 }
 

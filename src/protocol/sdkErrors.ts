@@ -73,6 +73,12 @@ const isProviders = (thrown: unknown, error: ErrorObject): boolean => {
   return (event?.type ?? event?.code) !== undefined || isKnown(error)
 }
 
+/** The context of what a client threw. */
+interface ThrownContext extends FailureContext {
+  /** The address of the request, for people, without a key. @default what the causes tell */
+  readonly address?: string | undefined
+}
+
 /** The error and its causes: `fetch failed` hides ECONNREFUSED one level down. */
 const chainOf = (error: unknown): ReadonlyArray<unknown> => {
   const chain: Array<unknown> = []
@@ -187,11 +193,11 @@ export const reasonOf = (failure: Failure, more: ReasonFields = {}): Reasons.Llm
 /** The reason of a response with an error status and a text as its body. */
 export const fromResponse = (
   { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
-  context: FailureContext
+  context: ThrownContext
 ): Reasons.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
 
 /** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
-export const fromThrown = (thrown: unknown, context: FailureContext): Reasons.LlmErrorReason => {
+export const fromThrown = (thrown: unknown, context: ThrownContext): Reasons.LlmErrorReason => {
   const { error, header, status } = errorResponseOf(thrown)
   const message = text(field(thrown, "message"))
   if (status !== undefined && status >= 400) {
@@ -209,16 +215,31 @@ export const fromThrown = (thrown: unknown, context: FailureContext): Reasons.Ll
 }
 
 /** The reason of a network error, from its code and all codes along the chain of causes. */
-const fromNetwork = (code: string, codes: ReadonlyArray<string>): Reasons.LlmErrorReason =>
-  codes.some((one) => timeouts.test(one))
-    ? new Reasons.TimedOut({ code })
-    : new Reasons.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
+const fromNetwork = (
+  code: string,
+  codes: ReadonlyArray<string>,
+  address: string | undefined
+): Reasons.LlmErrorReason => {
+  if (codes.some((one) => timeouts.test(one))) return new Reasons.TimedOut({ code })
+  const sent = !codes.some((one) => unsent.test(one))
+  return new Reasons.ConnectionFailed({ sent, code, detail: sent ? undefined : address })
+}
+
+/** The address that could not be reached, as Node tells it; undefined if no cause of the chain does. */
+const addressIn = (chain: ReadonlyArray<unknown>): string | undefined => {
+  for (const cause of chain) {
+    const host = text(field(cause, "hostname")) ?? text(field(cause, "address"))
+    const port = field(cause, "port")
+    if (host !== undefined) return typeof port === "number" ? `${host}:${port}` : host
+  }
+  return undefined
+}
 
 /** The reason of a failed connection, from the codes and names along the chain of causes. */
 const fromConnection = (
   chain: ReadonlyArray<unknown>,
   status: number | undefined,
-  context: FailureContext
+  context: ThrownContext
 ): Reasons.LlmErrorReason => {
   const names = chain.map(calledOf)
   const codes = codesOf(chain)
@@ -228,7 +249,7 @@ const fromConnection = (
   if (unreadable !== undefined) {
     return new Reasons.MalformedResponse({ ...unreadable, code, detail: detailOf(wordsOf(chain), context.secret) })
   }
-  if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes)
+  if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes, context.address ?? addressIn(chain))
   if (names.some((name) => name.endsWith("TimeoutError"))) return new Reasons.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new Reasons.ConnectionFailed({ sent: true, detail })
@@ -256,7 +277,7 @@ export const fromEvent = (
   data: unknown,
   received: NonNullable<Reasons.LlmErrorReason["received"]> | undefined,
   fields: { readonly requestId: string | undefined },
-  context: FailureContext
+  context: ThrownContext
 ): Reasons.LlmErrorReason =>
   reasonOf(failureOf({ status: 200, header: noHeaders, body: data }, context), { ...fields, received })
 
@@ -265,7 +286,7 @@ export const fromBroken = (
   error: unknown,
   received: NonNullable<Reasons.LlmErrorReason["received"]>,
   fields: { readonly requestId: string | undefined },
-  context: FailureContext
+  context: ThrownContext
 ): Reasons.LlmErrorReason => {
   const chain = chainOf(error)
   const more = {

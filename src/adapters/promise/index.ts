@@ -58,6 +58,7 @@ import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts
 import { inScope } from "../../call/stream.ts"
 import * as Governor from "../../Governor.ts"
 import { callback, check } from "../../domain/input/checks.ts"
+import { checkRuntime } from "../../domain/input/runtime.ts"
 import { LlmError } from "../../LlmError.ts"
 import { bytesPerToken } from "../../domain/amounts.ts"
 import type { PlaceStatus } from "../../places/models.ts"
@@ -363,7 +364,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option if one is invalid.
+ * Throws a `RangeError` that names the option if one is invalid, and an `Error` if this version of Node is too old.
  *
  * **Example** (A cap in dollars)
  *
@@ -387,6 +388,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
+  checkRuntime()
   check("Floodgate.create", optionsCheck, options)
   const { countPrompts, learned, log, onEvent, prices, tryWindowsEvery, windows } = options
   const logging = Log.layers(log)

@@ -15,7 +15,7 @@ const logger = Logger.make<unknown, void>(({ cause, fiber, logLevel, message }) 
   fiber.getRef(Console.Console).error(`floodgate: ${level}${[message].flat().map(String).join(" ")}${why}`)
 })
 
-/** The lines of the log, and its logger. An invalid `FLOODGATE_LOG` counts as false. */
+/** The lines of the log, if they are wanted, and the logger, which also writes warnings if they are not. An invalid `FLOODGATE_LOG` counts as false. */
 export const layers = (log: boolean | undefined) => {
   // A new provider, because Effect's default keeps the environment of its first use, and a program may load its own later.
   const asked = Effect.suspend(() =>
@@ -24,5 +24,5 @@ export const layers = (log: boolean | undefined) => {
   const isOn = log === undefined ? Effect.orElseSucceed(asked, () => false) : Effect.succeed(log)
   const where = <A, R>(on: Layer.Layer<A, never, R>) =>
     Layer.unwrap(Effect.map(isOn, (isOn): Layer.Layer<A | never, never, R> => (isOn ? on : (Layer.empty as never))))
-  return { lines: where(Budget.layerLog), logger: where(Logger.layer([logger])) }
+  return { lines: where(Budget.layerLog), logger: Logger.layer([logger]) }
 }

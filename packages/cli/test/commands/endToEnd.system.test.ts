@@ -351,7 +351,7 @@ describe("floodgate run against floodgate provider", () => {
     }
   })
 
-  it("says in one line that nobody answers, and exits with 1", async () => {
+  it("warns at once that nobody answers, says in one line who failed, and exits with 1", async () => {
     const { server, url } = await provider()
     server.child.kill("SIGINT")
     await server.exit
@@ -364,8 +364,27 @@ describe("floodgate run against floodgate provider", () => {
     assert.strictEqual(code, 1)
     assert.match(
       process.stderr(),
-      /^floodgate: agent-1 failed: could not connect to the provider: ECONNREFUSED.*\nRun the same command again/
+      /^floodgate: warn: could not connect to the provider: ECONNREFUSED \(127\.0\.0\.1:\d+\).*\nfloodgate: agent-1 failed: could not connect to the provider: ECONNREFUSED.*\nRun the same command again/
     )
     assert.notInclude(process.stderr(), "secret-key")
   })
+})
+
+describe("floodgate run with a wrong address", () => {
+  it("says so, and soon ends", async () => {
+    const at = mkdtempSync(join(tmpdir(), "floodgate-"))
+    const env = { ANTHROPIC_API_KEY: "test", ANTHROPIC_BASE_URL: "http://127.0.0.1:45992" }
+    const start = performance.now()
+    const { exit, stderr } = floodgate(
+      ["run", join(root, "README.md"), "--prompt", "x", "--yes", "--agents", "2"],
+      env,
+      at
+    )
+    const { code } = await exit
+    assert.strictEqual(code, 1)
+    assert.match(stderr(), /could not connect to the provider: ECONNREFUSED \(127\.0\.0\.1:45992\)/)
+    // The wait for a provider that may still start is four seconds, and a retry is up to five seconds later.
+    assert.isBelow(performance.now() - start, 30_000)
+    rmSync(at, { recursive: true })
+  }, 60_000)
 })

@@ -63,8 +63,7 @@ describe("the gateway without the store in Redis", () => {
       const help = without("@floodgate/redis", command, ...args, "--help")
       assert.strictEqual(help.status, 0, help.stderr)
       const shared = without("@floodgate/redis", command, ...args, "--port", "0", "--redis", "redis://127.0.0.1:1")
-      const says =
-        "floodgate: a budget in Redis needs the package @floodgate/redis, which is not installed: npm install @floodgate/redis redis"
+      const says = `${command}: a budget in Redis needs the package @floodgate/redis, which is not installed: npm install @floodgate/redis redis`
       assert.deepStrictEqual([shared.status, flat(shared.stderr), shared.stdout], [2, says, ""])
     })
   }

@@ -8,7 +8,10 @@ import { version } from "./version.ts"
 
 /** Runs the gateway with these arguments, and prints errors on standard error. */
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, CommandLine.ExitError, Command.Environment> =>
-  CommandLine.reported(Command.runWith(gatewayCommand("floodgate-gateway"), { version })(CommandLine.withoutHelp(args)))
+  CommandLine.reported(
+    Command.runWith(gatewayCommand("floodgate-gateway"), { version })(CommandLine.withoutHelp(args)),
+    "floodgate-gateway"
+  )
 
 /** Runs the gateway with the arguments of the process. */
 export const main: Effect.Effect<void, CommandLine.ExitError, Command.Environment> = Effect.flatMap(

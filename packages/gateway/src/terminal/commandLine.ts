@@ -29,7 +29,7 @@ const isHelp = (error: unknown): error is CliError.ShowHelp => Predicate.isTagge
 const codeOf = (error: unknown): number =>
   Predicate.hasProperty(error, "exitCode") && typeof error.exitCode === "number" ? error.exitCode : Exit.codes.failed
 
-const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
+const ended = (program: string, cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (isHelp(error))
@@ -37,23 +37,24 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
   if (error !== undefined) {
     const message = Predicate.hasProperty(error, "message") ? error.message : error
     return Effect.andThen(
-      Print.err(`floodgate: ${String(message)}`),
+      Print.err(`${program}: ${String(message)}`),
       Effect.fail(new ExitError({ code: codeOf(error) }))
     )
   }
   return Effect.andThen(
-    Print.err(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
+    Print.err(`${program}: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
     Effect.fail(new ExitError({ code: Exit.codes.bug }))
   )
 }
 
-/** Runs a command line, and prints its help, its log and its errors. */
+/** Runs a command line, and prints its help, its log and its errors, which begin with the name of the program. */
 export const reported = <E, R>(
-  commandLine: Effect.Effect<void, E, R>
+  commandLine: Effect.Effect<void, E, R>,
+  program = "floodgate"
 ): Effect.Effect<void, ExitError, R | Stdio.Stdio | Terminal.Terminal> =>
   commandLine.pipe(
     Effect.provideService(CliOutput.Presenter, Help.presenter),
-    Effect.catchCause(ended),
+    Effect.catchCause((cause) => ended(program, cause)),
     Effect.provide(Log.layer),
     Effect.provideServiceEffect(Print.Room, Print.measured)
   )

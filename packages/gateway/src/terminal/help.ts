@@ -141,7 +141,9 @@ export const presenter: CliOutput.Presenter = {
         return yield* Console.log([text.trimEnd(), ...lists].join("\n\n"))
       }
       case "InvalidInvocation": {
-        const lines = sentencesOf(event.errors).map((sentence) => `floodgate: ${sentence}`)
+        // Of a command, the name of the program; it is "floodgate gateway" where that is one.
+        const [program] = event.commandPath.join(" ").split(" ")
+        const lines = sentencesOf(event.errors).map((sentence) => `${program}: ${sentence}`)
         return yield* Print.err([...lines, `See ${event.commandPath.join(" ")} --help`].join("\n"))
       }
       case "Version":

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import { baseUrl as baseUrlOf } from "floodgate/internal"
+import { baseUrl as baseUrlOf, RefusedMillis } from "floodgate/internal"
 import type { ProviderServer } from "floodgate/testing/server"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
@@ -53,6 +53,9 @@ interface GuardOptions {
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
 }
 
+/** Whoever starts a command waits in front of it, so a wrong address must be told sooner than to a program. */
+const refusedMillis = 4_000
+
 /** Floodgate in front of a provider. */
 const guarded = (
   options: Budget.Options & GuardOptions,
@@ -60,7 +63,11 @@ const guarded = (
 ): Layer.Layer<RunServices> => {
   const { log, retry, wrap = (provider) => provider, ...budget } = options
   const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
-  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget, log)))
+  return LlmClient.layerProvider({ retry }).pipe(
+    Layer.provide(provider),
+    Layer.provideMerge(metered(budget, log)),
+    Layer.provide(Layer.succeed(RefusedMillis, refusedMillis))
+  )
 }
 
 const metered = (options: Budget.Options, log: boolean): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
