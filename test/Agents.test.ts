@@ -396,6 +396,39 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
 
+    it.effect("never goes backwards, though calls use less than was estimated, fail or are refunded", () =>
+      Effect.gen(function* () {
+        const call = (use: (held: Budget.Reservation) => Effect.Effect<void>) =>
+          Effect.andThen(
+            Budget.withReservation({ inputTokens: 500, outputTokens: 400 }, (held) =>
+              Effect.andThen(Effect.sleep("1 second"), use(held))
+            ),
+            Effect.sleep("1 second")
+          )
+        const job = yield* Agents.fork([
+          { key: "a", effect: call(({ settle }) => settle({ inputTokens: 100, outputTokens: 20 })) },
+          { key: "b", effect: call(({ refund }) => refund) },
+          { key: "c", effect: call(() => Effect.void) }
+        ])
+        const seen = yield* Effect.forkChild(Stream.runCollect(job.progress))
+        for (let millis = 0; millis < 3_000; millis += 250) yield* TestClock.adjust(250)
+        const all = Array.from(yield* Fiber.join(seen))
+        for (const of of [(each: Agents.Progress) => each.used.tokens, (each: Agents.Progress) => each.used.calls]) {
+          assert.deepStrictEqual(
+            all.map(of),
+            all.map(of).toSorted((one, other) => one - other)
+          )
+        }
+        // An end of unknown usage counts as estimated.
+        assert.deepStrictEqual(all.at(-1)!.used, { tokens: 120 + 900, calls: 2, dollars: 0 })
+        const outcomes = yield* job.await
+        assert.strictEqual(
+          outcomes.reduce((sum, { used }) => sum + used.tokens, 0),
+          1_020
+        )
+      }).pipe(Effect.scoped, Effect.provide(unlimited))
+    )
+
     it.effect("cancels one agent, whose place in the queue is free at once", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)

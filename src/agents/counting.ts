@@ -36,6 +36,8 @@ export interface Tracker {
   readonly cap: Counter.CounterCap
   readonly changed: () => void
   used: Counter.Counter
+  /** The usage of the calls that have ended, which only grows. */
+  ended: Counter.Counter
 }
 
 /** The agent whose code runs. */
@@ -280,7 +282,9 @@ const track = (
   return (usage) => {
     if (!isOpen) return
     isOpen = false
-    replace(asked, Counter.actual(asked, usage, estimate))
+    const actual = Counter.actual(asked, usage, estimate)
+    for (const tracker of trackers) tracker.ended = Counter.replace(tracker.ended, Counter.zero, actual)
+    replace(asked, actual)
   }
 }
 

@@ -132,10 +132,10 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
       key: member.agent.key,
       state: member.state,
       startedAfter: startedAfter(member, shared),
-      used: used(member)
+      used: usedByEnded(member)
     })),
     done: members.filter(hasEnded).length,
-    used: used(shared)
+    used: usedByEnded(shared)
   }))
   return {
     await: Fiber.join(all),
@@ -329,11 +329,18 @@ const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAg
   dollars: ledgerOf<RunningLedger>(purse).total
 })
 
+/** The usage of ended calls. An open call may end with less than was estimated, and progress must not go backwards. */
+const usedByEnded = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAgentUsage => ({
+  ...tracker.ended,
+  dollars: ledgerOf<RunningLedger>(purse).total
+})
+
 const trackerOf = (agent: string | undefined, cap: Counter.CounterCap, changed: () => void): Tracker => ({
   agent,
   cap,
   changed,
-  used: Counter.zero
+  used: Counter.zero,
+  ended: Counter.zero
 })
 
 const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>

@@ -94,10 +94,12 @@ export interface Progress {
     readonly state: AgentState
     /** When it started, from the start of the job; undefined if it has not. */
     readonly startedAfter: Duration.Duration | undefined
+    /** The usage of its calls that have ended. It never goes backwards, and the outcome counts open calls, too. */
     readonly used: AgentUsage
   }>
   /** The number of agents that have ended, successfully or not. */
   readonly done: number
+  /** The usage of all their calls that have ended. It never goes backwards. */
   readonly used: AgentUsage
 }
 
