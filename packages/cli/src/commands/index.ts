@@ -74,7 +74,15 @@ const oldNames: Readonly<Record<string, { readonly now: CommandName; readonly al
   start: { now: "try", also: "; its table is printed by `lab --table`" }
 }
 
-const names = Object.keys(commands) as ReadonlyArray<CommandName>
+/** The commands by what a user wants to do, in the order in which most users need them. */
+const purposes: ReadonlyArray<readonly [purpose: string, names: ReadonlyArray<CommandName>]> = [
+  ["TRY", ["try", "provider", "run"]],
+  ["OPERATE", ["gateway", "status", "caps", "jobs", "doctor"]],
+  ["PLAN", ["forecast", "advise", "mcp"]],
+  ["RESEARCH", ["storm", "lab"]]
+]
+
+const names = purposes.flatMap(([, names]) => names)
 
 const loaded = (name: CommandName) => withLab(`floodgate ${name}`, async () => commands[name].load())
 
@@ -82,16 +90,19 @@ const loaded = (name: CommandName) => withLab(`floodgate ${name}`, async () => c
 const unloaded = (name: CommandName) => Command.make(name).pipe(Command.withShortDescription(commands[name].summary))
 
 /**
- * The commands, of which those are loaded that the arguments need: the first that they name, or all for completions. Completions do without
- * the commands of a lab that is not installed.
+ * The commands by purpose, of which those are loaded that the arguments need: the first that they name, or all for completions.
+ * Completions do without the commands of a lab that is not installed.
  */
 const commandsFor = (args: ReadonlyArray<string>) => {
   const called = names.find((name) => name === args.find((argument) => Object.hasOwn(commands, argument)))
   const completes = args.some((argument) => argument.startsWith("--completions"))
-  return Effect.forEach(names, (name) => {
+  const command = (name: CommandName) => {
     if (name === called) return loaded(name)
     return completes ? Effect.orElseSucceed(loaded(name), () => unloaded(name)) : Effect.succeed(unloaded(name))
-  })
+  }
+  return Effect.forEach(purposes, ([group, names]) =>
+    Effect.map(Effect.forEach(names, command), (commands) => ({ group, commands }))
+  )
 }
 
 /**

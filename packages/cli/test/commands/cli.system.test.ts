@@ -48,6 +48,20 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services()))
   )
 
+  it.effect("lists its commands by what a user wants to do, and each of them once", () =>
+    Effect.gen(function* () {
+      const { out } = yield* floodgate("--help")
+      const listed = out
+        .split("\n")
+        .flatMap(
+          (line) => /^(?:(TRY|OPERATE|PLAN|RESEARCH):?|  ([a-z]+)  +[A-Z].*)$/.exec(line)?.slice(1).join("") ?? []
+        )
+      const expected =
+        "TRY try provider run OPERATE gateway status caps jobs doctor PLAN forecast advise mcp RESEARCH storm lab"
+      assert.deepStrictEqual(listed, expected.split(" "))
+    }).pipe(Effect.provide(services()))
+  )
+
   it.effect("prints the help of a command that follows `help`", () =>
     Effect.gen(function* () {
       for (const command of [[], ["run"], ["gateway", "key", "new"]]) {

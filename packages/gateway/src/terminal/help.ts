@@ -76,13 +76,14 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
       }))
     }),
     ...(doc.subcommands !== undefined && {
-      subcommands: doc.subcommands.map((group) => {
+      subcommands: doc.subcommands.map((group, place, groups) => {
         const starts = startsOf(
           group.commands.map(({ name }) => name),
           20
         )
         // The formatter leaves no empty line between the last command and the examples.
-        const end = (index: number) => (index === group.commands.length - 1 ? "\n" : "")
+        const isLast = place === groups.length - 1
+        const end = (index: number) => (isLast && index === group.commands.length - 1 ? "\n" : "")
         const [first, ...rest] = group.commands.map((command, index) => ({
           ...command,
           shortDescription: hung(command.shortDescription ?? command.description, starts[index]!, columns) + end(index)
