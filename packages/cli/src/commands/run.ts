@@ -20,6 +20,7 @@ import * as Confirm from "./run/confirm.ts"
 import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as DryRun from "./run/dryRun.ts"
+import * as Pausing from "./run/pausing.ts"
 import * as Pipeline from "./run/pipeline.ts"
 import * as Recorder from "./run/recorder.ts"
 import type * as Screen from "./run/screen.ts"
@@ -165,6 +166,7 @@ export const runCommand = Command.make(
       limits,
       concurrency,
       retry: Retry.make({ attempts: Option.getOrUndefined(given.attempts) }),
+      windows: given.waitForReset ? Pausing.windows : undefined,
       // The live picture already shows this, and `--quiet` hides it.
       log: mode === "plain" || mode === "json",
       wrap: recorder?.wrap

@@ -47,6 +47,7 @@ const serve = (options: ProviderServer.Options) => Provider.listen({ limits: emb
 /** Options of the client in addition to those of the budget. */
 interface GuardOptions {
   readonly retry?: Governor.Options["retry"]
+  readonly windows?: Governor.Options["windows"]
   /** Whether to log a line for each change while calls wait. */
   readonly log: boolean
   /** Wraps the provider. */
@@ -61,9 +62,9 @@ const guarded = (
   options: Budget.Options & GuardOptions,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
 ): Layer.Layer<RunServices> => {
-  const { log, retry, wrap = (provider) => provider, ...budget } = options
+  const { log, retry, windows, wrap = (provider) => provider, ...budget } = options
   const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
-  return LlmClient.layerProvider({ retry }).pipe(
+  return LlmClient.layerProvider({ retry, windows }).pipe(
     Layer.provide(provider),
     Layer.provideMerge(metered(budget, log)),
     Layer.provide(Layer.succeed(RefusedMillis, refusedMillis))

@@ -7,6 +7,12 @@ import * as Spending from "floodgate/Spending"
 import { printable } from "@floodgate/gateway/internal/text"
 import type { RunEvent } from "./pipeline.ts"
 
+/**
+ * The shares of windows with which a run waits for their resets: all of them. Without any share, a call that a spent window rejects would
+ * pause its pool and fail.
+ */
+export const windows = { "5h": { share: 1 }, "7d": { share: 1 } }
+
 /** Lets the calls of an effect wait for resets. Reports each reset once, however many calls wait for it. */
 export const untilReset =
   (report: (event: RunEvent) => Effect.Effect<void>) =>

@@ -6,6 +6,7 @@ import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import type { Params } from "floodgate/LlmProvider"
@@ -29,13 +30,16 @@ const chunks = split(
 
 const limits: Limits.Limits = { inputTokens: { perSecond: 5_000, burst: 20_000 } }
 
-const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Policy }) =>
+/** The client of one process. */
+const client = (options?: Pick<Governor.Options, "retry" | "windows">) =>
   LlmClient.layerProvider(options).pipe(
     Layer.provideMerge(Agents.layer),
     Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
-    Layer.provide(Budget.layer({ limits })),
-    Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim }))
+    Layer.provide(Budget.layer({ limits }))
   )
+
+const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Policy }) =>
+  client(options).pipe(Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim })))
 
 /** A store of results in memory, like the files of the command. */
 const store = () => {
@@ -187,6 +191,62 @@ describe("pipeline", () => {
         Array.from({ length: days.size - 1 }, (_, n) => (n + 1) * 86_400_000)
       )
     }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect(
+    "parks 50 sessions until a spent window is reset, over a restart, and makes each call once and at its pace",
+    () =>
+      Effect.gen(function* () {
+        const sessions = split(
+          [{ path: "a.md", text: "Floodgate holds calls back until the provider has room for them.\n".repeat(6_000) }],
+          50
+        )
+        const { events, ports, results } = store()
+        /** One process after another: what the first one learned is gone, and what it wrote is there. */
+        const process = Effect.forkChild(
+          Pipeline.run({ task, chunks: sessions, ...ports }).pipe(
+            Pausing.untilReset(ports.report),
+            Effect.scoped,
+            Effect.provide(client({ windows: Pausing.windows }))
+          )
+        )
+        const untilPaused = (pauses: number) =>
+          Effect.gen(function* () {
+            const count = () => events.filter(({ event }) => event === "paused").length
+            for (let n = 0; n < 120 && count() < pauses; n++) yield* TestClock.adjust("1 second")
+            yield* TestClock.adjust("1 minute")
+            assert.strictEqual((yield* stats).inFlight, 0)
+          })
+        const first = yield* process
+        yield* untilPaused(1)
+        const end = (yield* stats).windows["5h"]!.endsAt!
+        assert.deepStrictEqual(
+          events.flatMap((event) => (event.event === "paused" ? [Date.parse(event.until)] : [])),
+          [end]
+        )
+        yield* Fiber.interrupt(first)
+        const answered = results.size
+
+        const second = yield* process
+        yield* untilPaused(2)
+        yield* TestClock.setTime(end - 1)
+        const { accepted, inFlight } = yield* stats
+        assert.strictEqual(inFlight, 0)
+        yield* TestClock.adjust("10 seconds")
+        assert.isAbove((yield* stats).accepted, accepted)
+        const report = yield* settled(Fiber.join(second))
+        assert.deepStrictEqual(report.missing, [])
+        assert.strictEqual(report.reused, answered)
+        assert.strictEqual(report.reused + report.calls, Pipeline.callsOf(50))
+        const all = yield* stats
+        // Each call was answered once, and nothing exceeded the limit of the pool. The window was tried every ten minutes.
+        assert.strictEqual(all.accepted, Pipeline.callsOf(50))
+        assert.deepStrictEqual(Object.keys(all.rejectionsBy), ["window"])
+        assert.isAtMost(all.rejected, 31)
+      }).pipe(
+        Effect.provide(ProviderSim.layer({ limits, windows: { "5h": { dollars: 0.3 } }, latency: { baseMillis: 300 } }))
+      ),
+    { tags: "full" }
   )
 
   it.effect(
