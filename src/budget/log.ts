@@ -91,6 +91,22 @@ const stepOf = (
   return isSame ? [{ ...told, max }] : [{ ...told, cause, max }, lineOf(name, pool)]
 }
 
+/** The name of a pool without its account. The pool of an account without classes has only the account, with a hash at its end. */
+const shortened = (name: string): string => {
+  const [last = name] = /[^/]+$/.exec(name) ?? []
+  return /^[0-9a-f]{12}$/.test(last) ? name : last
+}
+
+/** Names pools as people do, `sonnet-5`, unless two of those that have calls would be called so. */
+const shortNames = (pools: BudgetStatus["pools"]): ((name: string) => string) => {
+  const counts = new Map<string, number>()
+  for (const [name, { inFlight, pause, queued }] of Object.entries(pools)) {
+    if (inFlight === 0 && queued === 0 && pause === undefined) continue
+    counts.set(shortened(name), (counts.get(shortened(name)) ?? 0) + 1)
+  }
+  return (name) => ((counts.get(shortened(name)) ?? 0) > 1 ? name : shortened(name))
+}
+
 // -----------------------------------------------------------------------------
 // Writing
 // -----------------------------------------------------------------------------
@@ -106,8 +122,9 @@ export const lines = (budget: {
     const tell = Effect.fnUntraced(function* ({ pools }: BudgetStatus) {
       const now = yield* Clock.currentTimeMillis
       for (const name of told.keys()) if (!Object.hasOwn(pools, name)) told.delete(name)
+      const called = shortNames(pools)
       for (const [name, pool] of Object.entries(pools)) {
-        const [next, line] = stepOf(name, told.get(name), pool, now)
+        const [next, line] = stepOf(called(name), told.get(name), pool, now)
         if (next === undefined) told.delete(name)
         else told.set(name, next)
         if (line !== undefined) yield* Effect.logInfo(line)

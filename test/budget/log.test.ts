@@ -114,6 +114,26 @@ describe("the log of a budget", () => {
     })
   )
 
+  it.effect("names a pool without its account, unless two would be called so", () =>
+    Effect.gen(function* () {
+      const waitsAt = (...accounts: ReadonlyArray<string>) =>
+        linesOf(
+          { limits: { pools: { "sonnet-5": limits } } },
+          Effect.gen(function* () {
+            for (const account of accounts) {
+              yield* take(400_000, { account, pool: "sonnet-5" })
+              yield* start(take(100_000, { account, pool: "sonnet-5" }))
+            }
+            yield* TestClock.adjust("10 seconds")
+          })
+        )
+      const namesIn = (lines: ReadonlyArray<string>) => lines.map((line) => /pool "([^"]*)"/.exec(line)![1])
+      const [one, other] = ["api.anthropic.com/9f86d081884c", "api.anthropic.com/0f86d081884d"]
+      assert.deepStrictEqual(namesIn(yield* waitsAt(one)), ["sonnet-5"])
+      assert.includeMembers(namesIn(yield* waitsAt(one, other)), [`${one}/sonnet-5`, `${other}/sonnet-5`])
+    })
+  )
+
   it.effect("has at most one line a second for each pool", () =>
     Effect.gen(function* () {
       const few = { inputTokens: { perSecond: 20_000, burst: 20_000 } }
