@@ -53,12 +53,12 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
-import { byCallersClock } from "./domain/input/clock.ts"
 import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { counted, dollars, percent, thousands } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses, Resets } from "./domain/spending/models.ts"
 import { RunningLedger } from "./money/ledger.ts"
+import { purseOf } from "./money/purse.ts"
 import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
@@ -276,24 +276,6 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
     }
   })
   return purseOf(ledger)
-}
-
-const purseOf = (ledger: RunningLedger): Purse => {
-  const { name } = ledger
-  const using = byCallersClock(ledger)
-  return {
-    name,
-    isShared: ledger.port.outlives,
-    status: using(() => ledger.status),
-    resize: (cap) =>
-      using(() => {
-        if (cap !== undefined) check("Spending.resize", checkCap, cap)
-        ledger.resize(inUnits(cap))
-      }),
-    reset: using(() => ledger.reset()),
-    kept: using(() => ledger.kept),
-    internals: ledger
-  }
 }
 
 /**

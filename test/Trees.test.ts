@@ -29,6 +29,33 @@ const call = (tree: Trees.Tree, agent: string, parent?: string, millis = 0) =>
     })
   )
 
+/** With a dollar for a million tokens. */
+const priced = Governor.layer({ prices: { m: { input: 1, output: 1 } }, retry: Retry.make({ attempts: 1 }) }).pipe(
+  Layer.provideMerge(Budget.layerUnlimited)
+)
+
+/** A call of an agent that may use so many tokens, and uses others. Returns "sent", or why it was refused. */
+const spending = (
+  tree: Trees.Tree,
+  agent: string,
+  inputTokens: number,
+  maxTokens: number | undefined,
+  used: number,
+  written: number,
+  millis = 0
+) =>
+  Effect.flatMap(Governor.Governor, (governor) =>
+    governor.run({ model: "m", bytes: 400, inputTokens, ...(maxTokens === undefined ? {} : { maxTokens }) }, () =>
+      Effect.as(Effect.sleep(millis), { value: "sent", actual: { inputTokens: used, outputTokens: written } })
+    )
+  ).pipe(
+    Trees.within(tree, { agent }),
+    Effect.catch((error) => {
+      const cause = error instanceof Budget.BudgetError && error.reason._tag === "Denied" ? error.reason.cause : error
+      return Effect.succeed(cause instanceof Error ? `${cause.message}` : String(cause))
+    })
+  )
+
 describe("Trees", () => {
   it.effect("refuse the first call of one agent too many, and none of those that have begun", () =>
     Effect.gen(function* () {
@@ -191,6 +218,115 @@ describe("Trees", () => {
           }
           assert.strictEqual((yield* tree.status).agents, seen.length)
         }).pipe(Effect.provide(live), Effect.provide(TestClock.layer()))
+      },
+      { discard: true }
+    )
+  )
+
+  it.effect("refuse every call beyond a cap on calls, tokens or dollars, in words that say what is spent", () =>
+    Effect.gen(function* () {
+      const ask = (tree: Trees.Tree, agent: string) => spending(tree, agent, 100, 50, 100, 50)
+      const messages: Array<string> = []
+      for (const caps of [{ calls: 2 }, { tokens: 449 }, { dollars: 0.000449 }]) {
+        const tree = Trees.make("the job", caps)
+        assert.deepStrictEqual([yield* ask(tree, "lead"), yield* ask(tree, "a")], ["sent", "sent"])
+        messages.push(String(yield* ask(tree, "lead")), String(yield* ask(tree, "new")))
+        const { caps: inForce, reserved, spent } = yield* tree.status
+        assert.deepInclude(inForce, caps)
+        const [unit] = Object.keys(caps) as ["calls" | "tokens" | "dollars"]
+        assert.closeTo(spent[unit]!, { calls: 2, tokens: 300, dollars: 0.0003 }[unit], 1e-9)
+        assert.strictEqual(reserved[unit], 0)
+        yield* tree.resize(Object.fromEntries(Object.entries(caps).map(([unit, cap]) => [unit, 2 * cap])))
+        assert.strictEqual(yield* ask(tree, "lead"), "sent")
+      }
+      assert.deepStrictEqual(
+        messages.filter((_, index) => index % 2 === 0),
+        messages.filter((_, index) => index % 2 === 1)
+      )
+      assert.match(
+        messages[0]!,
+        /^the job has spent 2 calls of the 2 calls that it may, so no further call was sent: end your/
+      )
+      assert.match(
+        messages[2]!,
+        /spent 300 tokens of the 449 tokens that it may, so this call, which may use 150 tokens, was not sent/
+      )
+      assert.match(messages[4]!, /spent \$0\.0003 of the \$0\.0004\d* that it may/)
+    }).pipe(Effect.provide(priced))
+  )
+
+  it.effect("count neither calls that the provider rejects nor those that were not sent", () =>
+    Effect.gen(function* () {
+      const tree = Trees.make("the job", { calls: 2, tokens: 10_000 })
+      const rejected = Effect.flatMap(Governor.Governor, (governor) =>
+        governor.run({ model: "m", bytes: 4, inputTokens: 100, maxTokens: 50 }, () =>
+          Effect.fail({ pushback: "rateLimit" as const, isRetryable: false, usage: { requests: 1 } })
+        )
+      ).pipe(Trees.within(tree, { agent: "lead" }), Effect.exit)
+      yield* rejected
+      yield* rejected
+      const { reserved, spent } = yield* tree.status
+      assert.deepStrictEqual({ reserved, spent }, { reserved: { calls: 0, tokens: 0 }, spent: { calls: 0, tokens: 0 } })
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect(
+    "refuse a call under a cap on tokens whose answer nothing limits, unless what is expected is reserved",
+    () =>
+      Effect.gen(function* () {
+        const unlimited = (caps: Trees.JobCaps) =>
+          spending(Trees.make("the job", caps), "lead", 100, undefined, 100, 50)
+        assert.match(String(yield* unlimited({ tokens: 1_000_000 })), /Nothing limits the output/)
+        assert.strictEqual(yield* unlimited({ tokens: 1_000_000, reserve: "expected" }), "sent")
+        assert.strictEqual(yield* unlimited({ calls: 10 }), "sent")
+      }).pipe(Effect.provide(live))
+  )
+
+  it.effect("never spend more than the caps of all trees around, and always as a plain sum says", () =>
+    Effect.forEach(
+      seeds,
+      (seed) => {
+        const random = mulberry(seed)
+        const upTo = (max: number) => Math.floor(random() * (max + 1))
+        const caps = { tokens: 200 + upTo(2_000), dollars: (200 + upTo(2_000)) / 1e6, calls: 3 + upTo(20) }
+        return Effect.gen(function* () {
+          const [outer, inner] = [Trees.make("outer", caps), Trees.make("inner", { tokens: caps.tokens })]
+          const sum = { calls: 0, tokens: 0 }
+          const one = Effect.gen(function* () {
+            yield* Effect.sleep(upTo(5_000))
+            const [input, output] = [1 + upTo(100), upTo(100)]
+            // A prompt of no tokens is no count.
+            const [used, written] = [1 + upTo(input - 1), upTo(output)]
+            const trees = upTo(1) === 0 ? [outer, inner] : [inner, outer]
+            const result = yield* spending(trees[0]!, `${upTo(3)}`, input, output, used, written, upTo(3_000)).pipe(
+              Trees.within(trees[1]!, { agent: "lead" })
+            )
+            for (const { caps, reserved, spent } of [yield* outer.status, yield* inner.status]) {
+              for (const unit of ["tokens", "dollars", "calls"] as const) {
+                assert.isAtMost(
+                  (spent[unit] ?? 0) + (reserved[unit] ?? 0),
+                  (caps[unit] ?? Infinity) + 1e-9,
+                  `seed ${seed}`
+                )
+              }
+            }
+            if (result !== "sent") return
+            sum.calls++
+            sum.tokens += used + written
+          })
+          const all = yield* Effect.forkChild(
+            Effect.all(
+              Array.from({ length: 40 }, () => one),
+              { concurrency: 8 }
+            )
+          )
+          yield* TestClock.adjust("10 minutes")
+          yield* Fiber.join(all)
+          const { reserved, spent } = yield* outer.status
+          assert.deepInclude(spent, sum, `seed ${seed}`)
+          assert.closeTo(spent.dollars!, sum.tokens / 1e6, 1e-12)
+          assert.deepStrictEqual(reserved, { dollars: 0, tokens: 0, calls: 0 })
+        }).pipe(Effect.provide(priced), Effect.provide(TestClock.layer()))
       },
       { discard: true }
     )

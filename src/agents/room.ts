@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { callsOf } from "../budget/forecast/work.ts"
 import * as PriceTable from "../domain/prices.ts"
-import { Purses, type Purse } from "../domain/spending/models.ts"
+import { ledgerOf, Purses, type Purse } from "../domain/spending/models.ts"
+import type { RunningLedger } from "../money/ledger.ts"
 import * as Windows from "../domain/spending/windows.ts"
 import { counted, dollars } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
@@ -103,7 +104,8 @@ interface Left {
 
 /** Reads what is left of the caps that the asker pays from, and of the long windows. */
 export const left: Effect.Effect<Left> = Effect.gen(function* () {
-  const caps = yield* capsLeft(yield* Purses)
+  const purses = yield* Purses
+  const caps = yield* capsLeft(purses.filter((purse) => ledgerOf<RunningLedger>(purse).unit === "dollars"))
   const governor = Option.getOrUndefined(yield* Effect.serviceOption(Governor))
   return governor === undefined
     ? { caps, windows: [], prices: {} }

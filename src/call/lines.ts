@@ -5,9 +5,12 @@ import type * as Budget from "../Budget.ts"
 import type { Hold } from "../line/hold.ts"
 import type { Paying } from "../money/paying.ts"
 
-/** A hold that the cost of its call settles. Without a cost it is settled as it was reserved; 0 gives it back. */
+/**
+ * A hold that the cost of its call settles, and the tokens that it used if it was made. Without a cost it is settled as it was reserved;
+ * 0 without tokens gives it back.
+ */
 export interface CallHold extends Pick<Hold, "isOpen" | "listen" | "phase"> {
-  readonly settle: (cost: number | undefined) => void
+  readonly settle: (cost: number | undefined, tokens?: number) => void
 }
 
 /** A line as one call sees it. */

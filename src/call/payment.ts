@@ -1,6 +1,6 @@
 /**
  * The holds of a call before it is queued in its pool: those that others have asked for, a part of the long window of its account, and
- * its cost in the ledgers of its purses. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
+ * its cost in the ledgers of its purses and of the trees around it. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
 import type * as PriceTable from "../domain/prices.ts"
-import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
+import { type CapInUnits, perDollar, type Unit } from "../domain/spending/ledger.ts"
 import * as Months from "../domain/spending/months.ts"
 import { ledgerOf, Resets } from "../domain/spending/models.ts"
 import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
@@ -34,28 +34,30 @@ const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ re
 const causeOf = ({ reason }: Budget.BudgetError): unknown => (reason._tag === "Denied" ? reason.cause : undefined)
 
 const capRefusal = (
-  { name: purse }: RunningLedger,
+  { denial, name: purse }: RunningLedger,
   refusal: CapRefusal | LedgerLost,
   { estimate, known }: PaymentRequest["call"]
 ): Budget.BudgetError => {
   if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
   const { asked, cap, expected, held, isAlone, left, until } = refusal
   if (asked === Infinity) return denied(new Spending.CostUnknown({ unknown: "output", model: known.model, purse }))
-  const reached = new Spending.SpendCapReached({
-    purse,
-    asked: asked / perDollar,
-    expected: expected / perDollar,
-    spent: Math.max(0, cap.limit - left) / perDollar,
-    reserved: held / perDollar,
-    left: left / perDollar,
-    limit: cap.limit / perDollar,
-    per: perOf(cap),
-    until,
-    maxTokens: known.maxTokens,
-    expectedTokens: estimate.outputTokens,
-    isCounted: known.inputTokens !== undefined,
-    verifiedTokens: known.verified?.tokens
-  })
+  const reached =
+    denial?.(refusal) ??
+    new Spending.SpendCapReached({
+      purse,
+      asked: asked / perDollar,
+      expected: expected / perDollar,
+      spent: Math.max(0, cap.limit - left) / perDollar,
+      reserved: held / perDollar,
+      left: left / perDollar,
+      limit: cap.limit / perDollar,
+      per: perOf(cap),
+      until,
+      maxTokens: known.maxTokens,
+      expectedTokens: estimate.outputTokens,
+      isCounted: known.inputTokens !== undefined,
+      verifiedTokens: known.verified?.tokens
+    })
   return denied(isAlone ? new Spending.LedgerUnavailable({ purse, cause: reached }) : reached)
 }
 
@@ -122,9 +124,9 @@ export class Payment {
   }
 
   /** Replaces the reservations by the cost, or spends all of them if the cost is unknown. Nothing is taken any more. */
-  settle(cost: number | undefined): void {
+  settle(cost: number | undefined, tokens?: number): void {
     this.lines = []
-    for (const hold of this.holds) hold.settle(cost)
+    for (const hold of this.holds) hold.settle(cost, tokens)
     this.holds = []
   }
 }
@@ -205,25 +207,32 @@ const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | u
   const others = request.lines.map((lineOf) => lineOf(request))
   for (const ledger of ledgers) {
     ledger.clock = clock
-    ledger.report = report
+    if (ledger.denial === undefined) ledger.report = report
   }
+  const inDollars = ledgers.filter(({ unit }) => unit === "dollars")
   if (price === undefined) {
-    const capped = ledgers.find(({ isCapped }) => isCapped)
+    const capped = inDollars.find(({ isCapped }) => isCapped)
     if (capped !== undefined)
       return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
-    for (const ledger of ledgers) ledger.unpriced++
-    payment.needs([...others, windowLine(payment, request, 0)])
-    return undefined
+    for (const ledger of inDollars) ledger.unpriced++
   }
-  const expected = Usage.costOf(price, Usage.expected(call))
-  const ask = { expected, max: Usage.maxCostOf(price, call.known) }
+  const asked: { [U in Unit]?: CostAsked | undefined } = {
+    dollars: price && { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) },
+    calls: aCall
+  }
+  if (ledgers.some(({ unit }) => unit === "tokens")) asked.tokens = Usage.tokensAsked(price, call)
   payment.needs([
     ...others,
-    windowLine(payment, request, expected),
-    ...ledgers.map((ledger) => ledgerLine(ledger, paying, ask, call))
+    windowLine(payment, request, asked.dollars?.expected ?? 0),
+    ...ledgers.flatMap((ledger) => {
+      const ask = asked[ledger.unit]
+      return ask === undefined ? [] : [ledgerLine(ledger, paying, ask, call)]
+    })
   ])
   return undefined
 }
+
+const aCall: CostAsked = { expected: 1, max: 1 }
 
 /**
  * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way, and for a reset if the call

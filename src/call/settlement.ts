@@ -309,7 +309,7 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
   pool.ended()
   if (call.placement !== undefined) forgetSent(attempt)
   const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
-  payment?.settle(isKnown ? cost : undefined)
+  payment?.settle(isKnown ? cost : undefined, billed && Usage.tokensOf(billed))
   pool.counts.dollars += cost / perDollar
   if (billed === undefined || onBilled === undefined) return
   harmless(onBilled)({ model: request.model, actual: billed, dollars: price && cost / perDollar })

@@ -12,6 +12,7 @@ import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
 import { ReadPrefixes } from "../protocol/prefixes.ts"
+import type { CostAsked } from "../sharing/ledger.ts"
 import type { Conversations, KnownPrefix, VerifiedPrefix } from "./conversations.ts"
 import type { Call, CallOptions, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
@@ -286,3 +287,18 @@ export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number => 
   const asksLong = places !== undefined || !(prefixes instanceof ReadPrefixes) || prefixes.asksLong
   return Math.ceil(PriceTable.bound(price, { ...known, asksLong }) * perDollar)
 }
+
+/** The tokens of a usage, in and out. An amount that no provider reports, such as NaN, is none. */
+export const tokensOf = (actual: Accounting.Actual): number => {
+  const tokens = Amounts.promptTokens(actual) + actual.outputTokens
+  return tokens >= 0 ? Math.ceil(Math.min(tokens, maxTokens)) : 0
+}
+
+/** No call has more tokens. Sums of larger amounts would not be exact. */
+const maxTokens = 1e9
+
+/** The tokens that a call is expected to use, and the most; infinite if neither the request nor the price limits its output. */
+export const tokensAsked = (price: PriceTable.Price | undefined, call: Omit<HeldCall, "observed">): CostAsked => ({
+  expected: tokensOf(expected(call)),
+  max: Math.ceil(PriceTable.maxPrompt(call.known) + PriceTable.maxOutput(price, call.known))
+})

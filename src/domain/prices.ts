@@ -257,6 +257,10 @@ export const maxPrompt = ({ bytes, inputTokens, textBytes = bytes, verified }: P
   return files > 0 ? known : Math.min(all, known)
 }
 
+/** The most tokens that the answers to a call can have; infinite if neither the request nor the price limits them. */
+export const maxOutput = (price: Price | undefined, { choices = 1, maxTokens }: PlannedCall): number =>
+  maxTokens ?? (price?.maxOutput ?? Infinity) * Math.max(1, choices || 1)
+
 /**
  * The most that a call can cost, in dollars; infinite if neither the request nor the price limits its output.
  *
@@ -266,10 +270,9 @@ export const maxPrompt = ({ bytes, inputTokens, textBytes = bytes, verified }: P
  * the request: a conversation that the provider stores, results of its tools, the pages of a document.
  */
 export const bound = (price: Price, call: PlannedCall): number => {
-  const { asksLong = true, choices = 1, maxTokens } = call
-  const maxOutput = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
+  const { asksLong = true } = call
   const prompt = maxPrompt(call)
   const { cacheWrite = 0, cacheWriteLong = 0, input, output } = ratesOf(price, prompt)
-  const written = output === 0 ? 0 : maxOutput * output
+  const written = output === 0 ? 0 : maxOutput(price, call) * output
   return (prompt * Math.max(input, cacheWrite, asksLong ? cacheWriteLong : 0) + written) / million
 }

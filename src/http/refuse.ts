@@ -17,7 +17,8 @@ const seconds = (duration: Duration.Duration | undefined): number | undefined =>
 const denials: Readonly<Record<string, Refusal["kind"]>> = {
   LedgerUnavailable: "unavailable",
   TreeUnavailable: "unavailable",
-  TreeCapReached: "jobLimited"
+  TreeCapReached: "jobLimited",
+  TreeSpent: "jobLimited"
 }
 
 const kindOfDenial = ({ cause }: Denied): Refusal["kind"] =>

@@ -1,5 +1,5 @@
 /**
- * A running ledger: a line whose law is a cap in dollars (`sharing/ledger.ts`).
+ * A running ledger: a line whose law is a cap in dollars, or of a job's tree in tokens or calls (`sharing/ledger.ts`).
  *
  * A call is refused if its reservation and what was already spent exceed the cap. It waits if only the reservations of running
  * calls are in the way, in its turn: fair by weight between agents, higher priorities first.
@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import { Hold } from "../line/hold.ts"
 import { type Law, Refused } from "../line/law.ts"
 import { Line } from "../line/line.ts"
-import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
+import { type CapInUnits, type Kept, perDollar, perUnit, type Unit } from "../domain/spending/ledger.ts"
 import { ledgerOf, type Purse, type Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
@@ -37,13 +37,20 @@ export class LedgerHold extends Hold<LedgerTerms> {
   readonly ledger: RunningLedger
 
   constructor(ledger: RunningLedger, paying: Paying, ask: CostAsked) {
-    super(paying, costIn(Math.min(ask.expected, ask.max)), ask, paying.wake)
+    super(paying, costIn(Math.min(ask.expected, ask.max) * (perDollar / perUnit[ledger.unit])), ask, paying.wake)
     this.ledger = ledger
   }
   /** Replaces what it has reserved by its cost, or spends all of it if the cost is unknown. If it waits, it leaves. */
-  settle(cost: number | undefined): void {
-    this.ledger.settle(this, cost)
+  settle(cost: number | undefined, tokens?: number): void {
+    this.ledger.settle(this, spentIn(this.ledger.unit, cost, tokens))
   }
+}
+
+/** The amount that a call has spent in a unit; undefined if it is unknown. A call without tokens was not made. */
+const spentIn = (unit: Unit, cost: number | undefined, tokens: number | undefined): number | undefined => {
+  if (unit === "dollars" || cost === undefined) return cost
+  if (unit === "tokens") return tokens ?? 0
+  return tokens === undefined ? 0 : 1
 }
 
 /** The cap, in the turns of the processes that share it. */
@@ -87,6 +94,10 @@ export interface LedgerOptions {
   readonly kept?: Kept | undefined
   /** Called after each change. */
   readonly changed: (() => void) | undefined
+  /** @default "dollars" */
+  readonly unit?: Unit | undefined
+  /** Makes the error of a refusal. It then reports no turns of its cap. @default that of a purse */
+  readonly denial?: ((refusal: CapRefusal) => Error) | undefined
 }
 
 /** Whether calls are refused because the cap of a purse is spent, as far as is known without asking its store. */
@@ -94,13 +105,15 @@ export const isReached = (purse: Purse): boolean => ledgerOf<RunningLedger>(purs
 
 /** Whether a purse reserves the most that a call can cost, and refuses the call if that is more than is left. */
 export const reservesMost = (purse: Purse): boolean => {
-  const { cap, isCapped } = ledgerOf<RunningLedger>(purse)
-  return isCapped && cap.reserve === "most"
+  const { cap, isCapped, unit } = ledgerOf<RunningLedger>(purse)
+  return isCapped && cap.reserve === "most" && unit !== "calls"
 }
 
 export class RunningLedger {
   readonly name: string
   readonly key: string
+  readonly unit: Unit
+  readonly denial: LedgerOptions["denial"]
   /** Tells ledgers of one key apart. */
   readonly serial = made++
   readonly port: Port<LedgerState>
@@ -115,9 +128,11 @@ export class RunningLedger {
   /** The number of calls to models without a price. */
   unpriced = 0
 
-  constructor({ changed, kept, key, name, open }: LedgerOptions) {
+  constructor({ changed, denial, kept, key, name, open, unit = "dollars" }: LedgerOptions) {
     this.name = name
     this.key = key
+    this.unit = unit
+    this.denial = denial
     this.changed = changed
     this.port = open({
       configured: () => void this.line.decide(),
@@ -137,9 +152,9 @@ export class RunningLedger {
   get isCapped(): boolean {
     return this.cap.limit < Infinity
   }
-  /** The amount spent in all, in dollars. */
+  /** The amount spent in all, in its unit. */
   get total(): number {
-    return Ledgers.accountOf(this.port.state).total / perDollar
+    return Ledgers.accountOf(this.port.state).total / perUnit[this.unit]
   }
   get kept(): Kept {
     return Ledgers.accountOf(this.port.state)
@@ -202,7 +217,7 @@ export class RunningLedger {
   }
 
   private tell({ report }: ReachedCap, until: number | undefined): void {
-    const { left, limit, spent } = Ledgers.statusOf(this.port.state, this.port.now())
+    const { left, limit, spent } = Ledgers.statusOf(this.port.state, this.port.now(), perUnit[this.unit])
     const at = this.clock.currentTimeMillisUnsafe()
     report?.({
       at,
@@ -246,11 +261,17 @@ export class RunningLedger {
 
   /** As of the last exchange with the store. If that is long ago, another one follows. */
   get status(): Status {
-    const { port, unpriced } = this
+    const { port, unit, unpriced } = this
     this.looks.look(port)
     this.review()
     const { isReached, line, waiting } = this
-    return { ...Ledgers.statusOf(port.state, port.now()), isReached, queued: line.queue.size, waiting, unpriced }
+    return {
+      ...Ledgers.statusOf(port.state, port.now(), perUnit[unit]),
+      isReached,
+      queued: line.queue.size,
+      waiting,
+      unpriced
+    }
   }
 
   /** The first calls that wait, in the order of service. */

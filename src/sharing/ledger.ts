@@ -83,22 +83,22 @@ export const spent = (state: LedgerState, now: number): number => {
 export const held = (state: LedgerState): number =>
   Object.values(state.members).reduce((sum, member) => sum + member.held, 0)
 
-/** The state in dollars. */
+/** The state in a unit, which has so many amounts of the ledger. */
 export const statusOf = (
   state: LedgerState,
-  now: number
+  now: number,
+  per = Ledger.perDollar
 ): Pick<Status, "spent" | "total" | "held" | "limit" | "left" | "until"> => {
-  const { perDollar } = Ledger
   const account = accountOf(state)
   const utc = utcAt(state, now)
   const gone = Ledger.spent(account, utc)
   const { limit, period } = state.config
   return {
-    spent: gone / perDollar,
-    total: account.total / perDollar,
-    held: held(state) / perDollar,
-    limit: limit === Infinity ? undefined : limit / perDollar,
-    left: limit === Infinity ? undefined : Math.max(0, limit - gone) / perDollar,
+    spent: gone / per,
+    total: account.total / per,
+    held: held(state) / per,
+    limit: limit === Infinity ? undefined : limit / per,
+    left: limit === Infinity ? undefined : Math.max(0, limit - gone) / per,
     until: Ledger.nextEnd(account, period, utc)
   }
 }

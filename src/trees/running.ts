@@ -11,6 +11,7 @@ import * as Trees from "../sharing/tree.ts"
 import * as Turns from "../sharing/turns.ts"
 import { utcAt } from "../sharing/utc.ts"
 import type { AgentInTree, TreeStatus } from "./models.ts"
+import type { TreeSpending } from "./spending.ts"
 
 /** The store of the tree did not answer, or what is stored cannot be read. */
 export interface TreeLost {
@@ -56,11 +57,13 @@ const maxListed = 1_000
 
 export interface TreeOptions {
   readonly name: string
+  readonly spending: TreeSpending
   readonly open: (called: Pick<PortOptions, "configured" | "unreachable">) => Port<Trees.TreeState>
 }
 
 export class RunningTree {
   readonly name: string
+  readonly spending: TreeSpending
   readonly port: Port<Trees.TreeState>
   /** The clock of the latest caller, which a tree of this process goes by. */
   clock: Clock.Clock = Clock.Clock.defaultValue()
@@ -68,8 +71,9 @@ export class RunningTree {
   private refused = 0
   private readonly looks = new Looks()
 
-  constructor({ name, open }: TreeOptions) {
+  constructor({ name, open, spending }: TreeOptions) {
     this.name = name
+    this.spending = spending
     this.port = open({
       configured: () => {},
       unreachable: (cause) => this.line.clear({ by: "store", cause })
@@ -113,9 +117,11 @@ export class RunningTree {
 
   /** As of the last exchange with the store. If that is long ago, another one follows. */
   get status(): TreeStatus {
-    const { port, refused } = this
+    const { list, port, refused, spending } = this
     const state = this.looks.look(port)
-    return { ...Trees.countsOf(state, port.now()), ...state.config, refused, list: this.list }
+    const { caps, stop } = state.config
+    const counts = Trees.countsOf(state, port.now())
+    return { ...counts, caps: { ...caps, ...spending.caps }, stop, refused, ...spending.status, list }
   }
 
   private get list(): ReadonlyArray<AgentInTree> {

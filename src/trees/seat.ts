@@ -2,7 +2,9 @@
 import * as Schema from "effect/Schema"
 import * as Budget from "../Budget.ts"
 import type { LineOf } from "../call/lines.ts"
-import { counted } from "../domain/words.ts"
+import { perUnit, type Unit } from "../domain/spending/ledger.ts"
+import { counted, dollars } from "../domain/words.ts"
+import type { CapRefusal } from "../sharing/ledger.ts"
 import type { CallingAgent } from "../sharing/tree.ts"
 import type { Tree } from "./models.ts"
 import type { RunningTree, TreeHold } from "./running.ts"
@@ -17,6 +19,13 @@ const words: Readonly<Record<"agents" | "atOnce" | "perHour" | "depth", (limit: 
   atOnce: (limit) => `at most ${counted(limit, "agent")} at once`,
   perHour: (limit) => `at most ${counted(limit, "new agent")} an hour`,
   depth: (limit) => (limit === 0 ? "no sub-agents" : `agents at most ${counted(limit, "level")} deep`)
+}
+
+/** The amounts of a cap in words. */
+const amounts: Readonly<Record<Unit, (amount: number) => string>> = {
+  dollars,
+  tokens: (amount) => counted(amount, "token"),
+  calls: (amount) => counted(amount, "call")
 }
 
 /** Advice for the agent that started the refused one. */
@@ -57,6 +66,55 @@ export class TreeCapReached extends Schema.TaggedError<TreeCapReached>("floodgat
     return `${tree} may have ${words[by](limit)}, so agent ${agent} may not start: ${advice[by]}${when}`
   }
 }
+
+/**
+ * The job has too little left of a cap on tokens, dollars or calls, whichever of its agents calls; or running calls have reserved what is
+ * left for longer than the call may wait. Amounts are in the unit of the cap. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.5.0
+ */
+export class TreeSpent extends Schema.TaggedError<TreeSpent>("floodgate/Trees/TreeSpent")("TreeSpent", {
+  tree: Schema.String,
+  unit: Schema.Literals(["tokens", "dollars", "calls"]),
+  /** The amount to reserve: with `reserve: "most"` the most that the call can use. */
+  asked: Schema.Finite,
+  spent: Schema.Finite,
+  /** The amount that running calls have reserved. */
+  reserved: Schema.Finite,
+  limit: Schema.Finite
+}) {
+  /** Whether the call fits when running calls have given back what they have reserved. */
+  get isRetryable(): boolean {
+    return this.spent + this.asked <= this.limit
+  }
+  override get message(): string {
+    const { asked, limit, reserved, spent, tree, unit } = this
+    const words = amounts[unit]
+    const running = reserved > 0 ? ` (running calls have reserved ${words(reserved)})` : ""
+    const call =
+      unit === "calls" ? "no further call was sent" : `this call, which may use ${words(asked)}, was not sent`
+    const advice = this.isRetryable ? "run fewer calls at once" : "end your work with what you have"
+    const lower = unit === "calls" ? "" : ", lower max_tokens"
+    return `${tree} has spent ${words(spent)} of the ${words(limit)} that it may${running}, so ${call}: ${advice}${lower}, or let an operator raise the cap`
+  }
+}
+
+/** The error of a refusal by a ledger of a tree. */
+export const spentOf =
+  (tree: string, unit: Unit) =>
+  ({ asked, cap, held, left }: CapRefusal): TreeSpent => {
+    const per = perUnit[unit]
+    return new TreeSpent({
+      tree,
+      unit,
+      asked: asked / per,
+      spent: Math.max(0, cap.limit - left) / per,
+      reserved: held / per,
+      limit: cap.limit / per
+    })
+  }
 
 /**
  * The store of a tree did not answer, so it is not known whether a new agent fits. `cause` says why. It is the `cause` of a

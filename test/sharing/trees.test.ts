@@ -14,7 +14,7 @@ import * as World from "./world.ts"
 const redis = await World.redis()
 const play = World.player(redis, "trees")
 
-const open = (process: World.Process, caps: Trees.AgentCaps) => process.within(Trees.open("the job", caps))
+const open = (process: World.Process, caps: Trees.JobCaps) => process.within(Trees.open("the job", caps))
 
 const live = Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(Layer.provide(Budget.layerUnlimited))
 
@@ -192,6 +192,82 @@ describe("a tree in a store", { timeout: 180_000 }, () => {
       assert.isAtMost(outcome.sent, cap + 2)
       assert.isAtLeast(outcome.sent, cap - 1)
       for (const agents of outcome.counts) assert.isAtLeast(agents, outcome.sent - 1)
+    }
+  )
+
+  it.each(Array.from({ length: sized(2, 200) }, (_, index) => index))(
+    "never spends more than its caps over processes that lose the store and crash: history %d",
+    { tags: "full" },
+    (history) => {
+      const caps = { tokens: 6_000, calls: 90 }
+      const outcome = World.simulated(redis, `caps of trees ${history}`, (time) =>
+        Effect.flatMap(World.make(redis, time), (world) =>
+          Effect.gen(function* () {
+            const network = { least: 0.2, most: 60, lost: 0.02, doubled: 0.02 }
+            const whenAway = history % 2 === 0 ? "fail" : "degrade"
+            const sharing: World.ProcessOptions = { network, whenAway }
+            const processes = yield* Effect.forEach(["a", "b", "c"], (name) => world.start(name, {}, sharing))
+            const trees = yield* Effect.forEach(processes, (process) => open(process, caps))
+            // What the provider has executed, whatever becomes of the process that asked.
+            const sum = { tokens: 0, calls: 0 }
+            const refused: Array<string> = []
+            const agent = (name: string) =>
+              Effect.gen(function* () {
+                for (let calls = 0; calls < 8; calls++) {
+                  yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
+                  const at = yield* Random.nextIntBetween(0, 2)
+                  const input = yield* Random.nextIntBetween(1, 100)
+                  const output = yield* Random.nextIntBetween(1, 100)
+                  const took = yield* Random.nextBetween(0, 10_000)
+                  const send = Effect.suspend(() => {
+                    sum.calls++
+                    sum.tokens += input + output
+                    const actual = { inputTokens: input, outputTokens: output }
+                    return Effect.as(Effect.sleep(took), { value: "sent", actual })
+                  })
+                  const exit = yield* Effect.exit(
+                    processes[at]!.run(
+                      Effect.flatMap(Governor.Governor, (governor) =>
+                        governor.run({ model: "m", bytes: 4, inputTokens: input, maxTokens: output + 50 }, () => send)
+                      ).pipe(
+                        Trees.within(trees[at]!, { agent: name }),
+                        Effect.provide(live),
+                        Effect.catch((error) => Effect.sync(() => void refused.push(error.message)))
+                      )
+                    )
+                  )
+                  if (Exit.isFailure(exit)) refused.push("gone")
+                }
+              })
+            const faults = Effect.gen(function* () {
+              yield* Effect.sleep(yield* Random.nextBetween(0, 40_000))
+              world.isDown = true
+              yield* Effect.sleep(yield* Random.nextBetween(0, 10_000))
+              world.isDown = false
+              yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
+              yield* processes[2]!.crash
+            })
+            const agents = Array.from({ length: 30 }, (_, index) => agent(`agent ${index}`))
+            yield* Effect.all([faults, ...agents], { concurrency: "unbounded", discard: true })
+            yield* Effect.sleep(60_000)
+            const statuses = yield* Effect.forEach([0, 1], (at) => processes[at]!.run(trees[at]!.status))
+            return { sum, refused, statuses }
+          })
+        )
+      )
+      const { refused, statuses, sum } = outcome
+      assert.isAtMost(sum.tokens, caps.tokens)
+      assert.isAtMost(sum.calls, caps.calls)
+      assert.isTrue(refused.some((message) => message.includes("end your work with what you have")))
+      // What a process has spent alone is not known if it dies before it comes back.
+      if (history % 2 === 1) return
+      // All processes know what was spent; what a dead one had reserved counts as well.
+      for (const { spent } of statuses) {
+        assert.isAtLeast(spent.tokens!, sum.tokens)
+        assert.isAtLeast(spent.calls!, sum.calls)
+        assert.isAtMost(spent.tokens!, caps.tokens)
+        assert.isAtMost(spent.calls!, caps.calls)
+      }
     }
   )
 })

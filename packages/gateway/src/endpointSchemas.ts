@@ -121,8 +121,13 @@ const agentCaps = object({
   agents: optional(number),
   atOnce: optional(number),
   perHour: optional(number),
-  depth: optional(number)
+  depth: optional(number),
+  tokens: optional(number),
+  dollars: optional(number),
+  calls: optional(number),
+  reserve: optional(text)
 })
+const spent = object({ tokens: optional(number), dollars: optional(number), calls: optional(number) })
 const stop = Schema.Literals(["none", "agents", "calls"])
 
 const tree = object({
@@ -136,6 +141,8 @@ const tree = object({
   caps: agentCaps,
   stop: described(stop, "Whether an operator has stopped new agents, or all calls"),
   refused: described(number, "New agents that this gateway has refused"),
+  spent: described(spent, "Of caps on tokens, dollars and calls"),
+  reserved: described(spent, "By calls that run"),
   list: list(object({ name: text, parent: optional(text), depth: number, since: at, isRunning: flag }))
 })
 

@@ -8,6 +8,12 @@ import * as Months from "./months.ts"
 /** The number of units in a dollar. */
 export const perDollar = 1e9
 
+/** The unit in which a ledger counts. */
+export type Unit = "dollars" | "tokens" | "calls"
+
+/** How many whole amounts of a ledger are one of its unit. */
+export const perUnit: Readonly<Record<Unit, number>> = { dollars: perDollar, tokens: 1, calls: 1 }
+
 /** The period of a cap. */
 export type Period =
   | { readonly _tag: "Ever" }
