@@ -21,6 +21,8 @@
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: calls that wait, and calls that run
  * - `floodgate_budget_measured_limit`, `floodgate_budget_measured_waiting`: with the concurrency `"measured"`, the calls that may run, and
  *   those of them that wait for their first token
+ * - `floodgate_budget_measured_floor_seconds`: the least time to a first token, with which later ones are compared
+ * - `floodgate_budget_measured_by`: 1 for the reason of the measured limit, by `by`: start, first tokens, whole answers, lost calls
  * - `floodgate_budget_damaged_states`: damaged states that were read from a shared store
  *
  * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve`, with its wait and what it waited for.

@@ -86,8 +86,8 @@ abstract class Numbers<User> {
     this.show(metric, () => ({ count: read(), incremental: true }))
   }
 
-  protected gauge(id: string, description: string, read: () => number): void {
-    this.show(Metric.gauge(id, { description, attributes: { pool: this.pool } }), () => ({ value: read() }))
+  protected gauge(id: string, description: string, read: () => number, also: Record<string, string> = {}): void {
+    this.show(Metric.gauge(id, { description, attributes: { pool: this.pool, ...also } }), () => ({ value: read() }))
   }
 
   /** A counter for each value of an attribute. It is registered by its first count. */
@@ -152,6 +152,7 @@ const kept = <N>(make: new (...args: ConstructorParameters<typeof Numbers>) => N
 /** The dimensions whose usage can differ from the estimate. */
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
+const causes: ReadonlyArray<MeasuredStatus["by"]> = ["start", "first tokens", "whole answers", "lost calls"]
 
 /** The figures of an open pool that the gauges read. */
 interface OpenPool {
@@ -212,6 +213,14 @@ export class PoolCounts extends Numbers<OpenPool> {
     this.gauge("floodgate_budget_measured_limit", limits, () => this.sum(({ measured }) => measured?.limit ?? 0))
     const waiting = "Calls in flight that wait for their first token, where limits are measured"
     this.gauge("floodgate_budget_measured_waiting", waiting, () => this.sum(({ measured }) => measured?.waiting ?? 0))
+    const floor = "The least time to a first token, in seconds, where limits are measured"
+    const floorOf = ({ measured }: OpenPool): number => (measured?.leastFirstTokenMillis ?? 0) / 1_000
+    this.gauge("floodgate_budget_measured_floor_seconds", floor, () => Math.max(0, ...Array.from(this.users, floorOf)))
+    for (const by of causes) {
+      const pools = "Pools whose measured limit has this reason now"
+      const isBy = ({ measured }: OpenPool): number => (measured?.by === by ? 1 : 0)
+      this.gauge("floodgate_budget_measured_by", pools, () => this.sum(isBy), { by })
+    }
   }
 
   private sum(read: (pool: OpenPool) => number): number {

@@ -70,15 +70,27 @@ describe("a budget with measured concurrency", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("shows its limit in the metrics, which other pools do not have", () =>
+  it.effect("shows its limit, its floor and its reason in the metrics, which other pools do not have", () =>
     Effect.gen(function* () {
-      const names = Effect.map(Metric.snapshot, (all) =>
-        all.map(({ id }) => id).filter((id) => id.includes("measured"))
+      const values = Effect.map(Metric.snapshot, (all) =>
+        Object.fromEntries(
+          all
+            .filter(({ id }) => id.includes("measured"))
+            .map(({ attributes, id, state }) => [
+              `${id.replace("floodgate_budget_measured_", "")}${attributes?.["by"] ? ` ${attributes["by"]}` : ""}`,
+              (state as { readonly value: number }).value
+            ])
+        )
       )
       yield* Budget.make({ limits })
-      assert.deepStrictEqual(yield* names, [])
-      yield* Budget.make({ limits, concurrency: "measured" })
-      assert.sameMembers(yield* names, ["floodgate_budget_measured_limit", "floodgate_budget_measured_waiting"])
+      assert.deepStrictEqual(yield* values, {})
+      const budget = yield* Budget.make({ limits, concurrency: "measured" })
+      const none = { "by start": 0, "by first tokens": 0, "by whole answers": 0, "by lost calls": 0 }
+      assert.deepStrictEqual(yield* values, { ...none, "by start": 1, limit: 16, waiting: 0, floor_seconds: 0 })
+      const [call] = yield* reserved(budget, 1)
+      yield* TestClock.adjust(250)
+      yield* call!.observe({ dimensions: {}, soFar: { outputTokens: 1 } })
+      assert.deepInclude(yield* values, { ...none, "by first tokens": 1, floor_seconds: 0.25 })
     }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
