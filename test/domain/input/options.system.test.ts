@@ -228,6 +228,7 @@ const without = [
   "Floodgate.fetch",
   "Floodgate.learned",
   "Floodgate.metrics",
+  "Floodgate.places",
   "Floodgate.middleware",
   "Floodgate.spent",
   "Floodgate.status",
