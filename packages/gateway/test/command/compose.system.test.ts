@@ -115,7 +115,7 @@ describe("the compose file", () => {
           const env = { FLOODGATE_GATEWAY_TOKEN: token, ANTHROPIC_API_KEY: "sk-provider" }
           const { child, output } = Process.start(inside, [...args, "--port", "0"], env)
           yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
-          const text = yield* until(Effect.sync(output), (text) => /listening on .*\n|floodgate: /.test(text))
+          const text = yield* until(Effect.sync(output), (text) => /listening on .*\n|floodgate[a-z-]*: /.test(text))
           const [, port] = /listening on http:\/\/0\.0\.0\.0:(\d+)/.exec(text) ?? []
           assert.isDefined(port, text)
           return `127.0.0.1:${port}`

@@ -42,7 +42,7 @@ describe("telemetry", () => {
     Effect.gen(function* () {
       const { code, err } = yield* ended(env as Record<string, string>)
       assert.strictEqual(code, 2)
-      assert.include(err.replaceAll(/\s+/g, " "), `floodgate: ${why as string}`)
+      assert.include(err.replaceAll(/\s+/g, " "), `floodgate-gateway: ${why as string}`)
       assert.notInclude(err, secret)
     })
   )
