@@ -58,7 +58,7 @@ import { RunningTree } from "./trees/running.ts"
 import { lineOf, spentOf } from "./trees/seat.ts"
 import { TreeSpending } from "./trees/spending.ts"
 
-export type { AgentCaps, JobCaps, JobSpent, Tree, TreeStatus } from "./trees/models.ts"
+export type { AgentCaps, AgentInTree, JobCaps, JobSpent, Tree, TreeStatus } from "./trees/models.ts"
 export { TreeCapReached, TreeSpent, TreeUnavailable } from "./trees/seat.ts"
 
 // -----------------------------------------------------------------------------

@@ -76,7 +76,13 @@ export const checkCaps: Input.Check = Input.options<JobCaps>({
   reserve: Input.oneOf("most", "expected")
 })
 
-/** One agent of a tree. */
+/**
+ * One agent of a tree, in its status.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.5.0
+ */
 export interface AgentInTree {
   readonly name: string
   /** Undefined for the agent that the job began with. */

@@ -13,9 +13,11 @@ import { checked, key, secret, setting, type SettingRules } from "./annotations.
 import * as Values from "./values.ts"
 
 // The declarations of this file spell these types out. Unless it names their modules, they would name files of this repository.
+export type { Concurrency } from "floodgate/Budget"
 export type { Limits } from "floodgate/Limits"
 export type { Price } from "floodgate/Prices"
 export type { Cap } from "floodgate/Spending"
+export type { AgentCaps } from "floodgate/Trees"
 
 /**
  * The addresses of the providers that a gateway reaches by default.
