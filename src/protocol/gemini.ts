@@ -9,12 +9,13 @@
 import { errorObjectOf, failureOf } from "./errors.ts"
 import { signalOfQuota } from "./googleErrors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { amountOf, at, firstName, isRecord, listOf, nameOf, textOf } from "./json.ts"
 import { errorIn } from "./openai.ts"
 import {
   type Answer,
   decodeSegment,
   emptyAnswer,
+  observeJson,
   outputOf,
   type Protocol,
   type Route,
@@ -164,11 +165,6 @@ const readAnswer = (body: unknown): Answer => {
   return { ...answer, uncounted: 0, started: isWhole, complete: isWhole }
 }
 
-const observe: Protocol["observe"] = (answer, { data }) => {
-  const event = data === "" ? undefined : parseJson(data)
-  return isRecord(event) ? step(answer, event) : answer
-}
-
 // -----------------------------------------------------------------------------
 // Refusals
 // -----------------------------------------------------------------------------
@@ -239,7 +235,7 @@ export const gemini: Protocol = {
   describe,
   agentOf: agentInHeaders,
   answer: readAnswer,
-  observe,
+  observe: observeJson(step),
   streamFormat: (url) => (/[?&]\$?alt=sse(?:[&#]|$)/.test(url) ? "events" : "list"),
   limits: ({ body, header }) => {
     const quota = errorObjectOf(body)?.quota

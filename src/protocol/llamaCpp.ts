@@ -4,12 +4,13 @@
  * Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (2026-11)
  */
 import { failureOf } from "./errors.ts"
-import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf } from "./json.ts"
 import { addInput, agentOfRequest, errorIn, errorOf, outcomeOf } from "./openai.ts"
 import {
   type Answer,
   emptyAnswer,
   limitsInHeaders,
+  observeJson,
   outputOf,
   type Protocol,
   type Route,
@@ -115,11 +116,6 @@ const readAnswer = (body: unknown): Answer => {
   }
 }
 
-const observe: Protocol["observe"] = (answer, { data }) => {
-  const part = parseJson(data)
-  return isRecord(part) ? step(answer, part) : answer
-}
-
 /**
  * The own API of llama.cpp's server: `/completion` and `/infill`, under any base URL but one that ends in `/api`.
  *
@@ -153,7 +149,7 @@ export const llamaCpp: Protocol = {
   describe,
   agentOf: agentOfRequest,
   answer: readAnswer,
-  observe,
+  observe: observeJson(step),
   limits: limitsInHeaders,
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),

@@ -6,9 +6,17 @@
 import { bytesPerToken } from "../domain/amounts.ts"
 import { failureOf } from "./errors.ts"
 import { withoutOutput } from "./embeddings.ts"
-import { amountOf, at, characters, isRecord, listOf, nameOf, parseJson } from "./json.ts"
+import { amountOf, at, characters, isRecord, listOf, nameOf } from "./json.ts"
 import { errorIn, outcomeOf, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, limitsInHeaders, type Protocol, type Route, withCounts } from "./protocol.ts"
+import {
+  type Answer,
+  emptyAnswer,
+  limitsInHeaders,
+  observeJson,
+  type Protocol,
+  type Route,
+  withCounts
+} from "./protocol.ts"
 import { jsonWhitespace, refusalResponse } from "./refusal.ts"
 import { agentInHeaders } from "./lineage.ts"
 import { add, addSchema, imageBytes, jsonBytes, newSum, sizeOf, type Sum } from "./requestSize.ts"
@@ -114,11 +122,6 @@ const readAnswer = (body: unknown): Answer => {
   }
 }
 
-const observe: Protocol["observe"] = (answer, { data }) => {
-  const line = data === "" ? undefined : parseJson(data)
-  return isRecord(line) ? step(answer, line) : answer
-}
-
 /**
  * Ollama's own API: `/api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`, under any base URL.
  *
@@ -150,7 +153,7 @@ export const ollama: Protocol = {
   describe,
   agentOf: agentInHeaders,
   answer: readAnswer,
-  observe,
+  observe: observeJson(step),
   limits: limitsInHeaders,
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: refusal.message }),

@@ -7,6 +7,7 @@
  */
 import type * as Accounting from "../Accounting.ts"
 import { signalOf } from "./headers.ts"
+import { isRecord, parseJson } from "./json.ts"
 import type { Answer, Counts, Description, Protocol, Route } from "./models.ts"
 import { bytesPerToken } from "../domain/amounts.ts"
 
@@ -70,6 +71,14 @@ export const emptyAnswer: Answer = {
   complete: false,
   error: undefined
 }
+
+/** Reads a stream whose parts are JSON objects. */
+export const observeJson =
+  (step: (answer: Answer, part: unknown) => Answer): Protocol["observe"] =>
+  (answer, { data }) => {
+    const part = data === "" ? undefined : parseJson(data)
+    return isRecord(part) ? step(answer, part) : answer
+  }
 
 /** The most output of all answers to a request together, given the most that each may have. */
 export const outputOf = (each: number | undefined, choices: unknown): Pick<Description, "maxTokens" | "choices"> => {

@@ -193,7 +193,7 @@ export const reasonOf = (failure: Failure, more: ReasonFields = {}): Reasons.Llm
 /** The reason of a response with an error status and a text as its body. */
 export const fromResponse = (
   { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
-  context: ThrownContext
+  context: FailureContext
 ): Reasons.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
 
 /** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
@@ -277,7 +277,7 @@ export const fromEvent = (
   data: unknown,
   received: NonNullable<Reasons.LlmErrorReason["received"]> | undefined,
   fields: { readonly requestId: string | undefined },
-  context: ThrownContext
+  context: FailureContext
 ): Reasons.LlmErrorReason =>
   reasonOf(failureOf({ status: 200, header: noHeaders, body: data }, context), { ...fields, received })
 
@@ -286,7 +286,7 @@ export const fromBroken = (
   error: unknown,
   received: NonNullable<Reasons.LlmErrorReason["received"]>,
   fields: { readonly requestId: string | undefined },
-  context: ThrownContext
+  context: FailureContext
 ): Reasons.LlmErrorReason => {
   const chain = chainOf(error)
   const more = {

@@ -16,7 +16,7 @@ describe("llama.cpp's own API", () => {
     }
   })
 
-  it("is none without a prompt", () => {
+  it("is not a call without a prompt", () => {
     for (const body of [undefined, "text", [], {}, { n_predict: 3 }]) assert.isUndefined(described(body))
     assert.isDefined(described({ prompt: "" }))
     assert.isDefined(described({ input_suffix: ";" }))
