@@ -119,7 +119,7 @@ for (const [name, start, program] of [
   ["the Agent SDK", throughSdk, sdk]
 ] as const) {
   describe.skipIf(program === undefined)(`agents of ${name}`, () => {
-    it(
+    it.live(
       "sends no refused sub-agent again, tells its lead why, and goes on",
       () =>
         Effect.gen(function* () {
@@ -129,11 +129,11 @@ for (const [name, start, program] of [
           assert.deepStrictEqual(heardOf(told), { ended: begun, refused })
           assert.include(told, "may not start: do the rest yourself, or with the agents that run")
           assert.include(out, `${begun} files were reviewed by agents, and ${refused} by me.`)
-        }).pipe(Effect.scoped, Effect.runPromise),
+        }),
       maxMillis
     )
 
-    it(
+    it.live(
       "tells the sub-agents that start others, too",
       () =>
         Effect.gen(function* () {
@@ -145,18 +145,18 @@ for (const [name, start, program] of [
             refused
           )
           assert.include(out, "8 files were reviewed by agents, and 0 by me.")
-        }).pipe(Effect.scoped, Effect.runPromise),
+        }),
       maxMillis
     )
 
-    it(
+    it.live(
       "is never refused under a generous cap",
       () =>
         Effect.gen(function* () {
           const { out, seen } = yield* ofClaude(start, { agents: 100 })
           assert.deepStrictEqual(seen, [{ agents: 1 + count, refused: 0, depth: 1 }])
           assert.include(out, `${count} files were reviewed by agents, and 0 by me.`)
-        }).pipe(Effect.scoped, Effect.runPromise),
+        }),
       maxMillis
     )
   })
@@ -233,7 +233,7 @@ describe.skipIf(codex === undefined)("Codex", () => {
     return { told, out, seen: yield* seen }
   })
 
-  it(
+  it.live(
     "sends no refused sub-agent again, and tells its lead why",
     () =>
       Effect.gen(function* () {
@@ -245,18 +245,18 @@ describe.skipIf(codex === undefined)("Codex", () => {
         assert.strictEqual(failed.size, refused)
         assert.isAtLeast(times(told, "may not start: do the rest yourself, or with the agents that run"), refused)
         assert.include(out, "All have ended.")
-      }).pipe(Effect.scoped, Effect.runPromise),
+      }),
     maxMillis
   )
 
-  it(
+  it.live(
     "is never refused under a generous cap",
     () =>
       Effect.gen(function* () {
         const { out, seen } = yield* lead(100)
         assert.deepStrictEqual(seen, [{ agents: 1 + count, refused: 0, depth: 1 }])
         assert.include(out, "All have ended.")
-      }).pipe(Effect.scoped, Effect.runPromise),
+      }),
     maxMillis
   )
 })

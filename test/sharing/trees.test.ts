@@ -37,6 +37,16 @@ const call = (process: World.Process, tree: Trees.Tree, agent: string, millis = 
 const callOrGone = (...args: Parameters<typeof call>): Effect.Effect<string> =>
   Effect.map(Effect.exit(call(...args)), (exit) => (Exit.isSuccess(exit) ? exit.value : "gone"))
 
+/** For a while the store does not answer, and later a process dies. */
+const awayThenCrash = Effect.fnUntraced(function* (world: World.World, process: World.Process) {
+  yield* Effect.sleep(yield* Random.nextBetween(0, 40_000))
+  world.isDown = true
+  yield* Effect.sleep(yield* Random.nextBetween(0, 10_000))
+  world.isDown = false
+  yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
+  yield* process.crash
+})
+
 /** Two processes that share a tree. */
 const two = Effect.fnUntraced(function* (world: World.World, caps: Trees.AgentCaps, sharing?: World.ProcessOptions) {
   const [a, b] = [yield* world.start("a", {}, sharing), yield* world.start("b", {}, sharing)]
@@ -170,12 +180,7 @@ describe("a tree in a store", { timeout: 180_000 }, () => {
                 }
               })
             const faults = Effect.gen(function* () {
-              yield* Effect.sleep(yield* Random.nextBetween(0, 40_000))
-              world.isDown = true
-              yield* Effect.sleep(yield* Random.nextBetween(0, 10_000))
-              world.isDown = false
-              yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
-              yield* processes[2]!.crash
+              yield* awayThenCrash(world, processes[2]!)
               yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
               redis.wipe()
             })
@@ -239,14 +244,7 @@ describe("a tree in a store", { timeout: 180_000 }, () => {
                   if (Exit.isFailure(exit)) refused.push("gone")
                 }
               })
-            const faults = Effect.gen(function* () {
-              yield* Effect.sleep(yield* Random.nextBetween(0, 40_000))
-              world.isDown = true
-              yield* Effect.sleep(yield* Random.nextBetween(0, 10_000))
-              world.isDown = false
-              yield* Effect.sleep(yield* Random.nextBetween(0, 20_000))
-              yield* processes[2]!.crash
-            })
+            const faults = awayThenCrash(world, processes[2]!)
             const agents = Array.from({ length: 30 }, (_, index) => agent(`agent ${index}`))
             yield* Effect.all([faults, ...agents], { concurrency: "unbounded", discard: true })
             yield* Effect.sleep(60_000)
