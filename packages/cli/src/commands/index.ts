@@ -135,9 +135,10 @@ const root = Command.make("floodgate").pipe(
 export const runWith = (
   given: ReadonlyArray<string>
 ): Effect.Effect<void, CommandLine.ExitError, Command.Environment> => {
-  const [name = "", ...more] = CommandLine.withoutHelp(given)
+  const called = CommandLine.withoutHelp(given)
+  const [name = "", ...more] = called
   const old = Object.hasOwn(oldNames, name) ? oldNames[name] : undefined
-  const args = old === undefined ? CommandLine.withoutHelp(given) : [old.now, ...more]
+  const args = old === undefined ? called : [old.now, ...more]
   const told =
     old === undefined ? Effect.void : Print.err(`floodgate: \`${name}\` is called \`${old.now}\` now${old.also ?? ""}`)
   return Effect.andThen(

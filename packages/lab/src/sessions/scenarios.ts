@@ -34,7 +34,7 @@ const resumed = (): ReadonlyArray<Sessions.Session> =>
     lead: { ...lead, turns: lead.turns.slice(Math.floor(lead.turns.length / 2)) }
   }))
 
-const fanOut = { subAgents: 48, turns: 8, headTokens: 15_000 }
+const fanOut = { turns: 8, headTokens: 15_000 }
 
 type Turns = Sessions.SessionAgent["turns"]
 
@@ -60,15 +60,13 @@ const ofLead = (first: Turns, subAgents: ReadonlyArray<Sessions.SessionAgent>): 
 ]
 
 /** A lead that starts many sub-agents at once. Recorded sessions have few, so this is invented. */
-const invented = (count = fanOut.subAgents): ReadonlyArray<Sessions.Session> => {
+const invented = (count: number): ReadonlyArray<Sessions.Session> => {
   const subAgents = Array.from({ length: count }, (_, number) => ({
     path: `0/${number + 1}`,
     turns: turnsOf(fanOut.headTokens + 1_500, fanOut.turns, number + 1)
   }))
   return ofLead(turnsOf(fanOut.headTokens + 1_000, 2, 0), subAgents)
 }
-
-const wide = 100
 
 /** How many agents one prompt has started on each level, 877 in all, as somebody reported. */
 const levels = [8, 42, 141, 416, 270]
@@ -97,6 +95,13 @@ interface SessionSource {
   scripts?: ReadonlyArray<Sessions.AgentScript>
 }
 
+const fanOutOf = (subAgents: number): SessionSource => ({
+  sessions: () => invented(subAgents),
+  isOneLead: true,
+  summary: () =>
+    `invented: a lead starts ${subAgents} sub-agents of ${fanOut.turns} turns at once, which share its tools and system prompt`
+})
+
 const cut = `pauses cut to ${maxPauseSeconds} s`
 
 const sources = {
@@ -110,18 +115,8 @@ const sources = {
     summary: (sessions) =>
       `${Words.counted(sessions, "recorded session")} of coding agents, all of which go on at once half-way, with nothing in the cache; ${cut}`
   },
-  invented: {
-    sessions: () => invented(),
-    isOneLead: true,
-    summary: () =>
-      `invented: a lead starts ${fanOut.subAgents} sub-agents of ${fanOut.turns} turns at once, which share its tools and system prompt`
-  },
-  wide: {
-    sessions: () => invented(wide),
-    isOneLead: true,
-    summary: () =>
-      `invented: a lead starts ${wide} sub-agents of ${fanOut.turns} turns at once, which share its tools and system prompt`
-  },
+  invented: fanOutOf(48),
+  wide: fanOutOf(100),
   tree: {
     sessions: tree,
     isOneLead: true,
