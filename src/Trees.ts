@@ -12,8 +12,8 @@
  * minutes after its last call, because agents do not say when they end.
  *
  * Caps on tokens, dollars and calls refuse every call with {@link TreeSpent}, whoever makes it. Before a call is queued, the most that it
- * can use is reserved, as in `floodgate/Spending`, so no such cap is exceeded, however many calls run at once. With {@link open}, all processes that open a tree of this name
- * have one count.
+ * can use is reserved, as in `floodgate/Spending`, so no such cap is exceeded, however many calls run at once. With {@link open}, all
+ * processes that open a tree of this name have one count.
  *
  * **Example** (At most two agents)
  *
@@ -141,7 +141,8 @@ export const make = (name: string, caps: JobCaps = {}): Tree => {
  * **Details**
  *
  * Only the first call of an agent waits for the store, and each call under a cap on tokens, dollars or calls. All processes have to open
- * a tree with caps of the same kinds: one without a cap on tokens does not count its tokens. Processes that lose the store may each admit a part of what the caps leave.
+ * a tree with caps of the same kinds: one without a cap on tokens does not count its tokens. Processes that lose the store may each
+ * admit a part of what the caps leave.
  *
  * **Gotchas**
  *

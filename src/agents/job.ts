@@ -132,10 +132,10 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
       key: member.agent.key,
       state: member.state,
       startedAfter: startedAfter(member, shared),
-      used: usedByEnded(member)
+      used: usageOf(member, "ended")
     })),
     done: members.filter(hasEnded).length,
-    used: usedByEnded(shared)
+    used: usageOf(shared, "ended")
   }))
   return {
     await: Fiber.join(all),
@@ -258,7 +258,13 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
     })
   )
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
-  return { key: member.agent.key, exit, used: used(member), startedAfter: startedAfter(member, shared), elapsed }
+  return {
+    key: member.agent.key,
+    exit,
+    used: usageOf(member, "used"),
+    startedAfter: startedAfter(member, shared),
+    elapsed
+  }
 })
 
 const startedAfter = (
@@ -324,16 +330,14 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): JobAgentState => {
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
 }
 
-const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAgentUsage => ({
-  ...tracker.used,
-  dollars: ledgerOf<RunningLedger>(purse).total
-})
-
-/** The usage of ended calls. An open call may end with less than was estimated, and progress must not go backwards. */
-const usedByEnded = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAgentUsage => ({
-  ...tracker.ended,
-  dollars: ledgerOf<RunningLedger>(purse).total
-})
+/**
+ * The usage of all calls, or of those that have ended: an open call may end with less than was estimated, and progress must not go
+ * backwards.
+ */
+const usageOf = (
+  { purse, tracker }: Pick<SharedByJob, "purse" | "tracker">,
+  calls: "used" | "ended"
+): JobAgentUsage => ({ ...tracker[calls], dollars: ledgerOf<RunningLedger>(purse).total })
 
 const trackerOf = (agent: string | undefined, cap: Counter.CounterCap, changed: () => void): Tracker => ({
   agent,

@@ -20,7 +20,7 @@ const maxUsed = 1_000
 const maxModels = 1_000
 /** A name with more calls is probably several agents', as that of a session is. Forecasts of longer agents would take seconds. */
 const maxCalls = 100
-/** An agent without a call for this long has probably ended. */
+/** An agent without a call for this long has probably ended, unless pauses are longer. */
 const idleMillis = 30_000
 
 /** After this long without a call, earlier calls no longer show the present state of a pool. */
@@ -107,7 +107,7 @@ const plusPauses = (a: PauseSums, b: PauseSums): PauseSums => ({
   millis: a.millis + b.millis
 })
 
-/** A name with calls at once is several agents', so its gaps are nobody's pauses. */
+/** The gap between two calls, if it is a pause of one agent. If the calls of a name overlap, several agents share the name. */
 const pauseOf = (endedAt: number | undefined, askedAt: number | undefined): number | undefined => {
   if (endedAt === undefined || askedAt === undefined) return undefined
   const gap = askedAt - endedAt
@@ -198,10 +198,15 @@ export class AgentHistory {
     return plusPauses(before, { count: 1, millis })
   }
 
-  /** How long agents of these pools may be without a call and not have ended: longer than nearly all of their last pauses. */
+  /** How long an agent of these pools may be without a call in a pause: longer than nearly all of their last pauses. */
   private restsUpTo(pools: ReadonlyArray<string>): number {
     const longest = pools.map((pool) => Math.max(0, ...(this.pauses.get(pool)?.values ?? [])))
     return 1.5 * Math.max(0, ...longest)
+  }
+
+  /** After this long without a call, an agent of these pools has probably ended. */
+  private endedAfter(pools: ReadonlyArray<string>): number {
+    return Math.max(idleMillis, this.restsUpTo(pools))
   }
 
   /** Counts a prompt of a conversation, of which the provider did not count so many tokens. */
@@ -253,7 +258,7 @@ export class AgentHistory {
   like(pools: ReadonlyArray<string>, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
     const all: Array<PastCalls> = []
     const ended: Array<PastCalls> = []
-    const idle = Math.max(idleMillis, this.restsUpTo(pools))
+    const idle = this.endedAfter(pools)
     for (const [agent, past] of this.agents) {
       const calls = isMeant(agent) ? callsTo(past, pools) : undefined
       if (calls === undefined) continue
@@ -290,7 +295,7 @@ export class AgentHistory {
   running(pools: ReadonlyArray<string>, perAgent: number, now: number): RunningAgents | undefined {
     let agents = 0
     let calls = 0
-    const idle = Math.max(idleMillis, this.restsUpTo(pools))
+    const idle = this.endedAfter(pools)
     for (const agent of this.agents.values()) {
       const past = agent.hasEnded ? undefined : callsTo(agent, pools)
       if (past === undefined || now - past.lastAt >= idle) continue

@@ -1,6 +1,7 @@
 /**
  * The holds of a call before it is queued in its pool: those that others have asked for, a part of the long window of its account, and
- * its cost in the ledgers of its purses and of the trees around it. Each is a hold in a line. `settlement.ts` settles them by the cost of the attempt.
+ * its cost in the ledgers of its purses and of the trees around it. Each is a hold in a line. `settlement.ts` settles them by the cost
+ * of the attempt.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

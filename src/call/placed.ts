@@ -52,9 +52,10 @@ const placed = Effect.fnUntraced(function* (
   })
   const { at } = race.winner!
   attempt.isProbe = race.winner === race.probed
-  const quick = Math.min(...race.standings.map(({ answers }) => answers))
-  for (const each of race.standings) {
-    if (each.isSlow && each !== race.winner) parts.memory.left(each.at.pool.name, quick, call.now)
+  const slow = race.standings.filter((each) => each.isSlow && each !== race.winner)
+  if (slow.length > 0) {
+    const quick = Math.min(...race.standings.map(({ answers }) => answers))
+    for (const each of slow) parts.memory.left(each.at.pool.name, quick, call.now)
   }
   report(attempt, race)
   placement.current = at.index

@@ -288,7 +288,7 @@ export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number => 
   return Math.ceil(PriceTable.bound(price, { ...known, asksLong }) * perDollar)
 }
 
-/** The tokens of a usage, in and out. An amount that no provider reports, such as NaN, is none. */
+/** The input and output tokens of a usage. An amount that is no valid number, such as NaN, counts as 0. */
 export const tokensOf = (actual: Accounting.Actual): number => {
   const tokens = Amounts.promptTokens(actual) + actual.outputTokens
   return tokens >= 0 ? Math.ceil(Math.min(tokens, maxTokens)) : 0

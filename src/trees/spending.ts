@@ -39,10 +39,14 @@ export class TreeSpending {
     return [...this.opened.values()]
   }
 
+  private get ledgers(): ReadonlyArray<readonly [Unit, RunningLedger]> {
+    return Array.from(this.opened, ([unit, purse]) => [unit, ledgerOf<RunningLedger>(purse)])
+  }
+
   /** The caps in force. */
   get caps(): Pick<JobCaps, Unit | "reserve"> {
     const caps: { -readonly [U in Unit | "reserve"]?: JobCaps[U] } = {}
-    for (const [unit, purse] of this.opened) caps[unit] = ledgerOf<RunningLedger>(purse).status.limit
+    for (const [unit, { status }] of this.ledgers) caps[unit] = status.limit
     if (this.reserve !== undefined) caps.reserve = this.reserve
     return caps
   }
@@ -51,8 +55,7 @@ export class TreeSpending {
   get status(): { readonly spent: JobSpent; readonly reserved: JobSpent } {
     const spent: { [U in Unit]?: number } = {}
     const reserved: { [U in Unit]?: number } = {}
-    for (const [unit, purse] of this.opened) {
-      const status = ledgerOf<RunningLedger>(purse).status
+    for (const [unit, { status }] of this.ledgers) {
       spent[unit] = status.spent
       reserved[unit] = status.held
     }
@@ -60,8 +63,6 @@ export class TreeSpending {
   }
 
   get close(): Effect.Effect<void> {
-    return Effect.suspend(() =>
-      Effect.forEach(this.purses, (purse) => ledgerOf<RunningLedger>(purse).port.close, { discard: true })
-    )
+    return Effect.suspend(() => Effect.forEach(this.ledgers, ([, { port }]) => port.close, { discard: true }))
   }
 }

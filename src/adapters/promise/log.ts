@@ -15,7 +15,10 @@ const logger = Logger.make<unknown, void>(({ cause, fiber, logLevel, message }) 
   fiber.getRef(Console.Console).error(`floodgate: ${level}${[message].flat().map(String).join(" ")}${why}`)
 })
 
-/** The lines of the log, if they are wanted, and the logger, which also writes warnings if they are not. An invalid `FLOODGATE_LOG` counts as false. */
+/**
+ * The lines of the log, if they are wanted, and the logger, which also writes warnings if they are not. An invalid `FLOODGATE_LOG` counts
+ * as false.
+ */
 export const layers = (log: boolean | undefined) => {
   // A new provider, because Effect's default keeps the environment of its first use, and a program may load its own later.
   const asked = Effect.suspend(() =>
