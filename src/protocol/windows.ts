@@ -81,7 +81,7 @@ const numbers = [
 ]
 
 /** The name of a window in the header `representative-claim`, such as `"seven_day_sonnet"`. */
-const claimOf = (millis: number, suffix: string | undefined): string => {
+export const claimOf = (millis: number, suffix: string | undefined): string => {
   const hours = millis / 3_600_000
   const [count, unit] = hours % 24 === 0 ? [hours / 24, "day"] : [hours, "hour"]
   const length = `${numbers[count]}_${unit}`

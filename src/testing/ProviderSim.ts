@@ -224,7 +224,7 @@ const signalOf = (
 ): Effect.Effect<Limits.Signal | undefined> =>
   Effect.map(now, (now) => {
     const { engine } = self
-    return Headers.signal(mode, Engine.figures(engine, now, model), Engine.windowFigures(engine, now), wall(now))
+    return Headers.signal(mode, Engine.figures(engine, now, model), Engine.windowFigures(engine, now, model), wall(now))
   })
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))

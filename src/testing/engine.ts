@@ -128,7 +128,8 @@ const obstacle = (
   if (state.options.ramp !== undefined) {
     consider("ramp", Ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
   }
-  if (state.options.overage !== true) consider("window", Windows.waitMillis(state.windows, state.now))
+  if (state.options.overage !== true)
+    consider("window", Windows.waitMillis(Windows.of(state.windows, request.model), state.now))
   if (isFull(state, pool)) {
     let soonest = Infinity
     for (const { at, value } of state.due.items) {
@@ -304,7 +305,7 @@ const admit = (
     const one = pool.gauges[dimension]
     if (one !== undefined) Gauge.take(one, state.now, charge[dimension])
   }
-  Windows.begin(state.windows, state.now)
+  Windows.begin(Windows.of(state.windows, request.model), state.now)
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, options, seed } = state
   const { cachedTokens = 0, inputTokens, key = counters.requests } = request
@@ -408,8 +409,7 @@ export const figures = (state: ProviderState, now: number, model: string): Limit
 }
 
 /** A long window at `now`. */
-export interface WindowFigure {
-  readonly name: Windows.WindowName
+export interface WindowFigure extends Pick<Windows.ProviderWindow, "name" | "millis" | "suffix"> {
   readonly used: number
   /** Milliseconds until it ends. */
   readonly leftMillis: number
@@ -417,12 +417,12 @@ export interface WindowFigure {
   readonly isPaid: boolean
 }
 
-/** The long windows that have begun. */
-export const windowFigures = (state: ProviderState, now: number): ReadonlyArray<WindowFigure> => {
+/** The long windows of a model that have begun. */
+export const windowFigures = (state: ProviderState, now: number, model: string): ReadonlyArray<WindowFigure> => {
   advance(state, now)
   const isPaid = state.options.overage === true
-  return state.windows.flatMap(({ endsAt, name, used }) =>
-    endsAt === undefined ? [] : [{ name, used, leftMillis: endsAt - state.now, isPaid }]
+  return Windows.of(state.windows, model).flatMap(({ endsAt, millis, name, suffix, used }) =>
+    endsAt === undefined ? [] : [{ name, millis, suffix, used, leftMillis: endsAt - state.now, isPaid }]
   )
 }
 

@@ -3,6 +3,7 @@ import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Signal from "../domain/signal.ts"
+import { claimOf } from "../protocol/windows.ts"
 import * as Signals from "../Signals.ts"
 import type { LimitFigure, LimitFigures, WindowFigure } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
@@ -118,32 +119,57 @@ export const rateLimits = (
 }
 
 const unified = "anthropic-ratelimit-unified"
-const claims = { "5h": "five_hour", "7d": "seven_day" }
 /** From this fraction on, responses warn. */
 const warnsAt = 0.75
+
+/** When a window ends, in seconds since the epoch. */
+const endOf = ({ leftMillis }: WindowFigure, wall: Wall): string =>
+  `${Math.round((wall.epochMillis + leftMillis / wall.scale) / second)}`
+
+/** The whole percents of a window that are spent, as far as they are told. */
+const percentOf = (mode: HeaderMode, { used }: WindowFigure): number => {
+  const percent = mode === "wrong" ? 0 : Math.min(1, used) * 100
+  return mode === "exact" ? percent : Math.floor(percent + 1e-7)
+}
+
+/** The headers of Codex, which names windows by slots. */
+const codex = (mode: HeaderMode, figures: ReadonlyArray<WindowFigure>, wall: Wall): Record<string, string> => {
+  const headers: Record<string, string> = {}
+  const slots = new Map<string, number>()
+  for (const figure of figures.toSorted((a, b) => a.millis - b.millis)) {
+    const limit = figure.suffix === undefined ? "x-codex" : `x-codex-${figure.suffix}`
+    const slot = slots.get(limit) ?? 0
+    slots.set(limit, slot + 1)
+    if (slot > 1) continue
+    const prefix = `${limit}-${slot === 0 ? "primary" : "secondary"}`
+    headers[`${prefix}-used-percent`] = `${percentOf(mode, figure)}`
+    headers[`${prefix}-window-minutes`] = `${figure.millis / 60_000}`
+    headers[`${prefix}-reset-at`] = endOf(figure, wall)
+  }
+  return headers
+}
 
 /** The headers of the long windows of a subscription. */
 export const longWindows = (
   mode: HeaderMode,
   figures: ReadonlyArray<WindowFigure>,
-  wall: Wall
+  wall: Wall,
+  protocol: "anthropic" | "openai" = mode === "openai" ? "openai" : "anthropic"
 ): Record<string, string> => {
   const [first] = figures
-  if (first === undefined || mode === "none" || mode === "openai") return {}
-  const endOf = ({ leftMillis }: WindowFigure): string =>
-    `${Math.round((wall.epochMillis + leftMillis / wall.scale) / second)}`
+  if (first === undefined || mode === "none") return {}
+  if (protocol === "openai") return codex(mode, figures, wall)
   const fullest = figures.reduce((fullest, figure) => (figure.used > fullest.used ? figure : fullest), first)
-  const headers: Record<string, string> = { [`${unified}-reset`]: endOf(fullest) }
-  if (fullest.isPaid) return { ...headers, [`${unified}-overage-reset`]: endOf(fullest) }
+  const headers: Record<string, string> = { [`${unified}-reset`]: endOf(fullest, wall) }
+  if (fullest.isPaid) return { ...headers, [`${unified}-overage-reset`]: endOf(fullest, wall) }
   const usedOf = ({ used }: WindowFigure): number => (mode === "wrong" ? 0 : Math.min(1, used))
   const warns = usedOf(fullest) < warnsAt ? "allowed" : "allowed_warning"
   headers[`${unified}-status`] = usedOf(fullest) < 1 ? warns : "rejected"
-  headers[`${unified}-representative-claim`] = claims[fullest.name]
+  headers[`${unified}-representative-claim`] = claimOf(fullest.millis, fullest.suffix)
   for (const figure of figures) {
     const used = usedOf(figure)
-    const told = mode === "exact" ? used : Math.floor(used * 100 + 1e-9) / 100
-    headers[`${unified}-${figure.name}-utilization`] = `${told}`
-    headers[`${unified}-${figure.name}-reset`] = endOf(figure)
+    headers[`${unified}-${figure.name}-utilization`] = `${percentOf(mode, figure) / 100}`
+    headers[`${unified}-${figure.name}-reset`] = endOf(figure, wall)
     if (used >= warnsAt) headers[`${unified}-${figure.name}-surpassed-threshold`] = `${warnsAt}`
   }
   return headers

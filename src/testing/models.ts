@@ -107,6 +107,13 @@ type WindowSize = {
   /** The limit on the cost of the window's calls, at {@link Prices.published}. Calls to models without a price cost nothing. */
   readonly dollars: number
   /**
+   * Parts of the names of the models whose calls count towards it. Only responses to these tell it.
+   *
+   * @default those with the suffix of its name in theirs, as in `"7d_sonnet"`; without a suffix, all
+   * @since 0.5.0
+   */
+  readonly models?: ReadonlyArray<string> | undefined
+  /**
    * The fraction of the first window that is already spent when the provider starts.
    *
    * @default 0
@@ -370,7 +377,9 @@ export interface Options {
   readonly server?: "vllm" | "llama.cpp" | "ollama" | Server | undefined
   readonly ramp?: Ramp | undefined
   /**
-   * The long windows in which a Claude subscription counts. Responses report them in `anthropic-ratelimit-unified-*`.
+   * The long windows in which a subscription counts, by names such as `"5h"`, `"7d"` and `"7d_sonnet"`. Responses report them in
+   * `anthropic-ratelimit-unified-*`; those in OpenAI's protocol, and all with `headers: "openai"`, in `x-codex-*` as Codex does: the
+   * shorter window in the primary slot, a longer one in the secondary.
    *
    * **Details**
    *
@@ -381,7 +390,7 @@ export interface Options {
    *
    * @default none
    */
-  readonly windows?: { readonly "5h"?: WindowSize | undefined; readonly "7d"?: WindowSize | undefined } | undefined
+  readonly windows?: Readonly<Record<string, WindowSize>> | undefined
   /**
    * Whether the account pays for calls beyond its windows, so that none are rejected. Responses then report only when the windows end.
    *
@@ -558,7 +567,7 @@ export interface Stats {
   readonly outputTokens: number
   /** The long windows. */
   readonly windows: {
-    readonly [W in "5h" | "7d"]?: {
+    readonly [name: string]: {
       /** The fraction that is spent. It exceeds 1 if calls were running when it was used up, or were paid for. */
       readonly used: number
       /** When it ends, in milliseconds since the provider started; undefined before its first call. */

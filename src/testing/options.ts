@@ -3,6 +3,7 @@ import * as Predicate from "effect/Predicate"
 import { eachDimension } from "../domain/amounts.ts"
 import * as Input from "../domain/input/checks.ts"
 import { shown } from "../domain/input/shown.ts"
+import { parseName } from "../domain/spending/windows.ts"
 import type { Limit } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
@@ -52,8 +53,16 @@ const neighbour = Input.all(neighbourFields, (value) => {
     : undefined
 })
 
-type WindowsOptions = NonNullable<Options["windows"]>
-const longWindow = Input.options<NonNullable<WindowsOptions["5h"]>>({ dollars: Input.positive, used: share }, "dollars")
+const longWindow = Input.options<NonNullable<Options["windows"]>[string]>(
+  { dollars: Input.positive, models: Input.list(Input.text), used: share },
+  "dollars"
+)
+const longWindows = Input.all(
+  Input.record(longWindow),
+  Input.that('windows with names such as "5h", "7d" and "7d_sonnet"', (windows) =>
+    Object.keys(Object(windows)).every((name) => parseName(name) !== undefined)
+  )
+)
 
 type ServerOptions = Exclude<NonNullable<Options["server"]>, string>
 const serverKind = Input.oneOf("vllm", "llama.cpp", "ollama")
@@ -119,7 +128,7 @@ export const simulated: Input.Checks<Options> = {
     { fromPerMinute: Input.notNegative, growth: Input.positive },
     "fromPerMinute"
   ),
-  windows: Input.options<WindowsOptions>({ "5h": longWindow, "7d": longWindow }),
+  windows: longWindows,
   overage: Input.flag,
   neighbour,
   latency: Input.options<NonNullable<Options["latency"]>>({

@@ -3,14 +3,9 @@
  * first call and has a fixed length. A call counts when it ends. Windows are changed in place.
  */
 import type { Actual } from "../Accounting.ts"
+import { concerns, parseName } from "../domain/spending/windows.ts"
 import * as Prices from "../Prices.ts"
 import type { Options, Stats } from "./models.ts"
-
-const hour = 3_600_000
-const lengths = { "5h": 5 * hour, "7d": 7 * 24 * hour } as const
-
-/** The name of a long window. */
-export type WindowName = keyof typeof lengths
 
 /** How many earlier windows are remembered. */
 const maxEnded = 1_000
@@ -19,8 +14,12 @@ const epsilon = 1e-9
 
 /** One long window. Times are in milliseconds since the provider started. */
 export interface ProviderWindow {
-  readonly name: WindowName
+  readonly name: string
   readonly millis: number
+  /** The part of its name after the length. */
+  readonly suffix: string | undefined
+  /** Parts of the names of the models that it concerns; undefined for all. */
+  readonly models: ReadonlyArray<string> | undefined
   /** The amount that it holds, in dollars. */
   readonly dollars: number
   /** The fraction that is spent; more than 1 if running calls have exceeded it. */
@@ -33,13 +32,17 @@ export interface ProviderWindow {
 
 /** The windows of a provider that starts. One that is used already has begun just now. */
 export const make = (options: NonNullable<Options["windows"]>): ReadonlyArray<ProviderWindow> =>
-  (Object.keys(lengths) as ReadonlyArray<WindowName>).flatMap((name) => {
-    const given = options[name]
-    if (given === undefined) return []
-    const { dollars, used = 0 } = given
-    const millis = lengths[name]
-    return [{ name, millis, dollars, used, endsAt: used === 0 ? undefined : millis, ended: [] }]
+  Object.entries(options).flatMap(([label, given]) => {
+    const parsed = parseName(label)
+    if (given === undefined || parsed === undefined) return []
+    const { name, millis, suffix } = parsed
+    const { dollars, models = suffix === undefined ? undefined : [suffix], used = 0 } = given
+    return [{ name, millis, suffix, models, dollars, used, endsAt: used === 0 ? undefined : millis, ended: [] }]
   })
+
+/** The windows that the calls of a model count towards. */
+export const of = (windows: ReadonlyArray<ProviderWindow>, model: string): ReadonlyArray<ProviderWindow> =>
+  windows.filter((window) => concerns(window, model))
 
 /** Ends a window that is over. */
 const renew = (window: ProviderWindow, now: number): void => {
@@ -70,10 +73,11 @@ export const flow = (windows: ReadonlyArray<ProviderWindow>, from: number, to: n
 }
 
 /** Counts what a call has used. A model without a published price costs nothing. */
-export const spend = (windows: ReadonlyArray<ProviderWindow>, model: string, used: Actual, now: number): void => {
-  if (windows.length === 0) return
+export const spend = (all: ReadonlyArray<ProviderWindow>, model: string, used: Actual, now: number): void => {
+  if (all.length === 0) return
   const price = Prices.find(model)
   if (price === undefined) return
+  const windows = of(all, model)
   begin(windows, now)
   for (const window of windows) window.used += Prices.cost(price, used) / window.dollars
 }

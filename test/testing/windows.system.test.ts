@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
+import type * as Limits from "floodgate/Limits"
 import { ProviderSim } from "floodgate/testing"
 import { ProviderServer } from "floodgate/testing/server"
 import { rejection } from "../support/rejection.ts"
@@ -100,9 +101,9 @@ describe("the windows of ProviderSim", () => {
   )
 
   for (const [message, given] of [
-    [/windows.*"1h"/, { "1h": { dollars: 1 } }],
-    [/windows\.5h\.dollars: expected a finite number > 0/, { "5h": { dollars: 0 } }],
-    [/windows\.5h\.used: expected a number from 0 to 1/, { "5h": { dollars: 1, used: 2 } }]
+    [/windows: expected windows with names such as "5h", "7d" and "7d_sonnet", got/, { month: { dollars: 1 } }],
+    [/windows\["5h"\]\.dollars: expected a finite number > 0/, { "5h": { dollars: 0 } }],
+    [/windows\["5h"\]\.used: expected a number from 0 to 1/, { "5h": { dollars: 1, used: 2 } }]
   ] as const) {
     it(`reject ${JSON.stringify(given)}`, () =>
       assert.throws(
@@ -113,7 +114,79 @@ describe("the windows of ProviderSim", () => {
   }
 })
 
+describe("the windows of ProviderSim of any name", () => {
+  const told = (model: string, headers?: ProviderSim.Options["headers"]) =>
+    Effect.gen(function* () {
+      const provider = yield* LlmProvider
+      const { signal } = yield* provider.create({ ...params, model })
+      return signal?.windows
+    }).pipe(
+      Effect.provide(
+        ProviderSim.layer({
+          ...instant,
+          headers,
+          windows: {
+            "7d": { dollars: 40, used: 0.5 },
+            "7d_sonnet": { dollars: 40, used: 0.98 },
+            "7d_oi": { dollars: 40, models: ["fable"], used: 0.3 }
+          }
+        })
+      )
+    )
+
+  it.effect("count and are told for their models only, and reject these only", () =>
+    Effect.gen(function* () {
+      const resetsAt = 168 * hour
+      const all = { used: 0.5, resetsAt }
+      const sonnet = { used: 0.98, resetsAt, models: ["sonnet"] }
+      assert.deepStrictEqual(yield* told("claude-sonnet-5"), { "7d": all, "7d_sonnet": sonnet })
+      const oi = { used: 0.31, resetsAt, models: [] }
+      assert.deepStrictEqual(yield* told("claude-fable-5"), { "7d": { ...all, used: 0.51 }, "7d_oi": oi })
+      const provider = yield* LlmProvider
+      for (let n = 0; n < 8; n++) yield* provider.create(params)
+      const { reason } = yield* Effect.flip(provider.create(params))
+      const { signal } = reason as typeof reason & { readonly signal: Limits.Signal | undefined }
+      assert.deepStrictEqual(signal?.windows, { "7d_sonnet": { ...sonnet, used: 1, isRejected: true } })
+      yield* provider.create({ ...params, model: "claude-haiku-5" })
+    }).pipe(Effect.provide(within({ windows: { "7d_sonnet": { dollars: 40, used: 0.98 } } })))
+  )
+
+  it.effect("are in Codex's slots by their lengths with its headers", () =>
+    Effect.gen(function* () {
+      const resetsAt = 168 * hour
+      const seven = { used: 0.5, resetsAt }
+      assert.deepStrictEqual(yield* told("gpt-6", "openai"), { "7d": seven })
+      assert.deepStrictEqual(yield* told("claude-sonnet-5", "openai"), {
+        "7d": seven,
+        "7d_sonnet": { used: 0.98, resetsAt, models: [] }
+      })
+    })
+  )
+})
+
 describe("the windows of ProviderServer", () => {
+  it.live("are in Codex's headers in OpenAI's protocol", () =>
+    Effect.gen(function* () {
+      const { url } = yield* ProviderServer.make({
+        ...instant,
+        windows: { "5h": { dollars: 10, used: 0.74 }, "7d": { dollars: 10, used: 0.2 } }
+      })
+      const slots = yield* Effect.promise(async () => {
+        const body = JSON.stringify({ model: "gpt-6", input: "Hi" })
+        const headers = { authorization: "Bearer k", "content-type": "application/json" }
+        const response = await fetch(`${url}/v1/responses`, { method: "POST", headers, body })
+        await response.text()
+        return ["primary", "secondary"].map((slot) =>
+          ["used-percent", "window-minutes"].map((name) => response.headers.get(`x-codex-${slot}-${name}`))
+        )
+      })
+      assert.deepStrictEqual(slots, [
+        ["74", "300"],
+        ["20", "10080"]
+      ])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("are in the headers of Anthropic's protocol, with a status, and in /stats", () =>
     Effect.gen(function* () {
       const server = yield* ProviderServer.make({ ...instant, windows: { "5h": { dollars: 10, used: 0.74 } } })

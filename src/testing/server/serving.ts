@@ -98,12 +98,10 @@ const limitsTold = (
 ): Record<string, string> => {
   if (limitHeaders === undefined) return {}
   const figures = Engine.figures(self.engine, now(), model)
-  if (limitHeaders === "anthropic") {
-    const windows = Engine.windowFigures(self.engine, now())
-    return { ...Headers.rateLimits(mode, figures, wall()), ...Headers.longWindows(mode, windows, wall()) }
-  }
-  // OpenAI rounds nothing.
-  return Headers.rateLimits(mode === "rounded" ? "openai" : mode, figures, wall(), "openai")
+  const windows = Headers.longWindows(mode, Engine.windowFigures(self.engine, now(), model), wall(), limitHeaders)
+  if (limitHeaders === "anthropic") return { ...Headers.rateLimits(mode, figures, wall()), ...windows }
+  // OpenAI rounds no rates.
+  return { ...Headers.rateLimits(mode === "rounded" ? "openai" : mode, figures, wall(), "openai"), ...windows }
 }
 
 /** The facts from which the answer to a call is written. */
