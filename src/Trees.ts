@@ -55,7 +55,7 @@ import { BudgetStore, opener } from "./sharing/port.ts"
 import { copy, local } from "./sharing/tree.ts"
 import { type AgentCaps, checkCaps, defaultAgents, type JobCaps, type Tree } from "./trees/models.ts"
 import { RunningTree } from "./trees/running.ts"
-import { lineOf, spentOf } from "./trees/seat.ts"
+import { lineOf, pursesOf, spentOf } from "./trees/seat.ts"
 import { TreeSpending } from "./trees/spending.ts"
 
 export type { AgentCaps, AgentInTree, JobCaps, JobSpent, Tree, TreeStatus } from "./trees/models.ts"
@@ -234,9 +234,8 @@ export const within =
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     check("Trees.within", seatCheck, seat)
     const line = lineOf(tree, { name: seat.agent, parent: seat.parent })
-    const { spending } = tree.internals as RunningTree
     return self.pipe(
-      Effect.updateService(Purses, (purses) => [...purses, ...spending.purses]),
+      Effect.updateService(Purses, (purses) => [...purses, ...pursesOf(tree)]),
       Effect.updateService(Lines, (lines) => [...lines, line])
     )
   }

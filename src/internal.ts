@@ -24,8 +24,8 @@ export * as Silence from "./call/silence.ts"
 export * as Trace from "./call/trace.ts"
 
 // Trees
-export { checkCaps as checkAgentCaps } from "./trees/models.ts"
-export { lineOf as treeLine } from "./trees/seat.ts"
+export { checkCaps as checkJobCaps } from "./trees/models.ts"
+export { lineOf as treeLine, pursesOf as treePurses } from "./trees/seat.ts"
 
 // Money
 export { bound as maxCost } from "./domain/prices.ts"

@@ -76,8 +76,12 @@ const both = (one: SeenAgent, other: SeenAgent): SeenAgent => ({
   calls: one.calls + other.calls
 })
 
+/** Stands for the agent of a call that names none, which is not counted. */
+const unnamed: SeenAgent = { depth: 0, parent: undefined, since: 0, at: 0, calls: 0 }
+
 /** Everything that is known of an agent; undefined if it is new. */
-export const agentOf = ({ law, members }: TreeState, name: string): SeenAgent | undefined => {
+export const agentOf = ({ law, members }: TreeState, name: string | undefined): SeenAgent | undefined => {
+  if (name === undefined) return unnamed
   let found = own(law.gone, name)
   for (const id in members) {
     const seen = own(members[id]!.agents, name)
@@ -123,7 +127,8 @@ export const countsOf = (state: TreeState, now: number): Tree.TreeCounts => {
 
 /** Who calls. */
 export interface CallingAgent {
-  readonly name: string
+  /** Undefined if the call names no agent: then only an operator refuses it. */
+  readonly name: string | undefined
   readonly parent: string | undefined
 }
 
@@ -176,7 +181,8 @@ export const count = (
 ): void => {
   const member = state.members[id]
   if (member === undefined) return
-  const calls = Math.max(0, (own(member.agents, name)?.calls ?? 0) + by)
   member.inFlight = Math.max(0, member.inFlight + by)
+  if (name === undefined) return
+  const calls = Math.max(0, (own(member.agents, name)?.calls ?? 0) + by)
   member.agents = { ...member.agents, [name]: { ...seen, at: utcAt(state, now), calls } }
 }

@@ -4,6 +4,7 @@ import * as Budget from "../Budget.ts"
 import type { LineOf } from "../call/lines.ts"
 import { perUnit, type Unit } from "../domain/spending/ledger.ts"
 import { counted, dollars } from "../domain/words.ts"
+import type { Purse } from "../domain/spending/models.ts"
 import type { CapRefusal } from "../sharing/ledger.ts"
 import type { CallingAgent } from "../sharing/tree.ts"
 import type { Tree } from "./models.ts"
@@ -49,6 +50,7 @@ export class TreeCapReached extends Schema.TaggedError<TreeCapReached>("floodgat
   "TreeCapReached",
   {
     tree: Schema.String,
+    /** Empty if the call names none. */
     agent: Schema.String,
     by: Schema.Literals(["agents", "atOnce", "perHour", "depth", "stop"]),
     limit: Schema.Finite,
@@ -61,7 +63,10 @@ export class TreeCapReached extends Schema.TaggedError<TreeCapReached>("floodgat
   }
   override get message(): string {
     const { agent, by, limit, tree, until } = this
-    if (by === "stop") return `The call of agent ${agent} was not sent, because ${tree} was stopped: end your work now`
+    if (by === "stop") {
+      const call = agent === "" ? "The call" : `The call of agent ${agent}`
+      return `${call} was not sent, because ${tree} was stopped: end your work now`
+    }
     const when = until === undefined ? "" : `; one more may start at ${new Date(until).toISOString()}`
     return `${tree} may have ${words[by](limit)}, so agent ${agent} may not start: ${advice[by]}${when}`
   }
@@ -146,13 +151,16 @@ export class TreeUnavailable extends Schema.TaggedError<TreeUnavailable>("floodg
 const denied = (cause: TreeCapReached | TreeUnavailable): Budget.BudgetError =>
   new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
+/** The purses from which every call of a tree pays. */
+export const pursesOf = ({ internals }: Tree): ReadonlyArray<Purse> => (internals as RunningTree).spending.purses
+
 /** The line of an agent of a tree. */
 export const lineOf = ({ internals, name: tree }: Tree, agent: CallingAgent): LineOf => {
   const running = internals as RunningTree
   const denial = (refusal: TreeHold["refusal"]): Budget.BudgetError =>
     refusal === undefined || refusal.by === "store"
       ? denied(new TreeUnavailable({ tree, cause: refusal?.cause }))
-      : denied(new TreeCapReached({ tree, agent: agent.name, ...refusal }))
+      : denied(new TreeCapReached({ tree, agent: agent.name ?? "", ...refusal }))
   return ({ clock, paying }) => {
     running.clock = clock
     let hold: TreeHold

@@ -172,39 +172,51 @@ const capOf = ({
   })
 }
 
-const ofCap = (used: number, cap: number | undefined): string => (cap === undefined ? `${used}` : `${used} of ${cap}`)
+type JobShown = GatewayStatus["trees"][number]
+
+const ofCap = (used: number | string, cap: number | string | undefined): string =>
+  cap === undefined ? `${used}` : `${used} of ${cap}`
+
+/** The use of a job or an agent, in words. */
+const useOf = (
+  { dollars: cost, tokens, waitedMillis }: Pick<JobShown, "dollars" | "tokens" | "waitedMillis">,
+  { caps, spent }: Partial<Pick<JobShown, "caps" | "spent">> = {}
+): ReadonlyArray<string> => [
+  `${ofCap(compact(spent?.tokens ?? tokens), caps?.tokens && compact(caps.tokens))} tokens`,
+  ofCap(dollars(spent?.dollars ?? cost), caps?.dollars && dollars(caps.dollars)),
+  ...(caps?.calls === undefined ? [] : [`${ofCap(spent?.calls ?? 0, caps.calls)} calls`]),
+  `waited ${time(waitedMillis)}`
+]
 
 /** The agents of a job, each below the one that started it. */
-const treeOf = ({
-  agents,
-  atOnce,
-  caps,
-  id,
-  list,
-  name,
-  perHour,
-  refused,
-  stop
-}: GatewayStatus["trees"][number]): HTMLElement => {
+const treeOf = (job: JobShown): HTMLElement => {
+  const { agents, atOnce, caps, id, list, name, perHour, refused, spent, stop } = job
   const parts = [
     `${ofCap(agents, caps.agents)} agents`,
     `${ofCap(atOnce, caps.atOnce)} at once`,
-    `${ofCap(perHour, caps.perHour)} in the last hour`
+    `${ofCap(perHour, caps.perHour)} in the last hour`,
+    ...useOf(job, job)
   ]
   if (refused > 0) parts.push(`${refused} refused`)
   if (stop !== "none") parts.push(stop === "agents" ? "stopped: no new agents" : "stopped: no calls")
   parts.push(`id ${id}`)
-  const part = Math.max(agents / (caps.agents ?? Infinity), atOnce / (caps.atOnce ?? Infinity))
+  const part = Math.max(
+    agents / (caps.agents ?? Infinity),
+    atOnce / (caps.atOnce ?? Infinity),
+    ...(["tokens", "dollars", "calls"] as const).map((unit) => (spent[unit] ?? 0) / (caps[unit] ?? Infinity))
+  )
   const row = level("who", {
     name,
-    label: `agents of ${name}`,
+    label: `caps of ${name}`,
     part,
     isLow: stop !== "none" || part >= 0.8,
     text: parts.join(", ")
   })
-  const lines = list.map(({ depth, isRunning, name: agent, parent }) => {
+  const lines = list.map((each) => {
+    const { depth, isRunning, name: agent, parent } = each
     const by = parent === undefined ? "" : `, started by ${parent}`
-    const line = make("p", { class: "none" }, `${agent}${by}${isRunning ? "" : " (idle)"}`)
+    const use = useOf(each).join(", ")
+    const line = make("p", { class: "none" }, `${agent}${by}${isRunning ? "" : " (idle)"}: ${use}`)
     line.style.marginLeft = `${1 + depth}em`
     return line
   })

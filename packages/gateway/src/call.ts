@@ -341,7 +341,8 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
   const caller = callerOf(planned)
-  const job = caller && parts.activity.jobs.open({ key: caller.caller.name, job: caller.job.name })
+  const seat = caller?.[inJob]
+  const job = caller && parts.activity.jobs.open({ key: caller.caller.name, job: caller.job.name }, seat)
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
   const dispatch: Engine.Dispatch<UpstreamResponse> = (change, target, intake, traceparent) => {
     if (times !== undefined) times.sentAt = parts.now()
@@ -353,16 +354,17 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
     return transport.dispatch({ method, path, ...changed(bytes, sent, change) }, intake)
   }
   const paying = caller?.purses ?? []
-  const line = caller?.[inJob]
   const held = heldResponse(response, planned)
   // The error event at the end of a stream says that a cap is reached, and clients do not retry it.
-  const isRefusable = planned.streams !== "events" && (paying.length > 0 || line !== undefined)
+  const isRefusable = planned.streams !== "events" && (paying.length > 0 || seat !== undefined)
   held.isHeldBack = isRefusable
   if (mayBegin(planned)) parts.keeper.add(held)
   const leave = parts.purses.use(paying)
+  seat?.enter()
   const release = (): void => {
     parts.keeper.remove(held)
     leave()
+    seat?.leave()
   }
   const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt, job), release }
   const outlet = new CallAnswer(made)
@@ -370,7 +372,7 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
   const around = (given: Context.Context<never>): Context.Context<never> => {
     const within = span === undefined ? given : span.around(given)
     const timed = Context.add(Context.add(within, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
-    const context = line === undefined ? timed : Context.add(timed, Lines, [line])
+    const context = seat === undefined ? timed : Context.add(timed, Lines, [seat.line])
     if (!isRefusable) return context
     const pays = (isPaying: boolean): void => void (held.isHeldBack = isPaying && !held.began)
     return Context.add(context, MoneyWait, { until: startedAt + longestSilence, pays })

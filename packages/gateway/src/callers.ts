@@ -2,13 +2,13 @@
 import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
-import { Credentials, Engine, Lineage, type LineOf, type ProviderHeaders, Lru } from "floodgate/internal"
+import { Credentials, Engine, Lineage, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./settings/values.ts"
-import type { JobTrees } from "./trees.ts"
+import type { JobTrees, JobSeat } from "./trees.ts"
 
 /** The headers that tell interactive calls from batches: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
@@ -56,11 +56,13 @@ export type Bill = Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]
 
 /** A function of its own, because one within `makeCallers` would keep the request and its body as long as the call. */
 const billTo =
-  (payer: Payer, billed: (payer: Payer, bill: Bill) => void) =>
-  (bill: Bill): void =>
+  (payer: Payer, seat: JobSeat | undefined, billed: (payer: Payer, bill: Bill) => void) =>
+  (bill: Bill): void => {
+    seat?.billed(bill)
     billed(payer, bill)
+  }
 
-/** The line of a caller's agent: no option of a call, so its key is a symbol. */
+/** The seat of a caller's agent: no option of a call, so its key is a symbol. */
 export const inJob: unique symbol = Symbol("inJob")
 
 /** A caller, and the options of its calls. */
@@ -70,8 +72,8 @@ export interface Caller extends Governor.CallOptions {
   /** Its name is that of its key. */
   readonly caller: Budget.NamedCaller
   readonly purses: ReadonlyArray<Spending.Purse>
-  /** The line of its agent among the agents of its job, if a rule caps those. */
-  readonly [inJob]: LineOf | undefined
+  /** The seat of its agent in its job, if a rule caps that. */
+  readonly [inJob]: JobSeat | undefined
 }
 
 /** Whether a rule is about keys, and not about some calls of a key. */
@@ -125,14 +127,16 @@ export const makeCallers = (
     }
     const weightOf = (ofKeys: boolean): number | undefined =>
       matching.find((rule) => rule.weight !== undefined && isOfKeys(rule) === ofKeys)?.weight
+    const seat = trees.of(matching, request, job, key)
+    const paying = purses.of(matching, session, callerKeys)
     return {
       agent,
       job: { name: job, size: Lineage.jobSizeOf(request.header), weight: weightOf(false) },
       caller: { name: key.name, weight: weightOf(true) },
-      onBilled: billTo(payer, billed),
+      onBilled: billTo(payer, seat, billed),
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
-      purses: purses.of(matching, session, callerKeys),
-      [inJob]: trees.of(matching, request, job, key)
+      purses: seat === undefined ? paying : [...paying, ...seat.purses],
+      [inJob]: seat
     }
   }
 }

@@ -117,7 +117,7 @@ const cap = object({
   unpriced: number
 })
 
-const agentCaps = object({
+const jobCaps = object({
   agents: optional(number),
   atOnce: optional(number),
   perHour: optional(number),
@@ -130,6 +130,12 @@ const agentCaps = object({
 const spent = object({ tokens: optional(number), dollars: optional(number), calls: optional(number) })
 const stop = Schema.Literals(["none", "agents", "calls"])
 
+const jobUse = {
+  tokens: described(number, "Through this gateway"),
+  dollars: number,
+  waitedMillis: number
+}
+
 const tree = object({
   id: text,
   name: text,
@@ -138,12 +144,13 @@ const tree = object({
   atOnce: described(number, "With a call that runs, or ended less than five minutes ago"),
   perHour: described(number, "New ones in the last hour"),
   depth: number,
-  caps: agentCaps,
+  caps: jobCaps,
   stop: described(stop, "Whether an operator has stopped new agents, or all calls"),
   refused: described(number, "New agents that this gateway has refused"),
   spent: described(spent, "Of caps on tokens, dollars and calls"),
   reserved: described(spent, "By calls that run"),
-  list: list(object({ name: text, parent: optional(text), depth: number, since: at, isRunning: flag }))
+  list: list(object({ name: text, parent: optional(text), depth: number, since: at, isRunning: flag, ...jobUse })),
+  ...jobUse
 })
 
 const event = <F extends Schema.Struct.Fields>(fields: F) => object({ at, pool: text, ...fields })
@@ -202,7 +209,7 @@ export const status = object({
   jobs: list(object({ name: text, caller: text, lastAt: at, ...jobSums })),
   otherJobs: object({ jobs: number, ...jobSums }),
   caps: list(cap),
-  trees: described(list(tree), "The agents of the jobs whose agents are capped"),
+  trees: described(list(tree), "The jobs that rules cap, with their agents"),
   windows: list(
     object({
       account: optional(text),

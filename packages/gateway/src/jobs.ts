@@ -4,6 +4,7 @@ import type * as Metric from "effect/Metric"
 import { Amounts, Lru } from "floodgate/internal"
 import type { Bill, Payer } from "./callers.ts"
 import type { JobActivity, OtherJobs, RequestOutcome } from "./page/status.ts"
+import type { JobSeat } from "./trees.ts"
 import { bounded, counterOf, type Mutable } from "./series.ts"
 
 type JobFigures = Mutable<JobActivity>
@@ -84,8 +85,8 @@ export class Jobs {
     return bounded(this.series, name, maxCounted, () => seriesOf(name)) ?? this.otherSeries
   }
 
-  /** A call has arrived. */
-  open(owner: Pick<Payer, "job" | "key">): JobCall {
+  /** A call has arrived, of an agent in a capped job if it has a seat there. */
+  open(owner: Pick<Payer, "job" | "key">, seat?: Pick<JobSeat, "waited">): JobCall {
     const job = this.job(owner)
     const at = this.now()
     let sentAt: number | undefined
@@ -104,6 +105,7 @@ export class Jobs {
         job.lastAt = this.now()
         const waited = (sentAt ?? job.lastAt) - at
         job.waitedMillis += waited
+        if (sentAt !== undefined) seat?.waited(waited)
         this.seriesOf(job.name).waited.updateUnsafe(waited / 1_000, this.context)
         if (outcome === "answered") job.calls++
         else if (outcome === "refused" || outcome === "failed") job[outcome]++

@@ -3,7 +3,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import type * as Budget from "floodgate/Budget"
-import type { AgentFigures, JobTrees } from "./trees.ts"
+import type { JobCapFigures, JobTrees } from "./trees.ts"
 
 export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,13 +25,13 @@ const pauses = ({ pools }: Budget.BudgetStatus): string =>
     ""
   ].join("\n")
 
-const part = "floodgate_gateway_agents_part"
+const part = "floodgate_gateway_job_cap_part"
 const refusals = "floodgate_gateway_agents_refused"
 
-/** The agents of jobs whose agents are capped. Jobs are not named, because there may be any number of them. */
-const agents = ({ refused, used }: AgentFigures): string =>
+/** The caps of jobs. Jobs are not named, because there may be any number of them. */
+const jobs = ({ refused, used }: JobCapFigures): string =>
   [
-    `# HELP ${part} The largest part of a cap on agents that a running job has used, by cap`,
+    `# HELP ${part} The largest part of a cap that a running job has used, by cap`,
     `# TYPE ${part} gauge`,
     ...used.map(([cap, value]) => `${part}{cap="${cap}"} ${value}`),
     `# HELP ${refusals} New agents that a cap of their job has refused`,
@@ -48,5 +48,5 @@ export const exposition = (
 ): Effect.Effect<string> =>
   Effect.map(status, (now) => {
     const text = PrometheusMetrics.formatUnsafe(context)
-    return `${text}${text.endsWith("\n") || text === "" ? "" : "\n"}${pauses(now)}${agents(trees.figures)}`
+    return `${text}${text.endsWith("\n") || text === "" ? "" : "\n"}${pauses(now)}${jobs(trees.figures)}`
   })

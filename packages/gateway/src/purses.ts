@@ -227,14 +227,15 @@ export class CallerPurses {
     this.cappedOf.set(capped.purse, capped)
   }
 
-  /** The caps of these purses as policies. */
+  /** The caps of these purses as policies; those of jobs are no caps of a caller. */
   policies(purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<CapPolicy> {
-    return purses.map((purse) => {
-      const status = this.read(purse.status)
+    return purses.flatMap((purse) => {
       const capped = this.cappedOf.get(purse)
-      if (capped === undefined) return { name: purse.name, per: undefined, partition: undefined, ...status }
+      if (capped === undefined && purse !== this.full) return []
+      const status = this.read(purse.status)
+      if (capped === undefined) return [{ name: purse.name, per: undefined, partition: undefined, ...status }]
       const { cap, id, policy } = capped
-      return { name: policy, per: cap.per, partition: isShared(id) ? undefined : this.partitionOf(id), ...status }
+      return [{ name: policy, per: cap.per, partition: isShared(id) ? undefined : this.partitionOf(id), ...status }]
     })
   }
 

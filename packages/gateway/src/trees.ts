@@ -1,36 +1,44 @@
-/** The agents of each job whose callers a rule caps, and what an operator has stopped. */
+/** The jobs whose agents and spending a rule caps, and what an operator has stopped. */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import type * as Governor from "floodgate/Governor"
+import type * as Spending from "floodgate/Spending"
 import * as Trees from "floodgate/Trees"
-import { Lineage, type LineOf, Lru, treeLine } from "floodgate/internal"
+import { Amounts, Lineage, type LineOf, Lru, treeLine, treePurses } from "floodgate/internal"
 import type { CallRequest } from "floodgate/fetch"
 import { digestOf } from "./names.ts"
-import type { JobTree } from "./page/status.ts"
+import type { JobTree, JobUse } from "./page/status.ts"
 import type { CallerKey } from "./purses.ts"
+import type { Mutable } from "./series.ts"
 import type { Rule } from "./settings/values.ts"
 
 /** How many jobs are kept. Callers can invent them, so at this number new ones are refused unless one is idle. */
 const maxJobs = 1_000
+/** How long after its last call a job may be needed again, as for its agents. */
+const idleMillis = 300_000
 /** How many of its agents are shown. */
 const maxListed = 100
 /** A part of a cap at which a log line warns. */
 const warnAt = 0.8
 
 /** The caps that fill up. */
-const filled = ["agents", "atOnce", "perHour"] as const
+const filled = ["agents", "atOnce", "perHour", "tokens", "dollars", "calls"] as const
+type Filled = (typeof filled)[number]
+
+const usedOf = (status: Trees.TreeStatus, cap: Filled): number =>
+  cap === "tokens" || cap === "dollars" || cap === "calls" ? (status.spent[cap] ?? 0) : status[cap]
 
 /** The part of a cap that a job has used. */
-const partOf = (status: Trees.TreeStatus, cap: (typeof filled)[number]): number =>
-  status[cap] / (status.caps[cap] ?? Infinity)
+const partOf = (status: Trees.TreeStatus, cap: Filled): number => usedOf(status, cap) / (status.caps[cap] ?? Infinity)
 
-/** The agents of all jobs, in numbers. */
-export interface AgentFigures {
+/** All jobs in numbers. */
+export interface JobCapFigures {
   /** New agents that were refused. */
   readonly refused: number
-  /** The largest part of each cap that a job has used whose agents run. */
+  /** The largest part of each cap that a job has used in which something runs. */
   readonly used: ReadonlyArray<readonly [cap: string, part: number]>
 }
 
@@ -38,11 +46,18 @@ interface OpenTree {
   readonly id: string
   readonly tree: Trees.Tree
   readonly close: () => void
-  caps: Trees.AgentCaps
-  isWarned: boolean
+  /** The use of each agent; of calls that name none by the empty name. */
+  readonly used: Map<string, Mutable<JobUse>>
+  caps: Trees.JobCaps
+  /** The caps of which the log has a line. */
+  readonly warned: Set<Filled>
   /** When a call last asked. */
   usedAt: number
+  /** The number of its calls whose answer has not begun. */
+  calls: number
 }
+
+const unused: JobUse = { tokens: 0, dollars: 0, waitedMillis: 0 }
 
 /** A change by an operator. */
 export interface JobChange {
@@ -50,10 +65,55 @@ export interface JobChange {
   readonly stop: "none" | "agents" | "calls"
 }
 
-/** Idle trees are those of jobs in which nothing runs. It is mutable. */
+/** A call of an agent in its job. */
+export class JobSeat {
+  readonly line: LineOf
+  private readonly job: OpenTree
+  private readonly agent: string
+
+  constructor(job: OpenTree, agent: string | undefined, parent: string | undefined) {
+    this.job = job
+    this.agent = agent ?? ""
+    this.line = treeLine(job.tree, { name: agent, parent })
+  }
+
+  /** The purses from which all calls of the job pay. */
+  get purses(): ReadonlyArray<Spending.Purse> {
+    return treePurses(this.job.tree)
+  }
+
+  /** Keeps the job open until `leave`. */
+  enter(): void {
+    this.job.calls++
+  }
+  leave(): void {
+    this.job.calls--
+  }
+
+  /** Only calls that were admitted have a use, so there are no more of these than the cap on agents allows. */
+  private get use(): Mutable<JobUse> {
+    const { used } = this.job
+    const known = used.get(this.agent) ?? { ...unused }
+    used.set(this.agent, known)
+    return known
+  }
+
+  billed({ actual, dollars }: Parameters<NonNullable<Governor.CallOptions["onBilled"]>>[0]): void {
+    const { use } = this
+    use.tokens += Amounts.promptTokens(actual) + actual.outputTokens
+    use.dollars += dollars ?? 0
+  }
+
+  /** A call that was sent has waited. */
+  waited(millis: number): void {
+    this.use.waitedMillis += millis
+  }
+}
+
+/** The jobs of a gateway's callers. It is mutable. */
 export class JobTrees {
   private readonly open = new Lru.Registry<string, OpenTree>(
-    ({ tree }) => this.read(tree.status).atOnce === 0,
+    (job) => this.isIdle(job),
     ({ close, tree }) => {
       this.refused += this.read(tree.status).refused
       close()
@@ -61,8 +121,8 @@ export class JobTrees {
   )
   /** Agents of closed trees. */
   private refused = 0
-  /** Refuses the agents of jobs for which there is no room. */
-  private readonly full = Trees.make(`every job beyond the first ${maxJobs} that run`)
+  /** Refuses the calls of jobs for which there is no room. */
+  private readonly full: OpenTree
   private readonly read: <A>(effect: Effect.Effect<A>) => A
   private readonly context: Context.Context<never>
   /** The scope of the gateway, in which trees are open. */
@@ -72,31 +132,31 @@ export class JobTrees {
     this.context = context
     this.scope = scope
     this.read = Effect.runSyncWith(context)
-    this.read(this.full.stop("agents"))
+    this.full = openTree("", Trees.make(`every job beyond the first ${maxJobs} that run`), {}, () => {})
+    this.read(this.full.tree.stop("calls"))
   }
 
-  /** The line of the agent of a request in the tree of its job; undefined if no rule caps that, or nothing names an agent. */
+  /** The seat of the agent of a request in its job; undefined if no rule caps that, or nothing names a job or an agent. */
   of(
     matching: ReadonlyArray<Rule>,
-    { agent, header, session }: Omit<CallRequest, "body">,
+    { agent, header, job: named, session }: Omit<CallRequest, "body">,
     job: string,
     key: CallerKey
-  ): LineOf | undefined {
+  ): JobSeat | undefined {
     const caps = matching.find(({ capPerJob }) => capPerJob !== undefined)?.capPerJob
-    if (caps === undefined || agent === undefined) return undefined
-    const parent = Lineage.parentOf(header, agent, session)
-    return treeLine(this.treeOf(key, job, caps), { name: agent, parent })
+    if (caps === undefined || (agent === undefined && named === undefined)) return undefined
+    return new JobSeat(this.jobOf(key, job, caps), agent, Lineage.parentOf(header, agent, session))
   }
 
-  private treeOf({ hash, name }: CallerKey, job: string, caps: Trees.AgentCaps): Trees.Tree {
+  private jobOf({ hash, name }: CallerKey, job: string, caps: Trees.JobCaps): OpenTree {
     const id = digestOf(JSON.stringify([hash, job])).slice(0, idLength)
-    const usedAt = this.read(Clock.currentTimeMillis)
+    const now = this.read(Clock.currentTimeMillis)
     const known = this.open.use(id)
     if (known !== undefined) {
       if (known.caps !== caps) this.read(known.tree.resize(caps))
       known.caps = caps
-      known.usedAt = usedAt
-      return known.tree
+      known.usedAt = now
+      return known
     }
     this.open.shed(maxJobs - 1)
     if (this.open.size >= maxJobs) return this.full
@@ -104,30 +164,32 @@ export class JobTrees {
     const opened = Trees.open(`the job ${job} of ${name}`, caps, { key: id })
     const tree = this.read(Effect.provideService(opened, Scope.Scope, inner))
     const close = () => void Effect.runForkWith(this.context)(Scope.close(inner, Exit.void))
-    this.open.set(id, { id, tree, close, caps, isWarned: false, usedAt })
-    return tree
+    const made = { ...openTree(id, tree, caps, close), usedAt: now }
+    this.open.set(id, made)
+    return made
   }
 
-  /** Warns of the jobs that have most of the agents that they may have, each once. */
+  /** Whether no agent of it runs, and no call that names none has asked or reserved anything for as long. */
+  private isIdle({ calls, tree, usedAt }: OpenTree): boolean {
+    const { atOnce, reserved } = this.read(tree.status)
+    const isCalm = atOnce === 0 && calls === 0 && Object.values(reserved).every((amount) => amount === 0)
+    return isCalm && this.read(Clock.currentTimeMillis) >= usedAt + idleMillis
+  }
+
+  /** Warns of the jobs that have used most of a cap, once for each. */
   review(): void {
     for (const job of this.open.values()) this.warn(job)
   }
 
   private warn(job: OpenTree): void {
-    if (job.isWarned) return
-    const status = this.read(job.tree.status)
-    const near = filled.find((cap) => partOf(status, cap) >= warnAt)
-    if (near === undefined) return
-    job.isWarned = true
-    const event = {
-      event: "agents",
-      job: job.tree.name,
-      id: job.id,
-      cap: near,
-      agents: status[near],
-      limit: status.caps[near]
+    const { id, tree, warned } = job
+    const status = this.read(tree.status)
+    for (const cap of filled) {
+      if (warned.has(cap) || partOf(status, cap) < warnAt) continue
+      warned.add(cap)
+      const event = { event: "jobCap", job: tree.name, id, cap, used: usedOf(status, cap), limit: status.caps[cap] }
+      Effect.runForkWith(this.context)(Effect.logWarning(event))
     }
-    Effect.runForkWith(this.context)(Effect.logWarning(event))
   }
 
   /** Stops a job, or lets it go on; undefined if there is none with this id. */
@@ -139,17 +201,18 @@ export class JobTrees {
     return this.statusOf(found)
   }
 
-  private statusOf({ id, tree, usedAt }: OpenTree): JobTree {
+  private statusOf({ id, tree, used, usedAt }: OpenTree): JobTree {
     const status = this.read(tree.status)
-    return { id, name: tree.name, usedAt, ...status, list: status.list.slice(0, maxListed) }
+    const list = status.list.slice(0, maxListed).map((agent) => ({ ...agent, ...unused, ...used.get(agent.name) }))
+    return { id, name: tree.name, usedAt, ...status, list, ...sumOf(used.values()) }
   }
 
-  get figures(): AgentFigures {
-    const all = [this.full, ...Array.from(this.open.values(), ({ tree }) => tree)].map((tree) => this.read(tree.status))
-    const running = all.filter(({ atOnce }) => atOnce > 0)
+  get figures(): JobCapFigures {
+    const all = [this.full, ...this.open.values()].map((job) => ({ job, status: this.read(job.tree.status) }))
+    const running = all.filter(({ job }) => !this.isIdle(job))
     return {
-      refused: all.reduce((sum, { refused }) => sum + refused, this.refused),
-      used: filled.map((cap) => [cap, Math.max(0, ...running.map((status) => partOf(status, cap)))])
+      refused: all.reduce((sum, { status }) => sum + status.refused, this.refused),
+      used: filled.map((cap) => [cap, Math.max(0, ...running.map(({ status }) => partOf(status, cap)))])
     }
   }
 
@@ -165,3 +228,24 @@ export class JobTrees {
 
 /** 64 bits in hexadecimal digits tell the jobs of a gateway apart. */
 const idLength = 16
+
+const openTree = (id: string, tree: Trees.Tree, caps: Trees.JobCaps, close: () => void): OpenTree => ({
+  id,
+  tree,
+  close,
+  used: new Map(),
+  caps,
+  warned: new Set(),
+  usedAt: 0,
+  calls: 0
+})
+
+const sumOf = (uses: Iterable<JobUse>): JobUse => {
+  const sum = { ...unused }
+  for (const { dollars, tokens, waitedMillis } of uses) {
+    sum.tokens += tokens
+    sum.dollars += dollars
+    sum.waitedMillis += waitedMillis
+  }
+  return sum
+}

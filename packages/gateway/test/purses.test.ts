@@ -1,13 +1,15 @@
-/** The purses of a gateway's caps, which hold even if callers invent agents and keys. */
+/** The purses of a gateway's caps, which hold even if callers invent agents, keys and jobs. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { type CapPolicy, fields, fieldsOf } from "../src/rateLimits.ts"
 import { type Item, listOf } from "./support/structuredFields.ts"
 import { mulberry } from "../../../test/support/random.ts"
 import { sized } from "../../../test/support/size.ts"
 import { CallerPurses } from "../src/purses.ts"
+import { type JobSeat, JobTrees } from "../src/trees.ts"
 import { PayingCall } from "../../../test/support/paying.ts"
 import type { Rule } from "../src/settings/values.ts"
 import type * as Spending from "floodgate/Spending"
@@ -331,5 +333,101 @@ describe("what is left of a caller's caps", () => {
     const earlier = Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`["key",${n}]`, kept]))
     const [limit] = capped({ capPerKey: { dollars: 5 } }, earlier).limits()
     assert.deepStrictEqual(limit!.parameters, { r: 0 })
+  })
+})
+
+const idle = 300_000
+
+/** The jobs of one caller under one rule, and what is logged. */
+const jobsUnder = (capPerJob: NonNullable<Rule["capPerJob"]>) => {
+  let now = 0
+  const logged: Array<unknown> = []
+  const clock = clockAt(() => now)
+  const logger = Logger.make(({ message }) => void logged.push(...[message].flat()))
+  const context = Context.make(Clock.Clock, clock).pipe(Context.add(Logger.CurrentLoggers, new Set([logger])))
+  const trees = new JobTrees(context as Context.Context<never>, Scope.makeUnsafe())
+  const seat = (job: string, agent?: string): JobSeat => {
+    const request = { url: "", protocol: "", model: "m", agent, job, session: agent, header: () => undefined }
+    return trees.of([{ capPerJob }], request, job, { name: "key", hash: "hash" })!
+  }
+  /** Begins a call of an agent, and returns its end. */
+  const begin = (job: string, agent?: string) => {
+    const { line } = seat(job, agent)
+    const paying = { agent: "", priority: 0, weight: 1, wake: (resume: () => void) => resume() }
+    const hold = line({ paying, clock } as unknown as Parameters<typeof line>[0]).take()
+    return { isOpen: hold.isOpen, end: () => hold.settle(0) }
+  }
+  return { trees, context, clock, logged, seat, begin, pass: (millis: number) => (now += millis) }
+}
+
+describe("the capped jobs of a gateway", () => {
+  it("are warned of once for each cap of which they have used 80 %", async () => {
+    const { begin, clock, logged, seat, trees } = jobsUnder({ agents: 5, tokens: 100, calls: 1_000 })
+    const warned = async () => {
+      trees.review()
+      await Promise.resolve()
+      return logged.splice(0)
+    }
+    const { purses } = seat("one", "a")
+    const spend = (tokens: number) => new PayingCall(purses, tokens, clock).payment.settle(tokens, tokens)
+    for (const agent of ["a", "b", "c"]) begin("one", agent)
+    spend(79)
+    assert.deepStrictEqual(await warned(), [])
+    begin("one", "d")
+    const { id } = trees.shown(1)[0]!
+    const line = { event: "jobCap", job: "the job one of key", id }
+    assert.deepStrictEqual(await warned(), [{ ...line, cap: "agents", used: 4, limit: 5 }])
+    spend(1)
+    assert.deepStrictEqual(await warned(), [{ ...line, cap: "tokens", used: 80, limit: 100 }])
+    assert.deepStrictEqual(await warned(), [])
+    assert.deepStrictEqual(trees.figures.used, [
+      ["agents", 0.8],
+      ["atOnce", 0],
+      ["perHour", 0],
+      ["tokens", 0.8],
+      ["dollars", 0],
+      ["calls", 0.002]
+    ])
+  })
+
+  it("are kept while anything of them may still be used, however many jobs come", () => {
+    const { begin, clock, pass, seat, trees } = jobsUnder({ tokens: 100 })
+    const waiting = seat("waiting")
+    waiting.enter()
+    const reserving = new PayingCall(seat("reserving").purses, 50, clock)
+    const running = begin("running", "a")
+    new PayingCall(seat("idle").purses, 90, clock).payment.settle(90, 90)
+    pass(idle - 1)
+    const fill = (from: number, to: number) => {
+      const counts: Array<number> = []
+      for (let n = from; n < to; n++) counts.push(seat(`other ${n}`).purses.length)
+      return counts
+    }
+    // Beyond the first thousand there is no room, and those have no purses of their own.
+    const counts = fill(0, 1_000)
+    assert.strictEqual(counts.filter((count) => count === 1).length, 996)
+    const named = () => trees.shown(1_000).map(({ name }) => name)
+    for (const job of ["waiting", "reserving", "running", "idle"]) assert.include(named(), `the job ${job} of key`)
+    assert.isFalse(begin("one more", "a").isOpen)
+    assert.isFalse(begin("one more").isOpen)
+    pass(idle)
+    assert.deepStrictEqual(fill(1_000, 1_010), Array<number>(10).fill(1))
+    const left = named()
+    for (const job of ["waiting", "reserving", "running"]) assert.include(left, `the job ${job} of key`)
+    waiting.leave()
+    reserving.payment.settle(0)
+    running.end()
+  })
+
+  it("are no policies of a caller", () => {
+    const { context, seat } = jobsUnder({ tokens: 100, dollars: 1, calls: 5 })
+    const purses = new CallerPurses({}, context as Context.Context<never>, Scope.makeUnsafe())
+    const own = purses.of([{ cap: { dollars: 1 } }], "a", () => [])
+    const all = [...own, ...seat("one", "a").purses]
+    assert.strictEqual(all.length, 4)
+    assert.deepStrictEqual(
+      purses.policies(all).map(({ name }) => name),
+      ["all callers"]
+    )
   })
 })

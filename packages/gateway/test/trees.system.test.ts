@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
-import type * as Gateway from "@floodgate/gateway"
 import { ask as askOnce, type Got, messages, ofClaudeCode, world } from "./world.ts"
 
 // These use real HTTP, so they run on the real clock. They wait only for conditions.
@@ -9,7 +8,7 @@ import { ask as askOnce, type Got, messages, ofClaudeCode, world } from "./world
 const adminToken = "an-operator-with-a-long-token"
 
 /** A gateway before a provider that answers at once, and that limits nothing here. */
-const gateway = (options: Gateway.Options) =>
+const gateway = (options: Parameters<typeof world>[1]) =>
   world(messages, { budget: { limits: { requests: { perMinute: 1e9 } } }, adminToken, ...options })
 
 const ask = (url: string, ...of: Parameters<typeof ofClaudeCode>): Effect.Effect<Got, unknown> =>
@@ -36,7 +35,18 @@ const treesOf = (url: string) =>
         readonly depth: number
         readonly refused: number
         readonly stop: string
-        readonly list: ReadonlyArray<{ readonly name: string; readonly parent?: string; readonly depth: number }>
+        readonly spent: Readonly<Record<string, number>>
+        readonly reserved: Readonly<Record<string, number>>
+        readonly tokens: number
+        readonly dollars: number
+        readonly waitedMillis: number
+        readonly list: ReadonlyArray<{
+          readonly name: string
+          readonly parent?: string
+          readonly depth: number
+          readonly tokens: number
+          readonly dollars: number
+        }>
       }>
     }
     return trees
@@ -82,8 +92,8 @@ describe("the agents of a job at the gateway", () => {
       const [tree] = yield* treesOf(url)
       assert.deepStrictEqual([tree?.agents, tree?.refused], [20, recorded.length - 19])
       const metrics = yield* Effect.promise(async () => (await fetch(`${url}/metrics`)).text())
-      assert.include(metrics, 'floodgate_gateway_agents_part{cap="agents"} 1\n')
-      assert.include(metrics, 'floodgate_gateway_agents_part{cap="perHour"} 0\n')
+      assert.include(metrics, 'floodgate_gateway_job_cap_part{cap="agents"} 1\n')
+      assert.include(metrics, 'floodgate_gateway_job_cap_part{cap="perHour"} 0\n')
       assert.include(metrics, `floodgate_gateway_agents_refused ${recorded.length - 19}\n`)
     })
   )
@@ -138,6 +148,83 @@ describe("the agents of a job at the gateway", () => {
       const all = yield* Effect.forEach(["a", "b", "c"], (name) => ask(url, "s1", name))
       assert.deepStrictEqual(statuses(all), { 200: 3 })
       assert.deepStrictEqual(yield* treesOf(url), [])
+    })
+  )
+
+  it.live.each([
+    {
+      cap: { calls: 3 },
+      sent: 3,
+      spent: { calls: 3 },
+      says: /has spent 3 calls of the 3 calls that it may, so no further call/
+    },
+    // Each may use 1,109 tokens, and uses 20.
+    {
+      cap: { tokens: 1_140 },
+      sent: 2,
+      spent: { tokens: 40 },
+      says: /has spent 40 tokens of the 1,140 tokens that it may/
+    },
+    { cap: { dollars: 0.0013 }, sent: 4, spent: { dollars: 0.0004 }, says: /has spent \$0.0004 of the \$0.0013/ }
+  ])("spend at most $cap together, and then every call of the job is refused", ({ cap, says, sent, spent }) =>
+    Effect.gen(function* () {
+      const prices = { "claude-test": { input: 0, output: 10 } }
+      const { upstream, url } = yield* gateway({ prices, rules: [{ capPerJob: cap }] })
+      const agents = ["a", "b", undefined, "c", "a", undefined, "b"]
+      const all = yield* Effect.forEach(agents, (agent) => ask(url, "s1", agent))
+      assert.deepStrictEqual(
+        all.map(({ status }) => status),
+        agents.map((_, index) => (index < sent ? 200 : 400))
+      )
+      assert.strictEqual(upstream.requests.length, sent)
+      const last = all.at(-1)!
+      assert.match(last.text, says)
+      assert.deepStrictEqual([last.headers.get("x-should-retry"), last.headers.get("ratelimit")], ["false", null])
+      const [tree] = yield* treesOf(url)
+      assert.deepStrictEqual(tree?.spent, spent)
+      const [unit] = Object.keys(cap)
+      assert.deepStrictEqual(tree?.reserved, { [unit!]: 0 })
+      assert.deepStrictEqual([tree?.tokens, tree?.dollars.toFixed(6)], [sent * 20, (sent * 0.0001).toFixed(6)])
+      const first = tree?.list.find(({ name }) => name === "s1/a")
+      assert.deepStrictEqual([first?.tokens, first?.dollars], [20, 0.0001])
+      const metrics = yield* Effect.promise(async () => (await fetch(`${url}/metrics`)).text())
+      assert.match(metrics, new RegExp(`floodgate_gateway_job_cap_part\\{cap="${unit}"\\} (?!0\n)`))
+      // Another job has a cap of its own.
+      assert.strictEqual((yield* ask(url, "s2")).status, 200)
+    })
+  )
+
+  it.live("spend what their job may, also in calls that name the job alone, which only an operator stops", () =>
+    Effect.gen(function* () {
+      const { url } = yield* gateway({ rules: [{ capPerJob: { agents: 1, calls: 4 } }] })
+      const unnamed = Effect.map(
+        askOnce(`${url}/v1/messages`, {
+          method: "POST",
+          headers: { "x-api-key": "sk-one-x9Yz", "x-floodgate-job": "nightly" },
+          body: JSON.stringify({
+            model: "claude-test",
+            max_tokens: 100,
+            messages: [{ role: "user", content: "Hello" }]
+          })
+        }),
+        ({ status }) => status
+      )
+      const named = (name: string) =>
+        Effect.map(ask(url, name, undefined, undefined, { "x-floodgate-job": "nightly" }), ({ status }) => status)
+      // The second agent is one too many, and a call without a name is none.
+      assert.deepStrictEqual(
+        [yield* named("a"), yield* named("b"), yield* unnamed, yield* unnamed],
+        [200, 400, 200, 200]
+      )
+      const [tree] = yield* treesOf(url)
+      assert.deepStrictEqual([tree?.agents, tree?.spent, tree?.tokens], [1, { calls: 3 }, 60])
+      const stopped: Array<number> = []
+      for (const stop of ["agents", "calls", "none"]) {
+        yield* operate(url, { job: tree!.id, stop })
+        stopped.push(yield* unnamed)
+      }
+      // The fourth call is the last that the cap allows.
+      assert.deepStrictEqual(stopped, [200, 400, 400])
     })
   )
 

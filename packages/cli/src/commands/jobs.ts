@@ -1,4 +1,4 @@
-/** `floodgate jobs`: shows the agents of the jobs of a running gateway, and stops a job. */
+/** `floodgate jobs`: shows the agents and the spending of the jobs of a running gateway, and stops a job. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -11,6 +11,7 @@ import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Print from "@floodgate/gateway/internal/print"
 import { aligned, oneLine } from "@floodgate/gateway/internal/text"
 import * as Operating from "./operating.ts"
+import * as Words from "floodgate/internal/words"
 
 const flags = {
   job: Argument.String("job").pipe(Argument.withDescription("The id of a job (default: all)"), Argument.optional),
@@ -23,6 +24,8 @@ const flags = {
 }
 
 const count = Schema.optionalKey(Schema.Finite)
+const spending = { tokens: count, dollars: count, calls: count }
+const use = { tokens: Schema.Finite, dollars: Schema.Finite, waitedMillis: Schema.Finite }
 
 /** A job as the status of a gateway has it. */
 const ShownJob = Schema.Struct({
@@ -34,15 +37,18 @@ const ShownJob = Schema.Struct({
   perHour: Schema.Finite,
   depth: Schema.Finite,
   refused: Schema.Finite,
-  caps: Schema.Struct({ agents: count, atOnce: count, perHour: count, depth: count }),
+  caps: Schema.Struct({ agents: count, atOnce: count, perHour: count, depth: count, ...spending }),
+  spent: Schema.Struct(spending),
   list: Schema.Array(
     Schema.Struct({
       name: Schema.String,
       parent: Schema.optionalKey(Schema.String),
       depth: Schema.Finite,
-      isRunning: Schema.Boolean
+      isRunning: Schema.Boolean,
+      ...use
     })
-  )
+  ),
+  ...use
 })
 
 type JobShown = typeof ShownJob.Type
@@ -50,19 +56,40 @@ type JobShown = typeof ShownJob.Type
 const Status = Schema.Struct({ trees: Schema.Array(ShownJob) })
 const Changed = Schema.Struct({ id: Schema.String })
 
-const of = (used: number, cap: number | undefined): string => (cap === undefined ? `${used}` : `${used} of ${cap}`)
+const of = (used: number | string, cap: number | string | undefined): string =>
+  cap === undefined ? `${used}` : `${used} of ${cap}`
+const inDollars = (amount: number | undefined): string | undefined =>
+  amount === undefined ? undefined : Words.dollars(amount)
+const waited = (millis: number): string => Words.about(millis / 1_000)
 
 const table = (jobs: ReadonlyArray<JobShown>): string => {
-  if (jobs.length === 0) return "No job has called whose agents are capped: set capPerJob in a rule of the gateway."
+  if (jobs.length === 0) return "No job has called that a rule caps: set capPerJob in a rule of the gateway."
   return aligned([
-    ["job", "id", "agents", "at once", "last hour", "deep", "refused", "stopped"],
-    ...jobs.map(({ agents, atOnce, caps, depth, id, name, perHour, refused, stop }) => [
+    [
+      "job",
+      "id",
+      "agents",
+      "at once",
+      "last hour",
+      "deep",
+      "tokens",
+      "dollars",
+      "calls",
+      "waited",
+      "refused",
+      "stopped"
+    ],
+    ...jobs.map(({ agents, atOnce, caps, depth, id, name, perHour, refused, spent, stop, ...use }) => [
       oneLine(name),
       id,
       of(agents, caps.agents),
       of(atOnce, caps.atOnce),
       of(perHour, caps.perHour),
       of(depth, caps.depth),
+      of(Words.compact(spent.tokens ?? use.tokens), caps.tokens && Words.compact(caps.tokens)),
+      of(Words.dollars(spent.dollars ?? use.dollars), inDollars(caps.dollars)),
+      spent.calls === undefined ? "-" : of(spent.calls, caps.calls),
+      waited(use.waitedMillis),
       `${refused}`,
       stop === "none" ? "-" : stop
     ])
@@ -75,8 +102,8 @@ const tree = ({ list }: JobShown): string => {
   const below = (parent: string | undefined, indent: string): ReadonlyArray<string> =>
     list
       .filter((each) => (each.parent !== undefined && known.has(each.parent) ? each.parent : undefined) === parent)
-      .flatMap(({ isRunning, name }) => [
-        `${indent}${oneLine(name)}${isRunning ? "" : " (idle)"}`,
+      .flatMap(({ isRunning, name, tokens, waitedMillis, ...use }) => [
+        `${indent}${oneLine(name)}${isRunning ? "" : " (idle)"}: ${Words.counted(tokens, "token")}, ${Words.dollars(use.dollars)}, waited ${waited(waitedMillis)}`,
         ...below(name, `${indent}  `)
       ])
   return below(undefined, "  ").join("\n")
@@ -111,7 +138,7 @@ export const jobsCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Shows the jobs of a running gateway whose agents are capped (capPerJob of its rules): how many agents each has, at once and in the last hour, how deep they start each other, and how many were refused. With an id it shows who started whom. With --stop it refuses a job's new agents or all its calls, for all gateways that share the job; --resume undoes that. Changes need the admin token of the gateway in FLOODGATE_GATEWAY_ADMIN_TOKEN; a gateway with a token reads it from FLOODGATE_GATEWAY_TOKEN."
+    "Shows the jobs of a running gateway that its rules cap (capPerJob): how many agents each has, at once and in the last hour, how deep they start each other, how many were refused, and what they have used. With an id it shows who started whom, and what each agent has used through this gateway. With --stop it refuses a job's new agents or all its calls, for all gateways that share the job; --resume undoes that. Changes need the admin token of the gateway in FLOODGATE_GATEWAY_ADMIN_TOKEN; a gateway with a token reads it from FLOODGATE_GATEWAY_TOKEN."
   ),
   Command.withExamples([
     { command: "floodgate jobs", description: "The jobs of the gateway on this machine" },

@@ -22,15 +22,18 @@ describe("floodgate jobs", () => {
   it.live("shows who started whom, stops a job, and lets it go on", () =>
     Effect.gen(function* () {
       const { ask, url } = yield* gateway
-      assert.match((yield* jobs(env, "--gateway", url)).out, /^No job has called whose agents are capped/)
+      assert.match((yield* jobs(env, "--gateway", url)).out, /^No job has called that a rule caps/)
       const begun = [yield* ask(), yield* ask("a"), yield* ask("b", "a"), yield* ask("c", "b")]
       assert.deepStrictEqual(begun, [200, 200, 200, 400])
       const { out } = yield* jobs(env, "--gateway", url)
-      assert.match(out, /^job +id +agents +at once +last hour +deep +refused +stopped\n/)
-      assert.match(out, /the job s1 of \S+ +[\da-f]{16} +3 of 3 +3 +3 +2 of 2 +1 +-$/m)
+      assert.match(
+        out,
+        /^job +id +agents +at once +last hour +deep +tokens +dollars +calls +waited +refused +stopped\n/
+      )
+      assert.match(out, /the job s1 of \S+ +[\da-f]{16} +3 of 3 +3 +3 +2 of 2 +60 +\$0\.00 +- +\S+ s +1 +-$/m)
       const id = /[\da-f]{16}/.exec(out)![0]
       const one = yield* jobs(env, id, "--gateway", url)
-      assert.include(one.out, "\n  s1\n    s1/a\n      s1/b")
+      assert.match(one.out, /\n {2}s1: 20 tokens, \$0\.00, waited \S+ s\n {4}s1\/a: 20 tokens.*\n {6}s1\/b: 20 tokens/)
       const stopped = yield* jobs(env, id, "--stop", "calls", "--json", "--gateway", url)
       assert.strictEqual(stopped.code, 0, stopped.err)
       assert.strictEqual(JSON.parse(stopped.out).jobs[0].stop, "calls")

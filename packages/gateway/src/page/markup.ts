@@ -24,7 +24,7 @@ export const markup = `<!doctype html>
 <main id="shown">
 <section id="figures" class="figures"></section>
 <section id="capped" hidden><h2>Caps in dollars</h2><div id="caps"></div></section>
-<section id="grown" hidden><h2>Agents of jobs</h2><div id="trees"></div></section>
+<section id="grown" hidden><h2>Capped jobs</h2><div id="trees"></div></section>
 <section id="windowed" hidden><h2>Windows and spend limits of the account</h2><div id="windows"></div></section>
 <section id="keyed" hidden><h2>Keys, since the start</h2><div id="keys" class="scroll" tabindex="0" role="region" aria-label="Keys"></div></section>
 <section><h2>Last hour</h2><div id="hour"></div></section>

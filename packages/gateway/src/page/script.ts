@@ -301,26 +301,40 @@ const capOf = ({ dollars: max, held, isReached, name, queued, spent, until: end 
 	});
 };
 const ofCap = (used, cap) => cap === void 0 ? \`\${used}\` : \`\${used} of \${cap}\`;
-const treeOf = ({ agents, atOnce, caps, id, list, name, perHour, refused, stop }) => {
+const useOf = ({ dollars: cost, tokens, waitedMillis }, { caps, spent } = {}) => [
+	\`\${ofCap(compact(spent?.tokens ?? tokens), caps?.tokens && compact(caps.tokens))} tokens\`,
+	ofCap(dollars(spent?.dollars ?? cost), caps?.dollars && dollars(caps.dollars)),
+	...caps?.calls === void 0 ? [] : [\`\${ofCap(spent?.calls ?? 0, caps.calls)} calls\`],
+	\`waited \${time(waitedMillis)}\`
+];
+const treeOf = (job) => {
+	const { agents, atOnce, caps, id, list, name, perHour, refused, spent, stop } = job;
 	const parts = [
 		\`\${ofCap(agents, caps.agents)} agents\`,
 		\`\${ofCap(atOnce, caps.atOnce)} at once\`,
-		\`\${ofCap(perHour, caps.perHour)} in the last hour\`
+		\`\${ofCap(perHour, caps.perHour)} in the last hour\`,
+		...useOf(job, job)
 	];
 	if (refused > 0) parts.push(\`\${refused} refused\`);
 	if (stop !== "none") parts.push(stop === "agents" ? "stopped: no new agents" : "stopped: no calls");
 	parts.push(\`id \${id}\`);
-	const part = Math.max(agents / (caps.agents ?? Infinity), atOnce / (caps.atOnce ?? Infinity));
+	const part = Math.max(agents / (caps.agents ?? Infinity), atOnce / (caps.atOnce ?? Infinity), ...[
+		"tokens",
+		"dollars",
+		"calls"
+	].map((unit) => (spent[unit] ?? 0) / (caps[unit] ?? Infinity)));
 	const row = level("who", {
 		name,
-		label: \`agents of \${name}\`,
+		label: \`caps of \${name}\`,
 		part,
 		isLow: stop !== "none" || part >= .8,
 		text: parts.join(", ")
 	});
-	const lines = list.map(({ depth, isRunning, name: agent, parent }) => {
+	const lines = list.map((each) => {
+		const { depth, isRunning, name: agent, parent } = each;
 		const by = parent === void 0 ? "" : \`, started by \${parent}\`;
-		const line = make("p", { class: "none" }, \`\${agent}\${by}\${isRunning ? "" : " (idle)"}\`);
+		const use = useOf(each).join(", ");
+		const line = make("p", { class: "none" }, \`\${agent}\${by}\${isRunning ? "" : " (idle)"}: \${use}\`);
 		line.style.marginLeft = \`\${1 + depth}em\`;
 		return line;
 	});

@@ -67,10 +67,20 @@ export interface PressureMinute {
   readonly waited: number
 }
 
-/** The agents of a job whose callers a rule caps. */
-export interface JobTree extends Trees.TreeStatus {
+/** The use of a job, or of one of its agents, through this gateway. */
+export interface JobUse {
+  readonly tokens: number
+  /** Without calls of models that have no price. */
+  readonly dollars: number
+  /** From the arrival of each call to its last attempt. */
+  readonly waitedMillis: number
+}
+
+/** The agents of a job that a rule caps. */
+export interface JobTree extends Trees.TreeStatus, JobUse {
   readonly id: string
   readonly name: string
+  readonly list: ReadonlyArray<Trees.AgentInTree & JobUse>
   /** When one of its agents last called. Milliseconds since the epoch. */
   readonly usedAt: number
 }

@@ -17,7 +17,7 @@ export type { Concurrency } from "floodgate/Budget"
 export type { Limits } from "floodgate/Limits"
 export type { Price } from "floodgate/Prices"
 export type { Cap } from "floodgate/Spending"
-export type { AgentCaps } from "floodgate/Trees"
+export type { JobCaps } from "floodgate/Trees"
 
 /**
  * The addresses of the providers that a gateway reaches by default.

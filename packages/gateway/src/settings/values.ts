@@ -2,7 +2,7 @@
 import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { checkAgentCaps, checkCap, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
+import { checkCap, checkJobCaps, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
 import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
@@ -77,18 +77,19 @@ export const limits = ofLibrary<Limits.Limits | Limits.Pools>()(
   Input.all(setOrPools, BudgetChecks.limits)
 )
 
+const reserve = optional(Schema.Literals(["most", "expected"]))
+
 const cap = ofLibrary<Spending.Cap>()(
-  Schema.Struct({
-    dollars: Schema.Finite,
-    per: optional(duration(Input.anything)),
-    reserve: optional(Schema.Literals(["most", "expected"]))
-  }),
+  Schema.Struct({ dollars: Schema.Finite, per: optional(duration(Input.anything)), reserve }),
   checkCap
 )
 
-const agentCaps = ofLibrary<Trees.AgentCaps>()(
-  Schema.Struct(each(Schema.Finite, "agents", "atOnce", "perHour", "depth")),
-  checkAgentCaps
+const jobCaps = ofLibrary<Trees.JobCaps>()(
+  Schema.Struct({
+    ...each(Schema.Finite, "agents", "atOnce", "perHour", "depth", "tokens", "dollars", "calls"),
+    reserve
+  }),
+  checkJobCaps
 )
 
 const rates = {
@@ -163,12 +164,13 @@ export const Rule = Schema.Struct({
   /** The cap of each key. @default no bound */
   capPerKey: optional(cap),
   /**
-   * How many agents each job may have: in all, at once, new ones in an hour, and how deep they may start each other. A job is what
-   * `x-floodgate-job` names, or a session. Only the first call of one agent too many is refused, those that have begun go on.
+   * The caps of each job, which is what `x-floodgate-job` names, or a session. On its agents: in all, at once, new ones in an hour, and
+   * how deep they may start each other; only the first call of one agent too many is refused, those that have begun go on. On the
+   * `tokens`, `dollars` and `calls` of all of them together: these refuse every call.
    *
    * @default no bound
    */
-  capPerJob: optional(agentCaps)
+  capPerJob: optional(jobCaps)
 })
 
 /**

@@ -78,7 +78,21 @@ const samples: Readonly<Record<string, unknown>> = {
   concurrency: { measuredUpTo: 64 },
   requestsToken: "who-calls-what-and-when",
   rateLimitHeaders: false,
-  rules: [...of04.rules, { capPerJob: { agents: 40, atOnce: 16, perHour: 60, depth: 2 } }],
+  rules: [
+    ...of04.rules,
+    {
+      capPerJob: {
+        agents: 40,
+        atOnce: 16,
+        perHour: 60,
+        depth: 2,
+        tokens: 5e7,
+        dollars: 20,
+        calls: 2_000,
+        reserve: "expected"
+      }
+    }
+  ],
   order: "finish"
 }
 
