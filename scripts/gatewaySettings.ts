@@ -22,7 +22,7 @@ const links: Readonly<Record<string, string>> = {
   "header fields `RateLimit-Policy` and `RateLimit`": "#what-is-left-in-each-answer",
   "without a token": "#who-may-call-without-a-token",
   "Keys of the gateway": "#keys-of-its-own",
-  "caps of callers": "#dollars",
+  "caps of callers": "#dollars-a-budget-per-team-key-or-agent",
   "places where each model": "#places-of-a-model",
   "shares of a subscription's windows": "dollars.md#windows-of-a-subscription"
 }

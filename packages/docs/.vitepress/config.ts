@@ -11,6 +11,12 @@ const icon =
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#12915c" d="M2 1h3v14H2zM11 1h3v14h-3zM5 6h6v3H5z"/></svg>`
   )
 
+/** Whoever asks in words looks for a guide before a table, an export or an old version. */
+const weightOf = (address: string): number => {
+  if (/\/(api|changelog|upgrading|planted-bugs)\b/.test(address)) return 0.1
+  return /\/(lab|weather|benchmarks|agents-at-work|defaults|architecture|guarantees)\b/.test(address) ? 0.3 : 1
+}
+
 export default defineConfig({
   title: "Floodgate",
   description: "Run many LLM agents in parallel without 429s.",
@@ -23,7 +29,17 @@ export default defineConfig({
   lastUpdated: false,
   markdown: { anchor: { slugify: anchorOf } },
   themeConfig: {
-    search: { provider: "local" },
+    search: {
+      provider: "local",
+      options: {
+        miniSearch: {
+          searchOptions: {
+            fuzzy: 0.1,
+            boostDocument: weightOf
+          }
+        }
+      }
+    },
     outline: [2, 3],
     nav: [
       { text: "Clients", link: "/clients" },

@@ -4,11 +4,14 @@
  *
  * `SITE_REPOSITORY` is the address of the repository, for links to files that are no pages.
  */
+import * as Effect from "effect/Effect"
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { apiPages } from "../src/api.ts"
 import { pageOf, rewritten, summaryOf, titleOf } from "../src/links.ts"
 import { moved, redirectOf } from "../src/moved.ts"
+import { runs } from "../src/playground/runs.ts"
+import { defaults } from "../src/playground/settings.ts"
 import { sidebarOf } from "../src/sidebar.ts"
 import { sectionOf, withTabs } from "../src/tabs.ts"
 
@@ -97,6 +100,8 @@ for (const [page, text] of listed) {
   mkdirSync(dirname(join(out, "public", page)), { recursive: true })
   writeFileSync(join(out, "public", page), text)
 }
+// The first picture of the page is in the page, so that nobody waits for a simulation to see it.
+writeFileSync(join(out, "incident.json"), JSON.stringify(await Effect.runPromise(runs(defaults))))
 writeFileSync(
   join(out, "sidebar.json"),
   JSON.stringify([

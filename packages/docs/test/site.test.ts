@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { extname, join } from "node:path"
 import { gzipSync } from "node:zlib"
-import { chromium, type Page } from "playwright-core"
+import { type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { executablePath, skipped } from "../../../test/support/browser.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 import { run } from "../src/playground/runs.ts"
@@ -46,8 +46,18 @@ const world = Effect.gen(function* () {
     (opened) => Effect.promise(() => opened.close())
   )
   const complaints: Array<string> = []
-  const open = async (path: string, width = 1_280, colorScheme: "light" | "dark" = "light") => {
-    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" })
+  const open = async (
+    path: string,
+    width = 1_280,
+    colorScheme: "light" | "dark" = "light",
+    further: BrowserContextOptions = {}
+  ) => {
+    const page = await browser.newPage({
+      viewport: { width, height: 900 },
+      colorScheme,
+      reducedMotion: "reduce",
+      ...further
+    })
     page
       .on("pageerror", ({ message }) => complaints.push(`${path}: ${message}`))
       .on("response", (response) => {
@@ -63,8 +73,8 @@ const world = Effect.gen(function* () {
 })
 
 const outcomes = async (page: Page): Promise<ReadonlyArray<string>> => {
-  await page.locator(".said", { hasText: /lost/ }).waitFor()
-  return page.locator(".outcome").allTextContents()
+  await page.locator(".playground[aria-busy=false]").waitFor()
+  return page.locator(".playground svg").evaluateAll((drawings) => drawings.map((each) => each.ariaLabel!))
 }
 
 const inNode = (settings: Settings) =>
@@ -72,7 +82,8 @@ const inNode = (settings: Settings) =>
     Effect.forEach([settings.rival, settings.told] as const, (strategy) =>
       Effect.map(
         run(settings, strategy),
-        ({ result }) => `${result.makespanSeconds.toFixed(1)} s, ${result.rejections} × 429, ${result.failedCalls} lost`
+        ({ result }) =>
+          `ended after ${result.makespanSeconds.toFixed(1)} s, ${result.rejections} × 429, ${result.failedCalls} lost`
       )
     )
   )
@@ -93,6 +104,25 @@ describe.skipIf(skipped !== undefined)("the site", () => {
         assert.deepStrictEqual(await outcomes(await open(`/?${query}`)), await inNode(fromQuery(query)))
       })
       assert.deepStrictEqual(complaints, [])
+    })
+  )
+
+  it.live("shows the result before any script runs, with the lost calls largest", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/", 360, "light", { javaScriptEnabled: false })
+        const [alone, governed] = await page.locator(".result .lost").allTextContents()
+        assert.match(alone!, /45\s*of 60 calls lost/)
+        assert.match(governed!, /0\s*of 60 calls lost/)
+        assert.strictEqual(await page.locator(".result svg path").count(), 10)
+        const sizes = await page.evaluate<{ lost: number; all: ReadonlyArray<number> }>(`(() => {
+          const size = (each) => parseFloat(getComputedStyle(each).fontSize)
+          const all = Array.from(document.querySelectorAll(".result *"), size)
+          return { lost: size(document.querySelector(".result .lost b")), all }
+        })()`)
+        assert.strictEqual(sizes.lost, Math.max(...sizes.all))
+      })
     })
   )
 
@@ -147,7 +177,6 @@ describe.skipIf(skipped !== undefined)("the site", () => {
       yield* Effect.promise(async () => {
         const page = await open("/")
         await outcomes(page)
-        await page.emulateMedia({ reducedMotion: "no-preference" })
         const time = page.getByRole("slider", { name: "Simulated time" })
         const end = Number(await time.getAttribute("max"))
         await page.getByRole("button", { name: "Play" }).click()
@@ -155,7 +184,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
         await page.getByRole("button", { name: "Pause" }).click()
         await page.getByRole("button", { name: "Play" }).waitFor()
         await time.fill("0")
-        assert.match((await page.locator(".counts").first().textContent())!, /^0 of 60 answered/)
+        assert.match((await page.locator(".playground .counts").first().textContent())!, /^0 of 60 answered/)
       })
     })
   )
@@ -170,10 +199,9 @@ describe.skipIf(skipped !== undefined)("the site", () => {
           "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)"
         )
         const kilobytes = files
-          .filter((path) => /\.(js|css)$/.test(path))
+          .filter((path) => /\.(js|css)$/.test(path) && !path.includes("localSearchIndex"))
           .reduce((sum, path) => sum + gzipSync(readFileSync(fileOf(path)!)).length / 1_024, 0)
         const loaded = await page.evaluate<number>("performance.getEntriesByType('navigation')[0].loadEventEnd")
-        await page.emulateMedia({ reducedMotion: "no-preference" })
         // The drawing is what depends on the page; how often the browser asks for a frame depends on the machine.
         const { busy, frames, seconds } = await page.evaluate<Record<"busy" | "frames" | "seconds", number>>(`
           new Promise((resolve) => {
@@ -182,7 +210,8 @@ describe.skipIf(skipped !== undefined)("the site", () => {
             window.requestAnimationFrame = (draw) => request((time) => {
               const at = performance.now()
               draw(time)
-              busy += performance.now() - at
+              // The page changes in a microtask that the frame has asked for before this one.
+              queueMicrotask(() => (busy += performance.now() - at))
               frames++
               const seconds = (performance.now() - from) / 1000
               if (seconds > 3) resolve({ frames, busy, seconds })
@@ -196,6 +225,25 @@ describe.skipIf(skipped !== undefined)("the site", () => {
         // A busy machine takes several times as long as a quiet one, which draws a frame in 2 ms.
         assert.isBelow(busy / frames, 100)
         assert.isBelow(kilobytes, 400)
+      })
+    })
+  )
+
+  it.live("paints its first picture on a slow phone", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/install", 360)
+        const session = await page.context().newCDPSession(page)
+        await session.send("Emulation.setCPUThrottlingRate", { rate: 4 })
+        await page.goto(new URL("/", page.url()).href)
+        await page.waitForFunction("performance.getEntriesByName('first-contentful-paint').length > 0")
+        const painted = await page.evaluate<number>(
+          "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        )
+        console.log(`first paint at 360 px with a CPU four times slower: ${painted.toFixed(0)} ms`)
+        // 1 s is the target on a quiet machine; a busy one takes several times as long.
+        assert.isBelow(painted, 5_000)
       })
     })
   )
@@ -221,7 +269,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
       Effect.gen(function* () {
         const { complaints, open } = yield* world
         yield* Effect.promise(async () => {
-          for (const width of [390, 1_280]) {
+          for (const width of [360, 768, 1_440]) {
             for (const scheme of ["light", "dark"] as const) await fits(await open(path, width, scheme))
           }
         })
@@ -234,25 +282,38 @@ describe.skipIf(skipped !== undefined)("the site", () => {
     Effect.gen(function* () {
       const { complaints, open } = yield* world
       yield* Effect.promise(async () => {
-        await (await open("/redis#when-redis-is-away")).waitForURL("**/guides/many-processes#when-redis-is-away")
+        await (
+          await open("/redis#when-redis-is-unreachable")
+        ).waitForURL("**/guides/many-processes#when-redis-is-unreachable")
         await (await open("/guides/effect-ai")).waitForURL("**/clients#effectai")
       })
       assert.deepStrictEqual(complaints, [])
     })
   )
 
-  it.live("finds a page by its search", () =>
+  it.live("finds the right page first, and has loaded its index before somebody asks", () =>
     Effect.gen(function* () {
       const { open } = yield* world
       yield* Effect.promise(async () => {
         const page = await open("/how-it-works")
+        await page.waitForFunction(
+          "performance.getEntriesByType('resource').some(({ name }) => name.includes('localSearchIndexroot'))"
+        )
         const input = page.locator("#localsearch-input")
         const opens = () => input.waitFor({ timeout: 1_000 }).then(constTrue, constFalse)
         // A key that is pressed before the page listens is lost, and so is text before the input has the focus.
         do await page.keyboard.press("/")
         while (!(await opens()))
-        await input.fill("withReservation")
-        await page.locator(".VPLocalSearchBox .result").first().waitFor()
+        for (const [words, path] of [
+          ["redis unreachable", "/guides/many-processes#when-redis-is-unreachable"],
+          ["429", "/failures#429-ratelimited"],
+          ["budget per team", "/gateway#dollars-a-budget-per-team-key-or-agent"],
+          ["bedrock second place", "/guides/places#bedrock-vertex-or-foundry-as-a-second-place"],
+          ["how many agents", "/guides/how-many-agents#how-many-agents"]
+        ] as const) {
+          await input.fill(words)
+          await page.locator(`.VPLocalSearchBox li:first-child .result[href="${path}"]`).waitFor()
+        }
       })
     })
   )

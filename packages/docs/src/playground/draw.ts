@@ -1,21 +1,6 @@
-/** Draws a run up to a time: one row for each agent, and one colour for each kind of bar. */
+/** Draws a run as one path for each kind of bar, with a row for each agent. Pure, so that the first picture is in the page. */
+import { round } from "../../../../src/domain/words.ts"
 import type { Timeline } from "./timeline.ts"
-
-/** The used part of a canvas, so that drawing needs no types of the DOM. */
-export interface Surface {
-  width: number
-  height: number
-  readonly clientWidth: number
-  readonly style: { height: string }
-  getContext(kind: "2d"): Pen | null
-}
-
-interface Pen {
-  fillStyle: unknown
-  clearRect(x: number, y: number, width: number, height: number): void
-  fillRect(x: number, y: number, width: number, height: number): void
-  setTransform(a: number, b: number, c: number, d: number, e: number, f: number): void
-}
 
 /** The same colours in both themes: each has enough contrast on white and on black. */
 export const colours = {
@@ -26,33 +11,35 @@ export const colours = {
   lost: "#e5484d40"
 } as const
 
-/** Rows are as high as fits: 100 agents are 300 pixels. */
-const rowHeight = (rows: number): number => Math.max(3, Math.min(14, Math.floor(300 / Math.max(1, rows))))
+/** The drawing is this wide, and stretched to the width of the page. */
+export const width = 1_000
 
-/** Draws what has happened up to `now`, when the width stands for `end` milliseconds. */
-export const draw = (canvas: Surface, { rows }: Timeline, now: number, end: number): void => {
-  const pen = canvas.getContext("2d")
-  if (pen === null) return
-  const ratio = (globalThis as { readonly devicePixelRatio?: number }).devicePixelRatio ?? 1
-  const height = rowHeight(rows.length)
-  const width = canvas.clientWidth
-  const total = rows.length * height
-  const pixels = [Math.round(width * ratio), Math.round(total * ratio)] as const
-  if (canvas.width !== pixels[0] || canvas.height !== pixels[1]) {
-    ;[canvas.width, canvas.height] = pixels
-    canvas.style.height = `${total}px`
-  }
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0)
-  pen.clearRect(0, 0, width, total)
-  const x = (millis: number): number => (Math.min(millis, now) / end) * width
-  const gap = height > 4 ? 1 : 0
+/** The height of a row in the drawing, a tenth of which stays free below its bars. */
+const rowHeight = 10
+
+/** A run as a drawing, whose full width stands for `end` milliseconds. */
+export interface Drawing {
+  readonly viewBox: string
+  /** The height on the page, in pixels. 12 agents take 168 and 100 agents take 300. */
+  readonly pixels: number
+  readonly paths: ReadonlyArray<{ readonly kind: keyof typeof colours; readonly d: string }>
+}
+
+/** Draws a run. Requests that take no time are drawn at a width that can be seen. */
+export const drawingOf = ({ rows }: Timeline, end: number): Drawing => {
+  const paths: Record<keyof typeof colours, string> = { waiting: "", lost: "", answered: "", rejected: "", failed: "" }
   rows.forEach(({ bars, lostAt }, row) => {
-    const y = row * height
-    const fill = (colour: string, from: number, to: number, min: number): void => {
-      pen.fillStyle = colour
-      pen.fillRect(x(from), y, Math.max(min, x(to) - x(from)), height - gap)
+    const add = (kind: keyof typeof colours, from: number, to: number, min: number): void => {
+      const x = round((from / end) * width, 1)
+      const length = round(Math.max(min, (to / end) * width - x), 1)
+      if (length > 0) paths[kind] += `M${x} ${row * rowHeight}h${length}v${rowHeight - 1}h${-length}z`
     }
-    for (const { from, kind, to } of bars) if (from <= now) fill(colours[kind], from, to, kind === "waiting" ? 0 : 1.5)
-    if (lostAt !== undefined && lostAt <= now) fill(colours.lost, lostAt, end, 0)
+    for (const { from, kind, to } of bars) add(kind, from, to, kind === "waiting" ? 0 : 2)
+    if (lostAt !== undefined) add("lost", lostAt, end, 0)
   })
+  return {
+    viewBox: `0 0 ${width} ${Math.max(1, rows.length) * rowHeight}`,
+    pixels: rows.length * Math.max(3, Math.min(14, Math.floor(300 / Math.max(1, rows.length)))),
+    paths: (Object.keys(paths) as Array<keyof typeof colours>).map((kind) => ({ kind, d: paths[kind] }))
+  }
 }

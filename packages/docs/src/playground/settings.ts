@@ -1,6 +1,4 @@
-/** The settings of the playground: their ranges, their form in a link, and the scenario that they make. Pure. */
-import type { Scenario } from "../../../lab/src/scenario.ts"
-import * as Scenarios from "../../../lab/src/scenarios.ts"
+/** The settings of the playground: their ranges, their form in a link, and the options of the lab's scenario. Pure. */
 
 /** A setting with a slider. */
 export interface Range {
@@ -127,7 +125,3 @@ export const scenarioOptions = ({ agents, burst, calls, firstTokens, rate, seed,
   burst,
   seed
 })
-
-/** The scenario of the lab that the settings describe. */
-export const scenarioOf = (settings: Settings): Scenario =>
-  Scenarios.byName(settings.weather, scenarioOptions(settings))!
