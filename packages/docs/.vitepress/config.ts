@@ -43,7 +43,7 @@ export default defineConfig({
     outline: [2, 3],
     nav: [
       { text: "Clients", link: "/clients" },
-      { text: "How it works", link: "/how-it-works" },
+      { text: "Why, and how", link: "/why" },
       { text: "Evidence", link: "/evidence" },
       { text: "API", link: "/api" }
     ],

@@ -4,6 +4,9 @@ import { posix } from "node:path"
 /** The new page of each old one, with the section that took its place if it is not the whole page. */
 export const moved: Readonly<Record<string, string>> = {
   "incident.md": "why.md",
+  "how-it-works.md": "why.md#a-queue-and-a-bucket",
+  "when-not.md": "why.md#when-not-to-use-it",
+  "migrating.md": "why.md#replacing-what-you-have",
   "retry.md": "why.md#how-much-jitter",
   "redis.md": "guides/many-processes.md",
   "stores.md": "guides/many-processes.md#another-database",

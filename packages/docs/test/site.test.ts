@@ -264,7 +264,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
     })
   )
 
-  for (const path of ["/", "/clients", "/how-it-works", "/evidence", "/guides/effect-app", "/api/floodgate-Budget"]) {
+  for (const path of ["/", "/clients", "/why", "/evidence", "/guides/effect-app", "/api/floodgate-Budget"]) {
     it.live(`fits ${path} on a phone and on a desktop, in both themes`, () =>
       Effect.gen(function* () {
         const { complaints, open } = yield* world
@@ -285,6 +285,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
         await (
           await open("/redis#when-redis-is-unreachable")
         ).waitForURL("**/guides/many-processes#when-redis-is-unreachable")
+        await (await open("/migrating#from-bottleneck")).waitForURL("**/why#from-bottleneck")
         await (await open("/guides/effect-ai")).waitForURL("**/clients#effectai")
       })
       assert.deepStrictEqual(complaints, [])
@@ -295,7 +296,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
     Effect.gen(function* () {
       const { open } = yield* world
       yield* Effect.promise(async () => {
-        const page = await open("/how-it-works")
+        const page = await open("/why")
         await page.waitForFunction(
           "performance.getEntriesByType('resource').some(({ name }) => name.includes('localSearchIndexroot'))"
         )
