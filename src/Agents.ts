@@ -232,7 +232,7 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
  *
  * agents // => 5
  * binding // => "tokens"
- * text // => "Start 5 of 104 agents now: more at once would end the job at most 8 % earlier, because tokens are the limit. 104 agents will end in 6.2 min (within 65 %). Ask again in 20 s."
+ * text // => "Start 5 of 104 agents now: more at once would end the job at most 8 % earlier, because tokens are the limit. 104 agents will end in 6.2 min (how exactly is not known yet). Ask again in 20 s."
  * ```
  *
  * @stability unstable

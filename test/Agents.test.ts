@@ -391,7 +391,8 @@ describe("Agents", () => {
             { key: "b", state: "failed", startedAfter: Duration.zero, used: { tokens: 0, calls: 0, dollars: 0 } }
           ],
           done: 2,
-          used: { tokens: 10, calls: 1, dollars: 0 }
+          used: { tokens: 10, calls: 1, dollars: 0 },
+          foreseen: undefined
         })
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )

@@ -32,8 +32,6 @@ export const moments = ["start", "early", "middle"] as const
 export interface Foreseen {
   readonly when: (typeof moments)[number]
   readonly foreseen: number
-  /** The error that the advice states, as a part of the foreseen end. */
-  readonly stated: number | undefined
   readonly actual: number
 }
 
@@ -51,9 +49,9 @@ type Answered = Omit<Foreseen, "actual"> & { readonly at: number }
 
 const ask = (when: Answered["when"], options: Agents.AdviseOptions) =>
   Effect.gen(function* () {
-    const { end, error } = yield* Agents.advise(options)
+    const { end } = yield* Agents.advise(options)
     const at = yield* Clock.currentTimeMillis
-    return { when, foreseen: Duration.toSeconds(end!), stated: error, at } satisfies Answered
+    return { when, foreseen: Duration.toSeconds(end!), at } satisfies Answered
   })
 
 /** Asks when this part of the agents are done, if some have not started yet. */

@@ -47,10 +47,16 @@ const labScenarios = (seed: number, times = 3): ReadonlyArray<Scenario.Scenario>
     return Scenarios.byName(name, { agents: times * agents.length, seed })!
   })
 
-/**
- * The runs of the study. The rules were developed with the first ones. Nothing was fitted to the others: their seeds are the hex
- * digits, four by four, of the commit before the study began, and their jobs have other sizes.
- */
+const seedsOf = (commit: string): ReadonlyArray<number> =>
+  commit.match(/.{4}/g)!.map((digits) => Number.parseInt(digits, 16))
+
+/** Seeds to which nothing was fitted: the hex digits, four by four, of the commits before the rules that they judge. */
+export const heldOut = {
+  ends: seedsOf("dcb5c4c7774a810e2e347958a4560e1ba306a60e"),
+  ranges: seedsOf("d39db6ba9e98526257136918c9d966fadb53b067")
+} as const
+
+/** The runs of the study. The rules were developed with the first ones. Those held out also have jobs of other sizes. */
 export const studies: { readonly [Name in "development" | "held-out"]: () => ReadonlyArray<Scenario.Scenario> } = {
   development: () => [
     ...labScenarios(1),
@@ -58,9 +64,7 @@ export const studies: { readonly [Name in "development" | "held-out"]: () => Rea
     ...Array.from({ length: 30 }, (_, i) => randomWeather(i + 1))
   ],
   "held-out": () => {
-    const seeds = "dcb5c4c7774a810e2e347958a4560e1ba306a60e"
-      .match(/.{4}/g)!
-      .map((digits) => Number.parseInt(digits, 16))
+    const seeds = heldOut.ends
     return [...labScenarios(seeds[0]!, 4), ...labScenarios(seeds[1]!, 5), ...seeds.map(randomWeather)]
   }
 }

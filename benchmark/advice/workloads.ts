@@ -84,59 +84,119 @@ export const workloads: ReadonlyArray<(seed: number) => Workload> = [
   workload("large first calls", { first: 50_000, later: 5_000 })
 ]
 
-/** Runs a workload. Nothing is stated about its agents. */
-export const run = (
-  { agents, declared, limits, provider }: Workload,
-  isTold: boolean,
-  concurrency: number | "advised"
-): Effect.Effect<Ran> => {
-  const { around, seen } = countingAtOnce()
-  const scenario: Scenario.Scenario = {
+/**
+ * Jobs that one pool gets one after the other: of a random kind, under random limits, with neighbours, rejections and answers that vary.
+ * Each has its own agents, whose number and sizes differ by up to two thirds.
+ */
+export const randomJobs = (seed: number, count: number): ReadonlyArray<Workload> => {
+  const random = mulberry(seed)
+  const between = (from: number, to: number) => from + (to - from) * random()
+  const whole = (from: number, to: number) => Math.round(between(from, to))
+  const rate = whole(10_000, 60_000)
+  const longest = random() < 0.5 ? 0 : between(2, 40)
+  const shape: Shape = {
+    calls: whole(3, 10),
+    first: whole(2_000, 20_000),
+    growth: random() < 0.5 ? 0 : whole(200, 2_000),
+    output: whole(100, 600),
+    pauses: [longest / 8, longest],
+    spread: between(0, 0.7)
+  }
+  const burst = whole(2, 20)
+  const noise = between(0, 0.3)
+  const limits = { tokens: { perSecond: rate, burst: burst * rate } }
+  const neighbour = random() < 0.5 ? undefined : { share: between(0.05, 0.3) }
+  const faults = [{ kind: "429", rate: between(0, 0.02) } as const, { kind: "529", rate: between(0, 0.01) } as const]
+  const provider = { latency: { ...latency, noise }, faults, ...(neighbour && { neighbour }) }
+  return Array.from({ length: count }, (_, job) => {
+    const size = between(0.6, 1.66)
+    const own = { ...shape, agents: whole(20, 90), first: Math.round(size * shape.first!) }
+    return { name: `random-${seed}`, agents: agentsOf(own, 1_000 * seed + job), limits, provider }
+  })
+}
+
+/** The scenario of workloads that follow each other at one provider. Agents of different workloads have different names. */
+const scenarioOf = (workloads: ReadonlyArray<Workload>): Scenario.Scenario => {
+  const { limits, provider } = workloads[0]!
+  return {
     ...Scenario.make({ agents: 1 }),
     limits,
     provider,
-    agents: agents.map((calls, number) => ({
-      name: `agent-${number}`,
-      startsAtMillis: 0,
-      calls: calls.map(({ inputTokens, outputTokens }, index) => ({
-        agent: `agent-${number}`,
-        index,
-        inputTokens,
-        outputTokens,
-        maxTokens: outputTokens,
-        prompt: { text: "prose", charactersPerToken: 4 }
+    agents: workloads.flatMap(({ agents }, job) =>
+      agents.map((calls, number) => ({
+        name: `agent-${job}-${number}`,
+        startsAtMillis: 0,
+        calls: calls.map(({ inputTokens, outputTokens }, index) => ({
+          agent: `agent-${job}-${number}`,
+          index,
+          inputTokens,
+          outputTokens,
+          maxTokens: outputTokens,
+          prompt: { text: "prose", charactersPerToken: 4 } as const
+        }))
       }))
-    }))
+    )
   }
+}
+
+type NamedAgent = Agents.Agent<void, unknown, never>
+
+/** Runs something with the agents of each workload, one after the other. Nothing is stated about them. */
+export const programOf = <A>(
+  workloads: ReadonlyArray<Workload>,
+  isTold: boolean,
+  use: (
+    agents: ReadonlyArray<NamedAgent>,
+    job: number
+  ) => Effect.Effect<A, never, Agents.Meter | Budget.TokenBudget | ProviderSim.ProviderSim>
+): Effect.Effect<ReadonlyArray<A>> => {
+  const scenario = scenarioOf(workloads)
+  const { declared, limits } = workloads[0]!
   const program = Effect.gen(function* () {
     const client = yield* LlmClient.LlmClient
-    const sim = yield* ProviderSim.ProviderSim
-    const began = yield* Clock.currentTimeMillis
-    const effectOf = ({ calls }: Scenario.ScenarioAgent, number: number) =>
+    const effectOf = ({ calls }: Scenario.ScenarioAgent, pauses: ReadonlyArray<WorkloadCall>) =>
       Effect.forEach(
         calls,
         (call, index) =>
           Effect.andThen(
-            Effect.sleep(1_000 * agents[number]![index]!.pause),
+            Effect.sleep(1_000 * pauses[index]!.pause),
             client.create(Scenario.paramsOf(call), { inputTokens: call.inputTokens })
           ),
         { discard: true }
       )
-    const outcomes = yield* Agents.run(
-      scenario.agents.map((agent, number) => ({ key: agent.name, effect: around(effectOf(agent, number)) })),
-      { concurrency }
-    )
-    return {
-      seconds: ((yield* Clock.currentTimeMillis) - began) / 1_000,
-      max: seen.max,
-      rejected: (yield* sim.stats).rejected,
-      lost: outcomes.filter(({ exit }) => !Exit.isSuccess(exit)).length
-    }
+    let first = 0
+    return yield* Effect.forEach(workloads, ({ agents }, job) => {
+      const own = scenario.agents.slice(first, (first += agents.length))
+      return use(
+        own.map((agent, number) => ({ key: agent.name, effect: effectOf(agent, agents[number]!) })),
+        job
+      )
+    })
   })
   const told = isTold ? { limits } : {}
   const live = LlmClient.layerProvider().pipe(
     Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer({ ...told, concurrency: declared }))),
     Layer.provideMerge(ProviderSim.layer(Scenario.providerOf(scenario)))
   )
-  return Effect.map(Simulation.run(Effect.scoped(Effect.orDie(Effect.provide(program, live)))), ({ value }) => value)
+  return Effect.map(Simulation.run(Effect.orDie(Effect.provide(program, live))), ({ value }) => value)
 }
+
+/** Runs a workload. Nothing is stated about its agents. */
+export const run = (workload: Workload, isTold: boolean, concurrency: number | "advised"): Effect.Effect<Ran> =>
+  programOf([workload], isTold, (agents) =>
+    Effect.gen(function* () {
+      const { around, seen } = countingAtOnce()
+      const sim = yield* ProviderSim.ProviderSim
+      const began = yield* Clock.currentTimeMillis
+      const outcomes = yield* Agents.run(
+        agents.map(({ effect, key }) => ({ key, effect: around(effect) })),
+        { concurrency }
+      )
+      return {
+        seconds: ((yield* Clock.currentTimeMillis) - began) / 1_000,
+        max: seen.max,
+        rejected: (yield* sim.stats).rejected,
+        lost: outcomes.filter(({ exit }) => !Exit.isSuccess(exit)).length
+      }
+    })
+  ).pipe(Effect.map(([ran]) => ran!))

@@ -49,8 +49,10 @@ export interface Question {
   readonly assumptions: ReadonlyArray<string>
   /** The caps on what the agents may spend. */
   readonly caps: ReadonlyArray<CapRoom>
-  /** The relative error; undefined if too little is known. */
-  readonly error: number | undefined
+  /** Whether the work of the agents is a guess. */
+  readonly isGuess: boolean
+  /** The factor by which nine of ten ends are at most earlier or later; undefined if that is not known. */
+  readonly missedBy: number | undefined
   /** The cost of one more question. */
   readonly asking: AskingCost
 }
@@ -140,13 +142,13 @@ const startable = (more: number, { agents, asking }: Question, isIdle: boolean):
 
 /** The number of agents that help, and the forecast of the job with them. */
 export const helpful = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>, isIdle = false) {
-  const { agents, asking, error, running } = question
+  const { agents, asking, isGuess, running } = question
   const found = yield* search(foretell, question)
   const helps = startable(found.atOnce - running, question, isIdle)
   const atOnce = helps === 0 ? found.atOnce : running + helps
   const job = agents ?? Math.max(1, helps)
   const whole = yield* foretell(job, atOnce)
-  const expiresAfter = expiryOf(helps, whole, error === undefined, asking)
+  const expiresAfter = expiryOf(helps, whole, isGuess, asking)
   return { atOnce, helps, job, searched: found.searched, whole, expiresAfter }
 })
 
@@ -165,7 +167,13 @@ export const found = Effect.fnUntraced(function* <E>(
     const name = `quota of ${plural(2, units[misfit.dimension])}`
     const quota = { name, agents, text: `the ${name} has room for ${counted(agents, "agent")} of this kind` }
     const { job, ...rest } = yield* found({ ...question, agents }, foretell, isIdle)
-    return said({ ...rest, job: question.agents ?? job, caps: [...rest.caps, quota], binding: misfit.dimension })
+    return said({
+      ...rest,
+      isGuess: question.isGuess,
+      job: question.agents ?? job,
+      caps: [...rest.caps, quota],
+      binding: misfit.dimension
+    })
   }
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
@@ -175,6 +183,7 @@ export const found = Effect.fnUntraced(function* <E>(
     ...advice,
     agents: helps,
     end: whole.duration,
+    range: rangeOf(whole.duration, question),
     furtherAdds: furtherAdded(ends, helps),
     ends,
     binding: unbounded.binding
@@ -196,10 +205,10 @@ export const never = (
     ...known,
     agents: 0,
     end: undefined,
+    range: undefined,
     furtherAdds: Duration.zero,
     ends: [],
     binding: misfit.dimension,
-    error: undefined,
     assumptions: [...known.assumptions, tooLarge(misfit)]
   })
 
@@ -236,10 +245,10 @@ export const tried = Effect.fnUntraced(function* <E>(question: Question, isWaiti
     ...advice,
     agents: helps,
     end: whole.duration,
+    range: undefined,
     furtherAdds: Duration.zero,
     ends: [],
     binding: "unknown",
-    error: undefined,
     assumptions: [...question.assumptions, noLimits]
   })
 })
@@ -268,15 +277,18 @@ const plainWork = (work: Forecast.Work): PlainAdvice["each"] => {
   }
 }
 
+const plainRange = (range: Advice["range"]): PlainAdvice["rangeSeconds"] =>
+  range === undefined ? null : { from: inSeconds(range.from), to: inSeconds(range.to) }
+
 /** Advice in plain numbers, for JSON. */
-export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...advice }: Advice): PlainAdvice => {
+export const plain = ({ each, end, ends, expiresAfter, furtherAdds, range, ...advice }: Advice): PlainAdvice => {
   return {
     ...advice,
     each: plainWork(each),
     endSeconds: end === undefined ? null : inSeconds(end),
     furtherAddsSeconds: inSeconds(furtherAdds),
     ends: ends.map(({ agents, end }) => ({ agents, endSeconds: inSeconds(end) })),
-    error: error ?? null,
+    rangeSeconds: plainRange(range),
     expiresAfterSeconds: inSeconds(expiresAfter)
   }
 }
@@ -284,7 +296,7 @@ export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...ad
 /** A forecast of agents that all start now, in plain numbers. */
 export interface PlainForecast extends Pick<
   PlainAdvice,
-  "agents" | "assumptions" | "each" | "endSeconds" | "error" | "pool"
+  "agents" | "assumptions" | "each" | "endSeconds" | "rangeSeconds" | "pool"
 > {
   readonly binding: Advice["binding"]
   readonly waits: { readonly p50Seconds: number; readonly p95Seconds: number; readonly p99Seconds: number }
@@ -292,15 +304,15 @@ export interface PlainForecast extends Pick<
 }
 
 export const plainForecast = (
-  { agents, assumptions, each, error, pool }: Question & { readonly agents: number },
+  { agents, assumptions, each, isGuess, missedBy, pool }: Question & { readonly agents: number },
   { binding, duration, refused, waits }: Forecast.Forecast,
   isKnown: boolean
 ): PlainForecast => {
   const limit = refused[0]?.dimension ?? (isKnown ? binding : "unknown")
   const all = [...assumptions, ...refused.slice(0, 1).map(tooLarge), ...(isKnown ? [] : [noLimits])]
   const isEnding = refused.length === 0
-  const known = isKnown && isEnding ? error : undefined
-  const end = isEnding ? `all end in ${span(duration)} (${sureOf(known)})` : "they never end"
+  const range = isKnown && isEnding ? rangeOf(duration, { missedBy }) : undefined
+  const end = isEnding ? `all end in ${span(duration)} (${sureOf(range, isGuess || !isKnown)})` : "they never end"
   return {
     pool,
     agents,
@@ -312,7 +324,7 @@ export const plainForecast = (
       p95Seconds: inSeconds(waits.p95),
       p99Seconds: inSeconds(waits.p99)
     },
-    error: known ?? null,
+    rangeSeconds: plainRange(range),
     assumptions: all,
     text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, ${end}, because ${limitOf(limit)}.${sentences(all)}`
   }
@@ -380,16 +392,25 @@ const countOf = (advice: Omit<Advice, "text">): string => {
     : `${help}: enough for a long job, because ${limit}; up to ${asEarlyAs(advice)} end as early`
 }
 
-const endOf = ({ caps, end, error, job }: Omit<Advice, "text">): string => {
+const endOf = ({ binding, caps, end, job, range }: Omit<Advice, "text">, isGuess: boolean): string => {
   if (end === undefined) return `${counted(job, "agent")} will never end`
-  const within = `${span(end)} (${sureOf(error)})`
+  const within = `${span(end)} (${sureOf(range, isGuess || binding === "unknown")})`
   return caps.length === 0
     ? `${counted(job, "agent")} will end in ${within}`
     : `${counted(job, "agent")} would end in ${within}, but ${caps.map(({ text }) => text).join(", and ")}`
 }
 
-const sureOf = (error: number | undefined): string =>
-  error === undefined ? "a guess" : `within ${Math.round(100 * error)} %`
+const sureOf = (range: Advice["range"], isGuess: boolean): string => {
+  if (range !== undefined) return `nine times in ten ${span(range.from)} to ${span(range.to)}`
+  return isGuess ? "a guess" : "how exactly is not known yet"
+}
+
+/** The range of an end. */
+export const rangeOf = (end: Duration.Duration, { missedBy }: Pick<Question, "missedBy">): Advice["range"] => {
+  if (missedBy === undefined) return undefined
+  const millis = Duration.toMillis(end)
+  return { from: Duration.millis(Math.round(millis / missedBy)), to: Duration.millis(Math.round(millis * missedBy)) }
+}
 
 const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
@@ -397,14 +418,19 @@ const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.ma
 type Found = Omit<Advice, "places" | "text"> & Partial<Pick<Advice, "places">>
 
 /** Applies the caps that bind, and adds the words. */
-export const said = ({ asking: _, ...found }: Found & Partial<Question>): Advice => {
+export const said = ({
+  asking: _asking,
+  isGuess = false,
+  missedBy: _missedBy,
+  ...found
+}: Found & Partial<Question>): Advice => {
   const caps = found.caps.filter(({ agents }) => agents < Math.max(found.agents, found.job))
   const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
   const binding = agents < found.agents ? "spending" : found.binding
   const { places = [] } = found
   const advice = { ...found, agents, binding, caps, places }
   const again = `Ask again in ${span(advice.expiresAfter)}.`
-  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${sentences(advice.assumptions)} ${again}` }
+  return { ...advice, text: `${countOf(advice)}. ${endOf(advice, isGuess)}.${sentences(advice.assumptions)} ${again}` }
 }
 
 /** The work of an agent of which nothing is known: a short conversation. */

@@ -2,6 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import { sumAll } from "effect/Number"
 import * as Budget from "../Budget.ts"
 import { checkCall, growing } from "../budget/forecast/forecast.ts"
@@ -17,14 +18,6 @@ import type { AdviseOptions, Advice as AdviceModel, Options, PoolUnclear } from 
 import { resolvePools, type ResolvedPool } from "./resolvePool.ts"
 import * as Room from "./room.ts"
 import * as Spread from "./spread.ts"
-
-/**
- * The relative error of the end that nine of ten measured jobs did not exceed (`docs/guides/how-many-agents.md`). At first, neighbours,
- * outages and limits that were not stated are unknown. After a minute of calls, shares are averages over that minute.
- */
-const errors = { first: 0.65, later: 0.2 } as const
-const learningMillis = 60_000
-const errorOf = (usedFor: number): number => (usedFor < learningMillis ? errors.first : errors.later)
 
 /** More agents or calls would take seconds to forecast. */
 const maxAgents = 10_000
@@ -139,7 +132,7 @@ const workOf = (
 // -----------------------------------------------------------------------------
 
 const agentsOf = (count: number, work: Forecast.Work, restsFor: number): Forecast.Workload => {
-  const agents = Forecast.uniform({ ...work, agents: count })
+  const agents = count === 0 ? [] : Forecast.uniform({ ...work, agents: count })
   return restsFor === 0 ? agents : agents.map((agent) => ({ ...agent, startsAfter: restsFor }))
 }
 
@@ -175,8 +168,7 @@ const statesOf = Effect.fnUntraced(function* (
       isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
       asideFor: Math.max(0, (each.place?.asideUntil ?? 0) - now),
       pausedFor: pause?.leftMillis ?? 0,
-      promised: history?.promised(pool, asker, now) ?? 0,
-      usedFor: history?.usedFor(pool, now) ?? 0
+      promised: history?.promised(pool, asker, now) ?? 0
     }
   })
 })
@@ -257,6 +249,16 @@ const askingOf = (
   return costs.reduce((least, each) => (each.millis < least.millis ? each : least))
 }
 
+/** Remembers for later ranges when the agents of a job are foreseen to end, if nothing keeps them from starting. */
+const foreseeing =
+  (history: AgentHistory | undefined, { asker, each = "*" }: AdviseOptions, { pool }: PoolNow, now: number) =>
+  ({ caps, end, job }: Pick<AdviceModel, "caps" | "end" | "job">): void => {
+    if (end === undefined || caps.length > 0) return
+    const pattern = isName(each) ? each : "*"
+    const isMeant = (agent: string) => isLike(pattern, agent)
+    history?.foresaw(pool, { asker, isMeant, agents: job, at: now, millis: Duration.toMillis(end) }, now)
+  }
+
 /** Remembers for other askers how many agents this one was advised to start at each place. */
 const promising =
   (
@@ -276,8 +278,9 @@ const promising =
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
   meant: ReadonlyArray<ResolvedPool>,
-  { account, agents, asker, askingTokens, each, model, places: only, running: own = 0 }: AdviseOptions
+  options: AdviseOptions
 ) {
+  const { account, agents, asker, askingTokens, each, model, places: only, running: own = 0 } = options
   const budget = yield* Budget.TokenBudget
   const history = yield* History
   const now = yield* Clock.currentTimeMillis
@@ -321,8 +324,7 @@ const situationOf = Effect.fnUntraced(function* (
   const hasPlaces = states[0]!.place !== undefined
   const unseen = only === undefined || hasPlaces ? [] : [unseenPlaces(model)]
   const assumptions = [assumed ?? [], unseen, promisedIn(states), room.assumptions].flat()
-  const usedFor = Math.min(...states.map(({ usedFor }) => usedFor))
-  const error = isGuess ? undefined : errorOf(usedFor)
+  const missedBy = isGuess ? undefined : history?.missedBy(pools[0]!, now)
   const caps = hasPlaces ? room.caps : [...room.caps, ...room.windows]
   const asking = askingOf(history, states, { asker, askingTokens }, work, now)
   const question: Advice.Question = {
@@ -332,11 +334,19 @@ const situationOf = Effect.fnUntraced(function* (
     agents,
     assumptions,
     caps,
-    error,
+    isGuess,
+    missedBy,
     asking
   }
   const promise = promising(history, asker, places, now)
-  return { question, places, hasPlaces, promise }
+  const foresaw = foreseeing(history, options, states[0]!, now)
+  return {
+    question,
+    places,
+    hasPlaces,
+    promise,
+    foresaw: isGuess || !places.every(({ isKnown }) => isKnown) ? constVoid : foresaw
+  }
 })
 
 type Situation = Effect.Success<ReturnType<typeof situationOf>>
@@ -357,9 +367,10 @@ export const advise = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions = {}
 ): Effect.fn.Return<AdviceModel, AdviseError, Budget.TokenBudget> {
-  const { hasPlaces, places, promise, question } = yield* asked(operation, options)
+  const { foresaw, hasPlaces, places, promise, question } = yield* asked(operation, options)
   if (hasPlaces) {
     const advice = yield* Spread.found(question, places)
+    foresaw(advice)
     promise(
       advice.places.map(({ agents }) => agents),
       advice.expiresAfter
@@ -368,6 +379,7 @@ export const advise = Effect.fnUntraced(function* (
   }
   const { foretell, isIdle, isKnown, isWaiting } = places[0]!
   const advice = yield* isKnown ? Advice.found(question, foretell, isIdle) : Advice.tried(question, isWaiting, foretell)
+  foresaw(advice)
   promise([advice.agents], advice.expiresAfter)
   return advice
 })
@@ -398,7 +410,44 @@ export const foretold = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Advice.PlainForecast, AdviseError, Budget.TokenBudget> {
   const { places, question } = yield* asked(operation, options)
   const { agents = 1 } = question
-  const { forecast, pool } = yield* Spread.foretold(agents, places)
+  const { forecast, pool } = yield* Spread.foretold(agents, Infinity, places)
   const isKnown = places.every(({ isKnown }) => isKnown)
   return Advice.plainForecast({ ...question, agents, pool }, forecast, isKnown)
+})
+
+/** A job that runs. */
+export interface RunningJob {
+  readonly waiting: number
+  readonly running: number
+  /** How many of its agents run at once. */
+  readonly atOnce: number
+}
+
+/** The foreseen end of a running job. */
+export interface JobEnd {
+  readonly pool: string
+  readonly millis: number
+  /** The calls of each agent. */
+  readonly calls: number
+  readonly isGuess: boolean
+}
+
+/** Foresees the end of a running job: of the agents that wait, or if all have begun, of those that run. */
+export const jobEnd = Effect.fnUntraced(function* (
+  operation: string,
+  options: AdviseOptions,
+  { atOnce, running, waiting }: RunningJob
+): Effect.fn.Return<JobEnd, AdviseError, Budget.TokenBudget> {
+  const { places, question } = yield* asked(operation, { ...options, running })
+  const { calls } = question.each
+  // The forecast of a large job is that of a part of it.
+  const count = Math.min(waiting, Math.max(1, Math.floor(Advice.maxSearched / calls)))
+  const { forecast } = yield* Spread.foretold(count, atOnce, places)
+  const isEnding = forecast.refused.length === 0
+  return {
+    pool: question.pool,
+    millis: isEnding ? Duration.toMillis(forecast.duration) * (waiting / Math.max(1, count) || 1) : Infinity,
+    calls,
+    isGuess: question.isGuess || !places.every(({ isKnown }) => isKnown)
+  }
 })

@@ -26,6 +26,7 @@ import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "../call/history.ts"
 import { type Agent, type Cap, CapReached, type Job, type Options, type Outcome, type Progress } from "./models.ts"
+import { Outlook } from "./outlook.ts"
 import { startAdvised } from "./starts.ts"
 import * as Work from "./work.ts"
 
@@ -119,15 +120,17 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     remaining: Work.none
   }
   const members = enter(operation, agents, options, shared)
+  const outlook = outlookOf(operation, members, shared, options, yield* CountingBudget)
   const running =
     concurrency === "advised"
       ? runAdvised(operation, members, shared, options)
       : Effect.forEach(members, (member) => runOne(member, shared), { concurrency })
   const all = yield* running.pipe(
+    Effect.tap((outcomes) => learn(outlook, outcomes)),
     Effect.onInterrupt(() => cancel(members, shared)),
     Effect.forkScoped({ startImmediately: true })
   )
-  const status = Effect.sync((): Progress => ({
+  const now = (foreseen: Progress["foreseen"]): Progress => ({
     agents: members.map((member) => ({
       key: member.agent.key,
       state: member.state,
@@ -135,8 +138,10 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
       used: usageOf(member, "ended")
     })),
     done: members.filter(hasEnded).length,
-    used: usageOf(shared, "ended")
-  }))
+    used: usageOf(shared, "ended"),
+    foreseen
+  })
+  const status = outlook === undefined ? Effect.sync(() => now(undefined)) : Effect.map(outlook.foreseen, now)
   return {
     await: Fiber.join(all),
     status,
@@ -149,6 +154,34 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     cancelAll: Effect.asVoid(cancel(members, shared))
   }
 })
+
+/** The outlook of a job; undefined if no budget counts its calls. */
+const outlookOf = (
+  operation: string,
+  members: ReadonlyArray<JobAgent<unknown, unknown, unknown>>,
+  { history, job, startedAt }: SharedByJob,
+  { advice, concurrency }: Options,
+  budget: Budget.TokenBudget["Service"] | undefined
+): Outlook | undefined => {
+  if (budget === undefined || history === undefined) return undefined
+  const now = () => {
+    const running = members.filter(({ state }) => state === "running")
+    const waiting = members.filter(({ state }) => state === "waiting").length
+    const calls = running.reduce((sum, { tracker }) => sum + tracker.ended.calls, 0)
+    const made = calls / Math.max(1, running.length)
+    // A job that follows advice ends as early as if all of its agents had started.
+    const atOnce = typeof concurrency === "number" ? concurrency : Infinity
+    return { agents: members.length, running: running.length, waiting, made, atOnce }
+  }
+  return new Outlook({ operation, about: advice, startedAt, budget, history, job, now })
+}
+
+/** What is learned from the end of a job in which nearly all agents succeeded. */
+const learn = (outlook: Outlook | undefined, outcomes: ReadonlyArray<Outcome<unknown, unknown>>): Effect.Effect<void> =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    const succeeded = outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length
+    if (succeeded >= 0.9 * outcomes.length) outlook?.ended(now)
+  })
 
 /** Checks the agents. None has started yet. */
 const enter = <A, E, R>(

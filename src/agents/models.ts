@@ -81,6 +81,16 @@ export interface Outcome<A, E> {
 
 type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
+/** The earliest and the latest end, from the same moment as the end itself. */
+export type EndRange = { readonly from: Duration.Duration; readonly to: Duration.Duration }
+
+/** A foreseen end of a job, from its start. */
+export type ForeseenEnd = {
+  readonly end: Duration.Duration
+  /** Nine of ten jobs end within it, as earlier foreseen ends of this pool did; undefined while too few are known. */
+  readonly range: EndRange | undefined
+}
+
 /**
  * The progress of a job.
  *
@@ -101,6 +111,13 @@ export interface Progress {
   readonly done: number
   /** The usage of all their calls that have ended. It never goes backwards. */
   readonly used: AgentUsage
+  /**
+   * When all agents will have ended, foreseen again with each tenth of the job; undefined if they have, or if it is unclear which pool
+   * they use or what they do.
+   *
+   * @since 0.5.0
+   */
+  readonly foreseen: ForeseenEnd | undefined
 }
 
 /**
@@ -247,11 +264,8 @@ export interface Advice {
     /** The room that is left, in words. */
     readonly text: string
   }>
-  /**
-   * Nine of ten jobs end at most this part of `end` earlier or later. It is larger until the pool has been used for a minute, and
-   * undefined if too little is known to say.
-   */
-  readonly error: number | undefined
+  /** Nine of ten jobs end within it, as earlier foreseen ends of this pool did; undefined while too few are known. */
+  readonly range: EndRange | undefined
   /** The work that each agent was assumed to do. */
   readonly each: Forecast.Work
   /** The assumptions about what is not known. */
@@ -282,7 +296,7 @@ export interface PlainAdvice extends Pick<
   readonly endSeconds: number | null
   readonly furtherAddsSeconds: number
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly endSeconds: number }>
-  readonly error: number | null
+  readonly rangeSeconds: { readonly from: number; readonly to: number } | null
   readonly each: {
     readonly calls: number
     readonly first: PlainCall

@@ -171,7 +171,7 @@ export const helpful = Effect.fnUntraced(function* <E>(
     atOnce: sumAll(parts.map((part, index) => part?.atOnce ?? places[index]!.running)),
     helps: sumAll(some.map(({ helps }) => helps)),
     shares: parts.map((part) => part?.helps ?? 0),
-    isGuess: question.error === undefined || some.some(({ searched }) => searched === undefined),
+    isGuess: question.isGuess || some.some(({ searched }) => searched === undefined),
     last: parts.reduce((last, part, index) => ((part?.end ?? -1) > (parts[last]?.end ?? -1) ? index : last), 0),
     expiresAfter: Duration.millis(
       some.reduce((min, each) => Math.min(min, Duration.toMillis(each.expiresAfter)), Advice.longest)
@@ -248,13 +248,21 @@ export const found = Effect.fnUntraced(function* <E>(
     furtherAdds: Advice.furtherAdded(finite, helps),
     ends: finite,
     binding,
-    error: isGuess ? undefined : question.error,
+    isGuess,
+    range: isGuess ? undefined : Advice.rangeOf(Duration.millis(end), question),
     places: placesWith(shares)
   })
 })
 
-/** Forecasts agents that all start now. Returns the forecast of the place where the last one ends. */
-export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: ReadonlyArray<AskedPlace<E>>) {
+/**
+ * Forecasts agents that start now, so many at once, or without any those that run. Returns the forecast of the place where the last one
+ * ends.
+ */
+export const foretold = Effect.fnUntraced(function* <E>(
+  agents: number,
+  atOnce: number,
+  places: ReadonlyArray<AskedPlace<E>>
+) {
   const shares = yield* divided(places.map(endOf), agents)
   const left = agents - sumAll(shares)
   // Agents that fit nowhere wait at a place without a known limit, which may have room, or else for ever at the first place.
@@ -265,7 +273,8 @@ export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: 
   const all = yield* Effect.all(
     places.flatMap(({ foretell, pool }, index) => {
       const count = shares[index]! + (index === rest ? left : 0)
-      return count === 0 ? [] : [Effect.map(foretell(count, Infinity), (forecast) => ({ forecast, pool }))]
+      const part = agents === 0 ? atOnce : Math.max(1, Math.ceil((atOnce * count) / agents))
+      return count === 0 && agents > 0 ? [] : [Effect.map(foretell(count, part), (forecast) => ({ forecast, pool }))]
     })
   )
   const endOfAll = ({ forecast }: (typeof all)[number]) =>

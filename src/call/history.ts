@@ -9,6 +9,7 @@ import * as Estimating from "../domain/estimating.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Forecast from "../Forecast.ts"
 import type { Turn } from "./conversations.ts"
+import { EndMisses } from "./misses.ts"
 import type { OpenPlaces } from "../places/placement.ts"
 
 /** More agents than a long job has. */
@@ -22,9 +23,6 @@ const maxModels = 1_000
 const maxCalls = 100
 /** An agent without a call for this long has probably ended, unless pauses are longer. */
 const idleMillis = 30_000
-
-/** After this long without a call, earlier calls no longer show the present state of a pool. */
-const forgottenMillis = 300_000
 
 /** So many prompts of a pool are kept, and so many conversations tell how they grow. */
 const keptPrompts = 32
@@ -116,6 +114,8 @@ const pauseOf = (endedAt: number | undefined, askedAt: number | undefined): numb
 
 interface PastAgent {
   readonly byPool: Map<string, PastCalls>
+  /** When it asked for its first call, or for its first one after it had ended. */
+  beganAt: number
   /** When its last call ended. */
   lastAt: number | undefined
   hasEnded: boolean
@@ -155,6 +155,19 @@ interface GivenPromise {
   readonly until: number
 }
 
+/** An end that an asker was told, of agents that begin afterwards. */
+interface ForeseenEnd {
+  readonly asker: string | undefined
+  readonly isMeant: (agent: string) => boolean
+  readonly agents: number
+  readonly at: number
+  readonly millis: number
+}
+
+/** So many askers of a pool are remembered with the end that they were told, and for so many times the foreseen time. */
+const maxForeseen = 16
+const longestMiss = 4
+
 /** Whether a name is meant by a pattern, which may end with `*`. */
 export const isLike = (pattern: string, name: string): boolean =>
   pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern
@@ -169,11 +182,19 @@ export class AgentHistory {
   /** The last pauses of each pool. */
   private readonly pauses = new Map<string, Estimating.Recent>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
-  private readonly uses = new Map<string, { readonly since: number; lastAt: number }>()
+  private readonly foreseen = new Map<string, ReadonlyArray<ForeseenEnd>>()
+  readonly misses = new EndMisses()
 
   /** Counts a call of an agent that has ended. Its agent has asked for it at `askedAt`, after its tools were done. */
   called(pool: string, agent: string, usage: Limits.Usage, millis: number, now: number, askedAt?: number): void {
-    const past = this.agents.get(agent) ?? { byPool: new Map<string, PastCalls>(), lastAt: undefined, hasEnded: false }
+    const beganAt = askedAt ?? now - millis
+    const past = this.agents.get(agent) ?? {
+      byPool: new Map<string, PastCalls>(),
+      beganAt,
+      lastAt: undefined,
+      hasEnded: false
+    }
+    if (past.hasEnded || this.hasLeft(past, pool, beganAt)) past.beganAt = beganAt
     past.hasEnded = false
     const pause = pauseOf(past.lastAt, askedAt)
     past.lastAt = now
@@ -184,9 +205,11 @@ export class AgentHistory {
     const pauses = this.paused(pool, known?.pauses ?? noPauses, pause)
     Lru.put(past.byPool, pool, { first, later, pauses, firstAt, lastAt: now }, maxPools)
     Lru.put(this.agents, agent, past, maxAgents)
-    const use = this.uses.get(pool)
-    if (use !== undefined && now - use.lastAt < forgottenMillis) use.lastAt = now
-    else Lru.put(this.uses, pool, { since: now, lastAt: now }, maxUsed)
+  }
+
+  /** Whether an agent has made no call to a pool for so long that it has probably ended. */
+  private hasLeft({ lastAt = Infinity }: PastAgent, pool: string, now: number): boolean {
+    return now - lastAt >= idleMillis && now - lastAt >= this.endedAfter([pool])
   }
 
   /** Adds a pause, if there was one, to those of its agent and of its pool. */
@@ -242,10 +265,37 @@ export class AgentHistory {
     return undefined
   }
 
-  /** For how long calls have been made to a pool. */
-  usedFor(pool: string, now: number): number {
-    const use = this.uses.get(pool)
-    return use === undefined || now - use.lastAt >= forgottenMillis ? 0 : use.lastAt - use.since
+  /** Remembers an end that an asker is told, if the last one that it was told is settled. */
+  foresaw(pool: string, end: ForeseenEnd, now: number): void {
+    const open = this.openEnds(pool, now)
+    if (open.some(({ asker }) => asker === end.asker)) return
+    Lru.put(this.foreseen, pool, [...open, end].slice(-maxForeseen), maxUsed)
+  }
+
+  /** The factor by which nine of ten ends of a pool's jobs are missed at most, at their start; undefined if that is not known. */
+  missedBy(pool: string, now: number): number | undefined {
+    const open = this.openEnds(pool, now)
+    if (this.foreseen.has(pool)) this.foreseen.set(pool, open)
+    return this.misses.factor(pool, 0)
+  }
+
+  /** The ends that have not come yet. Those that have come count. */
+  private openEnds(pool: string, now: number): ReadonlyArray<ForeseenEnd> {
+    return (this.foreseen.get(pool) ?? []).filter((end) => !this.hasCome(pool, end, now))
+  }
+
+  private hasCome(pool: string, { agents, asker, at, isMeant, millis }: ForeseenEnd, now: number): boolean {
+    const isOld = now - at >= longestMiss * millis + this.endedAfter([pool])
+    const begun = [...this.agents]
+      .filter(([name, { beganAt, byPool }]) => beganAt >= at && byPool.has(pool) && name !== asker && isMeant(name))
+      .map(([, past]) => past)
+      .sort((one, other) => one.beganAt - other.beganAt)
+      .slice(0, agents)
+    // Agents that were never started have no end.
+    if (begun.length < agents) return isOld
+    if (!isOld && begun.some((past) => !past.hasEnded && !this.hasLeft(past, pool, now))) return false
+    this.misses.add(pool, 0, millis, Math.max(...begun.map(({ lastAt = at }) => lastAt)) - at)
+    return true
   }
 
   /** An agent makes no more calls. */

@@ -374,8 +374,8 @@ describe("Agents", () => {
     it.effect("tries as many agents as there are places if no limit is known", () =>
       Effect.gen(function* () {
         const [one, other] = [direct, mirror].map((place) => ({ ...place, limits: undefined })) as [Place, Place]
-        const { agents, binding, error, text } = yield* advised([one, other], { agents: 40 })
-        assert.deepStrictEqual([agents, binding, error], [2, "unknown", undefined])
+        const { agents, binding, range, text } = yield* advised([one, other], { agents: 40 })
+        assert.deepStrictEqual([agents, binding, range], [2, "unknown", undefined])
         assert.match(text, /^Start 2 agents now, 1 at direct and 1 at mirror\..*No limit of mirror is known yet\./)
         const mixed = yield* advised([direct, other], { agents: 40 })
         assert.deepInclude(agentsAt(mixed), { mirror: 1 })

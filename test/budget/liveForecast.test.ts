@@ -40,6 +40,26 @@ describe("Budget", () => {
       }).pipe(provided)
     )
 
+    it.effect("foresees the end of those that run and wait if it gets no agents", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        assert.strictEqual(seconds(yield* budget.forecast([])), 0)
+        const all = { concurrency: "unbounded", discard: true } as const
+        const others = yield* Effect.forkChild(
+          Effect.andThen(
+            Effect.forEach([1, 2, 3, 4], () => makes(3), all),
+            Clock.currentTimeMillis
+          )
+        )
+        yield* TestClock.adjust("100 millis")
+        const foretold = yield* budget.forecast([], { running: 4, remaining: [call, call] })
+        yield* TestClock.adjust("10 minutes")
+        const took = (yield* Fiber.join(others)) / 1_000
+        assert.isAbove(took, 45)
+        assert.closeTo(seconds(foretold) + 0.1, took, 2)
+      }).pipe(provided)
+    )
+
     it.effect("stands behind the calls that run and wait, and is what happens", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget

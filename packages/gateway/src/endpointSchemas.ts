@@ -291,9 +291,9 @@ const answerToQuestion = {
   }),
   endSeconds: described(orNull(number), "When the last agent ends; null if never"),
   binding: described(text, "What limits the number, or how soon they end"),
-  error: described(
-    orNull(number),
-    "Nine of ten jobs end at most this part earlier or later; null if too little is known"
+  rangeSeconds: described(
+    orNull(object({ from: number, to: number })),
+    "Nine of ten jobs end within it, as earlier foreseen ends did; null while too few are known"
   ),
   assumptions: list(text),
   text: described(text, "The answer in a sentence or two")

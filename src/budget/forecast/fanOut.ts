@@ -32,7 +32,7 @@ export interface ForecastAgent {
   readonly turnsMeanwhile: number
 }
 
-/** An agent that uses the pool already. Its own end does not matter, but it competes with the others. */
+/** An agent that uses the pool already. It competes with the others; its own end matters only if there are no others. */
 export interface PresentAgent extends CallOwner {
   readonly calls: ReadonlyArray<ForecastCall>
   /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
@@ -145,7 +145,7 @@ class FanOut {
   private readonly unstarted: Array<ForecastAgent>
   /** The agents that have started, with those that were present. */
   private active = 0
-  /** The agents of the workload that have not ended. */
+  /** The agents whose ends matter and that have not ended: those of the workload, or those that are present if it is empty. */
   private open: number
   private endsAt = 0
   private readonly ends = new Map<ForecastAgent, number>()
@@ -154,7 +154,7 @@ class FanOut {
     const { agents, law, present } = setup
     this.setup = setup
     this.law = law
-    this.open = agents.length
+    this.open = agents.length === 0 ? present.length : agents.length
     this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
     for (const { asksAt, busyUntil, ...agent } of present) {
       this.active++
@@ -277,7 +277,7 @@ class FanOut {
       return
     }
     this.active--
-    if (own !== undefined) {
+    if (own !== undefined || this.setup.agents.length === 0) {
       this.open--
       this.endsAt = now - this.setup.at
     }

@@ -74,7 +74,7 @@ export interface Agent {
 }
 
 /**
- * The agents with their calls.
+ * The agents with their calls. Without any, a running pool foresees when those that use it end.
  *
  * @stability unstable
  * @category models

@@ -56,7 +56,7 @@ describe("floodgate advise", () => {
       assert.match(out, /^Start no agents now, because tokens are the limit\. 3 agents will never end\./)
       assert.notInclude(out, "agents that start now")
       const json = yield* advise({}, "--tokens-per-second", "100", "--json")
-      assert.deepInclude(JSON.parse(json.out), { agents: 0, endSeconds: null, ends: [], error: null })
+      assert.deepInclude(JSON.parse(json.out), { agents: 0, endSeconds: null, ends: [], rangeSeconds: null })
     })
   )
 

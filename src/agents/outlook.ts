@@ -1,0 +1,110 @@
+/** The end of a job, foreseen again with each tenth of it, and how far that was off. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Budget from "../Budget.ts"
+import { type AgentHistory, History } from "../call/history.ts"
+import { tenthOf } from "../call/misses.ts"
+import { type JobEnd, jobEnd, type RunningJob } from "./advise.ts"
+import type { ForeseenEnd, Options } from "./models.ts"
+
+/** The agents of a job, now. */
+export interface JobNow extends RunningJob {
+  readonly agents: number
+  /** The calls that each running agent has made, on average. */
+  readonly made: number
+}
+
+/** A forecast of the end, and when it was made. */
+interface Foresight extends JobEnd {
+  readonly at: number
+  readonly done: number
+}
+
+/** A forecast is old after this part of the foreseen time, and no earlier than after this time. */
+const oldAfter = 0.25
+const shortestMillis = 1_000
+
+export interface OutlookOptions {
+  readonly operation: string
+  readonly about: Options["advice"]
+  readonly startedAt: number
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly history: AgentHistory
+  readonly job: Budget.NamedJob
+  readonly now: () => JobNow
+}
+
+export class Outlook {
+  private readonly options: OutlookOptions
+  private latest: Foresight | undefined
+  /** All forecasts that are not guesses. */
+  private readonly all: Array<Foresight> = []
+  /** The next forecast is not made before. */
+  private nextAt = -Infinity
+
+  constructor(options: OutlookOptions) {
+    this.options = options
+  }
+
+  /** The end as it is foreseen, from the start of the job; undefined if the job has ended, or nothing can be foreseen. */
+  get foreseen(): Effect.Effect<ForeseenEnd | undefined> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const job = this.options.now()
+      if (job.waiting + job.running === 0) return Effect.undefined
+      const done = this.doneOf(job)
+      const look = this.isOld(done, now) ? this.look(job, done, now) : Effect.void
+      return Effect.map(look, () => this.shown(now))
+    })
+  }
+
+  /** The part of the job that is done: agents that have ended, and of the others the calls that they have made. */
+  private doneOf({ agents, made, running, waiting }: JobNow): number {
+    const { calls = Infinity } = this.latest ?? {}
+    return (agents - running - waiting + running * Math.min(1, made / calls)) / agents
+  }
+
+  private isOld(done: number, now: number): boolean {
+    const { latest } = this
+    if (now < this.nextAt) return false
+    if (latest === undefined) return true
+    return tenthOf(done) !== tenthOf(latest.done) || now - latest.at >= oldAfter * latest.millis
+  }
+
+  /** Foresees the end. If that is impossible, the last forecast holds. */
+  private look(job: JobNow, done: number, at: number): Effect.Effect<void> {
+    this.nextAt = at + shortestMillis
+    const { about, budget, history, job: owner, operation } = this.options
+    return jobEnd(operation, { ...about }, job).pipe(
+      Effect.map((end) => {
+        if (!Number.isFinite(end.millis)) return
+        this.latest = { ...end, at, done }
+        if (!end.isGuess) this.all.push(this.latest)
+      }),
+      Effect.provideService(Budget.TokenBudget, budget),
+      Effect.provideService(History, history),
+      Effect.provideService(Budget.Job, owner),
+      Effect.ignore
+    )
+  }
+
+  private shown(now: number): ForeseenEnd | undefined {
+    const { latest, options } = this
+    if (latest === undefined) return undefined
+    const { at, done, isGuess, millis, pool } = latest
+    const from = (left: number): Duration.Duration =>
+      Duration.millis(Math.round(Math.max(now, at + left) - options.startedAt))
+    const factor = isGuess ? undefined : options.history.misses.factor(pool, done)
+    const range = factor === undefined ? undefined : { from: from(millis / factor), to: from(millis * factor) }
+    return { end: from(millis), range }
+  }
+
+  /** The job has ended as it should, so it tells how far its foreseen ends were off: in each tenth, the one that was off most. */
+  ended(now: number): void {
+    const off = ({ at, millis }: Foresight): number => Math.abs(Math.log((now - at) / millis))
+    for (const forecasts of Map.groupBy(this.all, ({ done }) => tenthOf(done)).values()) {
+      const { at, done, millis, pool } = forecasts.reduce((worst, each) => (off(each) > off(worst) ? each : worst))
+      this.options.history.misses.add(pool, done, millis, now - at)
+    }
+  }
+}
