@@ -26,7 +26,7 @@ import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "../call/history.ts"
 import { type Agent, type Cap, CapReached, type Job, type Options, type Outcome, type Progress } from "./models.ts"
-import { Outlook } from "./outlook.ts"
+import { JobOutlook } from "./outlook.ts"
 import { startAdvised } from "./starts.ts"
 import * as Work from "./work.ts"
 
@@ -162,7 +162,7 @@ const outlookOf = (
   { history, job, startedAt }: SharedByJob,
   { advice, concurrency }: Options,
   budget: Budget.TokenBudget["Service"] | undefined
-): Outlook | undefined => {
+): JobOutlook | undefined => {
   if (budget === undefined || history === undefined) return undefined
   const now = () => {
     const running = members.filter(({ state }) => state === "running")
@@ -173,11 +173,14 @@ const outlookOf = (
     const atOnce = typeof concurrency === "number" ? concurrency : Infinity
     return { agents: members.length, running: running.length, waiting, made, atOnce }
   }
-  return new Outlook({ operation, about: advice, startedAt, budget, history, job, now })
+  return new JobOutlook({ operation, about: advice, startedAt, budget, history, job, now })
 }
 
-/** What is learned from the end of a job in which nearly all agents succeeded. */
-const learn = (outlook: Outlook | undefined, outcomes: ReadonlyArray<Outcome<unknown, unknown>>): Effect.Effect<void> =>
+/** Learns from the end of a job in which nearly all agents succeeded. */
+const learn = (
+  outlook: JobOutlook | undefined,
+  outcomes: ReadonlyArray<Outcome<unknown, unknown>>
+): Effect.Effect<void> =>
   Effect.map(Clock.currentTimeMillis, (now) => {
     const succeeded = outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length
     if (succeeded >= 0.9 * outcomes.length) outlook?.ended(now)

@@ -35,7 +35,7 @@ export interface OutlookOptions {
   readonly now: () => JobNow
 }
 
-export class Outlook {
+export class JobOutlook {
   private readonly options: OutlookOptions
   private latest: Foresight | undefined
   /** All forecasts that are not guesses. */

@@ -156,7 +156,7 @@ interface GivenPromise {
 }
 
 /** An end that an asker was told, of agents that begin afterwards. */
-interface ForeseenEnd {
+interface ToldEnd {
   readonly asker: string | undefined
   readonly isMeant: (agent: string) => boolean
   readonly agents: number
@@ -182,7 +182,7 @@ export class AgentHistory {
   /** The last pauses of each pool. */
   private readonly pauses = new Map<string, Estimating.Recent>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
-  private readonly foreseen = new Map<string, ReadonlyArray<ForeseenEnd>>()
+  private readonly foreseen = new Map<string, ReadonlyArray<ToldEnd>>()
   readonly misses = new EndMisses()
 
   /** Counts a call of an agent that has ended. Its agent has asked for it at `askedAt`, after its tools were done. */
@@ -266,7 +266,7 @@ export class AgentHistory {
   }
 
   /** Remembers an end that an asker is told, if the last one that it was told is settled. */
-  foresaw(pool: string, end: ForeseenEnd, now: number): void {
+  foresaw(pool: string, end: ToldEnd, now: number): void {
     const open = this.openEnds(pool, now)
     if (open.some(({ asker }) => asker === end.asker)) return
     Lru.put(this.foreseen, pool, [...open, end].slice(-maxForeseen), maxUsed)
@@ -280,11 +280,11 @@ export class AgentHistory {
   }
 
   /** The ends that have not come yet. Those that have come count. */
-  private openEnds(pool: string, now: number): ReadonlyArray<ForeseenEnd> {
+  private openEnds(pool: string, now: number): ReadonlyArray<ToldEnd> {
     return (this.foreseen.get(pool) ?? []).filter((end) => !this.hasCome(pool, end, now))
   }
 
-  private hasCome(pool: string, { agents, asker, at, isMeant, millis }: ForeseenEnd, now: number): boolean {
+  private hasCome(pool: string, { agents, asker, at, isMeant, millis }: ToldEnd, now: number): boolean {
     const isOld = now - at >= longestMiss * millis + this.endedAfter([pool])
     const begun = [...this.agents]
       .filter(([name, { beganAt, byPool }]) => beganAt >= at && byPool.has(pool) && name !== asker && isMeant(name))
