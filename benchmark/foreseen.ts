@@ -5,7 +5,7 @@
  *
  *     --cells PATTERN      only the cells whose name matches, without regard to case
  *     --seeds N            seeds of each weather (1)
- *     --docs               writes the table of docs/weather.md
+ *     --docs               writes the table of docs/figures/weather.md
  *
  * Only waits above a second count, in weathers with at most 600 calls a minute; faster ones give the same result.
  */

@@ -11,7 +11,7 @@
  *     --features           for random weathers, mean scores by feature
  *     --hash               a hash of all events for each weather instead of tables, to compare two commits
  *     --json               all results as JSON instead of tables
- *     --docs               writes the tables and the chart of docs/weather.md: cells, a hundred held-out seeds, a sweep
+ *     --docs               writes the tables and the chart of docs/figures/weather.md: cells, a hundred held-out seeds, a sweep
  */
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"

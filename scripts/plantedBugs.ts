@@ -4,7 +4,7 @@
  *     npm run bugs -- --list                    print the bugs of the sample
  *     npm run bugs -- --log FILE                try each, and record the sample and the results, or go on with those of FILE.
  *                                               FILE.TIER.json has which tests of a tier reach which bug
- *     npm run bugs -- --log FILE --docs         write the table into docs/planted-bugs.md
+ *     npm run bugs -- --log FILE --docs         write the table into docs/figures/planted-bugs.md
  *     npm run bugs -- --at places,http.ts       only those in this part or file
  *     npm run bugs -- --tests test/call,places  run only test files whose path contains one of these
  *     npm run bugs -- --tiers unit              run only these tiers
@@ -329,7 +329,7 @@ const main = async (copy: string): Promise<void> => {
   }
   save()
   for (const line of Planted.summary(results.filter(isAt))) console.log(line)
-  if (options.docs) Planted.publish(join(root, "docs/planted-bugs.md"), results)
+  if (options.docs) Planted.publish(join(root, "docs/figures/planted-bugs.md"), results)
 }
 
 const copy = makeCopy()

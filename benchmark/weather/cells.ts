@@ -1,5 +1,5 @@
 /**
- * The cells of docs/weather.md and their targets. A cell has one or more weathers, with 12 agents and 2,000 tokens a call
+ * The cells of docs/figures/weather.md and their targets. A cell has one or more weathers, with 12 agents and 2,000 tokens a call
  * unless it says otherwise.
  */
 import { type Options, scenario } from "./build.ts"

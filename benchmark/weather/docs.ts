@@ -1,4 +1,4 @@
-/** Writes the tables of docs/weather.md between its markers, and the chart. */
+/** Writes the tables of docs/figures/weather.md between its markers, and the chart. */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Chart from "./chart.ts"
@@ -7,14 +7,14 @@ import * as Sweep from "./sweep.ts"
 import type { Done } from "./tasks.ts"
 
 const folder = join(import.meta.dirname, "../../docs")
-const page = join(folder, "weather.md")
+const page = join(folder, "figures/weather.md")
 
 /** Replaces the text between `<!-- name -->` and `<!-- /name -->`. */
 export const writeTable = (name: string, table: string): void => {
   const text = readFileSync(page, "utf8")
   const [start, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
   const [from, to] = [text.indexOf(start), text.indexOf(end)]
-  if (from === -1 || to < from) throw new Error(`docs/weather.md has no ${start} followed by ${end}`)
+  if (from === -1 || to < from) throw new Error(`docs/figures/weather.md has no ${start} followed by ${end}`)
   writeFileSync(page, `${text.slice(0, from + start.length)}\n${table}\n${text.slice(to)}`)
 }
 

@@ -1,6 +1,6 @@
 /**
  * Bars that every law of this library must clear: a few cells of `npm run bench -- weather`, one seed each, by outcome.
- * The table of all of them is docs/weather.md. A weather costs a second or two, so that `npm test` has the quick ones only.
+ * The table of all of them is docs/figures/weather.md. A weather costs a second or two, so that `npm test` has the quick ones only.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { cells } from "../../benchmark/weather/cells.ts"

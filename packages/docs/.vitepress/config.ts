@@ -13,8 +13,8 @@ const icon =
 
 /** Whoever asks in words looks for a guide before a table, an export or an old version. */
 const weightOf = (address: string): number => {
-  if (/\/(api|changelog|upgrading|planted-bugs)\b/.test(address)) return 0.1
-  return /\/(lab|weather|benchmarks|agents-at-work|defaults|architecture|guarantees)\b/.test(address) ? 0.3 : 1
+  if (/\/(api|changelog|upgrading|figures)\b/.test(address)) return 0.1
+  return /\/(defaults|architecture|guarantees)\b/.test(address) ? 0.3 : 1
 }
 
 export default defineConfig({

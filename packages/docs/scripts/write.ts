@@ -74,10 +74,11 @@ pages.set(
 
 rmSync(out, { recursive: true, force: true })
 /** Pages with wide tables take the room of the outline as well. */
-const wide = new Set(["agents-at-work.md", "evidence.md", "lab.md", "weather.md", "benchmarks.md", "guarantees.md"])
+const isWide = (page: string): boolean =>
+  page.startsWith("figures/") || page === "evidence.md" || page === "guarantees.md"
 for (const [page, text] of pages) {
   mkdirSync(dirname(join(out, page)), { recursive: true })
-  writeFileSync(join(out, page), wide.has(page) ? `---\naside: false\npageClass: wide\n---\n\n${text}` : text)
+  writeFileSync(join(out, page), isWide(page) ? `---\naside: false\npageClass: wide\n---\n\n${text}` : text)
 }
 for (const [from, to] of Object.entries(moved)) writeFileSync(join(out, from), redirectOf(from, to))
 cpSync(join(root, "docs/images"), join(out, "images"), { recursive: true })

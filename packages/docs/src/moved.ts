@@ -10,6 +10,12 @@ export const moved: Readonly<Record<string, string>> = {
   "retry.md": "why.md#how-much-jitter",
   "redis.md": "guides/many-processes.md",
   "stores.md": "guides/many-processes.md#another-database",
+  "lab.md": "figures/lab.md",
+  "weather.md": "figures/weather.md",
+  "agents-at-work.md": "figures/agents-at-work.md",
+  "benchmarks.md": "figures/benchmarks.md",
+  "runtimes.md": "figures/runtimes.md",
+  "planted-bugs.md": "figures/planted-bugs.md",
   "guides/effect-ai.md": "clients.md#effectai",
   "guides/sdk-middleware.md": "clients.md#anthropics-sdk"
 }

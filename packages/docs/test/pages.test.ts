@@ -59,7 +59,7 @@ describe("the sidebar", () => {
     const groups = sidebarOf(read("docs/README.md"))
     assert.deepStrictEqual(
       groups.map(({ text }) => text),
-      ["Start", "Guides", "Reference", "Inside"]
+      ["Start", "Guides", "Reference", "Figures", "Inside"]
     )
     assert.deepInclude(groups[0]!.items, { text: "Clients", link: "/clients" })
     const pages = groups.flatMap(({ items }) => items.map(({ link }) => link))

@@ -1,5 +1,5 @@
 /**
- * Renders the page `docs/lab.md`: the races of all scenarios in Markdown.
+ * Renders the page `docs/figures/lab.md`: the races of all scenarios in Markdown.
  *
  * @stability experimental
  * @since 0.1.0
@@ -139,16 +139,16 @@ export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 After this page you know how long each strategy takes in each scenario, and how many calls it loses. All strategies make the same
 calls, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
-[Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. Figures depend on
+[Reading the lab](../guides/reading-the-lab.md) explains the scenarios and the columns. Figures depend on
 the provider, which the line above each table describes: fixed retries, for example, never finish if rejected requests count. Agents send prose, code,
 JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`ProviderSim.tokenizer\`).
 
-![Makespan of each strategy in the incident](images/incident-makespan.svg)
+![Makespan of each strategy in the incident](../images/incident-makespan.svg)
 
 ## All scenarios
 
 Simulated seconds until all of the work was done, or how many calls were lost; then the 429s. The second table has the scenarios in
-which a model has two [places](guides/places.md), with the ways to use both.
+which a model has two [places](../guides/places.md), with the ways to use both.
 
 ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, results })))}
 

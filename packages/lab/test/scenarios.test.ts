@@ -318,7 +318,7 @@ describe("scenarios with two places", () => {
 })
 
 describe("floodgate where it is behind the oracle", () => {
-  // docs/lab.md explains the difference; this keeps it from growing.
+  // docs/figures/lab.md explains the difference; this keeps it from growing.
   for (const [name, most] of some(
     [
       ["neighbour", 1.1],

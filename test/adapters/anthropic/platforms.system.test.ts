@@ -21,7 +21,7 @@ import { create, type Options } from "../../support/installation.ts"
 import { recordingTracer } from "../../support/spans.ts"
 
 // The clients of Bedrock, Vertex and Foundry weigh up to 64 MB, so what is different on their wire is played here. They
-// were tried themselves as docs/runtimes.md says.
+// were tried themselves as docs/figures/runtimes.md says.
 
 /** A client that turns the answer into another, as Bedrock's turns AWS's frames into events: by a generator over it. */
 class Platform extends BaseAnthropic {

@@ -32,7 +32,7 @@ const flags = {
   ),
   docs: Output.flag("docs", "folder").pipe(
     Flags.optional(
-      "Also write the project's documentation: lab.md, agents-at-work.md, and charts as SVG files in images (default: only the report)"
+      "Also write the project's documentation: lab.md and agents-at-work.md in figures, and charts as SVG files in images (default: only the report)"
     )
   ),
   sessions: Flags.sessions("Race the strategies in your own sessions instead"),
@@ -103,8 +103,12 @@ const writeDocs = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   const isOfSessions = ({ scenario }: Document.ScenarioRace) => Scenario.isOfSessions(scenario)
   const calls = races.filter((race) => !isOfSessions(race))
-  yield* Output.writeOwn(join(docs, "lab.md"), Document.render(calls), "--docs")
-  yield* Output.writeOwn(join(docs, "agents-at-work.md"), AgentsAtWork.render(races.filter(isOfSessions)), "--docs")
+  yield* Output.writeOwn(join(docs, "figures/lab.md"), Document.render(calls), "--docs")
+  yield* Output.writeOwn(
+    join(docs, "figures/agents-at-work.md"),
+    AgentsAtWork.render(races.filter(isOfSessions)),
+    "--docs"
+  )
   const barsOf = (name: string, bars: ReadonlyArray<string>) => {
     const figures = scenarios.find((one) => one.name === name)!
     return { ...figures, results: figures.results.filter(({ strategy }) => bars.includes(strategy)) }
@@ -138,7 +142,7 @@ export const labCommand = Command.make(
     const { join } = yield* Path.Path
     yield* Output.claim(report, "--report")
     if (Option.isSome(docs)) {
-      yield* Output.claimOwn(docs.value, ["lab.md", "agents-at-work.md"], "--docs")
+      yield* Output.claimOwn(join(docs.value, "figures"), ["lab.md", "agents-at-work.md"], "--docs")
       yield* Output.claimOwn(join(docs.value, "images"), ["any.svg"], "--docs")
     }
     const raced = yield* raceAll(seed)

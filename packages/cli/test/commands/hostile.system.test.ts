@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import { ProviderServer } from "floodgate/testing/server"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import * as Cli from "../support/cli.ts"
 import { services } from "../../../gateway/test/support/services.ts"
 import { isFull } from "../../../../test/support/size.ts"
@@ -95,13 +95,14 @@ describe("an output folder of somebody else", () => {
 
   for (const [flag, command, file] of [
     ["--svg", ["storm", "--strategy", "oracle"], "incident-makespan.svg"],
-    ["--docs", ["lab"], "lab.md"]
+    ["--docs", ["lab"], "figures/lab.md"]
   ] as const) {
     live(
       `is refused where ${file} of ${flag} is a link`,
       Effect.gen(function* () {
         const { at, floodgate, out, precious } = yield* prepared
-        Fs.symlinkSync("../precious.txt", join(out, file))
+        Fs.mkdirSync(dirname(join(out, file)), { recursive: true })
+        Fs.symlinkSync(precious, join(out, file))
         const report = command[0] === "lab" ? ["--report", join(at, "lab.html")] : []
         const { code, err } = yield* floodgate(...command, ...report, flag, out)
         assert.strictEqual(code, 3, err)

@@ -1,5 +1,5 @@
 /**
- * Renders the page `docs/agents-at-work.md`: the races of sessions in Markdown.
+ * Renders the page `docs/figures/agents-at-work.md`: the races of sessions in Markdown.
  *
  * @stability experimental
  * @since 0.5.0
@@ -117,7 +117,7 @@ After this page you know how long strategies take with what coding agents really
 pauses for tools, and sub-agents. [The lab](lab.md) has independent calls instead. Run it with \`npm run lab\`, or one scenario with
 \`npm run -s floodgate -- storm --scenario sessions\`. The same seed gives the same figures.
 
-![Time of each strategy with 36 sessions](images/sessions-makespan.svg)
+![Time of each strategy with 36 sessions](../images/sessions-makespan.svg)
 
 ## Three limits
 
@@ -176,7 +176,7 @@ prompt that is not in the cache lets everybody behind it wait. So a strategy may
 
 ## Your own sessions
 
-The gateway [records the sessions of your agents](gateway.md#record-your-sessions) in numbers, without text and names. The lab races every
+The gateway [records the sessions of your agents](../gateway.md#record-your-sessions) in numbers, without text and names. The lab races every
 strategy in them under your limits, and a forecast says what more of them would take:
 
 \`\`\`sh
@@ -185,12 +185,12 @@ npm run -s floodgate -- lab --sessions sessions.csv --input-tokens-per-minute 40
 npm run -s floodgate -- forecast --sessions sessions.csv --agents 40
 \`\`\`
 
-[The lab](guides/command-line.md#your-own-sessions) says which parts of that are real. Claude Code and the agents of four SDKs worked for 27
+[The lab](../guides/command-line.md#your-own-sessions) says which parts of that are real. Claude Code and the agents of four SDKs worked for 27
 minutes through the gateway, in front of a simulated provider with a limit of 50,000 uncached input tokens a minute (a bucket of
 200,000). Played under the same limits, the recording took 1,537 s instead of 1,617 s, and a session had ended after 1,087 s instead
 of 1,135 s in the mean: 5 and 4 % less. \`FLOODGATE_MINUTES=30 npm run test:clients\` repeats that, with \`FLOODGATE_CLAUDE\` for Claude Code.
 
 \`Sessions\` of \`floodgate/testing\` reads a table of turns, and plays it against any client; \`ProviderSim\` caches with its option
-\`cache\`. [Testing your fan-out](guides/testing-your-fan-out.md) shows how to simulate a provider.
+\`cache\`. [Testing your fan-out](../guides/testing-your-fan-out.md) shows how to simulate a provider.
 `
 }
