@@ -238,7 +238,7 @@ export interface Protocol {
      * - `"executed"` (400): the provider has probably executed the request, and its answer cannot be read. This is no 502, because some
      *   clients retry all of those, whatever `x-should-retry` says (AI SDK, LangChain), and the request would be executed again
      * - `"tooLarge"` (413): the request can never fit the limits
-     * - `"spendLimited"` (402): a cap on money or tokens is used up; of the clients that were tried, only Codex retries this status
+     * - `"spendLimited"` (402): a cap on money or tokens is used up. In Responses 400, because Codex retries a 402
      * - `"jobLimited"` (400): a cap of its job refuses the call. Codex retries a 402 five times, and Claude Code a 400 whose type is
      *   `invalid_request_error`
      * - `"notFound"` (404): there is nothing at this path

@@ -182,6 +182,10 @@ const errorEvent = (refusal: Refusal) => {
  * @category protocols
  * @since 0.1.0
  */
+/** A 402 becomes a 400, because Codex, which speaks this protocol, sends a call five times again after a 402. */
+const unretried = (refusal: Refusal): Refusal =>
+  refusal.kind === "spendLimited" ? { ...refusal, kind: "jobLimited" } : refusal
+
 export const openaiResponses: Protocol = {
   name: "openai-responses",
   provider: "openai",
@@ -193,7 +197,7 @@ export const openaiResponses: Protocol = {
   limits: limitsInHeaders,
   // OpenAI adds codes for requests at fault, and a retry of one repeats the failure for minutes. So an unknown code is final.
   failure: (response, context) => failureOf(response, { ...context, isFinal: true }),
-  refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
+  refuse: (refusal) => refusalResponse(unretried(refusal), { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent("error", errorEvent(refusal)),
   keepAlive: { stream: sseComment, whole: jsonWhitespace }
 }

@@ -5,7 +5,7 @@
  * with one above 60 s. The openai SDK ignores one above 60 s. Claude Code gives up at once on a long one and on `x-should-retry:
  * false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429, a 502 or a 503 with a `retry-after`
  * of 5 to 59 s, and one that may not, such as a 402, 404 or 413, has `x-should-retry: false`. Codex heeds no such header, and sends a call
- * five times again after a 402 or 403, but never after a 400. Claude Code sends one again after a 400 whose type is `invalid_request_error`.
+ * five times again after a 402 or 403, but never after a 400, which Responses have instead of a 402. Claude Code sends one again after a 400 whose type is `invalid_request_error`.
  */
 import type { Refusal } from "./models.ts"
 

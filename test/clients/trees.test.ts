@@ -6,6 +6,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type * as Gateway from "@floodgate/gateway"
 import type { LlmProvider } from "floodgate"
 import { ProviderServer } from "floodgate/testing/server"
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -32,8 +33,8 @@ interface Seen {
 }
 
 /** A gateway that caps the agents of a job, and the only job's agents so far. */
-const capped = Effect.fnUntraced(function* (upstream: string, agents: number) {
-  const { url } = yield* gatewayTo(upstream, { rules: [{ capPerJob: { agents } }] }, limits)
+const capped = Effect.fnUntraced(function* (upstream: string, agents: number, rules: Gateway.Options["rules"] = []) {
+  const { url } = yield* gatewayTo(upstream, { rules: [{ capPerJob: { agents } }, ...rules] }, limits)
   const seen = Effect.promise(async () => {
     const { trees } = (await (await fetch(`${url}/floodgate/status`)).json()) as { readonly trees: ReadonlyArray<Seen> }
     return trees.map(({ agents, depth, refused }) => ({ agents, refused, depth }))
@@ -204,7 +205,7 @@ const codexReply = (said: string, id: number): ReadonlyArray<object> => {
 }
 
 describe.skipIf(codex === undefined)("Codex", () => {
-  const lead = Effect.fnUntraced(function* (agents: number) {
+  const lead = Effect.fnUntraced(function* (agents: number, rules?: Gateway.Options["rules"]) {
     let told = ""
     let id = 0
     const { url: upstream } = yield* serve((_, response, body) => {
@@ -221,7 +222,7 @@ describe.skipIf(codex === undefined)("Codex", () => {
       response.writeHead(200, { "content-type": "text/event-stream" })
       response.end(events.map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join(""))
     })
-    const { seen, url } = yield* capped(upstream, agents)
+    const { seen, url } = yield* capped(upstream, agents, rules)
     const home = yield* homeFor("codex")
     mkdirSync(join(home, ".codex"))
     const config = [`openai_base_url = "${url}/v1"`, 'model = "gpt-5.2-codex"', "[agents]", "max_threads = 60"]
@@ -229,15 +230,15 @@ describe.skipIf(codex === undefined)("Codex", () => {
     const env = { PATH: process.env["PATH"]!, HOME: home, CODEX_API_KEY: "any" }
     const args = ["exec", "--json", "--skip-git-repo-check", order]
     const { code, out } = yield* Effect.promise(() => run(codex!, args, home, env))
-    assert.strictEqual(code, 0, out.slice(-2_000))
-    return { told, out, seen: yield* seen }
+    return { url, code, told, out, seen: yield* seen }
   })
 
   it.live(
     "sends no refused sub-agent again, and tells its lead why",
     () =>
       Effect.gen(function* () {
-        const { out, seen, told } = yield* lead(cap)
+        const { code, out, seen, told } = yield* lead(cap)
+        assert.strictEqual(code, 0, out.slice(-2_000))
         assert.deepStrictEqual(seen, [{ agents: cap, refused, depth: 1 }])
         const failed = new Set(
           [...told.matchAll(/agent_path[\\":]+([\w-]+)[\\",]+status[\\":{]+errored/g)].map(([, id]) => id)
@@ -256,6 +257,26 @@ describe.skipIf(codex === undefined)("Codex", () => {
         const { out, seen } = yield* lead(100)
         assert.deepStrictEqual(seen, [{ agents: 1 + count, refused: 0, depth: 1 }])
         assert.include(out, "All have ended.")
+      }),
+    maxMillis
+  )
+
+  it.live(
+    "sends no call again for which a cap in dollars has no room",
+    () =>
+      Effect.gen(function* () {
+        const { out, url } = yield* lead(100, [{ cap: { dollars: 1e-6 } }])
+        assert.match(out, /the cap for all callers cannot be enforced/)
+        const { agents } = yield* Effect.promise(
+          async () =>
+            (await (await fetch(`${url}/floodgate/status`)).json()) as {
+              readonly agents: ReadonlyArray<{ readonly refused: number }>
+            }
+        )
+        assert.deepStrictEqual(
+          agents.map(({ refused }) => refused),
+          [1]
+        )
       }),
     maxMillis
   )

@@ -9,7 +9,7 @@ const store = new Error("away")
 const reached = { tree: "the job", agent: "a", by: "agents", limit: 20 } as const
 
 describe("refuse", () => {
-  it("answers a store that is away with a status that is retried, and a cap of a job with one that nobody retries", () => {
+  it("answers a store that is away with a status that is retried, and a cap with one that no client of the protocol retries", () => {
     const causes = [
       new Spending.LedgerUnavailable({ purse: "the team", cause: store }),
       new Trees.TreeUnavailable({ tree: "the job", cause: store }),
@@ -27,7 +27,7 @@ describe("refuse", () => {
         [503, "5", undefined],
         [503, "5", undefined],
         [400, undefined, "false"],
-        [402, undefined, "false"]
+        [name === "openaiResponses" ? 400 : 402, undefined, "false"]
       ])
     }
   })

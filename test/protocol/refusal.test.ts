@@ -96,7 +96,7 @@ describe("refusals", () => {
       const answers = kinds.map((kind) => protocol.refuse(refusal(kind)))
       assert.deepStrictEqual(
         answers.map(({ status }) => status),
-        [429, 503, 413, 402, 404, 400, 408, 401, 403, 426]
+        [429, 503, 413, protocol === openaiResponses ? 400 : 402, 404, 400, 408, 401, 403, 426]
       )
       for (const { body, headers, status } of answers) {
         assert.strictEqual(headers["content-type"], "application/json")

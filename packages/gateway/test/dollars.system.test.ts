@@ -122,7 +122,7 @@ describe("dollars at the gateway", () => {
       path: "/v1/responses",
       body: { input: "Hello", background: true, max_output_tokens: 100_000 },
       cap: 1.9,
-      statuses: [200, 402]
+      statuses: [200, 400]
     }
   ])("keeps a cap with $what", ({ body, cap, path = "/v1/chat/completions", statuses }) =>
     Effect.gen(function* () {

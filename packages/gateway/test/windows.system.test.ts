@@ -166,7 +166,7 @@ describe("a gateway in front of a subscription", () => {
       })
       assert.strictEqual((yield* responses).status, 200)
       const refused = yield* responses
-      assert.strictEqual(refused.status, 402)
+      assert.strictEqual(refused.status, 400)
       assert.include(refused.text, "61 % of the account's window of 7d are used, and this call may use up to 60 %")
     }).pipe(Effect.scoped)
   )
