@@ -19,6 +19,9 @@
  * Agents share the budget equally, so the agent with the most work ends last. If only the end of the whole job matters, state
  * the {@link Agent.work} of each agent: shares then follow the remaining work, and all agents end together.
  *
+ * A `tree` of `floodgate/Trees` bounds how many agents there may be, with those that agents start themselves, and can be stopped. Agents
+ * that may not start fail with `TreeCapReached`; the outcomes of all others are kept.
+ *
  * With the concurrency `"advised"`, as many agents start as help, and more as soon as they would: a job of 104 agents then runs a few
  * at a time, and ends as early. Each outcome says when its agent started.
  *
@@ -153,6 +156,30 @@ type ServicesOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Services
  * const { value } = await Effect.runPromise(Simulation.run(outcomes))
  * const started = value.map(({ startedAfter }) => Duration.toSeconds(startedAfter!))
  * started.filter((seconds) => seconds < 1).length // => 2
+ * ```
+ *
+ * **Example** (At most two agents, also those that agents start)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Exit from "effect/Exit"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Trees from "floodgate/Trees"
+ *
+ * const tree = Trees.make("research", { agents: 2 })
+ * const search = { key: "search", effect: Effect.succeed("found") }
+ * const lead = { key: "lead", effect: Agents.run([search]) }
+ * const late = { key: "late", effect: Effect.void }
+ *
+ * const program = Agents.run([lead, late], { tree, concurrency: 1 })
+ * const live = Agents.layer.pipe(Layer.provide(Budget.layer()))
+ *
+ * const outcomes = await Effect.runPromise(Effect.provide(program, live))
+ *
+ * outcomes.map(({ exit }) => Exit.isSuccess(exit)) // => [true, false]
+ * String(Exit.findErrorOption(outcomes[1]!.exit)).includes("at most 2 agents in all") // => true
  * ```
  *
  * **Example** (An agent that fails)

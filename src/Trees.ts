@@ -55,7 +55,7 @@ import { BudgetStore, opener } from "./sharing/port.ts"
 import { copy, local } from "./sharing/tree.ts"
 import { type AgentCaps, checkCaps, defaultAgents, type JobCaps, type Tree } from "./trees/models.ts"
 import { RunningTree } from "./trees/running.ts"
-import { lineOf, pursesOf, spentOf } from "./trees/seat.ts"
+import { internalsOf, pursesOf, seatOf, spentOf } from "./trees/seat.ts"
 import { TreeSpending } from "./trees/spending.ts"
 
 export type { AgentCaps, AgentInTree, JobCaps, JobSpent, Tree, TreeStatus } from "./trees/models.ts"
@@ -193,7 +193,7 @@ const treeOf = (tree: RunningTree): Tree => {
       }),
     stop: (what) => using(() => tree.configure({ stop: what })),
     resume: using(() => tree.configure({ stop: "none" })),
-    internals: tree
+    internals: internalsOf(tree)
   }
 }
 
@@ -233,7 +233,7 @@ export const within =
   (tree: Tree, seat: Seat) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     check("Trees.within", seatCheck, seat)
-    const line = lineOf(tree, { name: seat.agent, parent: seat.parent })
+    const line = seatOf(tree, { name: seat.agent, parent: seat.parent })
     return self.pipe(
       Effect.updateService(Purses, (purses) => [...purses, ...pursesOf(tree)]),
       Effect.updateService(Lines, (lines) => [...lines, line])

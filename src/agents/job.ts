@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { latest, tickOf } from "../budget/observer.ts"
 import { concurrency, jobCheck, priority, Uncounted } from "../budget/options.ts"
+import { Lines } from "../call/lines.ts"
 import * as Waker from "../line/waker.ts"
 import * as Budget from "../Budget.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -26,7 +27,9 @@ import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "../call/history.ts"
 import { type Agent, type Cap, CapReached, type Job, type Options, type Outcome, type Progress } from "./models.ts"
+import { type CountedIn, countedIn, inTrees, isTree } from "./inTrees.ts"
 import { JobOutlook } from "./outlook.ts"
+import type { TreeRefusal } from "../trees/seat.ts"
 import { startAdvised } from "./starts.ts"
 import * as Work from "./work.ts"
 
@@ -39,7 +42,8 @@ const jobOptions = Input.all(
     advice: checkAbout,
     cap,
     capPerAgent: cap,
-    job: jobCheck
+    job: jobCheck,
+    tree: isTree
   }),
   (value) => {
     const { advice, concurrency } = value as Options
@@ -64,6 +68,7 @@ interface SharedByJob {
   readonly purse: Spending.Purse
   /** The trackers of the agent that started the job, if an agent did: its caps include what it starts. */
   readonly outer: ReadonlyArray<Tracker>
+  readonly countedIn: CountedIn
   readonly startedAt: number
   /** How many milliseconds it may take, if that is bounded. */
   readonly time: number | undefined
@@ -111,6 +116,7 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     tracker: trackerOf(undefined, cap, changed),
     purse: purseOf("the job", dollars, changed),
     outer: (yield* CurrentAgent)?.trackers ?? [],
+    countedIn: countedIn(options.tree, yield* Lines),
     startedAt: yield* Clock.currentTimeMillis,
     time,
     wake,
@@ -220,7 +226,7 @@ const bounded = <A, E, R>(
   member: JobAgent<A, E, R>,
   shared: SharedByJob,
   now: number
-): Effect.Effect<A, E | CapReached, R> => {
+): Effect.Effect<A, E | CapReached | TreeRefusal, R> => {
   const { agent, purse, time, tracker } = member
   const { key, priority, work } = agent
   const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
@@ -230,12 +236,13 @@ const bounded = <A, E, R>(
       if (cap === "job") shared.isOver = true
       return Effect.fail(new CapReached({ key, cap, unit: "time", asked: 0, left: 0, limit }))
     })
-    return (self: Effect.Effect<A, E | CapReached, R>) =>
+    return (self: Effect.Effect<A, E | CapReached | TreeRefusal, R>) =>
       left <= 0 || (cap === "job" && shared.isOver)
         ? reached
         : Effect.timeoutOrElse(self, { duration: left, orElse: () => reached })
   }
   return agent.effect.pipe(
+    inTrees(key, shared.countedIn, startsLater(member)),
     ends("agent", time, now),
     ends("job", shared.time, shared.startedAt),
     priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
@@ -253,6 +260,10 @@ const bounded = <A, E, R>(
     })
   )
 }
+
+/** Notes when an agent starts that has waited to be counted. */
+const startsLater = (member: JobAgent<unknown, unknown, unknown>): Effect.Effect<void> =>
+  Effect.clockWith((clock) => Effect.sync(() => void (member.startedAt = clock.currentTimeMillisUnsafe())))
 
 /** The weight of an agent's next call: 1 once the agent has ended, for calls of fibers that outlive it. */
 const weightOf = <A, E, R>(member: JobAgent<A, E, R>, work: number, shared: SharedByJob): number => {
@@ -275,10 +286,10 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
       if (hasEnded(member)) return Exit.interrupt()
       const over = Deferred.makeUnsafe<void>()
       // Registered before its first step, because that step may already cancel it.
-      const known = Effect.withFiber<A, E | CapReached, R>((fiber) => {
+      const known = Effect.withFiber<A, E | CapReached | TreeRefusal, R>((fiber) => {
         member.fiber = fiber
         member.state = "running"
-        member.startedAt = now
+        if (shared.countedIn.starters.length === 0) member.startedAt = now
         member.tracker.changed()
         // Added first, because an observer that the agent adds may throw, and later observers are then not called.
         fiber.addObserver((exit) => {

@@ -7,6 +7,8 @@ import type * as Stream from "effect/Stream"
 import type * as Budget from "../Budget.ts"
 import { didYouMean, nearest } from "../domain/input/nearest.ts"
 import type * as Forecast from "../Forecast.ts"
+import type { Tree } from "../trees/models.ts"
+import type { TreeCapReached, TreeUnavailable } from "../trees/seat.ts"
 import { counted as count, thousands } from "../domain/words.ts"
 
 // -----------------------------------------------------------------------------
@@ -72,7 +74,8 @@ type AgentUsage = {
  */
 export interface Outcome<A, E> {
   readonly key: string
-  readonly exit: Exit.Exit<A, E | CapReached>
+  /** An agent that its job's tree has not let start fails with `TreeCapReached` or `TreeUnavailable` of `floodgate/Trees`. */
+  readonly exit: Exit.Exit<A, E | CapReached | TreeCapReached | TreeUnavailable>
   readonly used: AgentUsage
   /** When it started, from the start of the job; undefined if it never did. */
   readonly startedAfter: Duration.Duration | undefined
@@ -171,6 +174,15 @@ export interface Options {
    * @since 0.5.0
    */
   readonly job?: string | Budget.NamedJob | undefined
+  /**
+   * The tree of the job, which caps its agents and what they spend (`floodgate/Trees`), and can be stopped. Agents that these agents start
+   * with `Agents.run` are in it, too, one level deeper. Each start counts as another agent. One that may not start fails with the reason, and
+   * counts as running until it ends, so a `concurrency` of at most `atOnce` lets agents wait where they would be refused.
+   *
+   * @default that of the code that starts the job (`Trees.within`, or an agent with a tree), if any
+   * @since 0.5.0
+   */
+  readonly tree?: Tree | undefined
 }
 
 // -----------------------------------------------------------------------------

@@ -186,3 +186,13 @@ export const count = (
   const calls = Math.max(0, (own(member.agents, name)?.calls ?? 0) + by)
   member.agents = { ...member.agents, [name]: { ...seen, at: utcAt(state, now), calls } }
 }
+
+/** An agent has said that it ends. Without a call that runs, it no longer counts as running. */
+export const end = (state: TreeState, id: string, agent: CallingAgent, seen: SeenAgent, now: number): void => {
+  count(state, id, agent, seen, -1, now)
+  const member = state.members[id]
+  const { name = "" } = agent
+  const known = member && own(member.agents, name)
+  if (known === undefined) return
+  member!.agents = { ...member!.agents, [name]: { ...known, at: seen.since - idleMillis } }
+}

@@ -102,11 +102,34 @@ export class RunningTree {
     return hold
   }
 
+  /** Starts an agent that no call has named, as a call that lasts until its end. */
+  start(paying: Paying, key: string, parent: string | undefined): TreeHold {
+    return this.line.ask(new TreeHold(this, paying, { name: this.nameOf(key, parent), parent }))
+  }
+
+  /** Names an agent that starts: by its way from the root, and its number where that is not new. */
+  private nameOf(key: string, parent: string | undefined): string {
+    const { id, outlives, state } = this.port
+    const way = `${parent === undefined ? "" : `${parent}/`}${key}${outlives ? `@${id}` : ""}`
+    let name = way
+    for (let number = 2; Trees.agentOf(state, name) !== undefined; number++) name = `${way} ${number}`
+    return name
+  }
+
   /** Ends a call. Only the first end counts. */
   settle(hold: TreeHold): void {
     this.line.settle(hold, (draft, id, now) => {
       const { agent, seen } = hold.grant!
       Trees.count(draft, id, agent, seen, -1, now)
+      return 1
+    })
+  }
+
+  /** Ends an agent that was started. */
+  end(hold: TreeHold): void {
+    this.line.settle(hold, (draft, id, now) => {
+      const { agent, seen } = hold.grant!
+      Trees.end(draft, id, agent, seen, now)
       return 1
     })
   }

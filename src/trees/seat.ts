@@ -1,10 +1,16 @@
 /** The agent of a call in a tree, as a line that the call takes before its pool; and why it is refused. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import * as Budget from "../Budget.ts"
-import type { LineOf } from "../call/lines.ts"
+import { ownerOf } from "../budget/options.ts"
+import type { CountedJob, LineOf, Starter } from "../call/lines.ts"
 import { perUnit, type Unit } from "../domain/spending/ledger.ts"
 import { counted, dollars } from "../domain/words.ts"
 import type { Purse } from "../domain/spending/models.ts"
+import * as Waker from "../line/waker.ts"
 import type { CapRefusal } from "../sharing/ledger.ts"
 import type { CallingAgent } from "../sharing/tree.ts"
 import type { Tree } from "./models.ts"
@@ -151,16 +157,40 @@ export class TreeUnavailable extends Schema.TaggedError<TreeUnavailable>("floodg
 const denied = (cause: TreeCapReached | TreeUnavailable): Budget.BudgetError =>
   new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
+/** Why an agent may not start. */
+export type TreeRefusal = TreeCapReached | TreeUnavailable
+
+const refusalOf = ({ name: tree }: RunningTree, agent: string | undefined, by: TreeHold["refusal"]): TreeRefusal =>
+  by === undefined || by.by === "store"
+    ? new TreeUnavailable({ tree, cause: by?.cause })
+    : new TreeCapReached({ tree, agent: agent ?? "", ...by })
+
+/** The internals of a tree. */
+export interface TreeInternals extends CountedJob<TreeRefusal> {
+  readonly running: RunningTree
+}
+
+export const internalsOf = (running: RunningTree): TreeInternals => ({
+  running,
+  starter: starterOf(running, undefined),
+  get purses() {
+    return running.spending.purses
+  }
+})
+
+const internals = (tree: Tree): TreeInternals => tree.internals as TreeInternals
+
 /** The purses from which every call of a tree pays. */
-export const pursesOf = ({ internals }: Tree): ReadonlyArray<Purse> => (internals as RunningTree).spending.purses
+export const pursesOf = (tree: Tree): ReadonlyArray<Purse> => internals(tree).purses
 
 /** The line of an agent of a tree. */
-export const lineOf = ({ internals, name: tree }: Tree, agent: CallingAgent): LineOf => {
-  const running = internals as RunningTree
-  const denial = (refusal: TreeHold["refusal"]): Budget.BudgetError =>
-    refusal === undefined || refusal.by === "store"
-      ? denied(new TreeUnavailable({ tree, cause: refusal?.cause }))
-      : denied(new TreeCapReached({ tree, agent: agent.name ?? "", ...refusal }))
+export const lineOf = (tree: Tree, agent: CallingAgent): LineOf => lineIn(internals(tree).running, agent)
+
+/** The line of an agent that may start others. */
+export const seatOf = (tree: Tree, agent: CallingAgent): LineOf => seatIn(internals(tree).running, agent)
+
+const lineIn = (running: RunningTree, agent: CallingAgent): LineOf => {
+  const denial = (refusal: TreeHold["refusal"]): Budget.BudgetError => denied(refusalOf(running, agent.name, refusal))
   return ({ clock, paying }) => {
     running.clock = clock
     let hold: TreeHold
@@ -174,3 +204,27 @@ export const lineOf = ({ internals, name: tree }: Tree, agent: CallingAgent): Li
     }
   }
 }
+
+const seatIn = (running: RunningTree, agent: CallingAgent): LineOf =>
+  Object.assign(lineIn(running, agent), { starter: starterOf(running, agent.name) })
+
+/** Starts agents below one of a tree, or the first ones. */
+const starterOf = (running: RunningTree, parent: string | undefined): Starter<TreeRefusal> => ({
+  job: running,
+  start: (key, context) => {
+    running.clock = Context.get(context, Clock.Clock)
+    const wake = Waker.make(Context.get(context, Scheduler.Scheduler))
+    const hold = running.start({ ...ownerOf(context), wake }, key, parent)
+    const { name } = hold.ask
+    const decided = Effect.suspend(() =>
+      hold.isOpen ? Effect.void : Effect.fail(refusalOf(running, name, hold.refusal))
+    )
+    // Only a store lets it wait.
+    const wait = Effect.callback<void>((resume) => hold.listen(() => resume(Effect.void)))
+    return {
+      line: seatIn(running, { name, parent }),
+      admitted: hold.phase === "waiting" ? Effect.andThen(wait, decided) : decided,
+      end: () => running.end(hold)
+    }
+  }
+})

@@ -1,9 +1,11 @@
 /** Trees of agents that processes share: random histories with faults keep their laws, and scenes that need an exact order of events. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
@@ -16,6 +18,7 @@ const play = World.player(redis, "trees")
 
 const open = (process: World.Process, caps: Trees.JobCaps) => process.within(Trees.open("the job", caps))
 
+const counting = Agents.layer.pipe(Layer.provide(Budget.layerUnlimited))
 const live = Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(Layer.provide(Budget.layerUnlimited))
 
 /** A call of an agent that takes this long. Returns "sent", the cap that refused it, or the tag of another refusal. */
@@ -85,6 +88,44 @@ describe("a tree in a store", { timeout: 180_000 }, () => {
     )
     assert.strictEqual(results.filter((result) => result === "sent").length, 20)
     assert.strictEqual(results.filter((result) => result === "agents").length, 80)
+  })
+
+  it("counts the agents that the processes run, also under the same keys", () => {
+    const results = play((world) =>
+      Effect.gen(function* () {
+        const { a, b, ofA, ofB } = yield* two(world, { agents: 6 })
+        const agents = Array.from({ length: 5 }, (_, index) => ({ key: `${index}`, effect: Effect.sleep(5_000) }))
+        const run = (process: World.Process, tree: Trees.Tree) =>
+          process.run(Effect.provide(Agents.run(agents, { tree }), counting))
+        const both = yield* Effect.all([run(a, ofA), run(b, ofB)], { concurrency: "unbounded" })
+        yield* Effect.sleep(8_000)
+        const { agents: counted, atOnce } = yield* b.run(ofB.status)
+        return { ran: both.flat().filter(({ exit }) => Exit.isSuccess(exit)).length, counted, atOnce }
+      })
+    )
+    assert.deepStrictEqual(results, { ran: 6, counted: 6, atOnce: 0 })
+  })
+
+  it("lets an agent be cancelled that waits for the store, and says that the store does not answer", () => {
+    const ends = play((world) =>
+      Effect.gen(function* () {
+        const { a, ofA } = yield* two(world, { agents: 6 })
+        world.isDown = true
+        const agents = ["cancelled", "refused"].map((key) => ({ key, effect: Effect.void }))
+        return yield* a.run(
+          Effect.gen(function* () {
+            const job = yield* Agents.fork(agents, { tree: ofA })
+            yield* Effect.sleep(1_000)
+            yield* job.cancel("cancelled")
+            const { agents: states } = yield* job.status
+            const [cancelled, refused] = yield* job.await
+            const reason = Exit.isFailure(refused!.exit) ? Cause.squash(refused!.exit.cause) : undefined
+            return [states[0]!.state, cancelled!.startedAfter, (reason as Error).name]
+          }).pipe(Effect.scoped, Effect.provide(counting))
+        )
+      })
+    )
+    assert.deepStrictEqual(ends, ["cancelled", undefined, "floodgate/Trees/TreeUnavailable"])
   })
 
   it("is stopped and resumed for all processes", () => {
