@@ -105,6 +105,7 @@ import {
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/conversations.ts"
 import * as Warmup from "./call/warmup.ts"
+import { afterBy, type ParkedCall } from "./money/parking.ts"
 import { LongWindows, type WindowStatus } from "./money/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./places/memory.ts"
@@ -115,6 +116,7 @@ import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
+export type { ParkedCall } from "./money/parking.ts"
 export type { WindowStatus } from "./money/windows.ts"
 export type { Call, CallOptions, Options, Outcome, Ticket } from "./call/models.ts"
 
@@ -167,6 +169,18 @@ export class Governor extends Context.Service<
     readonly places: Effect.Effect<ReadonlyArray<PlaceStatus>>
     /** The state of the long windows of subscriptions: how much is spent, and when they end. */
     readonly windows: Effect.Effect<ReadonlyArray<WindowStatus>>
+    /**
+     * The calls that are parked until a reset (`park`), in the order in which they go on, without what they send.
+     *
+     * @since 0.5.0
+     */
+    readonly parked: Effect.Effect<ReadonlyArray<ParkedCall>>
+    /**
+     * Ends a parked call: it fails with the refusal that it would have got without `park`. False if it is not parked.
+     *
+     * @since 0.5.0
+     */
+    readonly unpark: (id: string) => Effect.Effect<boolean>
   }
 >()("floodgate/Governor/Governor") {}
 
@@ -254,6 +268,8 @@ export const make = Effect.fnUntraced(function* (
     shares: options.windows,
     learned: options.learned?.windows,
     triesEvery: millisOf(tryWindowsEvery),
+    after: afterBy(fork),
+    wake,
     warn
   })
   const parts: GovernorParts = {
@@ -306,8 +322,14 @@ export const make = Effect.fnUntraced(function* (
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
     prices: parts.prices,
     places: Effect.map(Clock.currentTimeMillis, (now) => parts.memory.status(now)),
-    windows: Effect.sync(() => windows.status)
+    windows: Effect.sync(() => windows.status),
+    ...parkedIn(windows)
   })
+})
+
+const parkedIn = ({ parking }: LongWindows): Pick<Governor["Service"], "parked" | "unpark"> => ({
+  parked: Effect.sync(() => parking.status),
+  unpark: (id) => Effect.sync(() => parking.cancel(id))
 })
 
 const withWindows = (learned: Estimator.Learned, { learned: windows }: LongWindows): Estimator.Learned =>

@@ -42,6 +42,7 @@ const jobOptions = Input.all(
     advice: checkAbout,
     cap,
     capPerAgent: cap,
+    park: Input.flag,
     job: jobCheck,
     tree: isTree
   }),
@@ -127,10 +128,11 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
   }
   const members = enter(operation, agents, options, shared)
   const outlook = outlookOf(operation, members, shared, options, yield* CountingBudget)
-  const running =
+  const run =
     concurrency === "advised"
       ? runAdvised(operation, members, shared, options)
       : Effect.forEach(members, (member) => runOne(member, shared), { concurrency })
+  const running = options.park === true ? Spending.waitForReset()(run) : run
   const all = yield* running.pipe(
     Effect.tap((outcomes) => learn(outlook, outcomes)),
     Effect.onInterrupt(() => cancel(members, shared)),

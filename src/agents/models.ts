@@ -167,6 +167,14 @@ export interface Options {
   /** The cap on each agent. @default no bound */
   readonly capPerAgent?: Cap | undefined
   /**
+   * Whether calls of the agents that meet a spent window of a subscription, or a spent cap that begins again, are parked until the reset,
+   * instead of failing; see `park` of `Governor.CallOptions`.
+   *
+   * @default false
+   * @since 0.5.0
+   */
+  readonly park?: boolean | undefined
+  /**
    * The job as the budget knows it: its name, or its name with a weight and a priority. Jobs share the limits fairly, however many agents
    * they have.
    *

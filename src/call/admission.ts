@@ -14,6 +14,7 @@ import { certainly, claimed, counting, first, type GovernedOptions, revised } fr
 import { ownerOf } from "../budget/options.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError } from "../LlmError.ts"
+import { Resets } from "../domain/spending/models.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { GovernedAttempt, Held } from "./attempt.ts"
 import * as Counting from "./counting.ts"
@@ -119,9 +120,11 @@ export const pay = (
   const { clock, now: since, options, parts, purses } = call
   const { reportCap, windows } = parts
   const lines = Context.get(context, Lines)
-  const isFree = purses.length === 0 && options.purses === undefined && !windows.isLimiting
+  const parks = options.park ?? Context.get(context, Resets) !== undefined
+  const isFree = purses.length === 0 && options.purses === undefined && !windows.isLimiting && !parks
   if (isFree && lines.length === 0) return undefined
   const { accounting, known, pool, price } = at
+  const paying = payingOf(call, context)
   const request: Payment.PaymentRequest = {
     lines,
     purses,
@@ -130,7 +133,18 @@ export const pay = (
     pool: pool.name,
     account: at.request.account,
     windows,
-    paying: payingOf(call, context),
+    parks,
+    resetBy: parks ? attempt.parkedUntil : until,
+    parked: () => {
+      call.parked ??= windows.parking.place(paying, at.request.model, at.request.account)
+      // The retry policy does not count the time in the parking.
+      if (parks) {
+        attempt.last = call.deadline
+        attempt.until = attempt.parkedUntil
+      }
+      return { place: call.parked, until: attempt.until }
+    },
+    paying,
     clock,
     report: (event) => reportCap({ type: "cap", pool: pool.name, ...event }),
     since,
@@ -162,9 +176,18 @@ const reserve = (
   const waiting: Effect.Effect<Held, Budget.BudgetError> = isEntry ? awaited(asked, context) : noted(attempt, asked)
   return Effect.matchEffect(Counting.whileWaiting(call, [attempt], waiting), {
     onSuccess: (held) => Effect.succeed(admit(attempt, held)),
-    onFailure: (error) => Effect.fail(refusalFor(attempt, error, since))
+    onFailure: (error) => {
+      if (!isClosed(attempt)) return Effect.fail(refusalFor(attempt, error, since))
+      // A call that does not park has found the window spent, and paused the pool.
+      attempt.payment!.settle(0)
+      return admittedFor(attempt, estimate, context) ?? Effect.void
+    }
   })
 }
+
+/** Whether an attempt that parks would be parked again, because a window is spent. */
+const isClosed = ({ call, payment, request }: GovernedAttempt): boolean =>
+  payment?.parks === true && call.parts.windows.of(request.account).isClosed(request.model, call.now)
 
 /** Admits an attempt where its call can only go. */
 const admit = (attempt: GovernedAttempt, held: Held): undefined => {

@@ -121,6 +121,12 @@ export class GovernedAttempt implements Usage.HeldCall {
     return this
   }
 
+  /** The latest reset until which it may be parked: the retry policy does not bound that. */
+  get parkedUntil(): number {
+    const { deadline, maxWait } = this.call
+    return Math.min(deadline, this.from + maxWait)
+  }
+
   /** Stays at the only place of its call. */
   stayAt(placement: Placement): void {
     const { call, pool } = this
@@ -149,6 +155,7 @@ export class GovernedAttempt implements Usage.HeldCall {
   /** Notes that it was admitted. */
   admit(held: Held): void {
     const { call, pool } = this
+    call.parked?.leave()
     // A reservation or a tracer may throw, so both are read before anything is counted.
     const millis = waitedMillis(held)
     const { estimate } = held

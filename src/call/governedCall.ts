@@ -8,6 +8,7 @@ import { millisOf } from "../domain/input/checks.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
 import { reservesMost } from "../money/ledger.ts"
 import { ReadPrefixes } from "../protocol/prefixes.ts"
+import type { ParkingPlace } from "../money/parking.ts"
 import type * as Limits from "../Limits.ts"
 import type { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
@@ -62,6 +63,8 @@ export class GovernedCall {
   counted: number | undefined = undefined
   /** The limit that the last rejection hit. */
   limit: Limits.Dimension | undefined = undefined
+  /** Its place in the parking, if it was parked. */
+  parked: ParkingPlace | undefined = undefined
   /** The error of the last attempt, and when it failed. */
   failure: unknown = undefined
   failedAt = 0

@@ -177,6 +177,15 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    * @default no limit
    */
   readonly maxWait?: Duration.Input | undefined
+  /**
+   * Whether a call that meets a spent window of a subscription, or a spent cap that begins again, is parked until the reset instead of
+   * failing, up to its `maxWait` and deadline. It then holds nothing. At the reset, parked calls go on in the order in which they were parked,
+   * at the pace of their pools. At most 100,000 are parked; `Governor.parked` lists them.
+   *
+   * @default false, and true within `Spending.waitForReset` and `Agents.run` with `park`
+   * @since 0.5.0
+   */
+  readonly park?: boolean | undefined
   /** @default the governor's */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /**
@@ -345,6 +354,7 @@ export const callOptionsChecks: Input.Checks<CallOptions> = {
   weight,
   priority,
   maxWait: Input.wait,
+  park: Input.flag,
   timeout: Input.span,
   cacheKey: Input.text,
   caller: callerCheck,

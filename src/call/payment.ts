@@ -16,7 +16,8 @@ import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
 import type { CapReporter, LedgerHold, LedgerLost, RunningLedger } from "../money/ledger.ts"
 import type { Paying } from "../money/paying.ts"
-import type { LongWindows, WindowHold } from "../money/windows.ts"
+import type { ParkingPlace } from "../money/parking.ts"
+import { interactive, type LongWindows, type WindowHold } from "../money/windows.ts"
 import type { CallHold, CallLine, LineOf } from "./lines.ts"
 import * as Usage from "./usage.ts"
 
@@ -73,7 +74,8 @@ const capRefusal = (
 export class Payment {
   /** Its hold in the long window of its account. */
   window: WindowHold | undefined = undefined
-  /** The latest reset that the call may wait for; -Infinity if it waits for none. */
+  /** Whether it is parked until a reset, and the latest reset that it may wait for; -Infinity if it waits for none. */
+  parks = false
   resetBy = -Infinity
   /** The reset that was reported as the one it waits for. */
   reportedReset: number | undefined = undefined
@@ -156,6 +158,11 @@ export interface PaymentRequest {
   readonly pool: string
   readonly account: string | undefined
   readonly windows: LongWindows
+  /** Whether it is parked until a reset, and the latest reset until which it may be parked or wait. */
+  readonly parks: boolean
+  readonly resetBy: number
+  /** Its place in the parking. The call then waits as if its attempt had just begun. */
+  readonly parked: () => { readonly place: ParkingPlace; readonly until: number }
   readonly paying: Paying
   readonly clock: Clock.Clock
   readonly report: CapReporter
@@ -245,10 +252,20 @@ export const pay = (
   request: PaymentRequest,
   context: Context.Context<never>
 ): Effect.Effect<void, Budget.BudgetError> | undefined => {
-  const { until } = request
-  if (until < Infinity || Context.get(context, Resets) !== undefined) payment.resetBy = until
+  const { parks, paying, resetBy, until, windows } = request
+  if (until < Infinity || parks) payment.resetBy = resetBy
+  payment.parks = parks
   const refusal = bill(payment, request)
-  return refusal === undefined ? paid(payment, request, context) : Effect.fail(refusal)
+  if (refusal !== undefined) return Effect.fail(refusal)
+  const isBehind = parks && windows.parking.hasDue && paying.priority < interactive
+  return isBehind
+    ? parkedFor(
+        payment,
+        { error: tooLong(request), until: request.since, tries: undefined, isDue: true, isReviewed: false },
+        request,
+        context
+      )
+    : paid(payment, request, context)
 }
 
 /** Pays, and returns what is left to do; undefined if nothing is. If that ends otherwise, nothing of it stays reserved. */
@@ -274,39 +291,43 @@ const paid = (
       if (parked === undefined) return Effect.fail(error)
       // A reset may be hours away.
       holder?.pays(false)
-      return Effect.flatMap(parked, () => paid(payment, request, context) ?? Effect.void)
+      return parked
     }
   })
 }
 
-/** The shortest wait for a reset, in milliseconds. */
-const minReset = 1_000
-
 /**
- * A wait until the cap or the window of a refusal begins anew, or the window may be open all the same; undefined if the call may not
- * wait. It holds nothing meanwhile, and stands in no line.
+ * Parks a call until the cap or the window of its refusal begins anew, or the window may be open all the same, and pays then; undefined
+ * if the call may not wait.
  */
 const park = (
   payment: Payment,
   error: Budget.BudgetError,
-  { account, clock, windows }: PaymentRequest,
+  request: PaymentRequest,
   context: Context.Context<never>
-): Effect.Effect<void> | undefined => {
+): Effect.Effect<void, Budget.BudgetError> | undefined => {
+  const { account, parks, windows } = request
   const cause = causeOf(error)
   const isWindow = cause instanceof Spending.WindowShareUsed
   const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
-  const waits = Context.get(context, Resets)
-  if (until === undefined || until > payment.resetBy || !(isWindow || waits !== undefined)) return undefined
-  if (payment.reportedReset !== until) waits?.({ until, message: error.message })
+  if (until === undefined || until > payment.resetBy || !(isWindow || parks) || windows.parking.isFull) return undefined
+  if (payment.reportedReset !== until) Context.get(context, Resets)?.({ until, message: error.message })
   payment.reportedReset = until
-  if (!isWindow) return Effect.sleep(waitUntil(until, clock))
-  const { triesAt = until } = payment.window!.refusal!
-  return windows.of(account).park(waitUntil(Math.min(until, triesAt), clock))
+  const tries = isWindow && payment.window!.refusal!.triesAt !== undefined ? windows.of(account) : undefined
+  return parkedFor(payment, { error, until, tries, isDue: false, isReviewed: !isWindow }, request, context)
 }
 
-/** Milliseconds until a reset. Clocks differ, so it may be a moment later than it seems. */
-const waitUntil = (until: number, clock: Clock.Clock): number =>
-  Math.max(minReset, until - clock.currentTimeMillisUnsafe())
+/** Parks a call, and pays then. */
+const parkedFor = (
+  payment: Payment,
+  why: Parameters<ParkingPlace["park"]>[0] & { readonly error: Budget.BudgetError },
+  request: PaymentRequest,
+  context: Context.Context<never>
+): Effect.Effect<void, Budget.BudgetError> => {
+  const { place, until } = request.parked()
+  const again = { ...request, until }
+  return Effect.flatMap(place.park({ ...why, error: why.error }), () => paid(payment, again, context) ?? Effect.void)
+}
 
 const tooLong = ({ pool, since, until }: PaymentRequest): Budget.BudgetError => {
   const wait = Duration.millis(Math.max(0, until - since))

@@ -21,7 +21,7 @@ export const retryingOf = <E>(call: GovernedCall, current: () => GovernedAttempt
     deadline,
     tokens,
     judge: (error: E | CallError) => judged(current(), error),
-    moves: placement && ((error: E | CallError) => moves(current(), error)),
+    moves: (error: E | CallError) => parks(current()) || (placement !== undefined && moves(current(), error)),
     waits: placement && ((millis: number) => Math.max(0, placement.avoidUntil(call.now + millis) - call.now)),
     onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(current(), retry)),
     finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
@@ -39,16 +39,25 @@ const isAlone = (verdict: Verdict | undefined, error: unknown): boolean =>
 /** A policy sees a rate limit, also where a wait of days looked like a spend limit. */
 const spentWindow = new LlmError({ reason: new RateLimited({ status: 429 }) })
 
+/** Whether an attempt that a spent window has rejected may wait for its reset: its line lets it wait, so the policy only lets it try. */
+const mayWait = ({ failed, payment }: GovernedAttempt): boolean =>
+  failed?.resetsAt !== undefined &&
+  failed.resetsAt < Infinity &&
+  payment !== undefined &&
+  failed.resetsAt <= payment.resetBy
+
 /** A failed attempt as the policy sees it. */
-const judged = ({ call, failed, payment }: GovernedAttempt, error: unknown): Failed<LlmError> => {
+const judged = (attempt: GovernedAttempt, error: unknown): Failed<LlmError> => {
+  const { call, failed } = attempt
   const { isRetryable, retryAfter } = Failure.read(error)
   const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
   if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
   call.failure = error
-  const { isWrongAddress, resetsAt = Infinity, verdict } = failed
-  // The line of the window lets it wait, so the policy only has to let it try.
-  if (payment !== undefined && resetsAt <= payment.resetBy && resetsAt < Infinity) {
-    return { error: spentWindow, retryAfter: undefined, isLimited: true, isFinal: false, isOwn: false }
+  const { isWrongAddress, verdict } = failed
+  if (mayWait(attempt)) {
+    // If the clock here is ahead, the window has ended already.
+    const wait = failed.resetsAt! <= call.now ? retryAfter : undefined
+    return { error: spentWindow, retryAfter: wait, isLimited: true, isFinal: false, isOwn: false }
   }
   // The provider may be healthy and always take longer than the caller's timeout.
   const isOwn = isAlone(verdict, error) || Failure.isOwnTimeout(error)
@@ -69,6 +78,13 @@ const isDenial = (error: unknown): boolean => {
   const reason = Failure.reasonOf(error)
   if (reason?._tag === "MalformedResponse") return reason.executed === false
   return reason?._tag === "AccessDenied" || reason?._tag === "SpendLimited" || reason?.status === 404
+}
+
+/** Whether a call is parked, or refused, by the window that it has found to be spent. */
+const parks = (attempt: GovernedAttempt): boolean => {
+  const { call, failed, payment, request } = attempt
+  const mayAsk = mayWait(attempt) || (payment?.parks === true && failed?.resetsAt !== undefined)
+  return mayAsk && call.parts.windows.of(request.account).isClosed(request.model, call.now)
 }
 
 /** Whether a call continues at another place at once, because no attempt can succeed where it is. */

@@ -197,7 +197,7 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   conclude(attempt, billed)
   windows.failed(request.account, Failure.resumesAt(error))
   // A window that is spent says nothing about the limits of the pool, and its own line knows when calls may go.
-  const resetsAt = windows.isLimiting ? resetOf(signal) : undefined
+  const resetsAt = hasLine(attempt) ? resetOf(signal) : undefined
   const judged = (verdict: Verdict | undefined): undefined =>
     noteFailure(attempt, { ...facts, pushback: reason, verdict, isWrongAddress, resetsAt }, type)
   if (reason === undefined || resetsAt !== undefined) {
@@ -208,6 +208,10 @@ export const failed = (attempt: GovernedAttempt, error: unknown): Rest => {
   if (signal?.windows !== undefined) observeWindows(attempt, signal)
   return failHeld(attempt.held!, { reason, retryAfter, usage, signal }, judged)
 }
+
+/** Whether an attempt stood in the line of the windows of its account. */
+const hasLine = ({ call, payment }: GovernedAttempt): boolean =>
+  call.parts.windows.isLimiting || payment?.parks === true
 
 /** The latest reset of the long windows of which the provider rejects calls; undefined if it does not. */
 const resetOf = (signal: Limits.Signal | undefined): number | undefined => {
@@ -395,6 +399,7 @@ export const end = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>)
 export const release = (attempt: GovernedAttempt, exit: Exit.Exit<unknown, unknown>): Rest => {
   const { call, opened, phase, pool } = attempt
   const settled = phase === "settled" ? undefined : left(attempt)
+  call.parked?.leave()
   if (call.hasBegun) call.parts.pools.released(pool)
   return inOrder(settled, opened && Scope.closeUnsafe(opened, exit))
 }

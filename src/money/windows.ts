@@ -3,17 +3,18 @@
  * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
 import type * as Clock from "effect/Clock"
-import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import type { Blocked } from "../admission/blocked.ts"
 import { Hold } from "../line/hold.ts"
 import { type Law, Refused } from "../line/law.ts"
 import { Line } from "../line/line.ts"
+import type { Wake } from "../line/waker.ts"
 import { LocalPort } from "../sharing/local.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { Signal } from "../domain/signal.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import * as Windows from "../domain/spending/windows.ts"
+import { type AfterMillis, Parking } from "./parking.ts"
 import { costIn, type Paying } from "./paying.ts"
 
 /** The share of each window for calls that are not interactive. */
@@ -128,12 +129,12 @@ class AccountWindows {
   private readonly shares: Shares
   private readonly triesEvery: number
   private readonly line: Line<WindowTerms, WindowHold>
-  /** The calls that wait for a reset. */
-  private readonly parked = new Set<() => void>()
+  private readonly parking: Parking
 
-  constructor(shares: Shares, triesEvery: number, now: () => number) {
+  constructor(shares: Shares, triesEvery: number, now: () => number, parking: Parking) {
     this.shares = shares
     this.triesEvery = triesEvery
+    this.parking = parking
     this.port = LocalPort.untimed(copy, { ...none, isHeard: Object.keys(shares).length === 0, windows: new Map() }, now)
     const law: Law<WindowTerms, WindowHold> = {
       expires: false,
@@ -147,6 +148,20 @@ class AccountWindows {
   /** Whether no call runs. Then none waits either, because only what running calls hold lets one wait. */
   get isIdle(): boolean {
     return this.port.state.running === 0
+  }
+
+  /** When the next call may try a spent window. */
+  get triesAt(): number {
+    return this.port.state.triesAt
+  }
+
+  /** Whether a call of a model is refused because a window is spent. */
+  isClosed(model: string, now: number): boolean {
+    const { triesAt, windows } = this.now
+    return (
+      triesAt > now &&
+      Array.from(windows.values()).some((each) => Windows.isSpent(each) && Windows.concerns(each, model))
+    )
   }
 
   /** The windows as they are now. */
@@ -196,23 +211,15 @@ class AccountWindows {
         const window = Windows.observe(known, signal, spent, doubt, now, model)
         windows.set(name, window)
         const wasSpent = known !== undefined && Windows.isSpent(known)
-        if (!wasSpent && Windows.isSpent(window)) draft.triesAt = now + this.triesEvery
+        // A try may have waited for so long in its pool that the next one is due.
+        const isNews = !wasSpent || (draft.triesAt > 0 && draft.triesAt <= now)
+        if (isNews && Windows.isSpent(window)) draft.triesAt = now + this.triesEvery
         hasOpened ||= known !== undefined && Windows.hasOpened(known, window)
       }
       return hasOpened
     })
     this.line.decide()
-    if (hasOpened) for (const wake of this.parked) wake()
-  }
-
-  /** Waits until a time, or until a window is found to have more room. */
-  park(millis: number): Effect.Effect<void> {
-    const opened = Effect.callback<void>((resume) => {
-      const wake = (): void => resume(Effect.void)
-      this.parked.add(wake)
-      return Effect.sync(() => this.parked.delete(wake))
-    })
-    return Effect.timeoutOrElse(opened, { duration: millis, orElse: () => Effect.void })
+    if (hasOpened) this.parking.opened(this)
   }
 
   private admit(
@@ -304,7 +311,7 @@ const maxAccounts = 1_000
 /** So many calls run at a time while the size of a window is unknown. */
 const few = 3
 /** Calls of this priority are interactive, as those of the gateway's class are. */
-const interactive = 1
+export const interactive = 1
 
 export class LongWindows {
   private readonly now: () => number
@@ -313,6 +320,7 @@ export class LongWindows {
   readonly isLimiting: boolean
   private readonly warn: (message: string) => void
   private readonly triesEvery: number
+  readonly parking: Parking
   /** The windows that have a share, and that no response has told yet; none once they were missed. */
   private readonly unseen: Set<string>
   private responses = 0
@@ -326,19 +334,24 @@ export class LongWindows {
   constructor(
     clock: Clock.Clock,
     {
+      after,
       learned = [],
       shares = {},
       triesEvery,
+      wake,
       warn
     }: {
       readonly shares: Shares | undefined
       readonly learned: ReadonlyArray<LearnedWindow> | undefined
       /** The time between two calls that try a spent window. */
       readonly triesEvery: number
+      readonly after: AfterMillis
+      readonly wake: Wake
       readonly warn: (message: string) => void
     }
   ) {
     this.now = () => clock.currentTimeMillisUnsafe()
+    this.parking = new Parking(this.now, after, wake)
     this.warn = warn
     this.triesEvery = triesEvery
     this.shares = Object.fromEntries(
@@ -359,7 +372,7 @@ export class LongWindows {
       this.accounts,
       account,
       maxAccounts,
-      () => new AccountWindows(this.shares, this.triesEvery, this.now)
+      () => new AccountWindows(this.shares, this.triesEvery, this.now, this.parking)
     )
   }
 

@@ -78,6 +78,8 @@ export const windowsWith = (
       shares: typeof shares === "number" ? { "5h": { share: shares } } : shares,
       learned: more.filter((window) => typeof window !== "function"),
       triesEvery: 600_000,
+      after: () => () => {},
+      wake: (resume) => resume(),
       warn: more.find((warn) => typeof warn === "function") ?? (() => {})
     }
   )

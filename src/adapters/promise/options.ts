@@ -49,6 +49,14 @@ export interface CallOptions {
   readonly priority?: number | undefined
   /** How long each attempt may wait at most. A longer wait is refused, at once if it can be predicted. @default no bound */
   readonly maxWaitSeconds?: number | undefined
+  /**
+   * Whether a call that meets a spent window of a subscription, or a spent cap that begins again, is parked until the reset, up to its
+   * `maxWaitSeconds`, instead of being refused.
+   *
+   * @default false
+   * @since 0.5.0
+   */
+  readonly park?: boolean | undefined
   /** The longest time that one attempt may take, without the queue, up to the first content of a stream. @default no bound */
   readonly timeoutSeconds?: number | undefined
   /**
@@ -237,6 +245,7 @@ const callChecks: Input.Checks<CallOptions> = {
   weight: Called.callOptionsChecks.weight,
   priority: Called.callOptionsChecks.priority,
   maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
+  park: Called.callOptionsChecks.park,
   timeoutSeconds: seconds,
   cacheKey: Input.text,
   places: Called.callOptionsChecks.places,

@@ -199,6 +199,7 @@ const without = [
   "Budget.layerLog",
   "Budget.layerUnlimited",
   "Gateway.layerEvents",
+  "Governor.unpark",
   "LlmClient.countTokens",
   "LlmClient.layerNoDeps",
   "LlmClient.text",
