@@ -15,7 +15,8 @@ import {
   type Figure,
   isOverHttp,
   type Path,
-  type Question
+  type Question,
+  trees
 } from "../benchmark/judge/models.ts"
 import {
   compare,
@@ -53,7 +54,8 @@ const help = `Says whether a hot path executes or allocates more than at an earl
   npm run judge -- --record                  appends what was found to benchmark/figures.jsonl: later commits are judged by it
 
 Paths: ${all.map(({ name }) => name).join(", ")};
-and only if one is named, calls of conversations with tools: ${conversations.map(({ name }) => name).join(", ")}.
+and only if one is named, calls of conversations with tools: ${conversations.map(({ name }) => name).join(", ")};
+and of agents in trees: ${trees.map(({ name }) => name).join(", ")}.
 
 Both checkouts run at the same time, each in a process under Valgrind, which counts the instructions that it executes; some minutes if
 two processors are free. Without Valgrind only allocations are judged, which takes a minute. Bytes are what the heap grows by while
@@ -98,7 +100,7 @@ const stallMillis = 120_000
 const turns = Number(values.turns)
 if (!(turns >= 3)) fail(`--turns: expected a number of at least 3, got "${values.turns}"`)
 const wanted = values.only?.split(",")
-const known = [...all, ...conversations]
+const known = [...all, ...conversations, ...trees]
 const paths = wanted === undefined ? all : known.filter(({ name }) => wanted.some((part) => name.includes(part)))
 if (paths.length === 0)
   fail(`--only ${values.only}: no such path; known are ${known.map(({ name }) => name).join(", ")}`)

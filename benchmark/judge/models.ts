@@ -40,5 +40,21 @@ export const conversations: ReadonlyArray<Path> = ["conversation", "gateway-conv
   )
 )
 
+/** A path whose calls are of an agent in a tree of so many, with caps on those, and on what they spend. */
+export interface TreePath extends Path {
+  readonly agents: number
+  readonly isSpending: boolean
+}
+
+/** The paths of calls in trees, which run only if they are named. Compare them with `create`. */
+export const trees: ReadonlyArray<TreePath> = [10, 100, 1_000].flatMap((agents) =>
+  [false, true].map((isSpending) => ({
+    name: `create-in-tree-of-${agents}${isSpending ? "-spending" : ""}`,
+    count: 300,
+    agents,
+    isSpending
+  }))
+)
+
 /** Whether a path leads over HTTP. */
 export const isOverHttp = ({ name }: Path): boolean => name.startsWith("gateway")

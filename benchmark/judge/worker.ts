@@ -20,7 +20,7 @@ import * as Floodgate from "floodgate/promise"
 import * as Gateway from "@floodgate/gateway"
 import { getPriority } from "node:os"
 import { Conversations } from "./conversation.ts"
-import { cappedAgent, conversations, type Figure, isOverHttp, type Question } from "./models.ts"
+import { cappedAgent, conversations, type Figure, isOverHttp, type Question, trees } from "./models.ts"
 
 // Limits that never bind, or else a path would wait for real time. Without any, calls would be spaced until some are learned.
 const plenty = { perSecond: 1e12, burst: 1e12 }
@@ -145,7 +145,33 @@ const senders = new Map(
     })
 )
 
+/** Versions before 0.5 have none. */
+const Trees = await import("floodgate/Trees").catch(() => undefined)
+const spending = { tokens: 1e12, dollars: 1e6, calls: 1e9 }
+const inTrees = trees.map(({ agents, isSpending, name }) => {
+  const tree = Trees?.make(name, { agents, atOnce: agents, ...(isSpending ? spending : {}) })
+  const as = (agent: number) =>
+    tree === undefined ? Effect.void : LlmClient.create(params).pipe(Trees!.within(tree, { agent: `a${agent}` }))
+  let begun: Promise<void> | undefined
+  const begin = () =>
+    client.runPromise(
+      Effect.forEach(
+        Array.from({ length: agents }, (_, n) => as(n)),
+        (call) => call,
+        { discard: true }
+      )
+    )
+  const call = repeated(as(0))
+  const run = async (count: number): Promise<void> => {
+    begun ??= begin()
+    await begun
+    await client.runPromise(call(count))
+  }
+  return [name, run] as const
+})
+
 const paths: Readonly<Record<string, (count: number) => Promise<void>>> = {
+  ...Object.fromEntries(inTrees),
   create: (count) => client.runPromise(create(count)),
   withReservation: (count) => budget.runPromise(reserve(count)),
   "fetch-4KB": read(asked(false, 152)),
