@@ -20,15 +20,20 @@
  *                          messages whose bytes a token differ by up to these parts, such as 0,0.2. Best with --lifetime 300 --scale 4
  *     --caps LIST          instead, how much of caps of so many dollars is used before a call is refused that would fit, where nobody reaches
  *                          a limit: by the prices of Claude Sonnet 5. With --scale 1 tokens and dollars are as recorded
+ *     --trees              instead, how full generous caps of jobs get, where each session is a job, and whether one refuses a call
  *     --jobs N             also with so many sessions to a job: the ends of sessions, relative to those without jobs
  *     --processes N        with --errors: how many processes take turns with each conversation, each with a memory of its own (1)
  */
+import { Sessions } from "floodgate/testing"
+import { readFileSync } from "node:fs"
 import { parseArgs } from "node:util"
+import { gunzipSync } from "node:zlib"
 import { percent, thousands } from "../src/domain/words.ts"
 import * as Caps from "./sessions/caps.ts"
 import * as Errors from "./sessions/errors.ts"
 import * as Library from "./sessions/library.ts"
 import * as Reference from "./sessions/reference.ts"
+import * as Trees from "./sessions/trees.ts"
 import { read, type Workload, workloadOf } from "./sessions/trace.ts"
 
 const { values: options } = parseArgs({
@@ -45,6 +50,7 @@ const { values: options } = parseArgs({
     each: { type: "boolean", default: false },
     errors: { type: "string" },
     caps: { type: "string" },
+    trees: { type: "boolean", default: false },
     jobs: { type: "string" },
     processes: { type: "string", default: "1" }
   }
@@ -112,6 +118,17 @@ const predictions = async (file: string, noises: string): Promise<void> => {
   }
 }
 
+/** Prints how full caps of jobs get. */
+const jobsUnderCaps = async (file: string): Promise<void> => {
+  const { sessions } = Sessions.parse(gunzipSync(readFileSync(file)).toString())
+  const { calls, jobs, refused, subAgents, used } = await Trees.play(sessions, Trees.generous)
+  console.log(`${jobs} jobs, ${subAgents} sub-agents, ${calls} calls; refused: ${refused.length}`)
+  console.log("| cap of a job | the most that one has used |\n| ---: | ---: |")
+  for (const [cap, most] of Object.entries(used)) {
+    console.log(`| ${cap} ${thousands(Trees.generous[cap as keyof typeof used])} | ${thousands(Math.round(most))} |`)
+  }
+}
+
 const run = async (file: string): Promise<void> => {
   const recorded = read(file)
   const { "counts-all": countsAll, lifetime } = options
@@ -155,6 +172,7 @@ const run = async (file: string): Promise<void> => {
 
 if (options.file === undefined) {
   console.log("Skipped: the recorded sessions are not part of this repository. Give their file with --file PATH.")
-} else if (options.caps !== undefined) await capped(options.file, options.caps)
+} else if (options.trees) await jobsUnderCaps(options.file)
+else if (options.caps !== undefined) await capped(options.file, options.caps)
 else if (options.errors === undefined) await run(options.file)
 else await predictions(options.file, options.errors)
