@@ -23,7 +23,7 @@ describe("recorded sessions under caps on their jobs", () => {
   })
 
   it("are refused by caps that are too narrow for them", async () => {
-    const { refused } = await play(sessions, { agents: 2, calls: 39 })
+    const { refused } = await play(sessions, { agents: 2, calls: 20 })
     assert.isTrue(refused.some((message) => message.includes("may have at most 2 agents in all")))
     assert.isTrue(refused.some((message) => message.includes("so no further call was sent")))
   })
