@@ -93,7 +93,7 @@ const compareRanges = async (): Promise<void> => {
       }
     }
   }
-  print("read at", "earlier", "ends", "known", "within", "part", "factor", "of the job")
+  print("read at", "earlier", "ends", "known", "within", "part", "factor", "width")
   const groups = { "0-1": [0, 1], "2-4": [2, 4], "5-11": [5, 11], all: [0, 11] } as const
   for (const moment of Object.keys(Ranges.moments)) {
     for (const [name, [from, to]] of Object.entries(groups)) {
@@ -102,7 +102,10 @@ const compareRanges = async (): Promise<void> => {
       const within = known.filter(({ actual, from, to }) => from! <= actual && actual <= to!)
       const median = (all: ReadonlyArray<number>): string =>
         all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)]?.toFixed(2) ?? "-"
-      const factor = median(known.map(({ foreseen, to }) => to! / foreseen))
+      // From the start of the job.
+      const factor = median(
+        known.map(({ actual, foreseen, to, whole }) => (whole - actual + to!) / (whole - actual + foreseen))
+      )
       const width = median(known.map(({ from, to, whole }) => (to! - from!) / whole))
       const part = known.length === 0 ? "-" : (within.length / known.length).toFixed(2)
       print(moment, name, ends.length, known.length, within.length, part, factor, width)

@@ -8,6 +8,8 @@ import { callsOf, laterOf } from "../budget/forecast/work.ts"
 import type * as Amounts from "../domain/amounts.ts"
 import { about, counted, plural, thousands, units } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
+import type * as PriceTable from "../domain/prices.ts"
+import * as Harm from "./harm.ts"
 import type { Advice, CapRoom, PlainAdvice } from "./models.ts"
 
 /** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */
@@ -55,6 +57,9 @@ export interface Question {
   readonly missedBy: number | undefined
   /** The cost of one more question. */
   readonly asking: AskingCost
+  /** The harm that many agents at once do. */
+  readonly harms: Advice["harms"]
+  readonly price: PriceTable.Price | undefined
 }
 
 /** The cost of a question to an asker that is an agent itself: its own call. Nothing if the asker is a program. */
@@ -159,6 +164,9 @@ export const found = Effect.fnUntraced(function* <E>(
   isIdle: boolean
 ): Effect.fn.Return<Advice, E> {
   const { helps, searched, whole, ...advice } = yield* helpful(question, foretell, isIdle)
+  const { each, price } = question
+  const isPart = helps < advice.job && (each.cachedShare ?? 0) > 0
+  const all = isPart ? yield* foretell(advice.job, Infinity) : undefined
   const unbounded = yield* foretell(searched, Infinity)
   const misfit = unbounded.refused[0]
   if (misfit !== undefined) {
@@ -182,6 +190,7 @@ export const found = Effect.fnUntraced(function* <E>(
     ...question,
     ...advice,
     agents: helps,
+    saves: Harm.savesOf({ ...advice, agents: helps }, each, price, all, whole),
     end: whole.duration,
     range: rangeOf(whole.duration, question),
     furtherAdds: furtherAdded(ends, helps),
@@ -281,7 +290,7 @@ const plainRange = (range: Advice["range"]): PlainAdvice["rangeSeconds"] =>
   range === undefined ? null : { from: inSeconds(range.from), to: inSeconds(range.to) }
 
 /** Advice in plain numbers, for JSON. */
-export const plain = ({ each, end, ends, expiresAfter, furtherAdds, range, ...advice }: Advice): PlainAdvice => {
+export const plain = ({ each, end, ends, expiresAfter, furtherAdds, range, saves, ...advice }: Advice): PlainAdvice => {
   return {
     ...advice,
     each: plainWork(each),
@@ -289,6 +298,7 @@ export const plain = ({ each, end, ends, expiresAfter, furtherAdds, range, ...ad
     furtherAddsSeconds: inSeconds(furtherAdds),
     ends: ends.map(({ agents, end }) => ({ agents, endSeconds: inSeconds(end) })),
     rangeSeconds: plainRange(range),
+    saves: { ...saves, dollars: saves.dollars ?? null },
     expiresAfterSeconds: inSeconds(expiresAfter)
   }
 }
@@ -415,22 +425,28 @@ export const rangeOf = (end: Duration.Duration, { missedBy }: Pick<Question, "mi
 const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
 /** The advice before it is put into words. */
-type Found = Omit<Advice, "places" | "text"> & Partial<Pick<Advice, "places">>
+type Found = Omit<Advice, "places" | "text" | "saves"> & Partial<Pick<Advice, "places" | "saves">>
 
 /** Applies the caps that bind, and adds the words. */
 export const said = ({
   asking: _asking,
   isGuess = false,
   missedBy: _missedBy,
+  price: _price,
   ...found
 }: Found & Partial<Question>): Advice => {
   const caps = found.caps.filter(({ agents }) => agents < Math.max(found.agents, found.job))
   const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
   const binding = agents < found.agents ? "spending" : found.binding
   const { places = [] } = found
-  const advice = { ...found, agents, binding, caps, places }
+  const saves = { promptTokens: 0, dollars: undefined, ...found.saves, agents: Math.max(0, found.job - agents) }
+  const harms = caps.length === 0 ? found.harms : [...found.harms.filter((each) => each !== Harm.unpaid), Harm.unpaid]
+  const advice = { ...found, agents, binding, caps, places, saves, harms }
   const again = `Ask again in ${span(advice.expiresAfter)}.`
-  return { ...advice, text: `${countOf(advice)}. ${endOf(advice, isGuess)}.${sentences(advice.assumptions)} ${again}` }
+  return {
+    ...advice,
+    text: `${countOf(advice)}. ${endOf(advice, isGuess)}.${Harm.textOf(advice)}${sentences(advice.assumptions)} ${again}`
+  }
 }
 
 /** The work of an agent of which nothing is known: a short conversation. */

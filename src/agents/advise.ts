@@ -13,6 +13,7 @@ import { nearest } from "../domain/input/nearest.ts"
 import { counted, plural } from "../domain/words.ts"
 import * as Forecast from "../Forecast.ts"
 import * as Advice from "./advice.ts"
+import * as Harm from "./harm.ts"
 import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "../call/history.ts"
 import type { AdviseOptions, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
 import { resolvePools, type ResolvedPool } from "./resolvePool.ts"
@@ -137,9 +138,13 @@ const agentsOf = (count: number, work: Forecast.Work, restsFor: number): Forecas
 }
 
 /** A pool that limits nothing. */
-const unlimited: Pick<Budget.PoolStatus, "allowed" | "dimensions" | "inFlight" | "pause" | "queued"> = {
+const unlimited: Pick<
+  Budget.PoolStatus,
+  "allowed" | "dimensions" | "inFlight" | "known" | "measured" | "pause" | "queued"
+> = {
   allowed: Infinity,
   dimensions: {},
+  known: [],
   inFlight: 0,
   pause: undefined,
   queued: 0
@@ -158,7 +163,7 @@ const statesOf = Effect.fnUntraced(function* (
   const { pools } = yield* budget.status
   return meant.map((each, index) => {
     const { pool } = foreseen[index]!
-    const { allowed, dimensions, inFlight, pause, queued } = pools[pool] ?? unlimited
+    const { allowed, dimensions, inFlight, known, measured, pause, queued } = pools[pool] ?? unlimited
     return {
       ...each,
       pool,
@@ -166,6 +171,7 @@ const statesOf = Effect.fnUntraced(function* (
       queued,
       dimensions,
       isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
+      harms: Harm.harmsOf({ known, measured }),
       asideFor: Math.max(0, (each.place?.asideUntil ?? 0) - now),
       pausedFor: pause?.leftMillis ?? 0,
       promised: history?.promised(pool, asker, now) ?? 0
@@ -336,7 +342,9 @@ const situationOf = Effect.fnUntraced(function* (
     caps,
     isGuess,
     missedBy,
-    asking
+    asking,
+    harms: states.flatMap(({ harms }) => harms),
+    price: room.price
   }
   const promise = promising(history, asker, places, now)
   const foresaw = foreseeing(history, options, states[0]!, now)

@@ -286,6 +286,26 @@ export interface Advice {
   }>
   /** Nine of ten jobs end within it, as earlier foreseen ends of this pool did; undefined while too few are known. */
   readonly range: EndRange | undefined
+  /**
+   * What this number saves, compared with all agents of the job at once. It saves hardly any time, because calls are paced.
+   *
+   * @since 0.5.0
+   */
+  readonly saves: {
+    /** How many fewer agents run at once. */
+    readonly agents: number
+    /** The tokens of prompts that all at once would send again, because their calls come after the provider has forgotten them. */
+    readonly promptTokens: number
+    /** The price of those, in US dollars; undefined if there are none, or the model has no known price. */
+    readonly dollars: number | undefined
+  }
+  /**
+   * Why many more agents than advised do harm, and do not only wait: a server that queues without a limit, a limit of calls in flight that
+   * nobody stated, or a cap, window or quota that ends before the job.
+   *
+   * @since 0.5.0
+   */
+  readonly harms: ReadonlyArray<{ readonly by: "server" | "inFlight" | "spending"; readonly text: string }>
   /** The work that each agent was assumed to do. */
   readonly each: Forecast.Work
   /** The assumptions about what is not known. */
@@ -311,8 +331,10 @@ type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; 
  */
 export interface PlainAdvice extends Pick<
   Advice,
-  "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "job" | "places" | "pool" | "running" | "text"
+  "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "harms" | "job" | "places" | "pool" | "running" | "text"
 > {
+  readonly saves: { readonly agents: number; readonly promptTokens: number; readonly dollars: number | null }
+
   readonly endSeconds: number | null
   readonly furtherAddsSeconds: number
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly endSeconds: number }>

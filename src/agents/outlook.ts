@@ -88,23 +88,32 @@ export class JobOutlook {
     )
   }
 
+  /** How long the job takes in all, as it was foreseen. */
+  private wholeOf({ at, millis }: Foresight): number {
+    return at + millis - this.options.startedAt
+  }
+
   private shown(now: number): ForeseenEnd | undefined {
     const { latest, options } = this
     if (latest === undefined) return undefined
-    const { at, done, isGuess, millis, pool } = latest
-    const from = (left: number): Duration.Duration =>
-      Duration.millis(Math.round(Math.max(now, at + left) - options.startedAt))
+    const { done, isGuess, pool } = latest
+    const whole = this.wholeOf(latest)
+    // The job has not ended yet.
+    const least = now - options.startedAt
+    const of = (millis: number): Duration.Duration => Duration.millis(Math.round(Math.max(least, millis)))
     const factor = isGuess ? undefined : options.history.misses.factor(pool, done)
-    const range = factor === undefined ? undefined : { from: from(millis / factor), to: from(millis * factor) }
-    return { end: from(millis), range }
+    const range = factor === undefined ? undefined : { from: of(whole / factor), to: of(whole * factor) }
+    return { end: of(whole), range }
   }
 
   /** The job has ended as it should, so it tells how far its foreseen ends were off: in each tenth, the one that was off most. */
   ended(now: number): void {
-    const off = ({ at, millis }: Foresight): number => Math.abs(Math.log((now - at) / millis))
+    const { history, startedAt } = this.options
+    const actual = now - startedAt
+    const off = (each: Foresight): number => Math.abs(Math.log(actual / this.wholeOf(each)))
     for (const forecasts of Map.groupBy(this.all, ({ done }) => tenthOf(done)).values()) {
-      const { at, done, millis, pool } = forecasts.reduce((worst, each) => (off(each) > off(worst) ? each : worst))
-      this.options.history.misses.add(pool, done, millis, now - at)
+      const worst = forecasts.reduce((worst, each) => (off(each) > off(worst) ? each : worst))
+      history.misses.add(worst.pool, worst.done, this.wholeOf(worst), actual)
     }
   }
 }

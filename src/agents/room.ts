@@ -30,6 +30,7 @@ export interface SpendingQuestion {
 export interface FoundRoom {
   readonly caps: ReadonlyArray<CapRoom>
   readonly windows: ReadonlyArray<CapRoom>
+  readonly price: PriceTable.Price | undefined
   readonly assumptions: ReadonlyArray<string>
 }
 
@@ -119,9 +120,9 @@ export const find = ({ caps, prices, windows }: Left, question: SpendingQuestion
     (window) =>
       (window.account === question.account || question.account === undefined) && Windows.concerns(window, model)
   )
-  if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
+  const price = question.price ?? PriceTable.find(model, prices)
+  if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], price, assumptions: [] }
   const { each, here, remaining, running } = question
-  const price = question.price ?? PriceTable.find(modelOf(question), prices)
   const cost = price && costOfAgent(price, each)
   const costOfRest = price === undefined ? 0 : costOf(price, remaining)
   const enoughAfter = (others: number): Enough | undefined =>
@@ -130,6 +131,7 @@ export const find = ({ caps, prices, windows }: Left, question: SpendingQuestion
   return {
     caps: caps.flatMap((cap) => inCap(cap, enoughAfter(running))),
     windows: own.flatMap((window) => inWindow(window, enoughAfter(here))),
+    price,
     assumptions: isUnpriced
       ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]
       : []

@@ -29,7 +29,7 @@ const boundOf = ({ sorted }: Estimating.Recent): number | undefined => {
 export class EndMisses {
   private readonly pools = new Map<string, ReadonlyArray<Estimating.Recent>>()
 
-  /** Adds an end, foreseen when this part of the job was done. Both times are from that moment. */
+  /** Adds an end, foreseen when this part of the job was done. Both times are from the start of the job. */
   add(pool: string, done: number, foreseenMillis: number, actualMillis: number): void {
     if (!(foreseenMillis > 0 && actualMillis > 0 && foreseenMillis + actualMillis < Infinity)) return
     const misses = this.pools.get(pool) ?? Array.from({ length: tenths }, () => Estimating.recent([]))

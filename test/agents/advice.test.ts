@@ -372,6 +372,52 @@ describe("Agents", () => {
       }).pipe(live({}))
     )
 
+    it.effect("says what fewer at once save: agents, and prompts that the provider would have forgotten", () =>
+      Effect.gen(function* () {
+        const first = { inputTokens: 100_000, outputTokens: 100 }
+        const work = { calls: 2, first, growth: 500, cachedShare: 1 }
+        const { agents, saves, text } = yield* Agents.advise({ agents: 200, each: work })
+        assert.strictEqual(saves.agents, 200 - agents)
+        // The first calls of all take 330 s, and second calls follow. So 18 agents, whose first calls end within 30 s, wait for too long.
+        assert.strictEqual(saves.promptTokens, 1_800_000)
+        assert.isUndefined(saves.dollars)
+        assert.match(text, / All at once would send [0-9,]+ tokens of prompts again that are no longer cached\./)
+        const uncached = yield* Agents.advise({ agents: 200, each: { ...work, cachedShare: 0 } })
+        assert.strictEqual(uncached.saves.promptTokens, 0)
+        const few = yield* Agents.advise({ agents: 1, each: work })
+        assert.deepInclude(few, { saves: { agents: 0, promptTokens: 0, dollars: undefined }, harms: [] })
+      }).pipe(live())
+    )
+
+    it.effect("says what those prompts would cost", () =>
+      Effect.gen(function* () {
+        const work = { calls: 2, first: { inputTokens: 100_000, outputTokens: 100 }, growth: 500, cachedShare: 1 }
+        const { saves } = yield* Agents.advise({ agents: 200, each: work, model: "my-model" })
+        assert.closeTo(saves.dollars!, (saves.promptTokens * (2.5 - 0.2)) / 1e6, 0.01)
+      }).pipe(
+        Effect.provide(
+          Governor.layer({ prices: { "my-model": { input: 2, output: 10, cacheRead: 0.2, cacheWrite: 2.5 } } }).pipe(
+            Layer.provideMerge(Agents.layer),
+            Layer.provide(Budget.layer({ limits }))
+          )
+        )
+      )
+    )
+
+    it.effect("warns of a server that queues without a limit", () =>
+      Effect.gen(function* () {
+        const { harms, text } = yield* Agents.advise({ agents: 40, each })
+        assert.deepStrictEqual(
+          harms.map(({ by }) => by),
+          ["server"]
+        )
+        assert.match(
+          text,
+          / All at once would do harm: the server refuses no call, so those beyond its size wait in it/
+        )
+      }).pipe(live({ concurrency: "measured" }))
+    )
+
     it.effect("says so if an agent's call can never be sent", () =>
       Effect.gen(function* () {
         const huge = { calls: 1, first: { inputTokens: 5_000_000, outputTokens: 1 } }
@@ -415,7 +461,11 @@ describe("Agents", () => {
           const text = '$7.00 of the cap "team" is left until 1970-01-02 00:00 UTC, enough for 3 agents of this kind'
           assert.deepStrictEqual(capped.caps, [{ name: "team", agents: 3, text }])
           assert.include(capped.text, `Start 3 agents now, because no more may be spent. 8 agents would end in`)
-          assert.include(capped.text, `, but ${text}.`)
+          assert.include(
+            capped.text,
+            `, but ${text}. All at once would do harm: all of them would use up what is left before`
+          )
+          assert.deepStrictEqual([whole.harms, capped.harms.map(({ by }) => by)], [[], ["spending"]])
           const rich = Spending.make("rich", { dollars: 16 })
           assert.deepStrictEqual((yield* Agents.advise(question).pipe(Spending.from(rich))).caps, [])
         }).pipe(governed())

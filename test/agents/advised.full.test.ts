@@ -10,7 +10,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import type * as Forecast from "floodgate/Forecast"
 import * as Budget from "floodgate/Budget"
-import { Simulation } from "floodgate/testing"
+import * as LlmClient from "floodgate/LlmClient"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { countingAtOnce } from "../support/atOnce.ts"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
@@ -50,6 +51,35 @@ const run = (count: number, work: Forecast.Work, options: Agents.Options, budget
   Effect.map(Simulation.run(provided(budget)(job(count, work, options))), ({ value }) => value)
 
 describe("Agents", () => {
+  describe("advise", () => {
+    it.live("warns of a limit of calls in flight that rejections have shown", () =>
+      Effect.gen(function* () {
+        const small: Forecast.Work = { calls: 4, first: { inputTokens: 1_000, outputTokens: 100 } }
+        const create = Effect.flatMap(LlmClient.LlmClient, (client) =>
+          client.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+        )
+        const agents = Array.from({ length: 24 }, (_, index) => ({
+          key: `agent-${index}`,
+          effect: Effect.replicateEffect(create, 4, { discard: true })
+        }))
+        const asking = Effect.andThen(Agents.run(agents), Agents.advise({ agents: 40, each: small }))
+        const live = LlmClient.layerProvider().pipe(
+          Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer())),
+          Layer.provideMerge(ProviderSim.layer({ limits: {}, concurrency: 4 }))
+        )
+        const { value } = yield* Simulation.run(Effect.provide(asking, live))
+        assert.deepStrictEqual(
+          value.harms.map(({ by }) => by),
+          ["inFlight"]
+        )
+        assert.match(
+          value.text,
+          / All at once would do harm: the provider refuses calls beyond [0-9]+ at once, which nobody stated\./
+        )
+      })
+    )
+  })
+
   describe('with the concurrency "advised"', () => {
     it.live("runs a fan-out of 104 with few agents at once, in about the time of the best number", () =>
       Effect.gen(function* () {

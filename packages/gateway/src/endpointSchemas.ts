@@ -309,6 +309,12 @@ export const advice = object({
   ends: list(object({ agents: number, endSeconds: number })),
   places: list(object({ name: text, pool: text, agents: number })),
   caps: list(object({ name: text, agents: number, text })),
+  saves: object({
+    agents: described(number, "How many fewer agents run at once than if all start now"),
+    promptTokens: described(number, "Tokens of prompts that all at once would send again, no longer cached"),
+    dollars: described(orNull(number), "The price of those; null if there are none or no price is known")
+  }),
+  harms: list(object({ by: described(text, "server, inFlight or spending"), text })),
   expiresAfterSeconds: number
 })
 

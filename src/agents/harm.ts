@@ -1,0 +1,96 @@
+/** What the advised number of agents saves, and what all of them at once would do. Pure. */
+import * as Duration from "effect/Duration"
+import { callsOf } from "../budget/forecast/work.ts"
+import type * as Budget from "../Budget.ts"
+import * as PriceTable from "../domain/prices.ts"
+import { dollars, thousands } from "../domain/words.ts"
+import type * as Forecast from "../Forecast.ts"
+import type { Advice } from "./models.ts"
+
+type Harm = Advice["harms"][number]
+type Saves = Advice["saves"]
+
+/** A provider forgets a prompt that was not used for this long, unless its lifetime was paid for. */
+const keptMillis = 300_000
+
+/** Prompts that the provider has forgotten when their agent calls again. */
+export interface ForgottenPrompts {
+  readonly calls: number
+  readonly tokens: number
+}
+
+/** Finds the calls of a forecast that come so late that their prompt is no longer cached. */
+export const forgottenIn = (calls: Forecast.Forecast["calls"], work: Forecast.Work): ForgottenPrompts => {
+  const each = callsOf(work)
+  const last = new Map<string, { readonly index: number; readonly endsAt: number }>()
+  let [count, tokens] = [0, 0]
+  for (const { admittedAfter, agent, finishesAfter } of calls) {
+    const { endsAt = Infinity, index = -1 } = last.get(agent) ?? {}
+    const { cacheReadTokens = 0 } = each[index + 1] ?? {}
+    if (cacheReadTokens > 0 && Duration.toMillis(admittedAfter) - endsAt > keptMillis) {
+      count++
+      tokens += cacheReadTokens
+    }
+    last.set(agent, { index: index + 1, endsAt: Duration.toMillis(finishesAfter) })
+  }
+  return { calls: count, tokens }
+}
+
+/** The price of prompts that are written into the cache instead of being read there. */
+const priceOf = ({ calls, tokens }: ForgottenPrompts, price: PriceTable.Price | undefined): number | undefined => {
+  if (price === undefined || calls === 0) return undefined
+  const all = { inputTokens: 0, outputTokens: 0 }
+  const each = tokens / calls
+  const written = PriceTable.cost(price, { ...all, cacheCreationTokens: each })
+  return calls * Math.max(0, written - PriceTable.cost(price, { ...all, cacheReadTokens: each }))
+}
+
+const none: ForgottenPrompts = { calls: 0, tokens: 0 }
+
+/** What fewer agents at once save. */
+export const savesOf = (
+  { agents, job }: Pick<Advice, "agents" | "job">,
+  work: Forecast.Work,
+  price: PriceTable.Price | undefined,
+  all: Forecast.Forecast | undefined,
+  advised: Forecast.Forecast
+): Saves => {
+  const [late, early] =
+    all === undefined ? [none, none] : [forgottenIn(all.calls, work), forgottenIn(advised.calls, work)]
+  const more = { calls: Math.max(0, late.calls - early.calls), tokens: Math.max(0, late.tokens - early.tokens) }
+  return { agents: Math.max(0, job - agents), promptTokens: more.tokens, dollars: priceOf(more, price) }
+}
+
+/** The harm that many agents at once do in a pool, as far as it is known. */
+export const harmsOf = ({ known, measured }: Pick<Budget.PoolStatus, "known" | "measured">): ReadonlyArray<Harm> => {
+  const refused = known.find(({ from, what }) => what === "inFlight" && from === "rejections")
+  const server: ReadonlyArray<Harm> =
+    measured === undefined
+      ? []
+      : [{ by: "server", text: "the server refuses no call, so those beyond its size wait in it until they time out" }]
+  const inFlight: ReadonlyArray<Harm> =
+    refused === undefined
+      ? []
+      : [
+          {
+            by: "inFlight",
+            text: `the provider refuses calls beyond ${Math.floor(refused.value)} at once, which nobody stated`
+          }
+        ]
+  return [...server, ...inFlight]
+}
+
+/** The harm of agents that nobody can pay for. */
+export const unpaid: Harm = { by: "spending", text: "all of them would use up what is left before they have ended" }
+
+/** The savings and the harm in words. */
+export const textOf = ({ harms, saves }: Pick<Advice, "harms" | "saves">): string => {
+  if (saves.agents === 0) return ""
+  const cost = saves.dollars === undefined ? "" : ` (${dollars(saves.dollars)})`
+  const cached =
+    saves.promptTokens === 0
+      ? ""
+      : ` All at once would send ${thousands(saves.promptTokens)} tokens of prompts again that are no longer cached${cost}.`
+  const harm = harms.length === 0 ? "" : ` All at once would do harm: ${harms.map(({ text }) => text).join("; ")}.`
+  return cached + harm
+}
