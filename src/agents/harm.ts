@@ -1,4 +1,4 @@
-/** What the advised number of agents saves, and what all of them at once would do. Pure. */
+/** The savings of the advised number of agents, and the harm of all of them at once. Pure. */
 import * as Duration from "effect/Duration"
 import { callsOf } from "../budget/forecast/work.ts"
 import type * as Budget from "../Budget.ts"
@@ -20,7 +20,7 @@ export interface ForgottenPrompts {
 }
 
 /** Finds the calls of a forecast that come so late that their prompt is no longer cached. */
-export const forgottenIn = (calls: Forecast.Forecast["calls"], work: Forecast.Work): ForgottenPrompts => {
+const forgottenIn = (calls: Forecast.Forecast["calls"], work: Forecast.Work): ForgottenPrompts => {
   const each = callsOf(work)
   const last = new Map<string, { readonly index: number; readonly endsAt: number }>()
   let [count, tokens] = [0, 0]
@@ -47,7 +47,7 @@ const priceOf = ({ calls, tokens }: ForgottenPrompts, price: PriceTable.Price | 
 
 const none: ForgottenPrompts = { calls: 0, tokens: 0 }
 
-/** What fewer agents at once save. */
+/** The savings of fewer agents at once. */
 export const savesOf = (
   { agents, job }: Pick<Advice, "agents" | "job">,
   work: Forecast.Work,

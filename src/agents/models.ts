@@ -287,7 +287,7 @@ export interface Advice {
   /** Nine of ten jobs end within it, as earlier foreseen ends of this pool did; undefined while too few are known. */
   readonly range: EndRange | undefined
   /**
-   * What this number saves, compared with all agents of the job at once. It saves hardly any time, because calls are paced.
+   * The savings of this number, compared with all agents of the job at once. It saves hardly any time, because calls are paced.
    *
    * @since 0.5.0
    */
