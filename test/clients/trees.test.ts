@@ -33,14 +33,23 @@ interface Seen {
 }
 
 /** A gateway that caps the agents of a job, and the only job's agents so far. */
-const capped = Effect.fnUntraced(function* (upstream: string, agents: number, rules: Gateway.Options["rules"] = []) {
-  const { url } = yield* gatewayTo(upstream, { rules: [{ capPerJob: { agents } }, ...rules] }, limits)
+const capped = Effect.fnUntraced(function* (upstream: string, agents: number, rules?: Gateway.Options["rules"]) {
+  const { url } = yield* gatewayTo(upstream, { rules: rules ?? [{ capPerJob: { agents } }] }, limits)
   const seen = Effect.promise(async () => {
     const { trees } = (await (await fetch(`${url}/floodgate/status`)).json()) as { readonly trees: ReadonlyArray<Seen> }
     return trees.map(({ agents, depth, refused }) => ({ agents, refused, depth }))
   })
   return { url, seen }
 })
+
+/** How often calls of each agent were refused that had any refused. */
+const refusals = (url: string) =>
+  Effect.promise(async () => {
+    const { agents } = (await (await fetch(`${url}/floodgate/status`)).json()) as {
+      readonly agents: ReadonlyArray<{ readonly refused: number }>
+    }
+    return agents.map(({ refused }) => refused).filter((refused) => refused > 0)
+  })
 
 const times = (said: string, text: string | RegExp): number => said.split(text).length - 1
 
@@ -79,10 +88,10 @@ const scripted = (nested: boolean, asked: Array<string>) => {
 
 type Start = (home: string, env: Record<string, string>) => Promise<string>
 
+/** A lead whose own call is refused ends with an error. */
 const throughCli: Start = async (home, env) => {
   const options = ["--output-format", "stream-json", "--verbose", "--allowedTools", "Task,Agent"]
-  const { code, out } = await run(claude!, ["-p", order, "--model", "claude-sonnet-5", ...options], home, env)
-  assert.strictEqual(code, 0, out.slice(-2_000))
+  const { out } = await run(claude!, ["-p", order, "--model", "claude-sonnet-5", ...options], home, env)
   return out
 }
 
@@ -90,7 +99,11 @@ const throughSdk: Start = async (cwd, env) => {
   const { query } = (await import(sdk!)) as { readonly query: (asked: object) => AsyncIterable<unknown> }
   const options = { cwd, env, model: "claude-sonnet-5", allowedTools: ["Task", "Agent"] }
   let out = ""
-  for await (const message of query({ prompt: order, options })) out += `${JSON.stringify(message)}\n`
+  try {
+    for await (const message of query({ prompt: order, options })) out += `${JSON.stringify(message)}\n`
+  } catch (error) {
+    out += String(error)
+  }
   return out
 }
 
@@ -98,21 +111,26 @@ interface OfClaude {
   readonly out: string
   readonly seen: ReadonlyArray<Seen>
   readonly asked: ReadonlyArray<string>
+  readonly url: string
 }
 
 /** Runs a lead, and returns what it printed, the agents that the gateway has seen, and the last conversation of each agent. */
 const ofClaude = Effect.fnUntraced(function* (
   start: Start,
-  { agents = cap, nested = false }: { readonly agents?: number; readonly nested?: boolean } = {}
+  {
+    agents = cap,
+    nested = false,
+    rules
+  }: { readonly agents?: number; readonly nested?: boolean; readonly rules?: Gateway.Options["rules"] } = {}
 ): Effect.fn.Return<OfClaude, never, Scope.Scope> {
   const asked: Array<string> = []
   const server = yield* Effect.orDie(ProviderServer.make({ limits, reply: scripted(nested, asked) }))
-  const { seen, url } = yield* Effect.orDie(capped(server.url, agents))
+  const { seen, url } = yield* Effect.orDie(capped(server.url, agents, rules))
   const home = yield* homeFor("trees")
   // Claude Code itself runs 20 sub-agents at once at most.
   const env = { ...claudeCodeIn(home, url), CLAUDE_CODE_MAX_CONCURRENT_SUBAGENTS: "100" }
   const out = yield* Effect.promise(() => start(home, env))
-  return { out, seen: yield* seen, asked }
+  return { out, seen: yield* seen, asked, url }
 })
 
 for (const [name, start, program] of [
@@ -146,6 +164,21 @@ for (const [name, start, program] of [
             refused
           )
           assert.include(out, "8 files were reviewed by agents, and 0 by me.")
+        }),
+      maxMillis
+    )
+
+    it.live(
+      "sends no call again of a job that has spent what it may",
+      () =>
+        Effect.gen(function* () {
+          const { out, url } = yield* ofClaude(start, { rules: [{ capPerJob: { calls: 10 } }] })
+          assert.include(out, "end your work with what you have")
+          const all = (yield* refusals(url)).sort((one, other) => other - one)
+          assert.isAtLeast(all.length, 2)
+          // The lead begins a turn for agents that have ended, and each of its turns is refused.
+          assert.isAtMost(all[0]!, 5)
+          assert.deepStrictEqual(new Set(all.slice(1)), new Set([1]))
         }),
       maxMillis
     )
@@ -267,15 +300,22 @@ describe.skipIf(codex === undefined)("Codex", () => {
       Effect.gen(function* () {
         const { out, url } = yield* lead(100, [{ cap: { dollars: 1e-6 } }])
         assert.match(out, /the cap for all callers cannot be enforced/)
-        const { agents } = yield* Effect.promise(
-          async () =>
-            (await (await fetch(`${url}/floodgate/status`)).json()) as {
-              readonly agents: ReadonlyArray<{ readonly refused: number }>
-            }
-        )
-        assert.deepStrictEqual(
-          agents.map(({ refused }) => refused),
-          [1]
+        assert.deepStrictEqual(yield* refusals(url), [1])
+      }),
+    maxMillis
+  )
+
+  it.live(
+    "sends no call again of a job that has spent what it may",
+    () =>
+      Effect.gen(function* () {
+        const { out, url } = yield* lead(100, [{ capPerJob: { calls: 10 } }])
+        assert.include(out, "end your work with what you have")
+        const all = yield* refusals(url)
+        assert.isAtLeast(all.length, 2)
+        assert.isTrue(
+          all.every((refused) => refused === 1),
+          String(all)
         )
       }),
     maxMillis
