@@ -65,3 +65,6 @@ export const matcherOf = (pattern: string | undefined): ((text: string) => boole
     return from + last.length <= value.length
   }
 }
+
+/** The end of the name of a cap for each agent, key or job, if its rule has a name. */
+export const suffixOf = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)

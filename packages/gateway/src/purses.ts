@@ -9,7 +9,7 @@ import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
 import { Bounds, isReached, Lru } from "floodgate/internal"
 import type { capChange } from "./endpointSchemas.ts"
-import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
+import { conditionsOf, digestOf, idOf, labelOf, suffixOf } from "./names.ts"
 import type { CapStatus } from "./page/status.ts"
 import type { CapPolicy } from "./rateLimits.ts"
 import type { Rule } from "./settings/values.ts"
@@ -39,9 +39,6 @@ const shortened = (name: string): string => (name.length <= longestName ? name :
 
 /** Whether all callers of a rule share a cap, rather than each agent or key having its own. */
 const isShared = (id: string): boolean => id.startsWith('["rule"')
-
-/** The end of the name of a cap for each agent or key, if its rule has a name. */
-const suffixOf = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)
 
 /** Whether a rule has no conditions. */
 const isGeneral = ({ agent, headers, key, model }: Rule): boolean =>

@@ -9,7 +9,7 @@ import type * as Spending from "floodgate/Spending"
 import * as Trees from "floodgate/Trees"
 import { Amounts, Lineage, type LineOf, Lru, treeLine, treePurses } from "floodgate/internal"
 import type { CallRequest } from "floodgate/fetch"
-import { digestOf } from "./names.ts"
+import { digestOf, idOf, suffixOf } from "./names.ts"
 import type { JobTree, JobUse } from "./page/status.ts"
 import type { CallerKey } from "./purses.ts"
 import type { Mutable } from "./series.ts"
@@ -143,13 +143,15 @@ export class JobTrees {
     job: string,
     key: CallerKey
   ): JobSeat | undefined {
-    const caps = matching.find(({ capPerJob }) => capPerJob !== undefined)?.capPerJob
-    if (caps === undefined || (agent === undefined && named === undefined)) return undefined
-    return new JobSeat(this.jobOf(key, job, caps), agent, Lineage.parentOf(header, agent, session))
+    const rule = matching.find(({ capPerJob }) => capPerJob !== undefined)
+    if (rule === undefined || (agent === undefined && named === undefined)) return undefined
+    return new JobSeat(this.jobOf(key, job, rule), agent, Lineage.parentOf(header, agent, session))
   }
 
-  private jobOf({ hash, name }: CallerKey, job: string, caps: Trees.JobCaps): OpenTree {
-    const id = digestOf(JSON.stringify([hash, job])).slice(0, idLength)
+  /** Calls of one job to which different rules apply have caps beside each other. */
+  private jobOf({ hash, name }: CallerKey, job: string, rule: Rule): OpenTree {
+    const { capPerJob: caps = {} } = rule
+    const id = digestOf(JSON.stringify([hash, job, idOf(rule)])).slice(0, idLength)
     const now = this.read(Clock.currentTimeMillis)
     const known = this.open.use(id)
     if (known !== undefined) {
@@ -161,7 +163,7 @@ export class JobTrees {
     this.open.shed(maxJobs - 1)
     if (this.open.size >= maxJobs) return this.full
     const inner = this.read(Scope.fork(this.scope))
-    const opened = Trees.open(`the job ${job} of ${name}`, caps, { key: id })
+    const opened = Trees.open(`the job ${job} of ${name}${suffixOf(rule)}`, caps, { key: id })
     const tree = this.read(Effect.provideService(opened, Scope.Scope, inner))
     const close = () => void Effect.runForkWith(this.context)(Scope.close(inner, Exit.void))
     const made = { ...openTree(id, tree, caps, close), usedAt: now }

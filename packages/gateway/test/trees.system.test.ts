@@ -194,6 +194,29 @@ describe("the agents of a job at the gateway", () => {
     })
   )
 
+  it.live("have the caps of each rule beside those of others, whichever of their calls come in between", () =>
+    Effect.gen(function* () {
+      const rules = [
+        { name: "dear", headers: { "x-kind": "dear" }, capPerJob: { calls: 2 } },
+        { capPerJob: { agents: 5 } }
+      ]
+      const { url } = yield* gateway({ rules })
+      const dear = { "x-kind": "dear" }
+      const all = [
+        yield* ask(url, "s1", "a", undefined, dear),
+        yield* ask(url, "s1", "a"),
+        yield* ask(url, "s1", "a", undefined, dear),
+        yield* ask(url, "s1", "a", undefined, dear)
+      ]
+      assert.deepStrictEqual(
+        all.map(({ status }) => status),
+        [200, 200, 200, 400]
+      )
+      const names = (yield* treesOf(url)).map(({ name }) => name.replace(/key-\w+/, "key"))
+      assert.deepStrictEqual(names.toSorted(), ["the job s1 of key", "the job s1 of key (dear)"])
+    })
+  )
+
   it.live("spend what their job may, also in calls that name the job alone, which only an operator stops", () =>
     Effect.gen(function* () {
       const { url } = yield* gateway({ rules: [{ capPerJob: { agents: 1, calls: 4 } }] })
