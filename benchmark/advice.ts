@@ -6,7 +6,7 @@
  *     npm run bench -- advice --agents 12 --study none  # a small one
  *     npm run bench -- advice --study development       # the runs with which the rules were developed
  *     npm run bench -- advice --workloads               # instead ten workloads of agents of which nothing is stated, told
- *                                                       # the limits and not
+ *                                                       # the limits and not; --file PATH: sessions, as of bench sessions
  *     npm run bench -- advice --ranges                  # instead foreseen ends in the progress of jobs, and their ranges
  *     npm run bench -- advice --docs                    # also draws docs/images/agents-at-once.svg
  */
@@ -27,6 +27,7 @@ const { values } = parseArgs({
     study: { type: "string", default: "held-out" },
     workloads: { type: "boolean", default: false },
     ranges: { type: "boolean", default: false },
+    file: { type: "string" },
     seed: { type: "string", default: "1" },
     docs: { type: "boolean", default: false }
   }
@@ -45,12 +46,15 @@ const print = (...cells: ReadonlyArray<string | number>): void =>
 const grid = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96]
 
 const compareWorkloads = async (): Promise<void> => {
-  console.log("96 agents of which nothing is stated: the best number of a grid, and followed advice")
+  console.log("Agents of which nothing is stated (96, or as many as sessions): the best number of a grid, and followed advice")
   console.log(
     `${"workload".padEnd(24)}${["told", "best", "seconds", "advised", "ratio", "most", "429s", "all"].map((head) => head.padStart(9)).join("")}`
   )
-  for (const make of Workloads.workloads) {
-    const workload = make(Number(values.seed))
+  const { file } = values
+  const seed = Number(values.seed)
+  const workloads =
+    file === undefined ? Workloads.workloads.map((make) => make(seed)) : [Workloads.recorded(file, seed - 1)]
+  for (const workload of workloads) {
     for (const isTold of [true, false]) {
       const runs: Array<Workloads.Ran & { readonly atOnce: number }> = []
       for (const atOnce of grid)

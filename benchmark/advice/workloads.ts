@@ -10,6 +10,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { Scenario } from "@floodgate/lab/internal"
 import { countingAtOnce } from "../../test/support/atOnce.ts"
+import { read, workloadOf } from "../sessions/trace.ts"
 import { mulberry } from "../../test/support/random.ts"
 
 /** One call: tokens, the seconds that the provider takes, and the pause before it. */
@@ -83,6 +84,27 @@ export const workloads: ReadonlyArray<(seed: number) => Workload> = [
   workload("neighbour of a third", {}, { provider: { latency, neighbour: { share: 1 / 3 } } }),
   workload("large first calls", { first: 50_000, later: 5_000 })
 ]
+
+/** Recorded sessions of coding agents: their lead agents, with the pauses that were recorded up to ten seconds. */
+export const recorded = (file: string, offset: number): Workload => {
+  const limit = { perMinute: 2_000_000, burst: 0.2, scale: 16 }
+  const choice = { count: 60, offset, lifetime: Infinity, countsAll: false, ...limit }
+  const { burst, perMinute, sessions } = workloadOf(read(file), choice)
+  return {
+    name: "real sessions",
+    agents: sessions.map((turns) =>
+      turns
+        .filter(({ path }) => path === "0")
+        .map(({ output, pause, prompt, shared }, index) => ({
+          inputTokens: index === 0 ? prompt : prompt - shared,
+          outputTokens: output,
+          pause: index === 0 ? 0 : pause
+        }))
+    ),
+    limits: { tokens: { perMinute, burst } },
+    provider: { latency: { ...latency, perOutputTokenMillis: 15 * limit.scale } }
+  }
+}
 
 /**
  * Jobs that one pool gets one after the other: of a random kind, under random limits, with neighbours, rejections and answers that vary.
