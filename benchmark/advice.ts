@@ -46,7 +46,9 @@ const print = (...cells: ReadonlyArray<string | number>): void =>
 const grid = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96]
 
 const compareWorkloads = async (): Promise<void> => {
-  console.log("Agents of which nothing is stated (96, or as many as sessions): the best number of a grid, and followed advice")
+  console.log(
+    "Agents of which nothing is stated (96, or as many as sessions): the best number of a grid, and followed advice"
+  )
   console.log(
     `${"workload".padEnd(24)}${["told", "best", "seconds", "advised", "ratio", "most", "429s", "all"].map((head) => head.padStart(9)).join("")}`
   )
