@@ -59,11 +59,11 @@ const gateway = (
   })
 
 /** A call of at most three cents. */
-const ask = (url: string): Effect.Effect<number> =>
+const ask = (url: string, headers: Record<string, string> = {}): Effect.Effect<number> =>
   Effect.promise(async () => {
     const response = await fetch(`${url}/v1/messages`, {
       method: "POST",
-      headers: { "x-api-key": "sk-one-x9Yz", "anthropic-version": "2023-06-01" },
+      headers: { "x-api-key": "sk-one-x9Yz", "anthropic-version": "2023-06-01", ...headers },
       body: JSON.stringify({ model: "claude-test", max_tokens: 3_000, messages: [{ role: "user", content: "Hello" }] })
     })
     await response.text()
@@ -130,6 +130,30 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
       yield* Effect.all(both)
       // The store keeps it, and not the file of a gateway.
       assert.deepStrictEqual(yield* two[0]!.spent, {})
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is one for the job whose agents call through both", () =>
+    Effect.gen(function* () {
+      const upstream = yield* provider
+      const store = memory()
+      const rules = [{ capPerJob: { agents: 8, dollars: 0.2 } }]
+      const two = [yield* gateway(store, upstream.url, { rules }), yield* gateway(store, upstream.url, { rules })]
+      const calls = Array.from({ length: 60 }, (_, n) =>
+        ask(two[n % 2]!.url, { "x-floodgate-job": "one", "x-floodgate-agent": `a${n % 12}` })
+      )
+      const statuses = yield* Effect.all(calls, { concurrency: 12 })
+      const sent = upstream.requests.length
+      assert.isAtMost(sent * 0.01, 0.2)
+      assert.isAtLeast(sent * 0.01, 0.18)
+      assert.deepStrictEqual(new Set(statuses), new Set([200, 400]))
+      assert.strictEqual(statuses.filter((status) => status === 200).length, sent)
+      const trees = (url: string) =>
+        Effect.promise(
+          async () =>
+            ((await (await fetch(`${url}/floodgate/status`)).json()) as { trees: Array<{ agents: number }> }).trees
+        )
+      for (const { url } of two) yield* until(trees(url), ([tree]) => tree?.agents === 8)
     }).pipe(Effect.scoped)
   )
 
