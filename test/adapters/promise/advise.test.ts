@@ -28,6 +28,16 @@ describe("Floodgate", () => {
       assert.deepStrictEqual(JSON.parse(JSON.stringify(advice)), advice)
     })
 
+    it("starts more agents if they wait for tools between two calls", async () => {
+      await using floodgate = Floodgate.create({ limits: { tokens: { perSecond: 20_000, burst: 60_000 } } })
+      const work = { calls: 8, first: { inputTokens: 4_000, outputTokens: 200 } }
+      const at = async (pause?: number) => floodgate.advise({ agents: 48, each: { ...work, pause } })
+      const [busy, resting] = [await at(), await at(10_000)]
+      assert.isAbove(resting.agents, 3 * busy.agents)
+      assert.strictEqual(resting.each.pauseSeconds, 10)
+      assert.isUndefined(busy.each.pauseSeconds)
+    })
+
     it("says for how many agents the cap has room", async () => {
       const prices = { "my-model": { input: 1, output: 1 } }
       await using floodgate = Floodgate.create({ limits, prices, cap: { dollars: 1 } })
