@@ -38,8 +38,8 @@ export interface OutlookOptions {
 export class JobOutlook {
   private readonly options: OutlookOptions
   private latest: Foresight | undefined
-  /** All forecasts that are not guesses. */
-  private readonly all: Array<Foresight> = []
+  /** For each tenth, the forecasts of the earliest and of the latest end that were not guesses. */
+  private readonly tenths = new Map<number, ReadonlyArray<Foresight>>()
   /** The next forecast is not made before. */
   private nextAt = -Infinity
 
@@ -79,13 +79,19 @@ export class JobOutlook {
       Effect.map((end) => {
         if (!Number.isFinite(end.millis)) return
         this.latest = { ...end, at, done }
-        if (!end.isGuess) this.all.push(this.latest)
+        if (!end.isGuess) this.keep(this.latest)
       }),
       Effect.provideService(Budget.TokenBudget, budget),
       Effect.provideService(History, history),
       Effect.provideService(Budget.Job, owner),
       Effect.ignore
     )
+  }
+
+  private keep(latest: Foresight): void {
+    const tenth = tenthOf(latest.done)
+    const all = [...(this.tenths.get(tenth) ?? []), latest].sort((a, b) => this.wholeOf(a) - this.wholeOf(b))
+    this.tenths.set(tenth, all.length > 2 ? [all[0]!, all.at(-1)!] : all)
   }
 
   /** How long the job takes in all, as it was foreseen. */
@@ -111,7 +117,7 @@ export class JobOutlook {
     const { history, startedAt } = this.options
     const actual = now - startedAt
     const off = (each: Foresight): number => Math.abs(Math.log(actual / this.wholeOf(each)))
-    for (const forecasts of Map.groupBy(this.all, ({ done }) => tenthOf(done)).values()) {
+    for (const forecasts of this.tenths.values()) {
       const worst = forecasts.reduce((worst, each) => (off(each) > off(worst) ? each : worst))
       history.misses.add(worst.pool, worst.done, this.wholeOf(worst), actual)
     }
