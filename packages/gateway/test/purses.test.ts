@@ -9,6 +9,7 @@ import { type Item, listOf } from "./support/structuredFields.ts"
 import { mulberry } from "../../../test/support/random.ts"
 import { sized } from "../../../test/support/size.ts"
 import { CallerPurses } from "../src/purses.ts"
+import { Jobs } from "../src/jobs.ts"
 import { type JobSeat, JobTrees } from "../src/trees.ts"
 import { PayingCall } from "../../../test/support/paying.ts"
 import type { Rule } from "../src/settings/values.ts"
@@ -390,6 +391,13 @@ describe("the capped jobs of a gateway", () => {
     ])
   })
 
+  /** Opens so many jobs more, and returns how many purses each has. */
+  const fill = (seat: (job: string) => JobSeat, count: number, from = 0): ReadonlyArray<number> => {
+    const counts: Array<number> = []
+    for (let n = from; n < from + count; n++) counts.push(seat(`other ${n}`).purses.length)
+    return counts
+  }
+
   it("are kept while anything of them may still be used, however many jobs come", () => {
     const { begin, clock, pass, seat, trees } = jobsUnder({ tokens: 100 })
     const waiting = seat("waiting")
@@ -397,26 +405,40 @@ describe("the capped jobs of a gateway", () => {
     const reserving = new PayingCall(seat("reserving").purses, 50, clock)
     const running = begin("running", "a")
     new PayingCall(seat("idle").purses, 90, clock).payment.settle(90, 90)
-    pass(idle - 1)
-    const fill = (from: number, to: number) => {
-      const counts: Array<number> = []
-      for (let n = from; n < to; n++) counts.push(seat(`other ${n}`).purses.length)
-      return counts
-    }
-    // Beyond the first thousand there is no room, and those have no purses of their own.
-    const counts = fill(0, 1_000)
-    assert.strictEqual(counts.filter((count) => count === 1).length, 996)
-    const named = () => trees.shown(1_000).map(({ name }) => name)
-    for (const job of ["waiting", "reserving", "running", "idle"]) assert.include(named(), `the job ${job} of key`)
-    assert.isFalse(begin("one more", "a").isOpen)
-    assert.isFalse(begin("one more").isOpen)
+    fill(seat, 996)
     pass(idle)
-    assert.deepStrictEqual(fill(1_000, 1_010), Array<number>(10).fill(1))
-    const left = named()
+    assert.deepStrictEqual(fill(seat, 4, 996), [1, 1, 1, 1])
+    const left = trees.shown(1_000).map(({ name }) => name)
     for (const job of ["waiting", "reserving", "running"]) assert.include(left, `the job ${job} of key`)
+    assert.notInclude(left, "the job idle of key")
     waiting.leave()
     reserving.payment.settle(0)
     running.end()
+  })
+
+  it("are refused beyond the first thousand that may run, with agents and without", () => {
+    const { begin, pass, seat } = jobsUnder({ tokens: 100 })
+    fill(seat, 1_000)
+    pass(idle - 1)
+    assert.isFalse(begin("one more", "a").isOpen)
+    assert.isFalse(begin("one more").isOpen)
+  })
+
+  it("know how long the calls of each agent have waited that were sent", () => {
+    const { begin, context, pass, seat, trees } = jobsUnder({ tokens: 100 })
+    begin("one", "a")
+    let now = 0
+    const jobs = new Jobs(context as Context.Context<never>, () => now)
+    for (const isSent of [true, false]) {
+      const call = jobs.open({ key: "key", job: "one" }, seat("one", "a"))
+      now += 70
+      if (isSent) call.sent()
+      now += 5
+      call.ended(isSent ? "answered" : "refused")
+    }
+    pass(1)
+    const [job] = trees.shown(1)
+    assert.deepStrictEqual([job?.waitedMillis, job?.list[0]?.waitedMillis], [70, 70])
   })
 
   it("are no policies of a caller", () => {
