@@ -183,12 +183,19 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
   /**
-   * Whether to write a line to standard error when calls begin to wait or wait for another limit, when a pool pauses, and when
-   * the wait is over: at most one line per second and pool.
+   * Writes to standard error while calls wait:
    *
-   * @default false, or true if the environment has FLOODGATE_LOG=1
+   * - `true`: a line when calls begin to wait or wait for another limit, when a pool pauses, and when the wait is over; at most one
+   *   line per second and pool.
+   * - `"line"`: one line that changes, on a terminal only: `40 wait for input tokens, 83 of 200 done, about 47 s left`. It disappears
+   *   before the program writes, and is not shown while the program is within a line of its own. Calls of `limiter` are not among
+   *   those done.
+   * - `false`: only warnings.
+   *
+   * @default "line" on a terminal, unless the environment has CI; false elsewhere. FLOODGATE_LOG=1 and FLOODGATE_LOG=0 are `true` and
+   * `false`
    */
-  readonly log?: boolean | undefined
+  readonly log?: boolean | "line" | undefined
   /**
    * How calls are admitted and bounded: options for all calls, or a function of the request of `fetch` or a middleware. The options
    * of a call of `run` or `limiter` take precedence.
@@ -293,7 +300,7 @@ const eachOption = Input.options<Options>({
     maxElapsedSeconds: seconds
   }),
   cap: checkCap,
-  log: Input.flag,
+  log: Input.that('true, false or "line"', (value) => typeof value === "boolean" || value === "line"),
   ...ofFetch,
   callOptions: Input.orFunction(callOptions),
   store: Input.that("a layer of a store", Layer.isLayer),
