@@ -23,6 +23,8 @@ import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { RequestSpan } from "./tracing.ts"
 import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
+import { type AskedTicket, asked, promised, refuseTicket } from "./ticketed.ts"
+import type { Tickets } from "./tickets.ts"
 import type { Whose } from "./whose.ts"
 
 /** The parts of a gateway that all requests share. */
@@ -34,6 +36,7 @@ export interface ProxyParts {
   readonly recorder: CallRecorder | undefined
   readonly purses: CallerPurses
   readonly trees: JobTrees
+  readonly tickets: Tickets
   /** Finds the caller of a request by the rules. */
   readonly find: FindCaller
   /** Whether answers state the caps of their callers. */
@@ -184,6 +187,8 @@ interface GatewayCall {
   readonly planned: Engine.HttpCall
   readonly held: Response.HeldResponse
   readonly report: ReturnType<typeof reporter>
+  /** Its ticket, if its caller asks for one. */
+  readonly ticket: AskedTicket | undefined
   /** Releases what the call keeps until its answer begins. */
   readonly release: () => void
 }
@@ -264,7 +269,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
       const { refusal, response } = own ?? Refusals.lost(planned, why, proxied.parts.now())
       this.report(own === undefined ? "failed" : "refused", response.status, undefined, refusal.kind)
       if (held.began) this.tooLate(refusal)
-      else proxied.answering.run(Refusals.refuse(proxied.response, response))
+      else proxied.answering.run(Refusals.refuse(proxied.response, promised(this.made.ticket, why, response)))
     })
 
   /** Ends a response that has begun with status 200, and whose client would take an error for an answer. */
@@ -293,6 +298,7 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
     if (this.isReported) return
     this.isReported = true
     this.made.release()
+    this.made.ticket?.ended(end[0])
     this.made.report(...end)
   }
 
@@ -314,13 +320,18 @@ const callerOf = ({ terms }: Engine.HttpCall): Caller | undefined =>
   Result.isSuccess(terms) ? (terms.success.callOptions as Caller) : undefined
 
 /** Notes whose call it is, and makes its bill known to what is remembered of it. */
-const noted = ({ record, whose }: ProxiedRequest, planned: Engine.HttpCall): Engine.HttpCall => {
+const noted = (
+  { record, whose }: ProxiedRequest,
+  planned: Engine.HttpCall,
+  park: true | undefined
+): Engine.HttpCall => {
   record?.asks(planned.request.model)
   const caller = callerOf(planned)
   if (caller === undefined) return planned
   whose.is(caller)
-  if (record === undefined) return planned
-  const callOptions = { ...caller, onBilled: billing(caller, record) }
+  if (record === undefined && park === undefined) return planned
+  const onBilled = record === undefined ? caller.onBilled : billing(caller, record)
+  const callOptions = { ...caller, onBilled, park }
   return { ...planned, terms: Result.map(planned.terms, (terms) => ({ ...terms, callOptions })) }
 }
 
@@ -335,12 +346,14 @@ const billing =
 /** Makes a governed call. */
 export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: Buffer): void => {
   const { exchange, parts, record, request, response, routed, span } = proxied
-  const planned = noted(proxied, given)
+  const caller = callerOf(given)
+  const ticket = caller && asked(parts.tickets, request.headers, caller, bytes.length)
+  if (ticket !== undefined && "refusal" in ticket) return refuseTicket(proxied, given, ticket)
+  const planned = noted(proxied, given, ticket && true)
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
   const method = request.method ?? "POST"
   const startedAt = parts.now()
   const times = parts.recorder?.came(planned, startedAt)
-  const caller = callerOf(planned)
   const seat = caller?.[inJob]
   const job = caller && parts.activity.jobs.open({ key: caller.caller.name, job: caller.job.name }, seat)
   const own = { upstream: routed.upstream.name, path: routed.path, headers }
@@ -366,7 +379,7 @@ export const govern = (proxied: ProxiedRequest, given: Engine.HttpCall, bytes: B
     leave()
     seat?.leave()
   }
-  const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt, job), release }
+  const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt, job), ticket, release }
   const outlet = new CallAnswer(made)
   const deadline = startedAt + Duration.toMillis(parts.maxHold)
   const around = (given: Context.Context<never>): Context.Context<never> => {

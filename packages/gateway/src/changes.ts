@@ -8,6 +8,7 @@ import { Json } from "floodgate/internal"
 import type * as Schemas from "./endpointSchemas.ts"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
+import type { Tickets } from "./tickets.ts"
 import type { JobChange, JobTrees } from "./trees.ts"
 
 const maxCharacters = 10_000
@@ -119,6 +120,27 @@ export const ofJob = (trees: JobTrees, request: IncomingMessage, response: Serve
       },
       missing: "There is no such job with a cap on its agents: use an id of /floodgate/status",
       logged: ({ id, name, stop }) => ({ event: "job", job: name, id, stop })
+    },
+    request,
+    response
+  )
+
+// -----------------------------------------------------------------------------
+// Tickets
+// -----------------------------------------------------------------------------
+
+/** Answers a request to cancel a ticket. */
+export const ofTicket = (tickets: Tickets, request: IncomingMessage, response: ServerResponse): Effect.Effect<void> =>
+  answer<{ readonly id: string }, typeof Schemas.changedTicket.Type>(
+    {
+      example: '{ "cancel": "0b7f..." }',
+      read: ({ cancel }) =>
+        typeof cancel === "string"
+          ? { id: cancel }
+          : "cancel: expected the id of a ticket, as /floodgate/tickets has it",
+      make: ({ id }) => tickets.cancel(id),
+      missing: "No ticket with this id waits: use an id of /floodgate/tickets",
+      logged: ({ agent, key }) => ({ event: "ticket", key, agent, cancelled: true })
     },
     request,
     response

@@ -338,4 +338,18 @@ export const jobChange = object({
 
 export const changedJob = object({ id: text, name: text, stop })
 
+export const changedTicket = object({
+  id: text,
+  key: described(text, "The name of the key"),
+  agent: text,
+  bytes: number,
+  order: number,
+  at: described(number, "When its call may be sent again, in milliseconds since the epoch"),
+  state: Schema.Literals(["waiting", "sent", "answered", "unknown", "cancelled"])
+})
+
+export const tickets = object({ tickets: Schema.Array(changedTicket) })
+
+export const ticketChange = object({ cancel: described(text, "The id of the ticket") })
+
 export const failure = object({ error: described(text, "What is wrong, and what to do") })

@@ -196,6 +196,31 @@ const endpoints: ReadonlyArray<Endpoint> = [
     answer: ({ generation, query, response }) => requests(generation, query, response)
   },
   {
+    id: "tickets",
+    method: "GET",
+    path: "/floodgate/tickets",
+    access: "token",
+    summary: "The calls with tickets for a reset: those that wait, were sent, or have an unknown outcome",
+    answers: { 200: json("The tickets", Schemas.tickets) },
+    answer: ({ generation, response }) =>
+      Response.json(response, 200, { tickets: generation.parts.tickets.list } satisfies typeof Schemas.tickets.Type)
+  },
+  {
+    id: "cancelTicket",
+    method: "POST",
+    path: "/floodgate/tickets",
+    access: "admin",
+    summary: "Cancels a ticket",
+    body: Schemas.ticketChange,
+    answers: {
+      200: json("The ticket now", Schemas.changedTicket),
+      400: wrong,
+      404: json("No ticket with this id waits", Schemas.failure),
+      413: json("The body is too long", Schemas.failure)
+    },
+    answer: ({ generation, request, response }) => Changes.ofTicket(generation.parts.tickets, request, response)
+  },
+  {
     id: "changeCap",
     method: "POST",
     path: "/floodgate/caps",

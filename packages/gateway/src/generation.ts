@@ -18,6 +18,7 @@ import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
 import type { Rule } from "./settings/values.ts"
 import { makeBeginSpan } from "./tracing.ts"
+import type { Tickets } from "./tickets.ts"
 import * as Transport from "./transport.ts"
 import type { JobTrees } from "./trees.ts"
 
@@ -25,6 +26,7 @@ import type { JobTrees } from "./trees.ts"
 export interface LastingParts {
   readonly purses: CallerPurses
   readonly trees: JobTrees
+  readonly tickets: Tickets
   readonly activity: Activity
   readonly accounts: Engine.Accounts
   readonly sessions: Sessions
@@ -39,7 +41,7 @@ const hasCap = ({ cap, capPerAgent, capPerKey }: Rule): boolean =>
 export const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
-  { accounts, activity, now, purses, requests, sessions, trees }: LastingParts
+  { accounts, activity, now, purses, requests, sessions, tickets, trees }: LastingParts
 ) {
   const { keys, rules = [] } = options
   const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
@@ -69,6 +71,7 @@ export const makeGeneration = Effect.fnUntraced(function* (
     recorder,
     purses,
     trees,
+    tickets,
     find,
     statesCaps: checked.rateLimitHeaders && rules.some(hasCap),
     requests: checked.requestsToken === undefined ? undefined : requests,

@@ -83,6 +83,7 @@ import * as Metrics from "./metrics.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
+import { Tickets } from "./tickets.ts"
 import { JobTrees } from "./trees.ts"
 import { makeSessions } from "./records.ts"
 import { RecentRequests } from "./requests.ts"
@@ -216,6 +217,7 @@ export const make = Effect.fnUntraced(function* (
     accounts: Engine.makeAccounts(),
     sessions: makeSessions(),
     requests: new RecentRequests(now),
+    tickets: new Tickets(now),
     now
   }
   const opened = Effect.fnUntraced(function* (options: Options, checked: ParsedOptions) {

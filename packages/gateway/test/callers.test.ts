@@ -13,6 +13,7 @@ import type { IncomingMessage } from "node:http"
 import { makeAuth } from "../src/auth.ts"
 import { hash } from "node:crypto"
 import { makeKeyring } from "../src/keys.ts"
+import { Tickets } from "../src/tickets.ts"
 
 const request = (agent: string | undefined, headers: Record<string, string> = {}, session = agent) => ({
   url: "https://api.test/v1/messages",
@@ -241,5 +242,83 @@ describe("a keyring", () => {
     const { id } = ring.check(["fg-two"], 0) as { readonly id: string }
     assert.isTrue(ring.has(id))
     assert.isFalse(ring.has(hash("sha256", "fg-three")))
+  })
+})
+
+const aReset = 5 * 3_600_000
+const aCall = (agent = "a", key = "k") => ({ agent, key, bytes: 100 })
+const ticketsAt = () => {
+  const clock = { now: 0 }
+  return { clock, tickets: new Tickets(() => clock.now) }
+}
+
+describe("tickets", () => {
+  it("let 50 sessions go on once each, spread from the reset on", () => {
+    const { clock, tickets } = ticketsAt()
+    const all = Array.from({ length: 50 }, (_, n) => tickets.give(aCall(`a${n}`), aReset)!)
+    assert.strictEqual(all[0]!.at, aReset)
+    for (const [n, { at }] of all.entries()) assert.strictEqual(at, aReset + 250 * n)
+    clock.now = aReset - 1
+    for (const { at, id } of all) assert.deepStrictEqual(tickets.take(id, "k"), { early: at })
+    for (const { at, id } of all) {
+      clock.now = at
+      assert.strictEqual(
+        tickets.take(id, "k"),
+        tickets.list.find((each) => each.id === id)!
+      )
+      assert.property(tickets.take(id, "k"), "wrong")
+    }
+  })
+
+  it("keep the order of a conversation, until an earlier one has lapsed", () => {
+    const { clock, tickets } = ticketsAt()
+    const first = tickets.give(aCall(), aReset)!
+    const second = tickets.give(aCall(), aReset)!
+    const other = tickets.give(aCall("b"), aReset)!
+    clock.now = aReset + 60_000
+    assert.deepStrictEqual(tickets.take(second.id, "k"), { early: clock.now + 1_000 })
+    assert.property(tickets.take(other.id, "k"), "order")
+    assert.property(tickets.take(first.id, "k"), "order")
+    assert.property(tickets.take(second.id, "k"), "order")
+    const lapsed = tickets.give(aCall("c"), clock.now)!
+    clock.now += 3_000_000
+    const late = tickets.give(aCall("c"), clock.now)!
+    clock.now += 600_001 + 60_000
+    assert.property(tickets.take(lapsed.id, "k"), "wrong")
+    assert.property(tickets.take(late.id, "k"), "order")
+  })
+
+  it("are no one else's, cannot be guessed, and are not made again when the outcome is unknown", () => {
+    const { clock, tickets } = ticketsAt()
+    const { id } = tickets.give(aCall(), aReset)!
+    clock.now = aReset
+    for (const forged of ["", "1", "__proto__", id.slice(1)]) assert.property(tickets.take(forged, "k"), "wrong")
+    assert.property(tickets.take(id, "another"), "wrong")
+    const ticket = tickets.take(id, "k")
+    if (!("id" in ticket)) return assert.fail()
+    tickets.ended(ticket, false)
+    assert.deepStrictEqual(
+      tickets.list.map(({ state }) => state),
+      ["unknown"]
+    )
+    assert.property(tickets.take(id, "k"), "wrong")
+    const refused = tickets.give(aCall(), aReset)!
+    clock.now = refused.at
+    const again = tickets.take(refused.id, "k")
+    if (!("id" in again)) return assert.fail()
+    assert.strictEqual(tickets.give(aCall(), 2 * aReset, again)!.id, refused.id)
+    tickets.ended(again, false)
+    assert.deepStrictEqual(tickets.take(refused.id, "k"), { early: 2 * aReset })
+    assert.strictEqual(tickets.cancel(refused.id)!.state, "cancelled")
+    assert.isUndefined(tickets.cancel(refused.id))
+    clock.now = 2 * aReset
+    assert.property(tickets.take(refused.id, "k"), "wrong")
+  })
+
+  it("are bounded", () => {
+    const { tickets } = ticketsAt()
+    for (let n = 0; n < 10_000; n++) tickets.give(aCall(`a${n}`), aReset)
+    assert.isUndefined(tickets.give(aCall(), aReset))
+    assert.lengthOf(tickets.list, 10_000)
   })
 })

@@ -127,11 +127,13 @@ describe("GET /floodgate/openapi.json", () => {
         "GET /floodgate/page.js",
         "GET /floodgate/requests",
         "GET /floodgate/status",
+        "GET /floodgate/tickets",
         "GET /healthz",
         "GET /metrics",
         "GET /readyz",
         "POST /floodgate/caps",
-        "POST /floodgate/jobs"
+        "POST /floodgate/jobs",
+        "POST /floodgate/tickets"
       ])
       const ids = operations.map(({ operation }) => operation.operationId)
       assert.strictEqual(new Set(ids).size, ids.length)

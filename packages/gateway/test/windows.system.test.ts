@@ -32,6 +32,83 @@ const ask = (url: string, kind?: string, more: Readonly<Record<string, string>> 
   })
 
 describe("a gateway in front of a subscription", () => {
+  it.live("gives a ticket to who asks for it, and makes its call once", () =>
+    Effect.gen(function* () {
+      let isOpen = false
+      let sent = 0
+      const resetsAt = Math.ceil(Date.now() / 1_000) + 2
+      const headers = {
+        "content-type": "application/json",
+        "anthropic-ratelimit-unified-representative-claim": "five_hour",
+        "anthropic-ratelimit-unified-5h-reset": String(resetsAt)
+      }
+      const handler: Handler = (_, response) => {
+        sent++
+        const status = isOpen ? "allowed" : "rejected"
+        response.writeHead(isOpen ? 200 : 429, {
+          ...headers,
+          "anthropic-ratelimit-unified-status": status,
+          "anthropic-ratelimit-unified-5h-utilization": isOpen ? "0.1" : "1"
+        })
+        response.end(
+          JSON.stringify(isOpen ? message : { type: "error", error: { type: "rate_limit_error", message: "" } })
+        )
+      }
+      const upstream = yield* serve(handler)
+      const context = yield* Layer.build(Governor.layer().pipe(Layer.provideMerge(Budget.layer())))
+      const { url } = yield* Gateway.make({
+        upstreams: { anthropic: upstream.url },
+        drain: "20 millis",
+        maxHold: "1 second",
+        adminToken: "an-admin-token-of-this-test"
+      }).pipe(Effect.provideContext(context))
+      const send = (more: Readonly<Record<string, string>>) =>
+        Effect.promise(async () => {
+          const response = await fetch(`${url}/v1/messages`, {
+            method: "POST",
+            headers: { authorization: "Bearer sk-ant-oat-test", "anthropic-version": "2023-06-01", ...more },
+            body: JSON.stringify({
+              model: "claude-sonnet-5",
+              max_tokens: 100,
+              messages: [{ role: "user", content: "Hi" }]
+            })
+          })
+          const text = await response.text()
+          const { headers, status } = response
+          return { status, ticket: headers.get("x-floodgate-ticket")!, at: headers.get("x-floodgate-ticket-at")!, text }
+        })
+      const first = yield* send({ "x-floodgate-park": "1" })
+      assert.strictEqual(first.status, 402, first.text)
+      const second = yield* send({ "x-floodgate-park": "1" })
+      assert.strictEqual(second.status, 402)
+      assert.strictEqual(sent, 1)
+      assert.strictEqual(Date.parse(first.at), 1_000 * resetsAt)
+      const early = yield* send({ "x-floodgate-ticket": first.ticket })
+      assert.deepStrictEqual([early.status, early.ticket, early.at], [402, first.ticket, first.at])
+      const stolen = yield* send({ "x-floodgate-ticket": first.ticket, authorization: "Bearer sk-ant-oat-other" })
+      assert.strictEqual(stolen.status, 400)
+      const shown = yield* Effect.promise(async () => (await fetch(`${url}/floodgate/tickets`)).json())
+      assert.lengthOf((shown as { tickets: ReadonlyArray<unknown> }).tickets, 2)
+      const cancelled = yield* Effect.promise(() =>
+        fetch(`${url}/floodgate/tickets`, {
+          method: "POST",
+          headers: { "x-floodgate-admin": "an-admin-token-of-this-test" },
+          body: JSON.stringify({ cancel: second.ticket })
+        })
+      )
+      assert.strictEqual(cancelled.status, 200)
+      isOpen = true
+      yield* Effect.sleep(Math.max(0, 1_000 * resetsAt - Date.now()) + 300)
+      const both = yield* Effect.all(
+        Array.from({ length: 2 }, () => send({ "x-floodgate-ticket": first.ticket })),
+        { concurrency: 2 }
+      )
+      assert.deepStrictEqual(both.map(({ status }) => status).toSorted(), [200, 400])
+      assert.strictEqual((yield* send({ "x-floodgate-ticket": second.ticket })).status, 400)
+      assert.strictEqual(sent, 2)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("keeps background calls to their share, lets interactive ones pass, and shows both", () =>
     Effect.gen(function* () {
       // Each call costs a fifth of the first window.
