@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import { show, type Stdio } from "../../../src/adapters/promise/liveLine.ts"
@@ -23,7 +25,10 @@ const terminalOf = (columns = 80) => {
   return { lines, stream, say: (chunk: string | Uint8Array) => stream.write(chunk as never) }
 }
 
-const live = Budget.layer({ limits: { inputTokens: { perSecond: 100, burst: 1_000 } } })
+/** A budget whose calls nobody else counts. */
+const live = Budget.layer({ limits: { inputTokens: { perSecond: 100, burst: 1_000 } } }).pipe(
+  Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
+)
 
 /** 40 calls that wait, one a second. */
 const waiting = Effect.gen(function* () {

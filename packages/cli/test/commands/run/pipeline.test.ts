@@ -166,31 +166,34 @@ describe("pipeline", () => {
     }).pipe(Effect.provide(live({ limits })))
   )
 
-  it.effect("goes on after each midnight with --wait-for-reset, and says each pause once", () =>
-    Effect.gen(function* () {
-      const cap = 0.2
-      const { events, ports, results } = store()
-      const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: cap })
-      const report = yield* Pipeline.run({ task, chunks, ...ports }).pipe(
-        Spending.from((yield* Cost.periodic(cost, { results: new Map(), attempts: new Map() }))[0]!),
-        Pausing.untilReset(ports.report),
-        Effect.scoped,
-        settled
-      )
-      assert.deepStrictEqual(report.missing, [])
-      const days = new Map<number, number>()
-      for (const { usage, when } of results.values()) {
-        const day = Math.floor(when!.answered / 86_400_000)
-        days.set(day, (days.get(day) ?? 0) + Prices.cost(cost.price!, usage))
-      }
-      assert.isAbove(days.size, 1)
-      for (const dollars of days.values()) assert.isAtMost(dollars, cap)
-      const paused = events.flatMap((event) => (event.event === "paused" ? [Date.parse(event.until)] : []))
-      assert.deepStrictEqual(
-        paused,
-        Array.from({ length: days.size - 1 }, (_, n) => (n + 1) * 86_400_000)
-      )
-    }).pipe(Effect.provide(live({ limits })))
+  it.effect(
+    "goes on after each midnight with --wait-for-reset, and says each pause once",
+    () =>
+      Effect.gen(function* () {
+        const cap = 0.2
+        const { events, ports, results } = store()
+        const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: cap })
+        const report = yield* Pipeline.run({ task, chunks, ...ports }).pipe(
+          Spending.from((yield* Cost.periodic(cost, { results: new Map(), attempts: new Map() }))[0]!),
+          Pausing.untilReset(ports.report),
+          Effect.scoped,
+          settled
+        )
+        assert.deepStrictEqual(report.missing, [])
+        const days = new Map<number, number>()
+        for (const { usage, when } of results.values()) {
+          const day = Math.floor(when!.answered / 86_400_000)
+          days.set(day, (days.get(day) ?? 0) + Prices.cost(cost.price!, usage))
+        }
+        assert.isAbove(days.size, 1)
+        for (const dollars of days.values()) assert.isAtMost(dollars, cap)
+        const paused = events.flatMap((event) => (event.event === "paused" ? [Date.parse(event.until)] : []))
+        assert.deepStrictEqual(
+          paused,
+          Array.from({ length: days.size - 1 }, (_, n) => (n + 1) * 86_400_000)
+        )
+      }).pipe(Effect.provide(live({ limits }))),
+    { tags: "full" }
   )
 
   it.effect(
