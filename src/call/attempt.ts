@@ -75,6 +75,8 @@ export class GovernedAttempt implements Usage.HeldCall {
   sentCall: SentCall | undefined = undefined
   /** Whether the prefixes of its prompt are remembered, and the largest prompt that its answer has reported. */
   isRemembered = false
+  /** The number of its prompt in its conversation. */
+  turn: number | undefined = undefined
   prompt = 0
   observed: ReportedUsage | undefined = undefined
   /** The model that has answered. */

@@ -84,6 +84,8 @@ interface KnownConversation extends SharedThing {
   readonly scope: Scope
   /** The last is its last prompt. */
   entries: ReadonlyArray<CountedPrefix>
+  /** How many prompts it has had. */
+  turns: number
 }
 
 /** A conversation that the provider stores. */
@@ -105,6 +107,8 @@ export interface Turn {
   readonly prompt: number
   /** The tokens of the conversation's last prompt; undefined if this is the first one. */
   readonly before: number | undefined
+  /** Its number in the conversation, from 1. */
+  readonly number: number
 }
 
 /** A call to look up, within its scope. */
@@ -268,8 +272,9 @@ export class Conversations {
     }
     if (before !== undefined) recount(before, at, answer)
     const kept = note(scope, answer, at, tokensBy(answer, at, before?.tokens ?? 0))
-    const turn = turnOf(prompt, before)
-    this.hold(before?.endOf ?? { owner, name, scope, entries: [], size: 0, usedAt: now }, kept, now)
+    const conversation = before?.endOf ?? { owner, name, scope, entries: [], turns: 0, size: 0, usedAt: now }
+    const turn = turnOf(prompt, before, ++conversation.turns)
+    this.hold(conversation, kept, now)
     this.changes++
     return turn
   }
@@ -416,8 +421,9 @@ interface BegunAnswer {
   readonly now: number
 }
 
-const turnOf = (prompt: number, before: CountedPrefix | undefined): Turn => ({
+const turnOf = (prompt: number, before: CountedPrefix | undefined, number: number): Turn => ({
   prompt,
+  number,
   before: before?.endOf === undefined ? undefined : before.tokens
 })
 

@@ -233,7 +233,7 @@ export class AgentHistory {
   }
 
   /** Counts a prompt of a conversation, of which the provider did not count so many tokens. */
-  prompted(pool: string, { before, prompt }: Turn, uncounted: number): void {
+  prompted(pool: string, { before, prompt }: Pick<Turn, "before" | "prompt">, uncounted: number): void {
     const empty = () => Estimating.recent([])
     const known = this.prompts.get(pool)
     const prompts = known ?? { firsts: empty(), growths: empty(), shares: empty(), conversations: 0, calls: 0 }

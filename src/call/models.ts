@@ -233,6 +233,12 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
         readonly actual: Accounting.Actual
         /** Undefined if the model has no price. */
         readonly dollars: number | undefined
+        /**
+         * The number of its prompt in its conversation, from 1; undefined if its answer or its prompt does not tell.
+         *
+         * @since 0.5.0
+         */
+        readonly turn?: number | undefined
       }) => void)
     | undefined
 }

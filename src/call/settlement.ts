@@ -90,6 +90,7 @@ const promptBegan = (attempt: GovernedAttempt, usage: ReportedUsage): boolean =>
   const turn = conversations.began(known, usage, sentAt, call.now)
   if (turn === undefined) return false
   history?.prompted(pool.name, turn, turn.prompt - (Usage.counted(attempt, usage).inputTokens ?? 0))
+  attempt.turn = turn.number
   return (attempt.isRemembered = true)
 }
 
@@ -316,7 +317,8 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
   payment?.settle(isKnown ? cost : undefined, billed && Usage.tokensOf(billed))
   pool.counts.dollars += cost / perDollar
   if (billed === undefined || onBilled === undefined) return
-  harmless(onBilled)({ model: request.model, actual: billed, dollars: price && cost / perDollar })
+  const dollars = price && cost / perDollar
+  harmless(onBilled)({ model: request.model, actual: billed, dollars, turn: attempt.turn })
 }
 
 // -----------------------------------------------------------------------------

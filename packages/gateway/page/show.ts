@@ -388,6 +388,7 @@ export const show = (status: GatewayStatus): void => {
       [
         words("job", ({ name }) => name),
         words("caller", ({ caller }) => caller),
+        figures("inferred agents", ({ inferredAgents }) => inferredAgents),
         figures("running", ({ running }) => running),
         figures("waiting", ({ waiting }) => waiting),
         figures("calls", ({ calls }) => calls),

@@ -4,6 +4,7 @@ import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import { Credentials, Engine, Lineage, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
+import { type Showing, showing } from "./inferred.ts"
 import { digestOf, matcherOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
@@ -49,6 +50,8 @@ export interface Payer {
   readonly key: string
   /** The first rule with a name that applies; empty if none does. */
   readonly rule: string
+  /** The turn of its conversation at which the call shows an agent that nothing names. */
+  readonly shows?: Showing | undefined
 }
 
 /** The cost of an attempt. */
@@ -123,7 +126,8 @@ export const makeCallers = (
       agent,
       job,
       key: key.name,
-      rule: matching.find(({ name }) => name !== undefined)?.name ?? ""
+      rule: matching.find(({ name }) => name !== undefined)?.name ?? "",
+      shows: showing(request)
     }
     const weightOf = (ofKeys: boolean): number | undefined =>
       matching.find((rule) => rule.weight !== undefined && isOfKeys(rule) === ofKeys)?.weight

@@ -92,6 +92,7 @@ const jobSums = {
   waiting: described(number, "Calls that were not sent yet"),
   running: described(number, "Calls that were sent, and have not ended"),
   calls: number,
+  inferredAgents: described(number, "Agents that conversations show, of calls that name none"),
   refused: number,
   failed: number,
   waitedMillis: described(number, "From arrival to the last attempt, of all calls that have ended"),

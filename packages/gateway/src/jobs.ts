@@ -32,6 +32,7 @@ const unused = {
   waiting: 0,
   running: 0,
   calls: 0,
+  inferredAgents: 0,
   refused: 0,
   failed: 0,
   waitedMillis: 0,
@@ -59,6 +60,11 @@ export class Jobs {
   )
   private readonly forgotten: Mutable<OtherJobs> = { jobs: 0, ...unused }
   private readonly series = new Map<string, JobSeries>()
+  private readonly inferred = counterOf(
+    "floodgate_gateway_agents_inferred",
+    "Agents that conversations show, of calls that name none",
+    {}
+  )
   private readonly otherSeries = seriesOf("other jobs")
   private readonly context: Context.Context<never>
   private readonly now: () => number
@@ -114,8 +120,12 @@ export class Jobs {
   }
 
   /** Counts what a call has used and cost. Of a stream that its caller has left, that comes after its end. */
-  billed(payer: Payer, { actual, dollars }: Bill): void {
+  billed(payer: Payer, { actual, dollars, turn }: Bill): void {
     const job = this.job(payer)
+    if (turn !== undefined && turn === payer.shows) {
+      job.inferredAgents++
+      this.inferred.updateUnsafe(1, this.context)
+    }
     const prompt = Amounts.promptTokens(actual)
     job.inputTokens += prompt
     job.outputTokens += actual.outputTokens

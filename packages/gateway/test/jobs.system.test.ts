@@ -20,6 +20,7 @@ interface StatusOfJobs {
     readonly running: number
     readonly waiting: number
     readonly waitedMillis: number
+    readonly inferredAgents: number
   }>
   readonly otherJobs: { readonly jobs: number; readonly calls: number }
   readonly pools: ReadonlyArray<{ readonly queued: number; readonly waiting: ReadonlyArray<object> }>
@@ -216,6 +217,51 @@ describe("jobs at a gateway", () => {
       const metrics = (yield* ask(`${here.url}/metrics`)).text
       assert.match(metrics, /floodgate_gateway_job_tokens\{job="j"\} 1860/)
       assert.match(metrics, /floodgate_gateway_job_waited_seconds\{job="j"\} 0\.\d+/)
+    })
+  )
+
+  it.live("have the agents that conversations show, where calls name none, and refuse none of them", () =>
+    Effect.gen(function* () {
+      const rules = [{ capPerJob: { agents: 1 } }]
+      const here = yield* world((_, response) => json(response, 200, completion), { rules })
+      const tools = [{ type: "function", function: { name: "read", parameters: { type: "object" } } }]
+      const say = (messages: ReadonlyArray<object>, more: object = { tools }, headers: Record<string, string> = {}) =>
+        Effect.map(ask(`${here.url}/v1/chat/completions`, chat({ messages, ...more }, headers)), ({ status }) =>
+          assert.strictEqual(status, 200)
+        )
+      const user = (content: string) => ({ role: "user", content })
+      const answer = { role: "assistant", content: "Hi, ✓" }
+      const system = { role: "system", content: "You review files." }
+      for (const name of ["a.ts", "b.ts", "c.ts"]) {
+        const turns: Array<object> = [system, user(`Review ${name}, please`)]
+        for (let turn = 0; turn < 3; turn++) {
+          yield* say(turns)
+          // The client sends the call again, because it has not seen the answer.
+          if (turn === 1) yield* say(turns)
+          turns.push(answer, user(`And then ${turn} of ${name}?`))
+        }
+        // A title of the conversation, and its history without the first turns.
+        yield* say([user(`A title for ${name}`)], {})
+        yield* say([system, user(`Summary of ${name}`), ...turns.slice(-2)])
+      }
+      const talk = [user("What is a weir?")]
+      yield* say(talk, {})
+      yield* say([...talk, answer, user("And a sluice?")], {})
+      yield* say([...talk, answer, user("And a sluice?"), answer, user("Thanks")], {})
+      yield* say([system, user("Named")], { tools }, { "x-floodgate-agent": "a7" })
+      yield* idle(here)
+      const { text } = yield* ask(`${here.url}/floodgate/status`)
+      const { jobs } = JSON.parse(text) as StatusOfJobs
+      const inferred = jobs.map(({ caller, inferredAgents, name }) => [name === caller, inferredAgents] as const)
+      assert.deepStrictEqual(
+        new Map(inferred),
+        new Map([
+          [true, 4],
+          [false, 0]
+        ])
+      )
+      const metrics = yield* ask(`${here.url}/metrics`)
+      assert.include(metrics.text, "floodgate_gateway_agents_inferred 4")
     })
   )
 })

@@ -53,7 +53,15 @@ const ShownJob = Schema.Struct({
 
 type JobShown = typeof ShownJob.Type
 
-const Status = Schema.Struct({ trees: Schema.Array(ShownJob) })
+/** The agents that conversations show, of calls that name none. */
+const Inferring = Schema.Struct({
+  name: Schema.String,
+  caller: Schema.String,
+  // Earlier gateways do not say.
+  inferredAgents: count
+})
+
+const Status = Schema.Struct({ trees: Schema.Array(ShownJob), jobs: Schema.Array(Inferring) })
 const Changed = Schema.Struct({ id: Schema.String })
 
 const of = (used: number | string, cap: number | string | undefined): string =>
@@ -109,6 +117,9 @@ const tree = ({ list }: JobShown): string => {
   return below(undefined, "  ").join("\n")
 }
 
+const shows = ({ caller, inferredAgents = 0, name }: typeof Inferring.Type): string =>
+  `${oneLine(name === caller ? name : `${name} of ${caller}`)}: ${Words.counted(inferredAgents, "agent")} by its conversations; its calls name none, so no cap on agents counts them.`
+
 /** The command. */
 export const jobsCommand = Command.make(
   "jobs",
@@ -125,15 +136,17 @@ export const jobsCommand = Command.make(
         )
       yield* Operating.change(address, "jobs", { job: id, stop: Option.getOrElse(stop, () => "none") }, Changed)
     }
-    const { trees } = yield* Operating.status(address, Status)
+    const { jobs, trees } = yield* Operating.status(address, Status)
     const shown = id === undefined ? trees : trees.filter((each) => each.id === id)
     if (id !== undefined && shown.length === 0)
       return yield* Exit.failure(
         "usage",
         `The gateway shows no job with the id "${oneLine(id)}": list them without an id`
       )
-    if (json) return yield* Print.json({ jobs: shown }, 2)
+    const inferred = id === undefined ? jobs.filter(({ inferredAgents = 0 }) => inferredAgents > 0) : []
+    if (json) return yield* Print.json({ jobs: shown, inferred }, 2)
     yield* Print.out(table(shown))
+    for (const each of inferred) yield* Print.out(shows(each))
     if (id !== undefined) yield* Print.out(`\n${tree(shown[0]!)}`)
   })
 ).pipe(

@@ -452,6 +452,7 @@ const show = (status) => {
 	at("jobs").replaceChildren(table([...jobs, ...others], [
 		words("job", ({ name }) => name),
 		words("caller", ({ caller }) => caller),
+		figures("inferred agents", ({ inferredAgents }) => inferredAgents),
 		figures("running", ({ running }) => running),
 		figures("waiting", ({ waiting }) => waiting),
 		figures("calls", ({ calls }) => calls),

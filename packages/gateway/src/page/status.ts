@@ -33,6 +33,8 @@ interface JobSums extends Omit<AgentActivity, "lastAt"> {
   readonly waiting: number
   /** Calls that were sent, and have not ended. */
   readonly running: number
+  /** The agents that its conversations show, of calls that name none. */
+  readonly inferredAgents: number
   /** The time of all calls that have ended, from their arrival to their last attempt. */
   readonly waitedMillis: number
 }
