@@ -92,18 +92,60 @@ interface WindowsState {
   /** When the next call may try a spent window. */
   triesAt: number
   readonly windows: Map<string, Windows.LongWindow>
+  /** By the names of windows of some models: the part of calls that they do not concern. */
+  readonly apart: Map<string, AccountSums>
 }
 
-const none = { running: 0, held: 0, spent: 0, slowCalls: 0, slowSpent: 0, triesAt: 0 }
+/** The number of running calls, what they are expected to cost, and what all calls have cost. */
+interface AccountSums {
+  readonly running: number
+  readonly held: number
+  readonly spent: number
+}
 
-const copy = (state: WindowsState): WindowsState => ({ ...state, windows: new Map(state.windows) })
+const nothing: AccountSums = { running: 0, held: 0, spent: 0 }
+const none = { ...nothing, slowCalls: 0, slowSpent: 0, triesAt: 0, apart: new Map<string, AccountSums>() }
+
+const copy = (state: WindowsState): WindowsState => ({
+  ...state,
+  windows: new Map(state.windows),
+  apart: new Map(state.apart)
+})
+
+/** The calls that a window concerns. */
+const sumsOf = ({ apart, held, running, spent }: WindowsState, name: string): AccountSums => {
+  const others = apart.get(name)
+  if (others === undefined) return { running, held, spent }
+  const own = running - others.running
+  return { running: own, held: own === 0 ? 0 : Math.max(0, held - others.held), spent: spent - others.spent }
+}
+
+/** Adds to the calls that some windows do not concern. */
+const addApart = ({ apart }: WindowsState, names: ReadonlyArray<string>, more: AccountSums): void => {
+  for (const name of names) {
+    const { held, running, spent } = apart.get(name) ?? nothing
+    apart.set(name, { running: running + more.running, held: held + more.held, spent: spent + more.spent })
+  }
+}
+
+/** The part of what had been spent at a call's admission that a window concerns; undefined if the call has no grant. */
+const spentAt = (grant: WindowTerms["grant"] | undefined, name: string): number | undefined =>
+  grant && grant.spent - (grant.apart?.get(name)?.spent ?? 0)
 
 /** The types of an account's line. A call asks for what it is expected to cost; undefined if it does not count towards the windows. */
 interface WindowTerms {
   readonly state: WindowsState
   readonly ask: number | undefined
-  /** The amount that had been spent when it was admitted. */
-  readonly grant: { readonly spent: number; readonly cost: number }
+  readonly grant: {
+    /** The amount that had been spent when it was admitted, and the part of it by windows of other models. */
+    readonly spent: number
+    readonly apart?: WindowsState["apart"] | undefined
+    readonly cost: number
+    /** The windows that do not concern it. */
+    readonly beside: ReadonlyArray<string>
+    /** Whether it tries a window that is spent. */
+    readonly tries: boolean
+  }
   readonly refusal: WindowRefusal
 }
 
@@ -140,7 +182,7 @@ class AccountWindows {
       expires: false,
       admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
       wait: constVoid,
-      release: (draft, _id, { cost }) => close(draft, cost)
+      release: (draft, _id, grant) => close(draft, grant)
     }
     this.line = new Line(this.port, law, { granted: constVoid })
   }
@@ -175,16 +217,17 @@ class AccountWindows {
     if (ask !== undefined) return this.line.ask(hold)
     const grant = this.port.transact((draft) => {
       draft.running++
-      return { spent: draft.spent, cost: 0 }
+      return { spent: draft.spent, cost: 0, beside: [], tries: false }
     })
     this.line.pass(hold, grant)
     return hold
   }
 
   settle(hold: WindowHold, actual: number | undefined): void {
+    let hasOpened = false
     this.line.settle(hold, (draft, _, now) => {
-      const { cost } = hold.grant!
-      close(draft, cost)
+      const { beside, cost, tries } = hold.grant!
+      close(draft, hold.grant!)
       if (hold.ask === undefined) {
         draft.slowCalls++
         draft.slowSpent += actual ?? 0
@@ -193,22 +236,26 @@ class AccountWindows {
       // A call that failed has cost nothing, and its provider may not have said anything.
       if (actual !== 0 || cost === 0) draft.isHeard = true
       tidy(draft, now).spent += actual ?? cost
+      addApart(draft, beside, { ...nothing, spent: actual ?? cost })
+      // Answers that are paid for beside the window may not tell of it.
+      if (tries && actual !== undefined && actual > 0) hasOpened = accept(draft, hold.model)
       return cost === 0 ? 1 : (actual ?? cost) / cost
     })
+    if (hasOpened) this.parking.opened(this)
   }
 
   /** Learns what a response to a call of a model says. `hold` is that of its call. */
   observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined, model: string): void {
     const hasOpened = this.port.transact((draft, now) => {
-      const { held, windows } = tidy(draft, now)
-      const spent = hold?.grant?.spent ?? draft.spent
-      const doubt = draft.spent + held - spent
+      const { windows } = tidy(draft, now)
       let hasOpened = false
       draft.isHeard = true
       for (const [name, signal] of Object.entries(signals)) {
         const known = windows.get(name)
         if (known === undefined && windows.size >= maxWindows) continue
-        const window = Windows.observe(known, signal, spent, doubt, now, model)
+        const own = sumsOf(draft, name)
+        const spent = spentAt(hold?.grant, name) ?? own.spent
+        const window = Windows.observe(known, signal, spent, own.spent + own.held - spent, now, model)
         windows.set(name, window)
         const wasSpent = known !== undefined && Windows.isSpent(known)
         // A try may have waited for so long in its pool that the next one is due.
@@ -227,25 +274,31 @@ class AccountWindows {
     hold: WindowHold,
     now: number
   ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
-    const { held, isHeard, running, spent, windows } = tidy(draft, now)
+    const { apart, isHeard, running, spent, windows } = tidy(draft, now)
     const { model, priority } = hold
     const cost = hold.ask!
     const isInteractive = priority >= interactive
     if (!isHeard && windows.size === 0 && !isInteractive && running >= few) return untilOneEnds
     let tries = false
+    const beside: Array<string> = []
     for (const [name, window] of windows) {
-      if (!Windows.concerns(window, model)) continue
+      if (!Windows.concerns(window, model)) {
+        beside.push(name)
+        continue
+      }
+      const sums = sumsOf(draft, name)
       // Only the provider refuses interactive calls.
       const share = isInteractive ? Infinity : (this.shares[name]?.share ?? Infinity)
-      if (!window.isRejected && fits(window, cost, share, draft, held)) continue
+      if (!window.isRejected && fits(window, cost, share, sums)) continue
       if (Windows.isSpent(window) && now >= draft.triesAt) tries = true
-      else if (!window.isRejected && fits(window, cost, share, draft, 0)) return untilOneEnds
-      else return new Refused(refusal(name, window, cost, share, draft))
+      else if (!window.isRejected && fits(window, cost, share, { ...sums, held: 0 })) return untilOneEnds
+      else return new Refused(refusal(name, window, cost, share, sums.spent, draft.triesAt))
     }
     if (tries) draft.triesAt = now + this.triesEvery
     draft.running++
     draft.held += cost
-    return { spent, cost }
+    addApart(draft, beside, { running: 1, held: cost, spent: 0 })
+    return { spent, apart: apart.size === 0 ? undefined : new Map(apart), cost, beside, tries }
   }
 }
 
@@ -260,8 +313,7 @@ const fits = (
   window: Windows.LongWindow,
   cost: number,
   share: number,
-  { running, spent }: WindowsState,
-  held: number
+  { held, running, spent }: AccountSums
 ): boolean => {
   if (share === Infinity) return true
   const { base, size } = window
@@ -276,7 +328,8 @@ const refusal = (
   known: Windows.LongWindow,
   cost: number,
   share: number,
-  { spent, triesAt }: WindowsState
+  spent: number,
+  triesAt: number
 ): WindowRefusal => {
   const { isRejected, resetsAt, size } = known
   // A call that is larger than the share does not fit after the reset either.
@@ -292,14 +345,28 @@ const refusal = (
 
 /** Ends what has ended of the windows by now. */
 const tidy = (draft: WindowsState, now: number): WindowsState => {
-  for (const [name, window] of draft.windows) draft.windows.set(name, Windows.at(window, draft.spent, now))
+  for (const [name, window] of draft.windows) {
+    draft.windows.set(name, Windows.at(window, sumsOf(draft, name).spent, now))
+  }
   return draft
 }
 
+/** Notes that the provider accepts calls of a model. Returns whether it rejected them before. */
+const accept = ({ windows }: WindowsState, model: string): boolean => {
+  let hasOpened = false
+  for (const [name, window] of windows) {
+    if (!window.isRejected || !Windows.concerns(window, model)) continue
+    windows.set(name, { ...window, isRejected: false })
+    hasOpened = true
+  }
+  return hasOpened
+}
+
 /** A call no longer runs. */
-const close = (draft: WindowsState, cost: number): void => {
+const close = (draft: WindowsState, { beside, cost }: WindowTerms["grant"]): void => {
   // Rounded sums of costs do not return to 0 by themselves.
   draft.held = --draft.running === 0 ? 0 : Math.max(0, draft.held - cost)
+  addApart(draft, beside, { running: -1, held: -cost, spent: 0 })
 }
 
 /** More windows than an account has. */
@@ -408,7 +475,9 @@ export class LongWindows {
 
   get status(): ReadonlyArray<WindowStatus> {
     const now = this.now()
-    const windows = this.all((account, { held, slowCalls, slowSpent, spent }, name, window): WindowStatus => {
+    const windows = this.all((account, state, name, window): WindowStatus => {
+      const { slowCalls, slowSpent } = state
+      const { held, spent } = sumsOf(state, name)
       const { isRejected, resetsAt, size } = window
       return {
         account,
@@ -439,10 +508,10 @@ export class LongWindows {
   }
 
   get learned(): ReadonlyArray<LearnedWindow> {
-    return this.all((account, { spent }, name, window) => ({
+    return this.all((account, state, name, window) => ({
       ...(account === undefined ? {} : { account }),
       name,
-      used: Windows.usedAt(window, spent),
+      used: Math.min(1, Windows.usedAt(window, sumsOf(state, name).spent)),
       // JSON has no infinite numbers. A window that has ended has ended after a restart, too.
       resetsAt: window.resetsAt < Infinity ? window.resetsAt : 0,
       ...(window.size === undefined ? {} : { dollars: window.size / perDollar }),

@@ -101,6 +101,37 @@ describe("windows of some models", () => {
     assert.strictEqual(later(1, "a", undefined, "claude-haiku-5").phase, "held")
   })
 
+  it("are spent by the calls of these models only, also after a restart", () => {
+    const { ask, windows } = windowsWith(
+      { "7d": { share: 0.9 }, "7d_sonnet": { share: 0.7 } },
+      { name: "7d", used: 0, resetsAt: 5 * hour, dollars: 1_000 },
+      { name: "7d_sonnet", used: 0.5, resetsAt: 5 * hour, dollars: 10, models: ["sonnet"] }
+    )
+    const running = ask(1, "a", undefined, "claude-haiku-5")
+    for (let n = 0; n < 50; n++) ask(1, "a", undefined, "claude-haiku-5").settle(dollar)
+    const used = () => Object.fromEntries(windows.status.map(({ name, used }) => [name, used]))
+    assert.deepStrictEqual(used(), { "7d": 0.051, "7d_sonnet": 0.5 })
+    assert.deepStrictEqual(
+      windows.learned.map(({ used }) => used),
+      [0.05, 0.5]
+    )
+    const sonnet = ask(1, "a", undefined, "claude-sonnet-5")
+    assert.deepStrictEqual([sonnet.phase, used()["7d_sonnet"]], ["held", 0.6])
+    // What the other model's calls cost while this one runs moves no fraction of its window.
+    running.settle(5 * dollar)
+    sonnet.settle(dollar)
+    const told = (used: number) => ({
+      dimensions: {},
+      windows: { "7d_sonnet": { used, resetsAt: 5 * hour, models: ["sonnet"] } }
+    })
+    windows.observe(undefined, told(0.6), undefined, "claude-sonnet-5")
+    const next = ask(1, "a", undefined, "claude-sonnet-5")
+    windows.observe(undefined, told(0.6), next, "claude-sonnet-5")
+    next.settle(dollar)
+    assert.closeTo(windows.status[1]!.dollars!, 10, 0.1)
+    assert.strictEqual(ask(1, "a", undefined, "claude-sonnet-5").phase, "ended")
+  })
+
   it("may rest near their end: only the provider refuses calls of a window without a share", () => {
     const { ask, windows } = windowsWith(0.5)
     windows.observe(undefined, told("7d_oi", [], false), undefined, "claude-fable-5")
@@ -246,6 +277,59 @@ describe("a window that is spent", () => {
       assert.strictEqual(successes(yield* Fiber.join(waiting)), 50)
       assert.strictEqual(state.answered, 50)
     }).pipe(Effect.provide(shared))
+  )
+
+  /** The window opens for the interactive call that tries it, and says what the headers say. */
+  const opens = (headers: Readonly<Record<string, string>> | undefined, before: number) =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      let started = 0
+      const call = Effect.forkChild(
+        governor.run(
+          { model: "claude-sonnet-5", bytes: 10, maxTokens: 10, account: "key" },
+          () =>
+            Effect.delay(
+              Effect.sync(() => ({
+                value: ++started,
+                actual: { inputTokens: 1, outputTokens: 1 },
+                signal: headers && Signals.fromHeaders(headers)
+              })),
+              "1 second"
+            ),
+          { priority: 1, maxWait: "6 hours" }
+        )
+      )
+      const { state } = yield* spent
+      for (let n = 0; n < 30; n++) yield* call
+      yield* TestClock.adjust(`${before} minutes`)
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(started, 30)
+      assert.lengthOf(state.requests, 1)
+    }).pipe(Effect.provide(shared))
+
+  const usedUp = {
+    "anthropic-ratelimit-unified-status": "allowed",
+    "anthropic-ratelimit-unified-5h-utilization": "1",
+    "anthropic-ratelimit-unified-5h-reset": "18001",
+    "anthropic-ratelimit-unified-overage-status": "allowed"
+  }
+  it.effect("lets all follow if the answer is paid for beside the window", () => opens(usedUp, 10))
+  it.effect("lets all follow if the answer does not tell of the window", () => opens(undefined, 10))
+
+  it.effect("lets all ask again if it opens too little for them, and each waits on", () =>
+    Effect.gen(function* () {
+      const { many } = yield* spent
+      yield* many(20, patient)
+      yield* TestClock.adjust("9 minutes")
+      const governor = yield* Governor.Governor
+      const signal = Signals.fromHeaders({ ...usedUp, "anthropic-ratelimit-unified-5h-utilization": "0.95" })
+      // Another answer shows that it has opened, but its share is used.
+      yield* governor.run({ model: "claude-sonnet-5", bytes: 10, account: "key", slowLane: true }, () =>
+        Effect.succeed({ value: "", signal })
+      )
+      const [window] = yield* governor.windows
+      assert.deepInclude(window, { isRejected: false })
+    }).pipe(Effect.provide(shared), Effect.timeout("1 hour"))
   )
 
   it.effect("reaches a call that may not wait as the provider's own error, and slows nobody down afterwards", () =>

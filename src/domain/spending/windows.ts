@@ -142,7 +142,7 @@ export const isSpent = ({ base, isRejected }: LongWindow): boolean => isRejected
 
 /** Whether a window has more room than it was known to have. */
 export const hasOpened = (known: LongWindow, now: LongWindow): boolean =>
-  (isSpent(known) && !isSpent(now)) || now.base < known.base - step
+  (known.isRejected && !now.isRejected) || (isSpent(known) && !isSpent(now)) || now.base < known.base - step
 
 /**
  * The least that a whole window can cost: what the calls here have cost moved the fraction by less than a step more than was told. If
