@@ -323,7 +323,7 @@ describe("Governor", () => {
         assert.strictEqual(yield* Fiber.join(running), "ok")
         yield* governor.run({ ...call, model: "unpriced" }, () => Effect.succeed({ value: 1 }), { onBilled })
         const actual = { inputTokens: 1_000, outputTokens: 100 }
-        assert.deepStrictEqual(bills[0], { model: "m", actual, dollars: 0.002 })
+        assert.deepStrictEqual(bills[0], { model: "m", actual, dollars: 0.002, turn: undefined })
         assert.deepInclude(bills[1], { model: "unpriced", dollars: undefined })
         assert.strictEqual(bills.length, 2)
       }).pipe(Effect.provide(layer({ prices: { m: { input: 1, output: 10 } } })))

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -16,6 +17,7 @@ import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { fail, message, params, whole } from "./support/scriptedProvider.ts"
 import { recordingTracer } from "./support/spans.ts"
 
@@ -99,6 +101,98 @@ const assertIdle = Effect.map(status, ({ pools }) => {
 })
 
 describe("Places", () => {
+  describe("concurrency", () => {
+    it.effect("limits or measures the calls of its place only", () => {
+      const [own, hosted] = [provider(undefined, 5_000), provider(undefined, 5_000)]
+      const calls = Effect.all(
+        Array.from({ length: 40 }, () => create()),
+        { concurrency: "unbounded" }
+      )
+      const looked = (concurrency: Budget.Concurrency) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(calls)
+          yield* TestClock.adjust(12_000)
+          const { pools } = yield* status
+          yield* Fiber.interrupt(fiber)
+          return ["own", "hosted"].map((name) => pools[`${name}/sonnet-5`]!)
+        }).pipe(
+          Effect.provide(
+            client([
+              place("own", own.layer, { concurrency, limits: limited(1_000, 1_000) }),
+              place("hosted", hosted.layer, { limits: limited(1) })
+            ])
+          )
+        )
+      return Effect.gen(function* () {
+        const [stated, other] = yield* looked(3)
+        assert.deepInclude(stated, { allowed: 3, inFlight: 3, measured: undefined })
+        assert.isUndefined(other!.measured)
+        const [measured, unmeasured] = yield* looked({ measuredUpTo: 7 })
+        assert.deepInclude(measured, { allowed: 7, inFlight: 7 })
+        assert.deepInclude(measured!.measured, { max: 7 })
+        assert.isUndefined(unmeasured!.measured)
+        const [upToStart] = yield* looked("measured")
+        assert.deepInclude(upToStart, { allowed: upToStart!.measured!.limit })
+        assert.isUndefined(upToStart!.measured!.max)
+      })
+    })
+
+    it.effect("stays as it is when the limits of all pools are changed", () => {
+      const own = provider()
+      return Effect.gen(function* () {
+        yield* during(create())
+        const budget = yield* Budget.TokenBudget
+        yield* budget.resize({ limits: limited(5), concurrency: Infinity })
+        const { dimensions, measured } = (yield* status).pools["own"]!
+        assert.strictEqual(dimensions.requests!.limitPerSecond, 5)
+        assert.isDefined(measured)
+      }).pipe(
+        Effect.provide(
+          LlmClient.layerPlaces({ models: { [model]: [place("own", own.layer, { concurrency: "measured" })] } }).pipe(
+            Layer.provideMerge(Budget.layer({ limits: limited(1) }))
+          )
+        )
+      )
+    })
+
+    it.effect(
+      "uses a server that queues as far as it goes, beside a hosted place",
+      () => {
+        const timeout = "20 seconds"
+        const ask = () => LlmClient.create(params, { inputTokens: 100, timeout })
+        const job = (concurrency: Budget.Concurrency | undefined) => {
+          // The server computes 16 calls at once, and an answer takes 5.5 s. The hosted provider takes one call in 2 s.
+          const server = ProviderSim.layer({ server: "vllm", concurrency: 16, outputTokens: 200 })
+          const limits = { requests: { perSecond: 0.5, burst: 1, window: "bucket" as const } }
+          const hosted = ProviderSim.layer({ limits, outputTokens: 200 })
+          const lost = { calls: 0 }
+          const counting = Layer.effect(
+            LlmProvider,
+            Effect.gen(function* () {
+              const provider = yield* LlmProvider
+              const noted = Effect.onInterrupt(() => Effect.sync(() => void lost.calls++))
+              return { ...provider, create: (given: Params) => noted(provider.create(given)) }
+            })
+          ).pipe(Layer.provide(server))
+          const program = Effect.all(
+            Array.from({ length: 80 }, () => ask()),
+            { concurrency: "unbounded" }
+          )
+          const live = client([place("own", counting, { concurrency }), place("hosted", hosted, { limits })])
+          return Effect.map(Simulation.run(Effect.provide(program, live)), ({ duration }) => ({ duration, lost }))
+        }
+        return Effect.gen(function* () {
+          const measured = yield* job("measured")
+          const unbounded = yield* job(undefined)
+          assert.strictEqual(measured.lost.calls, 0)
+          assert.isAbove(unbounded.lost.calls, 20)
+          assert.isBelow(Duration.toSeconds(measured.duration), Duration.toSeconds(unbounded.duration))
+        })
+      },
+      { tags: "full" }
+    )
+  })
+
   describe("soonest", () => {
     it.effect("calls the first place if it starts a call at once, by the model's name there", () => {
       const [a, b] = [provider(), provider()]

@@ -13,8 +13,9 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { latest, tickOf } from "../budget/observer.ts"
-import { concurrency, jobCheck, priority, Uncounted } from "../budget/options.ts"
+import { jobCheck, priority, Uncounted } from "../budget/options.ts"
 import { Lines } from "../call/lines.ts"
+import * as Concurrency from "../domain/concurrency.ts"
 import * as Waker from "../line/waker.ts"
 import * as Budget from "../Budget.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -38,7 +39,7 @@ const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: I
 
 const jobOptions = Input.all(
   Input.options<Options>({
-    concurrency: (value) => (value === "unbounded" || value === "advised" ? undefined : concurrency(value)),
+    concurrency: (value) => (value === "unbounded" || value === "advised" ? undefined : Concurrency.number(value)),
     advice: checkAbout,
     cap,
     capPerAgent: cap,

@@ -7,6 +7,7 @@ import * as Scope from "effect/Scope"
 import { BudgetStore, opener } from "../sharing/port.ts"
 import * as SyncForm from "../domain/syncForm.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
+import * as Concurrency from "../domain/concurrency.ts"
 import { yielding } from "../domain/stepwise.ts"
 import { check } from "../domain/input/checks.ts"
 import { checkRuntime } from "../domain/input/runtime.ts"
@@ -162,7 +163,7 @@ const resize =
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)
       const { concurrency, limits, pool } = options
-      pools.resize(pool, limits, concurrency === undefined ? undefined : Options.concurrencyOf(concurrency))
+      pools.resize(pool, limits, concurrency === undefined ? undefined : Concurrency.parse(concurrency))
     })
 
 /** Ends a reservation with a scope. */

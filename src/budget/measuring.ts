@@ -49,9 +49,9 @@ export class Measuring {
     return Measured.limit(this.state)
   }
 
-  /** The status, while so many calls are in flight. */
-  status(inFlight: number): Measured.MeasuredStatus {
-    return Measured.statusOf(this.state, inFlight)
+  /** The status, while so many calls are in flight, with the stated maximum. */
+  status(inFlight: number, max: number): Measured.MeasuredStatus {
+    return Measured.statusOf(this.state, inFlight, max)
   }
 
   sent(): MeasuredCall {

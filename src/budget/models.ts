@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { Concurrency } from "../domain/concurrency.ts"
 import type { MeasuredStatus } from "../pacing/measured.ts"
 import type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 import type { BudgetError, RejectedAsTooLarge } from "./errors.ts"
@@ -12,6 +13,7 @@ import type { Counting } from "../domain/rules.ts"
 import type { Claim } from "../line/hold.ts"
 import type { MeasuredCall } from "./measuring.ts"
 
+export type { Concurrency } from "../domain/concurrency.ts"
 export type { MeasuredStatus } from "../pacing/measured.ts"
 export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
@@ -19,15 +21,6 @@ export type { Verdict } from "../pacing/verdicts.ts"
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
-
-/**
- * A limit of calls in flight: a number, `"measured"`, or measured and at most a number.
- *
- * @stability stable
- * @category options
- * @since 0.5.0
- */
-export type Concurrency = number | "measured" | { readonly measuredUpTo: number }
 
 /**
  * The options of a budget.

@@ -7,16 +7,11 @@ import * as State from "../sharing/state.ts"
 import type { Event } from "../Events.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
+import type { InFlightLimit } from "../domain/concurrency.ts"
 import * as Rules from "../domain/rules.ts"
 import type { PoolCounts } from "./metrics.ts"
 import type { ClosedPool } from "./closedPools.ts"
 import type { Wake } from "../line/waker.ts"
-
-/** How many calls may be in flight: a number, or what is measured and at most that. */
-export interface InFlightLimit {
-  readonly max: number
-  readonly isMeasured: boolean
-}
 
 export interface PoolOptions {
   readonly name: string

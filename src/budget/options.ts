@@ -10,7 +10,6 @@ import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/mod
 import type * as Limits from "../Limits.ts"
 import {
   Agent,
-  type Concurrency,
   type FailOptions,
   first,
   type GovernedOptions,
@@ -29,9 +28,9 @@ import {
 } from "./models.ts"
 import type { CallOwner } from "../admission/fairQueue.ts"
 import type { Queueing } from "./entry.ts"
-import type { InFlightLimit } from "./opening.ts"
 import { defaultPool, maxIdlePools } from "./registry.ts"
 import * as Rules from "../domain/rules.ts"
+import * as Concurrency from "../domain/concurrency.ts"
 
 /** As many as a gateway has connections: each has at most one call in flight. */
 const defaultMaxPools = 10_000
@@ -67,16 +66,6 @@ const poolLimits = Input.all(poolsOptions, noModels)
 
 /** One set of limits, or limits for each pool. */
 export const limits: Input.Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
-export const concurrency: Input.Check = Input.wholeOrInfinite(1)
-
-const upTo = Input.options<{ readonly measuredUpTo: number }>({ measuredUpTo: concurrency }, "measuredUpTo")
-const numberOrMeasured = Input.that('"measured", an integer >= 1, or { measuredUpTo }', (value) => value === "measured")
-
-/** A number of calls in flight, or one that is measured. */
-export const concurrencyOrMeasured: Input.Check = (value) => {
-  if (typeof value === "number") return concurrency(value)
-  return typeof value === "object" ? upTo(value) : numberOrMeasured(value)
-}
 export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
 export const maxPools: Input.Check = Input.whole
 
@@ -84,7 +73,7 @@ export const order: Input.Check = Input.oneOf("fair", "finish", "finish-trusted"
 
 const checks: Input.Checks<Options> = {
   limits,
-  concurrency: concurrencyOrMeasured,
+  concurrency: Concurrency.check,
   maxQueued,
   order,
   maxPools,
@@ -144,7 +133,7 @@ export const observeCheck: Input.Check = Input.options<PoolSignal>(
 
 export const resized: Input.Check = Input.options<ResizeOptions>({
   limits: Rules.check,
-  concurrency: concurrencyOrMeasured,
+  concurrency: Concurrency.check,
   pool: Input.text
 })
 
@@ -152,16 +141,10 @@ export const resized: Input.Check = Input.options<ResizeOptions>({
 // Pools
 // -----------------------------------------------------------------------------
 
-/** How a stated concurrency limits the calls in flight. */
-export const concurrencyOf = (stated: Concurrency): InFlightLimit => {
-  if (typeof stated === "number") return { max: stated, isMeasured: false }
-  return { max: stated === "measured" ? Infinity : stated.measuredUpTo, isMeasured: true }
-}
-
 /** The options with their defaults. */
 export const parse = (options: Options) => {
   const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity, order = "fair" } = options
-  return { concurrency: concurrencyOf(concurrency), maxPools, maxQueued, order, ...sets(limits) }
+  return { concurrency: Concurrency.parse(concurrency), maxPools, maxQueued, order, ...sets(limits) }
 }
 
 /** The pools, as the limits describe them. */

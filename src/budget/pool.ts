@@ -16,6 +16,7 @@ import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
+import type { InFlightLimit } from "../domain/concurrency.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
 import { Entry, type PoolOfCall, type PoolTerms, type Queueing, type SettledAs } from "./entry.ts"
@@ -27,7 +28,7 @@ import { Heads } from "./heads.ts"
 import { Measuring } from "./measuring.ts"
 import { type JobSize, JobSizes } from "./jobSizes.ts"
 import { reportsOf } from "./observer.ts"
-import { type InFlightLimit, type PoolOptions, portOf } from "./opening.ts"
+import { type PoolOptions, portOf } from "./opening.ts"
 import { Oversize } from "./oversize.ts"
 import { Permits } from "./permits.ts"
 import type { ClosedPool } from "./closedPools.ts"
@@ -120,7 +121,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
   /** The measured limit; undefined if it is not measured. */
   get measured(): MeasuredStatus | undefined {
-    return this.measuring?.status(this.running.size)
+    return this.measuring?.status(this.running.size, this.config.concurrency)
   }
 
   // ---------------------------------------------------------------------------

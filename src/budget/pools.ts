@@ -1,6 +1,7 @@
 /** The pools of a budget: which of them are open, and with which limits. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type { InFlightLimit } from "../domain/concurrency.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import { ClosedPools } from "./closedPools.ts"
@@ -9,7 +10,7 @@ import { BudgetError, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf } from "./metrics.ts"
 import type { ReserveOptions } from "./models.ts"
-import type { InFlightLimit, PoolOptions } from "./opening.ts"
+import type { PoolOptions } from "./opening.ts"
 import type * as Options from "./options.ts"
 import { Pool } from "./pool.ts"
 import { defaultPool, maxIdlePools, nameIn, PoolRegistry } from "./registry.ts"
@@ -170,8 +171,14 @@ export class OpenPools {
     })
     pool.resize(limits, concurrency)
     for (const each of this.byName.values()) {
-      if (each !== pool && each.kind === kind) each.resize(limits, concurrency)
+      if (each !== pool && each.kind === kind) this.resizeLike(each, limits, concurrency)
     }
+  }
+
+  /** Changes a pool as others of its kind, save in what was changed by its own name. */
+  private resizeLike(pool: Pool, limits: Limits.Limits | undefined, concurrency: InFlightLimit | undefined): void {
+    const own = this.changed.get(pool.name)
+    pool.resize(own?.limits ? undefined : limits, own?.concurrency ? undefined : concurrency)
   }
 
   /** Schedules another prediction of a wait. */

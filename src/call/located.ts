@@ -9,7 +9,7 @@ import type { GovernorParts } from "./parts.ts"
 import type { Call } from "./models.ts"
 import { callAt, type Reserving } from "./place.ts"
 import type { CachedConversation } from "../places/memory.ts"
-import type { CallPlace, CallPlaces } from "../places/models.ts"
+import type { CallPlace, CallPlaces, StatedLimits } from "../places/models.ts"
 import { type OpenPlace, type OpenPlaces, Placement } from "../places/placement.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Usage from "./usage.ts"
@@ -54,7 +54,7 @@ export const locate = Effect.fnUntraced(function* (
   const place = placement.places[index]!
   const { accounting, pool, price, request } = addressed(parts, call.request, place)
   const known = Usage.known(call, request, pool)
-  if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
+  if (!parts.memory.hasLimits(pool.name, place)) yield* limited(parts, pool, place)
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, request, accounting, pool, price, known }
   const located = Object.assign(at, estimated(parts, at, learned, conversation))
@@ -104,12 +104,15 @@ const cachedTokens = (
 const limited = (
   { budget, memory }: GovernorParts,
   { account, kind, name }: PoolRecord,
-  limits: Limits.Limits
+  { concurrency, limits }: StatedLimits
 ): Effect.Effect<void> => {
   const applied = Effect.suspend(() => {
-    if (!memory.isNewLimit(name, limits)) return Effect.void
+    if (!memory.isNewLimit(name, { concurrency, limits })) return Effect.void
     // A prediction opens the pool.
-    return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
+    return Effect.andThen(
+      budget.foresee({}, { pool: kind, account }),
+      budget.resize({ pool: name, limits, concurrency })
+    )
   })
   // Otherwise an interruption could leave them noted but not applied.
   return Effect.uninterruptible(applied)
@@ -127,11 +130,11 @@ export const openPlaces =
     const placement = new Placement({ ...places, places: all }, { only, pinned: undefined })
     const { closed, policy } = placement
     const opened = (index: number): Effect.Effect<OpenPlace> => {
-      const { limits, name, ...place } = placement.places[index]!
-      const { pool, price } = addressed(parts, { accounting, bytes: 0, model, tier }, { name, ...place })
+      const place = placement.places[index]!
+      const { pool, price } = addressed(parts, { accounting, bytes: 0, model, tier }, place)
       const asideUntil = parts.memory.asideUntil(pool.name)
-      const open = { name, pool: pool.kind, account: pool.account, price, asideUntil }
-      return Effect.as(limits === undefined ? Effect.void : limited(parts, pool, limits), open)
+      const open = { name: place.name, pool: pool.kind, account: pool.account, price, asideUntil }
+      return Effect.as(limited(parts, pool, place), open)
     }
     return Effect.map(Effect.forEach(placement.open, opened), (open) => ({ policy, closed, open }))
   }

@@ -182,7 +182,7 @@ export const leaveOpen = <A>(_: GovernedAttempt, value: A): Effect.Effect<A> => 
 /** Whether the call of an attempt has only one place, whose limits are applied already. Then there is nothing to choose. */
 const isPlaced = ({ call: { parts, placement }, pool }: GovernedAttempt): boolean => {
   const only = placement?.only
-  return only !== undefined && parts.memory.hasLimits(pool.name, only.limits)
+  return only !== undefined && parts.memory.hasLimits(pool.name, only)
 }
 
 /** Makes an attempt as soon as it is admitted. */

@@ -127,6 +127,8 @@ export interface MeasuredStatus {
   readonly leastFirstTokenMillis: number | undefined
   /** The limit that calls lost set, whatever waits. */
   readonly ceiling: number
+  /** The maximum that was stated; undefined if none was. */
+  readonly max: number | undefined
 }
 
 const reasonOf = (m: Measurement): MeasuredStatus["by"] => {
@@ -135,8 +137,8 @@ const reasonOf = (m: Measurement): MeasuredStatus["by"] => {
   return isStreaming(m) ? "first tokens" : "whole answers"
 }
 
-/** The status, while so many calls are in flight. */
-export const statusOf = (m: Measurement, inFlight: number): MeasuredStatus => {
+/** The status, while so many calls are in flight, with the stated maximum. */
+export const statusOf = (m: Measurement, inFlight: number, max = Infinity): MeasuredStatus => {
   const isHeard = m.leastFirstMillis < Infinity
   return {
     limit: limit(m),
@@ -145,7 +147,8 @@ export const statusOf = (m: Measurement, inFlight: number): MeasuredStatus => {
     waiting: Math.max(0, inFlight - m.begun),
     firstTokenMillis: isHeard ? m.firstMillis : undefined,
     leastFirstTokenMillis: isHeard ? m.leastFirstMillis : undefined,
-    ceiling: Math.floor(m.ceiling.calls)
+    ceiling: Math.floor(m.ceiling.calls),
+    max: max < Infinity ? max : undefined
   }
 }
 

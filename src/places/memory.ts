@@ -1,7 +1,7 @@
 /** A governor's memory of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
 import * as Lru from "../domain/input/lru.ts"
 import * as Answers from "./answers.ts"
-import type { PlaceStatus } from "./models.ts"
+import type { PlaceStatus, StatedLimits } from "./models.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
 const maxConversations = 10_000
@@ -127,7 +127,7 @@ export interface AttemptTimes {
 export class PlaceMemory {
   private readonly conversations = new Map<string, CachedConversation>()
   private readonly pinned = new Map<string, string>()
-  private readonly limits = new Map<string, object>()
+  private readonly stated = new Map<string, StatedLimits>()
   private readonly times = new Map<string, PoolTimes>()
   /** The output of an answer as a part of its estimate, which is about what most calls do not exceed. */
   private outputPart = 1
@@ -286,15 +286,17 @@ export class PlaceMemory {
     this.pool(pool).inputRate = { at: now, value }
   }
 
-  /** Whether the limits of a place, if it has any, are those of its pool. */
-  hasLimits(pool: string, limits: object | undefined): boolean {
-    return limits === undefined || this.limits.get(pool) === limits
+  /** Whether the limits of a place, if it states any, are those of its pool. */
+  hasLimits(pool: string, { concurrency, limits }: StatedLimits): boolean {
+    if (limits === undefined && concurrency === undefined) return true
+    const before = this.stated.get(pool)
+    return before?.limits === limits && before?.concurrency === concurrency
   }
 
   /** Whether these limits of a place were not applied to its pool yet. Notes that they are. */
-  isNewLimit(pool: string, limits: object): boolean {
-    if (this.hasLimits(pool, limits)) return false
-    Lru.put(this.limits, pool, limits, maxPools)
+  isNewLimit(pool: string, { concurrency, limits }: StatedLimits): boolean {
+    if (this.hasLimits(pool, { concurrency, limits })) return false
+    Lru.put(this.stated, pool, { concurrency, limits }, maxPools)
     return true
   }
 

@@ -1,6 +1,7 @@
 /** The places of a call, as a governor gets them, and their checks. */
 import type * as Duration from "effect/Duration"
 import type * as Accounting from "../Accounting.ts"
+import * as Concurrency from "../domain/concurrency.ts"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { Price } from "../Prices.ts"
@@ -34,6 +35,8 @@ export interface CallPlaces {
     readonly price?: Price | undefined
     /** The provider's limits at this place. @default those of the budget */
     readonly limits?: Limits.Limits | undefined
+    /** The limit of calls in flight at this place. @default that of the budget */
+    readonly concurrency?: Concurrency.Concurrency | undefined
     /** The reason why this place takes no call that may go elsewhere; undefined if it takes calls. */
     readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
   }>
@@ -71,6 +74,9 @@ export interface PlaceStatus {
 /** A place where a call can be made. */
 export type CallPlace = CallPlaces["places"][number]
 
+/** The limits that a place states of its pool. */
+export type StatedLimits = Pick<CallPlace, "limits" | "concurrency">
+
 /** The rule by which a place is chosen. */
 export type PlacePolicy = NonNullable<CallPlaces["policy"]>
 
@@ -92,6 +98,7 @@ export const callPlaces: Input.Check = Input.options<CallPlaces>(
           priceFactor: Input.notNegative,
           price: PriceTable.price,
           limits: Rules.check,
+          concurrency: Concurrency.check,
           closed: Input.text
         },
         "name",

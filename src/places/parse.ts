@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Accounting from "../Accounting.ts"
+import * as Concurrency from "../domain/concurrency.ts"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { Price } from "../Prices.ts"
@@ -33,6 +34,12 @@ export interface Place {
   readonly price?: Price | undefined
   /** The provider's limits at this place. @default those of the budget */
   readonly limits?: Limits.Limits | undefined
+  /**
+   * The limit of calls in flight at this place: a number, or `"measured"` for a server of your own that queues any number of calls.
+   *
+   * @default that of the budget
+   */
+  readonly concurrency?: Concurrency.Concurrency | undefined
   /** The account whose limits apply. @default the name of the place */
   readonly account?: string | undefined
   /** How the provider counts. @default as the client or the route says */
@@ -100,6 +107,7 @@ export const placeChecks: Input.Checks<Place> = {
   tier: Input.text,
   price: PriceTable.price,
   limits: Rules.check,
+  concurrency: Concurrency.check,
   account: Input.text,
   accounting: Input.accounting,
   body: Input.anObject,
@@ -170,7 +178,7 @@ export const parsePlaces = <P extends Place>(
 
 const callPlaceOf = (
   asked: string,
-  { account, accounting, drain = false, limits, model = asked, name, price, tier }: Place
+  { account, accounting, concurrency, drain = false, limits, model = asked, name, price, tier }: Place
 ): CallPlace => ({
   name,
   model,
@@ -178,6 +186,7 @@ const callPlaceOf = (
   accounting,
   price,
   limits,
+  concurrency,
   closed: drain ? "drained" : undefined,
   ...(tier === undefined ? {} : { fast: false, flex: false, priceFactor: 1, ...tierOf(tier) })
 })

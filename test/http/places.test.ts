@@ -48,6 +48,27 @@ const overloaded = () => Response.json({ error: { message: "down" } }, { status:
 const isAzure = ({ url }: Sent): boolean => url.startsWith(azureUrl)
 
 describe("places of a governed fetch", () => {
+  it("have the calls in flight that they state", async () => {
+    const own = { name: "own", url: "http://127.0.0.1:8000/v1", key: null, concurrency: { measuredUpTo: 6 } }
+    const { floodgate, sent } = world({ concurrency: 9, places: { models: { "gpt-6": [own, { name: "openai" }] } } })
+    await (await ask(floodgate)).text()
+    assert.strictEqual(sent[0]!.url, "http://127.0.0.1:8000/v1/chat/completions")
+    const pools = Object.entries((await floodgate.status()).pools)
+    const of = (host: string) => pools.find(([name]) => name.includes(host))![1]
+    assert.deepInclude(of("127.0.0.1").measured, { max: 6 })
+    assert.deepInclude(of("api.openai.com"), { allowed: 9, measured: undefined })
+    await floodgate.dispose()
+  })
+
+  it("are refused with calls in flight that are no number", () => {
+    const own = { name: "own", concurrency: "fast" as never }
+    assert.throws(
+      () => Floodgate.create({ places: { models: { m: [own] } } }),
+      RangeError,
+      'expected "measured", an integer >= 1, or { measuredUpTo }, got "fast"'
+    )
+  })
+
   it("leaves a request unchanged at its own place, and names that in the response", async () => {
     const { floodgate, sent } = world({ places: first })
     const response = await ask(floodgate)

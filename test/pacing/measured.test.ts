@@ -232,7 +232,8 @@ describe("a measured limit", () => {
       waiting: 2,
       firstTokenMillis: undefined,
       leastFirstTokenMillis: undefined,
-      ceiling: 16
+      ceiling: 16,
+      max: undefined
     })
     m = Measured.began(m, 0, 400)
     // One has begun, one may wait as it does, and 0.2 begin in a second.
@@ -243,9 +244,11 @@ describe("a measured limit", () => {
       waiting: 1,
       firstTokenMillis: 400,
       leastFirstTokenMillis: 400,
-      ceiling: 16
+      ceiling: 16,
+      max: undefined
     })
     m = Measured.ended(m, { sentAt: 0, beganAt: undefined, output: 100 }, "answered", 2, 3_000)
     assert.deepStrictEqual([Measured.statusOf(m, 1).by, m.streamed], ["whole answers", 0])
+    assert.strictEqual(Measured.statusOf(m, 1, 64).max, 64)
   })
 })

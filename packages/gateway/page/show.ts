@@ -74,13 +74,18 @@ const causes = {
   "lost calls": "by the calls that were lost"
 }
 
-/** "Measured: 72 at once, by the calls that wait for their first token: 9 do, which takes 3 s, at best 50 ms". */
-const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting }: Measured): string => {
+/**
+ * "Measured: 72 at once, by the calls that wait for their first token: 9 wait, which lately takes 3 s, and 50 ms at best; at most 90 by the
+ * calls that were lost, and 256 as stated".
+ */
+const measured = (status: Measured): string => {
+  const { by, ceiling, firstTokenMillis, leastFirstTokenMillis, limit, max, waiting } = status
   const times =
     firstTokenMillis === undefined || leastFirstTokenMillis === undefined
       ? ""
       : `, which lately takes ${time(firstTokenMillis)}, and ${time(leastFirstTokenMillis)} at best`
-  return `Measured: ${limit} at once, ${causes[by]}: ${waiting} wait${waiting === 1 ? "s" : ""}${times}`
+  const stated = max === undefined ? "" : `, and ${max} as stated`
+  return `Measured: ${Math.min(limit, max ?? Infinity)} at once, ${causes[by]}: ${waiting} wait${waiting === 1 ? "s" : ""}${times}; at most ${ceiling} by the calls that were lost${stated}`
 }
 
 type Place = GatewayStatus["places"][number]

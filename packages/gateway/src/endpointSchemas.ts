@@ -58,7 +58,8 @@ const pool = object({
       waiting: described(number, "Calls that wait for their first token"),
       firstTokenMillis: optional(number),
       leastFirstTokenMillis: optional(number),
-      ceiling: described(number, "The limit that lost calls set")
+      ceiling: described(number, "The limit that lost calls set"),
+      max: optional(described(number, "The maximum that was stated"))
     })
   ),
   queued: number,

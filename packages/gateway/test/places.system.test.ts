@@ -118,6 +118,19 @@ describe("places of a gateway", () => {
     })
   )
 
+  it.live("measures the calls in flight of the place that says so", () =>
+    Effect.gen(function* () {
+      const own = { upstream: "azure", concurrency: { measuredUpTo: 6 } } as const
+      const { url } = yield* world({ places: { "gpt-6": [own, { upstream: "openai" }] } })
+      assert.strictEqual((yield* ask(url)).place, "azure")
+      const { pools } = yield* Effect.promise(async () => {
+        const response = await fetch(`${url}/floodgate/status`)
+        return (await response.json()) as { pools: ReadonlyArray<{ name: string; measured?: { max: number } }> }
+      })
+      assert.deepStrictEqual(pools.map(({ measured }) => measured?.max).sort(), [6, undefined])
+    })
+  )
+
   it.live("sends a request only to the places that its header names", () =>
     Effect.gen(function* () {
       const { azure, openai, url } = yield* world()

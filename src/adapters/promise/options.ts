@@ -5,7 +5,8 @@ import type * as Events from "../../Events.ts"
 import type { Learned } from "../../Estimator.ts"
 import type * as Fetch from "../../http/index.ts"
 import type * as Governor from "../../Governor.ts"
-import { concurrencyOrMeasured, limits, maxPools, maxQueued, order } from "../../budget/options.ts"
+import { limits, maxPools, maxQueued, order } from "../../budget/options.ts"
+import * as Concurrency from "../../domain/concurrency.ts"
 import { checks } from "../../http/models.ts"
 import { httpPlaces } from "../../http/places.ts"
 import * as Called from "../../call/models.ts"
@@ -292,7 +293,7 @@ const single: Input.Check = (value) => {
 /** In the order of errors that list them: what most programs set comes first. */
 const eachOption = Input.options<Options>({
   limits,
-  concurrency: concurrencyOrMeasured,
+  concurrency: Concurrency.check,
   retry: Input.options<RetryOptions>({
     attempts: Input.whole,
     baseSeconds: seconds,

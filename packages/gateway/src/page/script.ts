@@ -245,9 +245,11 @@ const causes = {
 	"whole answers": "by the times of whole answers",
 	"lost calls": "by the calls that were lost"
 };
-const measured = ({ by, firstTokenMillis, leastFirstTokenMillis, limit, waiting }) => {
+const measured = (status) => {
+	const { by, ceiling, firstTokenMillis, leastFirstTokenMillis, limit, max, waiting } = status;
 	const times = firstTokenMillis === void 0 || leastFirstTokenMillis === void 0 ? "" : \`, which lately takes \${time(firstTokenMillis)}, and \${time(leastFirstTokenMillis)} at best\`;
-	return \`Measured: \${limit} at once, \${causes[by]}: \${waiting} wait\${waiting === 1 ? "s" : ""}\${times}\`;
+	const stated = max === void 0 ? "" : \`, and \${max} as stated\`;
+	return \`Measured: \${Math.min(limit, max ?? Infinity)} at once, \${causes[by]}: \${waiting} wait\${waiting === 1 ? "s" : ""}\${times}; at most \${ceiling} by the calls that were lost\${stated}\`;
 };
 const states = {
 	open: "Calls go here",

@@ -39,7 +39,7 @@ const time = Values.duration(
 )
 
 /** A body is decoded to a string, whose length Node limits. Of everything else, more than any machine has. */
-const max = { body: constants.MAX_STRING_LENGTH, bytes: 2 ** 44, count: 1_000_000 }
+const max = { body: constants.MAX_STRING_LENGTH, bytes: 2 ** 44, count: Values.maxCount }
 const count = Values.whole(1, max.count)
 
 /** The first segments of the gateway's own paths. */
@@ -195,7 +195,7 @@ const ofCommand = {
    * Calls in flight at once, for each pool: a number, or `measured`, for servers of your own that queue any number of calls, such as vLLM,
    * llama.cpp and Ollama. `{ "measuredUpTo": 64 }` never goes beyond that number. @default as many as the limits allow
    */
-  concurrency: setting(Values.concurrency(max.count), { flag: { takes: "number" }, change: "reload" }),
+  concurrency: setting(Values.concurrency, { flag: { takes: "number" }, change: "reload" }),
   /**
    * The most waiting calls for each pool; further ones are answered with 429. A longer queue would take minutes, and then its
    * callers would be refused anyway. @default 10,000

@@ -50,14 +50,16 @@ const ofLibrary =
 const each = <K extends string, S extends Schema.Top>(schema: S, ...names: ReadonlyArray<K>) =>
   Object.fromEntries(names.map((name) => [name, optional(schema)])) as { [N in K]: Schema.optional<S> }
 
-/** A number of calls in flight up to `max`, or one that is measured. */
-export const concurrency = (max: number) => {
-  const number = wholeCheck(1, max)
-  const check: Input.Check = (value) =>
-    typeof value === "number" ? number(value) : BudgetChecks.concurrencyOrMeasured(value)
-  const measured = [Schema.Literal("measured"), Schema.Struct({ measuredUpTo: whole(1, max) })] as const
-  return ofLibrary<Budget.Concurrency>()(Schema.Union([Schema.Finite, ...measured]), check)
-}
+/** More than any machine has. */
+export const maxCount = 1_000_000
+
+const inFlight = wholeCheck(1, maxCount)
+
+/** A number of calls in flight, or one that is measured. */
+export const concurrency = ofLibrary<Budget.Concurrency>()(
+  Schema.Union([Schema.Finite, Schema.Literal("measured"), Schema.Struct({ measuredUpTo: whole(1, maxCount) })]),
+  (value) => (typeof value === "number" ? inFlight(value) : placeChecks.concurrency(value))
+)
 
 const dimension = Schema.Struct({
   ...each(Schema.Finite, "perSecond", "perMinute", "total", "burst", "share"),
@@ -198,6 +200,12 @@ export const Place = Schema.Struct({
   price: optional(price),
   /** The provider's limits at this place. @default those of the budget */
   limits: optional(ofLibrary<Limits.Limits>()(Schema.Struct(dimensions), placeChecks.limits)),
+  /**
+   * Calls in flight at once at this place: a number, or `measured` for a server of your own that queues any number of calls.
+   *
+   * @default that of the budget
+   */
+  concurrency: optional(concurrency),
   /** Further fields of the body of each request. @default none */
   body: optional(Schema.Record(Schema.String, Schema.Unknown)),
   /** Whether the place takes no new calls, save those that continue what it stores. @default false */

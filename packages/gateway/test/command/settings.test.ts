@@ -34,7 +34,7 @@ const of04 = {
   ],
   places: {
     m: [
-      { upstream: "anthropic", name: "p", model: "n", tier: "flex", account: "a", drain: false },
+      { upstream: "anthropic", name: "p", model: "n", tier: "flex", account: "a", concurrency: 4, drain: false },
       {
         upstream: "vllm",
         price: {
