@@ -165,8 +165,9 @@ export class TokenBudget extends Context.Service<
       readonly pool?: string | undefined
     }) => Effect.Effect<void>
     /**
-     * Changes the limits or the concurrency of a pool while calls run, in all accounts, save what was changed for one account by its name. Waiting calls that now fit are admitted
-     * at once. The used part of a `total` stays used. Options that are left out stay as they are.
+     * Changes the limits or the concurrency of a pool while calls run, in all accounts, save what was changed for one account by its
+     * name. Waiting calls that now fit are admitted at once. The used part of a `total` stays used. Options that are left out stay as
+     * they are.
      */
     readonly resize: (options: {
       /** @default "default" */
