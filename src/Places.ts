@@ -63,6 +63,7 @@ import type * as Layer from "effect/Layer"
 import type { LlmProvider } from "./LlmProvider.ts"
 import type { Place } from "./places/parse.ts"
 
+export type { Concurrency } from "./domain/concurrency.ts"
 export type { CallPlaces, PlaceStatus } from "./places/models.ts"
 export { type Place, type PlacesOptions } from "./places/parse.ts"
 
