@@ -7,8 +7,8 @@ import type * as Stream from "effect/Stream"
 import type * as Budget from "../Budget.ts"
 import { didYouMean, nearest } from "../domain/input/nearest.ts"
 import type * as Forecast from "../Forecast.ts"
-import type { Tree } from "../trees/models.ts"
-import type { TreeCapReached, TreeUnavailable } from "../trees/seat.ts"
+// Declarations can only name what a public module exports.
+import type { Tree, TreeCapReached, TreeUnavailable } from "../Trees.ts"
 import { counted as count, thousands } from "../domain/words.ts"
 
 // -----------------------------------------------------------------------------
@@ -85,10 +85,10 @@ export interface Outcome<A, E> {
 type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /** The earliest and the latest end, from the same moment as the end itself. */
-export type EndRange = { readonly from: Duration.Duration; readonly to: Duration.Duration }
+type EndRange = { readonly from: Duration.Duration; readonly to: Duration.Duration }
 
 /** A foreseen end of a job, from its start. */
-export type ForeseenEnd = {
+type ForeseenEnd = {
   readonly end: Duration.Duration
   /** Nine of ten jobs end within it, as earlier foreseen ends of this pool did; undefined while too few are known. */
   readonly range: EndRange | undefined

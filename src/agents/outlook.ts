@@ -6,7 +6,9 @@ import * as Budget from "../Budget.ts"
 import { type AgentHistory, History } from "../call/history.ts"
 import { tenthOf } from "../call/misses.ts"
 import { type JobEnd, jobEnd, type RunningJob } from "./advise.ts"
-import type { ForeseenEnd, Options } from "./models.ts"
+import type { Options, Progress } from "./models.ts"
+
+type JobForeseen = NonNullable<Progress["foreseen"]>
 
 /** The agents of a job, now. */
 export interface JobNow extends RunningJob {
@@ -48,7 +50,7 @@ export class JobOutlook {
   }
 
   /** The end as it is foreseen, from the start of the job; undefined if the job has ended, or nothing can be foreseen. */
-  get foreseen(): Effect.Effect<ForeseenEnd | undefined> {
+  get foreseen(): Effect.Effect<JobForeseen | undefined> {
     return Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const job = this.options.now()
       if (job.waiting + job.running === 0) return Effect.undefined
@@ -99,7 +101,7 @@ export class JobOutlook {
     return at + millis - this.options.startedAt
   }
 
-  private shown(now: number): ForeseenEnd | undefined {
+  private shown(now: number): JobForeseen | undefined {
     const { latest, options } = this
     if (latest === undefined) return undefined
     const { done, isGuess, pool } = latest
