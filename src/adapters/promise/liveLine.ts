@@ -12,6 +12,12 @@ export interface Stdio {
   write(chunk: never, ...rest: ReadonlyArray<never>): boolean
 }
 
+/** The part of a process that the line needs: it may end while the line is shown, and its last words must not follow the line. */
+export interface ProcessEnd {
+  once(event: "exit", listener: () => void): unknown
+  off(event: "exit", listener: () => void): unknown
+}
+
 /** Shorter waits are normal, and no line is shown for them. This is also the time between two lines. */
 const everyMillis = 500
 
@@ -39,13 +45,15 @@ const clear = "\r\x1b[2K"
  * A line at the end of what the program writes. It disappears before the program writes, and is not shown while the program is within a
  * line of its own, so nothing of the program's is ever overwritten.
  */
-const lineOn = (terminal: Stdio, others: ReadonlyArray<Stdio>) => {
+const lineOn = (terminal: Stdio, others: ReadonlyArray<Stdio>, ending: ProcessEnd | undefined) => {
   const own = terminal.write.bind(terminal) as (text: string) => boolean
   let isShown = false
   let isWithinLine = false
   const hide = (): void => {
-    if (isShown) own(clear)
+    if (!isShown) return
     isShown = false
+    ending?.off("exit", hide)
+    own(clear)
   }
   const restores = [terminal, ...others].map((stream) => {
     const write = stream.write
@@ -63,6 +71,8 @@ const lineOn = (terminal: Stdio, others: ReadonlyArray<Stdio>) => {
     show: (text: string): void => {
       if (isWithinLine) return
       own(`${clear}floodgate: ${text}`.slice(0, clear.length + (terminal.columns ?? 80) - 1))
+      // Many floodgates would be too many listeners, and few of them show a line.
+      if (!isShown) ending?.once("exit", hide)
       isShown = true
     },
     close: (): void => {
@@ -80,14 +90,15 @@ const ended = Effect.map(Metric.snapshot, (metrics) =>
   )
 )
 
-/** Shows the line on `terminal` while calls of the budget wait, until it is interrupted. `others` write to the same terminal. */
+/** Shows the line on `terminal` while calls of the budget wait, until it is interrupted or `ending` ends. `others` write to the same terminal. */
 export const show = (
   budget: TokenBudget["Service"],
   terminal: Stdio,
-  others: ReadonlyArray<Stdio>
+  others: ReadonlyArray<Stdio>,
+  ending?: ProcessEnd
 ): Effect.Effect<void> =>
   Effect.acquireUseRelease(
-    Effect.sync(() => lineOn(terminal, others)),
+    Effect.sync(() => lineOn(terminal, others, ending)),
     (line) => {
       const draw = (status: BudgetStatus) =>
         Effect.map(ended, (count) => {

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Budget from "../../Budget.ts"
-import type { Stdio } from "./liveLine.ts"
+import type { ProcessEnd, Stdio } from "./liveLine.ts"
 import type { Options } from "./options.ts"
 
 /** Writes to standard error, because standard output belongs to the program. */
@@ -19,7 +19,9 @@ const logger = Logger.make<unknown, void>(({ cause, fiber, logLevel, message }) 
 })
 
 /** The process, where the runtime has one. */
-const { process: host } = globalThis as { readonly process?: { readonly stderr?: Stdio; readonly stdout?: Stdio } }
+const { process: host } = globalThis as {
+  readonly process?: ProcessEnd & { readonly stderr?: Stdio; readonly stdout?: Stdio }
+}
 
 /** The live line, where standard error is a terminal. It is loaded there only, so that no bundle begins with it. */
 const liveLine = Layer.effectDiscard(
@@ -27,7 +29,7 @@ const liveLine = Layer.effectDiscard(
     const { stderr, stdout } = host ?? {}
     if (stderr?.isTTY !== true) return Effect.void
     return Effect.promise(() => import("./liveLine.ts")).pipe(
-      Effect.flatMap(({ show }) => show(budget, stderr, stdout?.isTTY === true ? [stdout] : [])),
+      Effect.flatMap(({ show }) => show(budget, stderr, stdout?.isTTY === true ? [stdout] : [], host)),
       Effect.forkScoped
     )
   })

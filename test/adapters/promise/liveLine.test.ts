@@ -1,5 +1,6 @@
 /** The line that a terminal shows while calls wait, beside what the program itself writes. */
 import { assert, describe, it } from "@effect/vitest"
+import { EventEmitter } from "node:events"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -40,9 +41,9 @@ const waiting = Effect.gen(function* () {
   return calls
 })
 
-const shown = Effect.fnUntraced(function* (terminal: Stdio, others: ReadonlyArray<Stdio> = []) {
+const shown = Effect.fnUntraced(function* (terminal: Stdio, others: ReadonlyArray<Stdio> = [], ending?: EventEmitter) {
   const budget = yield* Budget.TokenBudget
-  const fiber = yield* Effect.forkChild(show(budget, terminal, others))
+  const fiber = yield* Effect.forkChild(show(budget, terminal, others, ending))
   yield* TestClock.adjust("1 millis")
   return fiber
 })
@@ -101,6 +102,25 @@ describe("the live line", () => {
       yield* waiting
       yield* TestClock.adjust("1 seconds")
       assert.strictEqual(lines[0]!.length, 19)
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("disappears before a process that ends says why, and listens to it only while it is shown", () =>
+    Effect.gen(function* () {
+      const { lines, stream } = terminalOf()
+      const ending = new EventEmitter()
+      yield* shown(stream, [], ending)
+      yield* waiting
+      assert.strictEqual(ending.listenerCount("exit"), 0)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(ending.listenerCount("exit"), 1)
+      assert.match(lines[0]!, /^floodgate: /)
+      ending.emit("exit")
+      assert.deepStrictEqual(lines, [""])
+      yield* TestClock.adjust("1 seconds")
+      assert.match(lines[0]!, /^floodgate: /)
+      yield* TestClock.adjust("60 seconds")
+      assert.strictEqual(ending.listenerCount("exit"), 0)
     }).pipe(Effect.provide(live))
   )
 
