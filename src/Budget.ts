@@ -293,7 +293,9 @@ export const layerConfig = (
       Effect.flatten(Effect.try({ try: () => makeChecked("Budget.layerConfig", given), catch: invalidOption }))
     )
   )
-  const log = Layer.unwrap(Effect.map(Log.isWanted, (isWanted) => (isWanted ? layerLog : Layer.empty)))
+  const log = Layer.unwrap(
+    Effect.map(Config.withDefault(Log.wanted, false), (isWanted) => (isWanted ? layerLog : Layer.empty))
+  )
   return Layer.provideMerge(log, budget)
 }
 

@@ -6,8 +6,8 @@ import * as Stream from "effect/Stream"
 import { about, awaited, compact, counted } from "../domain/words.ts"
 import type { BudgetStatus, PoolStatus } from "./models.ts"
 
-/** Whether the configuration asks for the log. */
-export const isWanted: Config.Config<boolean> = Config.withDefault(Config.Boolean("FLOODGATE_LOG"), false)
+/** Whether the configuration asks for the log, or for none. */
+export const wanted: Config.Config<boolean> = Config.Boolean("FLOODGATE_LOG")
 
 /** Shorter waits are normal and are not logged. This is also the minimum time between two lines about a pool. */
 const minMillis = 1_000

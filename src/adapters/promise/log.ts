@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Budget from "../../Budget.ts"
+import { wanted } from "../../budget/log.ts"
 import type { ProcessEnd, Stdio } from "./liveLine.ts"
 import type { Options } from "./options.ts"
 
@@ -37,7 +38,7 @@ const liveLine = Layer.effectDiscard(
 
 /** The environment's choice. An invalid one is silence, and nobody looks at the terminal of a build or at one that cannot erase a line. */
 const asked = Effect.gen(function* () {
-  const chosen = yield* Config.option(Config.Boolean("FLOODGATE_LOG"))
+  const chosen = yield* Config.option(wanted)
   if (Option.isSome(chosen)) return chosen.value
   const ci = yield* Config.withDefault(Config.String("CI"), "")
   const terminal = yield* Config.withDefault(Config.String("TERM"), "")
