@@ -58,6 +58,14 @@ const text = (description: string, type = "text/plain") => ({ description, conte
 const json = (description: string, schema: Schema.Top) => ({ description, content: { "application/json": schema } })
 const wrong = json("What is wrong with the request", Schemas.failure)
 
+/** The answers to a change. */
+const changed = (now: string, schema: Schema.Top, missing: string) => ({
+  200: json(now, schema),
+  400: wrong,
+  404: json(missing, Schemas.failure),
+  413: json("The body is too long", Schemas.failure)
+})
+
 const endpoints: ReadonlyArray<Endpoint> = [
   {
     id: "health",
@@ -212,12 +220,7 @@ const endpoints: ReadonlyArray<Endpoint> = [
     access: "admin",
     summary: "Cancels a ticket",
     body: Schemas.ticketChange,
-    answers: {
-      200: json("The ticket now", Schemas.changedTicket),
-      400: wrong,
-      404: json("No ticket with this id waits", Schemas.failure),
-      413: json("The body is too long", Schemas.failure)
-    },
+    answers: changed("The ticket now", Schemas.changedTicket, "No ticket with this id waits"),
     answer: ({ generation, request, response }) => Changes.ofTicket(generation.parts.tickets, request, response)
   },
   {
@@ -227,12 +230,7 @@ const endpoints: ReadonlyArray<Endpoint> = [
     access: "admin",
     summary: "Raises a cap for now, or resets what was spent of it",
     body: Schemas.capChange,
-    answers: {
-      200: json("The cap now", Schemas.changedCap),
-      400: wrong,
-      404: json("No cap, or more than one, has this name", Schemas.failure),
-      413: json("The body is too long", Schemas.failure)
-    },
+    answers: changed("The cap now", Schemas.changedCap, "No cap, or more than one, has this name"),
     answer: ({ generation, request, response }) => Changes.ofCap(generation.parts.purses, request, response)
   },
   {
@@ -242,12 +240,7 @@ const endpoints: ReadonlyArray<Endpoint> = [
     access: "admin",
     summary: "Stops a job, or lets it go on",
     body: Schemas.jobChange,
-    answers: {
-      200: json("The job now", Schemas.changedJob),
-      400: wrong,
-      404: json("There is no such job", Schemas.failure),
-      413: json("The body is too long", Schemas.failure)
-    },
+    answers: changed("The job now", Schemas.changedJob, "There is no such job"),
     answer: ({ generation, request, response }) => Changes.ofJob(generation.parts.trees, request, response)
   }
 ]
