@@ -104,7 +104,7 @@ interface AccountSums {
 }
 
 const nothing: AccountSums = { running: 0, held: 0, spent: 0 }
-const none = { ...nothing, slowCalls: 0, slowSpent: 0, triesAt: 0, apart: new Map<string, AccountSums>() }
+const none = { ...nothing, slowCalls: 0, slowSpent: 0, triesAt: 0 }
 
 const copy = (state: WindowsState): WindowsState => ({
   ...state,
@@ -177,7 +177,11 @@ class AccountWindows {
     this.shares = shares
     this.triesEvery = triesEvery
     this.parking = parking
-    this.port = LocalPort.untimed(copy, { ...none, isHeard: Object.keys(shares).length === 0, windows: new Map() }, now)
+    this.port = LocalPort.untimed(
+      copy,
+      { ...none, isHeard: Object.keys(shares).length === 0, windows: new Map(), apart: new Map() },
+      now
+    )
     const law: Law<WindowTerms, WindowHold> = {
       expires: false,
       admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
