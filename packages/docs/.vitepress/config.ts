@@ -11,7 +11,7 @@ const icon =
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#12915c" d="M2 1h3v14H2zM11 1h3v14h-3zM5 6h6v3H5z"/></svg>`
   )
 
-/** Whoever asks in words looks for a guide before a table, an export or an old version. */
+/** The weight of a page in the search: guides come before reference pages, and those before tables, exports and old versions. */
 const weightOf = (address: string): number => {
   if (/\/(api|changelog|upgrading|figures)\b/.test(address)) return 0.1
   return /\/(defaults|architecture|guarantees)\b/.test(address) ? 0.3 : 1

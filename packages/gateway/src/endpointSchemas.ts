@@ -314,7 +314,10 @@ export const advice = object({
   saves: object({
     agents: described(number, "How many fewer agents run at once than if all start now"),
     promptTokens: described(number, "Tokens of prompts that all at once would send again, no longer cached"),
-    dollars: described(orNull(number), "The price of those; null if there are none or no price is known")
+    dollars: described(
+      orNull(number),
+      "The price of these tokens; null if there are none, or if their price is not known"
+    )
   }),
   harms: list(object({ by: described(text, "server, inFlight or spending"), text })),
   expiresAfterSeconds: number

@@ -345,18 +345,18 @@ describe("the turn that shows an agent", () => {
     assert.strictEqual(showing({ agent: undefined, body: converse }), 1)
   })
 
-  it("is none where the model has answered before: the history goes on, whether it is known or was rewritten", () => {
+  it("does not exist if the prompt begins with answers of the model, because such a conversation goes on", () => {
     for (const body of later) assert.strictEqual(showing({ agent: undefined, body }), undefined)
   })
 
-  it("is the second turn without tools, so that titles and single questions are none", () => {
+  it("is the second turn without tools, so that titles and single questions do not count", () => {
     for (const body of later) assert.strictEqual(showing({ agent: undefined, body: { ...body, tools: [] } }), 2)
     for (const body of first) {
       assert.strictEqual(showing({ agent: undefined, body: { ...fresh(body), tools: undefined } }), undefined)
     }
   })
 
-  it("is none of a named agent, and of a body that cannot be read", () => {
+  it("does not exist for a named agent, or for a body that cannot be read", () => {
     assert.strictEqual(showing({ agent: "a7", body: fresh(first[0]!) }), undefined)
     for (const body of [
       undefined,
