@@ -20,7 +20,7 @@ export const RefusedMillis: Context.Reference<number> = Context.Reference<number
   defaultValue: () => 60_000
 })
 
-/** How far a failed call got: the provider answered, its host name is unknown, or it refused the connection. */
+/** How far a failed call got: the provider answered, its address or host name is unknown, or it refused the connection. */
 export type Reach = "answered" | "unknown" | "refused"
 
 export class PoolRecord {

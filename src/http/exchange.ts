@@ -60,8 +60,11 @@ export interface ExchangeParts<R extends ProviderResponse> {
 }
 
 /** The address of a request without places, for people. */
-const originOf = ({ places, request: { url } }: HttpCall): string | undefined =>
-  places === undefined ? URL.parse(url)?.origin : undefined
+const originOf = ({ places, request: { url } }: HttpCall): string | undefined => {
+  const origin = places === undefined ? URL.parse(url)?.origin : undefined
+  // So does a URL call the origin of an unknown scheme, such as localhost: without http.
+  return origin === "null" ? undefined : origin
+}
 
 /** Exchanges one request for its answer. It is mutable. */
 export class HttpExchange<R extends ProviderResponse> implements Intake<R>, ChunkFlow {

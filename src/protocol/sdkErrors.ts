@@ -150,6 +150,9 @@ const lost =
 /** The messages of `fetch` for an address that it does not try, which the SDK reports as a lost connection. */
 const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
 
+/** Node's code for an address that is none. `fetch` gives none of those that it does not try, such as http://127.0.0.1:6000. */
+export const noAddress = "ERR_INVALID_URL"
+
 /** Whether the request was under way: an SDK has wrapped the error as a response without a status, or `fetch` has failed. */
 const wasUnderWay = (error: unknown): boolean =>
   calledOf(error).endsWith("ConnectionError") ||
@@ -255,8 +258,9 @@ const fromConnection = (
     return new Reasons.ConnectionFailed({ sent: true, detail })
   }
   if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
+    const where = context.address === undefined ? "" : ` at ${context.address}`
     const words = detailOf(wordsOf(chain), context.secret)
-    return new Reasons.InvalidRequest({ code, detail: `${words}; check the base URL` })
+    return new Reasons.InvalidRequest({ code: code ?? noAddress, detail: `${words}${where}; check the base URL` })
   }
   if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
     return new Reasons.ConnectionFailed({
