@@ -24,13 +24,13 @@ export const markup = `<!doctype html>
 <main id="shown">
 <section id="figures" class="figures"></section>
 <section id="capped" hidden><h2>Caps in dollars</h2><div id="caps"></div></section>
-<section id="grown" hidden><h2>Capped jobs</h2><div id="trees"></div></section>
 <section id="windowed" hidden><h2>Windows and spend limits of the account</h2><div id="windows"></div></section>
+<section id="grown" hidden><h2>Capped jobs</h2><div id="trees"></div></section>
+<section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
+<section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>
+<section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
 <section id="keyed" hidden><h2>Keys, since the start</h2><div id="keys" class="scroll" tabindex="0" role="region" aria-label="Keys"></div></section>
 <section><h2>Last hour</h2><div id="hour"></div></section>
-<section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
-<section id="estimated" hidden><h2>Estimates</h2><div id="estimates" class="scroll" tabindex="0" role="region" aria-label="Estimates"></div></section>
-<section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
 <section><h2>Jobs</h2><div id="jobs" class="scroll" tabindex="0" role="region" aria-label="Jobs"></div></section>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>
 <section><h2>Last requests</h2>
@@ -47,7 +47,7 @@ export const markup = `<!doctype html>
 </form>
 <p id="requestsNote" class="none"></p>
 <div id="requests" class="scroll" tabindex="0" role="region" aria-label="Last requests"></div></section>
-<section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>
+<section id="estimated" hidden><details><summary><h2>Estimates</h2></summary><div id="estimates" class="scroll" tabindex="0" role="region" aria-label="Estimates"></div></details></section>
 </main>
 <script type="module" src="page.js"></script>
 </body>

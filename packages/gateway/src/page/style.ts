@@ -54,6 +54,7 @@ form.line .wrong { flex-basis: 100%; min-height: 0; }
 .bar.low i { background: var(--low); }
 .pause { color: var(--warn); }
 .scroll { overflow-x: auto; }
+#waiting, #events { max-height: 22rem; overflow-y: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
@@ -73,4 +74,6 @@ svg rect { fill: var(--fill); }
 summary { display: grid; grid-template-columns: 1.2em 1fr; cursor: pointer; }
 summary::before { content: "\\25b8"; }
 details[open] > summary::before { content: "\\25be"; }
+summary h2 { margin: 0; }
+details[open] > summary h2 { margin-bottom: .6rem; }
 `
