@@ -8,7 +8,7 @@ import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
 import type { PauseOptions } from "../budget/models.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
-import { noAddress } from "../protocol/sdkErrors.ts"
+import { invalidUrl } from "../protocol/sdkErrors.ts"
 import type { CallEnd, FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
@@ -76,7 +76,7 @@ export const reasonText = (error: unknown): string => reasonOf(error)?.message ?
 export const reach = (error: unknown): Reach | undefined => {
   const reason = reasonOf(error)
   if (reason?.status !== undefined) return "answered"
-  if (reason?._tag === "InvalidRequest" && reason.code === noAddress) return "unknown"
+  if (reason?._tag === "InvalidRequest" && reason.code === invalidUrl) return "unknown"
   if (reason?._tag !== "ConnectionFailed" || reason.sent) return undefined
   const { code } = reason
   if (code === "ENOTFOUND") return "unknown"

@@ -151,7 +151,7 @@ const lost =
 const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
 
 /** Node's code for an address that is none. `fetch` gives none of those that it does not try, such as http://127.0.0.1:6000. */
-export const noAddress = "ERR_INVALID_URL"
+export const invalidUrl = "ERR_INVALID_URL"
 
 /** Whether the request was under way: an SDK has wrapped the error as a response without a status, or `fetch` has failed. */
 const wasUnderWay = (error: unknown): boolean =>
@@ -260,7 +260,7 @@ const fromConnection = (
   if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
     const where = context.address === undefined ? "" : ` at ${context.address}`
     const words = detailOf(wordsOf(chain), context.secret)
-    return new Reasons.InvalidRequest({ code: code ?? noAddress, detail: `${words}${where}; check the base URL` })
+    return new Reasons.InvalidRequest({ code: code ?? invalidUrl, detail: `${words}${where}; check the base URL` })
   }
   if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
     return new Reasons.ConnectionFailed({
