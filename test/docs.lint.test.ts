@@ -98,8 +98,8 @@ describe("documentation", () => {
   })
 
   it("states the defaults as the code has them, even those that no example shows", () => {
-    const page = read("docs/defaults.md")
-    const sectionOf = (heading: string): string => page.slice(page.indexOf(`## ${heading}\n`)).split(/\n## /)[0]!
+    const page = read("docs/failures.md")
+    const sectionOf = (heading: string): string => page.slice(page.indexOf(`## ${heading}\n`)).split(/\n#{2,3} /)[0]!
     for (const [heading, file, code, row] of [
       ["Calls", "src/protocol/messages.ts", "longestWaitMillis = 600_000", "| `timeout` of an attempt | 10 minutes |"],
       [
@@ -126,13 +126,13 @@ describe("documentation", () => {
       ["Redis", "src/BudgetStore.ts", 'timeout = "2 seconds"', "| `timeout` | 2 s "],
       ["Redis", "packages/redis/src/index.ts", 'defaultPrefix = "floodgate"', '| `prefix` | "floodgate" |']
     ] as const) {
-      assert.include(read(file), code, `${file}: then docs/defaults.md says it wrong`)
+      assert.include(read(file), code, `${file}: then docs/failures.md says it wrong`)
       assert.include(sectionOf(heading), row)
     }
   })
 
   it("refers only to existing tests and laws for each guarantee", () => {
-    const [guarantees] = read("docs/guarantees.md").split("**Mutation.**") as [string]
+    const [guarantees] = read("docs/evidence.md").split("**Mutation.**") as [string]
     const tables = guarantees.split("\n").filter((line) => line.startsWith("| "))
     const shown = tables.flatMap((line) => line.split(" | ")[2] ?? []).join("\n")
     const files = Array.from(shown.matchAll(/`(test\/[^`]+)`/g), ([, file]) => file!)
@@ -156,7 +156,7 @@ describe("documentation", () => {
   })
 
   it("states in both places the bounds that the code has", () => {
-    for (const page of ["SECURITY.md", "docs/guarantees.md"]) {
+    for (const page of ["SECURITY.md", "docs/evidence.md"]) {
       assert.include(
         readFileSync(join(root, page), "utf8"),
         Bounds.boundsTable(),

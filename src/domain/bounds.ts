@@ -1,6 +1,6 @@
 /**
  * Bounds on what comes from outside: bodies, headers, names and times. The code takes its limits from this table, and a test
- * compares the tables of `SECURITY.md` and `docs/guarantees.md` with it.
+ * compares the tables of `SECURITY.md` and `docs/evidence.md` with it.
  */
 
 import { thousands } from "./words.ts"

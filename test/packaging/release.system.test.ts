@@ -50,10 +50,10 @@ describe("a release", () => {
     assert.notInclude(text, "NODE_AUTH_TOKEN")
   })
 
-  it("is published with the executables of all platforms, as docs/install.md lists them, and with their checksums", () => {
+  it("is published with the executables of all platforms, as docs/clients.md lists them, and with their checksums", () => {
     const jobs = (parse(text) as { readonly jobs: Readonly<Record<string, Job>> }).jobs
     const platforms = jobs["executable"]!.strategy!.matrix.include.map(({ platform }) => platform)
-    const listed = /one executable for ([^.]*?)\./.exec(readFileSync(join(root, "docs/install.md"), "utf8"))![1]!
+    const listed = /one executable for ([^.]*?)\./.exec(readFileSync(join(root, "docs/clients.md"), "utf8"))![1]!
     assert.deepStrictEqual(
       platforms,
       [...listed.matchAll(/`([a-z]+-[a-z0-9]+)`/g)].map(([, name]) => name)
@@ -73,7 +73,7 @@ describe("the way to install what is not on npm yet", () => {
 
   it("packs all packages, and installs the command from their tarballs", () => {
     const { version } = JSON.parse(read("package.json")) as { readonly version: string }
-    const page = read("docs/install.md").replaceAll(/\s+/g, " ")
+    const page = read("docs/clients.md").replaceAll(/\s+/g, " ")
     for (const command of [
       "`npm ci && npm run build && npm pack --workspaces`",
       `\`npm i PATH/floodgate-${version}.tgz effect @anthropic-ai/sdk\``,

@@ -1,5 +1,5 @@
 /**
- * The laws of docs/guarantees.md as checks over any implementation of a budget: the library's own, and copies with a
+ * The laws of docs/evidence.md as checks over any implementation of a budget: the library's own, and copies with a
  * planted fault. A check fails by an assertion.
  */
 import { assert } from "@effect/vitest"

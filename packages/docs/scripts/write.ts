@@ -74,8 +74,7 @@ pages.set(
 
 rmSync(out, { recursive: true, force: true })
 /** Pages with wide tables take the room of the outline as well. */
-const isWide = (page: string): boolean =>
-  page.startsWith("figures/") || page === "evidence.md" || page === "guarantees.md"
+const isWide = (page: string): boolean => page.startsWith("figures/") || page === "evidence.md"
 for (const [page, text] of pages) {
   mkdirSync(dirname(join(out, page)), { recursive: true })
   writeFileSync(join(out, page), isWide(page) ? `---\naside: false\npageClass: wide\n---\n\n${text}` : text)

@@ -233,7 +233,7 @@ describe.skipIf(skipped !== undefined)("the site", () => {
     Effect.gen(function* () {
       const { open } = yield* world
       yield* Effect.promise(async () => {
-        const page = await open("/install", 360)
+        const page = await open("/evidence", 360)
         const session = await page.context().newCDPSession(page)
         await session.send("Emulation.setCPUThrottlingRate", { rate: 4 })
         await page.goto(new URL("/", page.url()).href)

@@ -139,7 +139,7 @@ export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 After this page you know how long each strategy takes in each scenario, and how many calls it loses. All strategies make the same
 calls, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
-[Reading the lab](../guides/reading-the-lab.md) explains the scenarios and the columns. Figures depend on
+[Reading the lab](../guides/testing-your-fan-out.md#reading-the-lab) explains the scenarios and the columns. Figures depend on
 the provider, which the line above each table describes: fixed retries, for example, never finish if rejected requests count. Agents send prose, code,
 JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`ProviderSim.tokenizer\`).
 
