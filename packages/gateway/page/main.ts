@@ -1,6 +1,7 @@
 /** Asks for the token if the gateway has one, and shows the state of the gateway as it changes. */
 import type { GatewayStatus } from "../src/page/status.ts"
 import { at } from "./elements.ts"
+import * as Keys from "./keys.ts"
 import { follow as followRequests } from "./requests.ts"
 import { show } from "./show.ts"
 
@@ -18,6 +19,7 @@ const received = (text: string): void => {
   const status: GatewayStatus = JSON.parse(text)
   show(status)
   followRequests(status)
+  Keys.follow(status)
   const names = status.upstreams.map(({ name }) => name).join(", ")
   say(`${names} \u00b7 ${new Date(status.at).toLocaleTimeString()}`, "")
 }
@@ -73,4 +75,5 @@ at("auth").addEventListener("submit", (event) => {
   void connect()
 })
 
+Keys.start(() => token)
 void connect()

@@ -1,11 +1,13 @@
 /**
- * Changes by an operator, over HTTP: raising a cap for now, resetting what was spent of it, stopping a job. Their endpoints require the
- * admin token, because the agents behind the gateway can send such requests, too, and must not raise their own caps.
+ * Changes by an operator, over HTTP: raising a cap for now, resetting what was spent of it, stopping a job, adding a key. Their endpoints
+ * require the admin token, because the agents behind the gateway can send such requests, too, and must not raise their own caps.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import { Json } from "floodgate/internal"
 import type * as Schemas from "./endpointSchemas.ts"
+import type { KeyAdditions } from "./keyAdditions.ts"
+import * as NewKeys from "./settings/newKeys.ts"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
 import type { Tickets } from "./tickets.ts"
@@ -34,8 +36,8 @@ interface Kind<Change, Changed extends object> {
   readonly example: string
   /** Returns a text that says what is wrong with an invalid body. */
   readonly read: (body: Record<string, unknown>) => Change | string
-  /** Makes a change, and returns what was changed; undefined if there is no such thing. */
-  readonly make: (change: Change) => Changed | undefined
+  /** Makes a change, and returns what was changed; undefined if there is no such thing. Fails with the reason why it is impossible. */
+  readonly make: (change: Change) => Effect.Effect<Changed | undefined, string>
   readonly missing: string
   /** The line that is logged. */
   readonly logged: (changed: Changed, change: Change) => Readonly<Record<string, unknown>>
@@ -52,9 +54,13 @@ const answer = <Change extends object, Changed extends object>(
     const body = Json.parseJson(text)
     const change = Json.isRecord(body) ? read(body) : `expected a JSON object such as ${example}`
     if (typeof change === "string") return Response.failed(response, 400, change)
-    const changed = make(change)
-    if (changed === undefined) return Response.failed(response, 404, missing)
-    return Effect.andThen(Effect.logWarning(logged(changed, change)), Response.json(response, 200, changed))
+    return Effect.matchEffect(make(change), {
+      onFailure: (why) => Response.failed(response, 400, why),
+      onSuccess: (changed) =>
+        changed === undefined
+          ? Response.failed(response, 404, missing)
+          : Effect.andThen(Effect.logWarning(logged(changed, change)), Response.json(response, 200, changed))
+    })
   })
 
 // -----------------------------------------------------------------------------
@@ -77,10 +83,11 @@ export const ofCap = (purses: CallerPurses, request: IncomingMessage, response: 
     {
       example: '{ "cap": "all callers", "dollars": 20 }',
       read: capChangeOf,
-      make: (change) => {
-        const changed = purses.change(change)
-        return changed && { id: changed.id, name: changed.name, dollars: changed.dollars, spent: changed.spent }
-      },
+      make: (change) =>
+        Effect.sync(() => {
+          const changed = purses.change(change)
+          return changed && { id: changed.id, name: changed.name, dollars: changed.dollars, spent: changed.spent }
+        }),
       missing: "No cap, or more than one, has this name: use an id of /floodgate/status",
       logged: ({ dollars, name, spent }, change) => ({
         event: "cap",
@@ -114,10 +121,11 @@ export const ofJob = (trees: JobTrees, request: IncomingMessage, response: Serve
     {
       example: '{ "job": "5f0c2a9d41b7e836", "stop": "agents" }',
       read: jobChangeOf,
-      make: (change) => {
-        const changed = trees.change(change)
-        return changed && { id: changed.id, name: changed.name, stop: changed.stop }
-      },
+      make: (change) =>
+        Effect.sync(() => {
+          const changed = trees.change(change)
+          return changed && { id: changed.id, name: changed.name, stop: changed.stop }
+        }),
       missing: "There is no such job with a cap on its agents: use an id of /floodgate/status",
       logged: ({ id, name, stop }) => ({ event: "job", job: name, id, stop })
     },
@@ -138,9 +146,34 @@ export const ofTicket = (tickets: Tickets, request: IncomingMessage, response: S
         typeof cancel === "string"
           ? { id: cancel }
           : "cancel: expected the id of a ticket, as /floodgate/tickets has it",
-      make: ({ id }) => tickets.cancel(id),
+      make: ({ id }) => Effect.sync(() => tickets.cancel(id)),
       missing: "No ticket with this id waits: use an id of /floodgate/tickets",
       logged: ({ agent, key }) => ({ event: "ticket", key, agent, cancelled: true })
+    },
+    request,
+    response
+  )
+
+// -----------------------------------------------------------------------------
+// Keys
+// -----------------------------------------------------------------------------
+
+/** Answers a request to add a key, or to remove those that were added with a name. The log has no key. */
+export const ofKey = (keys: KeyAdditions, request: IncomingMessage, response: ServerResponse): Effect.Effect<void> =>
+  answer<NewKeys.KeyChange, NewKeys.KeyChanged>(
+    {
+      example: '{ "name": "search", "dollarsPerDay": 20 }',
+      read: NewKeys.changeOf,
+      make: (change) => keys.change(change),
+      missing: "No key with this name was added since the gateway was configured: remove it from the configuration",
+      logged: ({ name, removed }, { dollarsPerDay, expires, priority }) => ({
+        event: "key",
+        key: name,
+        removed,
+        expires,
+        dollarsPerDay,
+        priority
+      })
     },
     request,
     response

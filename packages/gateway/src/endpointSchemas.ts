@@ -194,6 +194,7 @@ export const status = object({
   at,
   open: described(number, "Requests that wait or run"),
   remembersRequests: described(flag, "Whether the last requests are remembered, for those who have the token for them"),
+  addsKeys: described(flag, "Whether operators can add keys: the gateway has keys and an admin token"),
   upstreams: list(object({ name: text, address: text })),
   pools: list(pool),
   places: list(
@@ -342,6 +343,26 @@ export const jobChange = object({
 })
 
 export const changedJob = object({ id: text, name: text, stop })
+
+export const keyChange = object({
+  name: described(text, "The holder of the key, as rules and the page name it"),
+  expires: optional(described(text, "The day from which the key is refused, such as 2027-01-01; otherwise never")),
+  dollarsPerDay: optional(described(number, "The cap of the key")),
+  priority: optional(described(number, "Of its calls; higher goes first")),
+  remove: optional(described(flag, "Whether to remove the keys that were added with the name, instead"))
+})
+
+export const changedKey = object({
+  name: text,
+  key: optional(described(text, "The key itself, shown only now")),
+  config: optional(
+    object({
+      keys: list(object({ name: text, sha256: text, expires: optional(text) })),
+      rules: list(object({ key: optional(text), priority: optional(number) }))
+    })
+  ),
+  removed: optional(described(number, "How many keys were removed"))
+})
 
 export const changedTicket = object({
   id: text,

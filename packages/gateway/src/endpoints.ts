@@ -14,6 +14,7 @@ import * as Schemas from "./endpointSchemas.ts"
 import type { Generation } from "./generation.ts"
 import * as Metrics from "./metrics.ts"
 import { documentOf, type DocumentedEndpoint } from "./openapi.ts"
+import type { KeyAdditions } from "./keyAdditions.ts"
 import type * as Page from "./page.ts"
 import { maxRequests } from "./requests.ts"
 import * as Response from "./response.ts"
@@ -22,6 +23,7 @@ import { isSecret } from "./secrets.ts"
 /** The parts that answer. */
 export interface EndpointParts {
   readonly isClosing: () => boolean
+  readonly keys: KeyAdditions
   readonly page: ReturnType<typeof Page.make>
   readonly metrics: Effect.Effect<string>
 }
@@ -242,6 +244,16 @@ const endpoints: ReadonlyArray<Endpoint> = [
     body: Schemas.jobChange,
     answers: changed("The job now", Schemas.changedJob, "There is no such job"),
     answer: ({ generation, request, response }) => Changes.ofJob(generation.parts.trees, request, response)
+  },
+  {
+    id: "changeKeys",
+    method: "POST",
+    path: "/floodgate/keys",
+    access: "admin",
+    summary: "Adds a key, which the answer shows this once, or removes those that were added with a name",
+    body: Schemas.keyChange,
+    answers: changed("The new key", Schemas.changedKey, "No key with this name was added"),
+    answer: ({ parts, request, response }) => Changes.ofKey(parts.keys, request, response)
   }
 ]
 
@@ -274,7 +286,7 @@ const secrets = {
   admin: {
     header: "x-floodgate-admin",
     setting: "adminToken",
-    off: "Caps and jobs can be changed once the gateway has an admin token (option adminToken)",
+    off: "Caps, jobs and keys can be changed once the gateway has an admin token (option adminToken)",
     wrong: "The admin token is missing or wrong: add the header x-floodgate-admin"
   }
 } as const

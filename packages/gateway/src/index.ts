@@ -80,6 +80,8 @@ import * as Bodies from "./bodies.ts"
 import { type LastingParts, makeGeneration } from "./generation.ts"
 import { KeyUsers } from "./keyUsers.ts"
 import * as Metrics from "./metrics.ts"
+import { KeyAdditions, withAdded } from "./keyAdditions.ts"
+import type { AddedKeys } from "./settings/newKeys.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
@@ -116,6 +118,13 @@ export class Gateway extends Context.Service<
     readonly reload: (options: Options) => Effect.Effect<void>
     /** The amounts spent of the caps, as plain JSON without keys. Store it, and pass it to the next gateway as `spent`. */
     readonly spent: Effect.Effect<Readonly<Record<string, Effect.Success<Spending.Purse["kept"]>>>>
+    /**
+     * The keys that operators have added while it ran, as plain JSON with hashes only. Store them, and pass them to the next gateway
+     * as `added`.
+     *
+     * @since 0.5.0
+     */
+    readonly added: Effect.Effect<AddedKeys>
   }
 >()("@floodgate/gateway/Gateway") {}
 
@@ -192,8 +201,9 @@ export const layerEvents: Layer.Layer<never> = Layer.effectContext(
  * @since 0.2.0
  */
 export const make = Effect.fnUntraced(function* (
-  options: Options = {}
+  given: Options = {}
 ): Effect.fn.Return<Gateway["Service"], Server.CannotListen, Budget.TokenBudget | Governor.Governor | Scope.Scope> {
+  const options = withAdded("Gateway.make", given, given.added)
   const first = parse("Gateway.make", options)
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
@@ -251,7 +261,7 @@ export const make = Effect.fnUntraced(function* (
   let closing = false
   const users = new KeyUsers()
 
-  const reload = (next: Options): Effect.Effect<void> =>
+  const replace = (next: Options): Effect.Effect<void> =>
     Effect.gen(function* () {
       const checked = parse("Gateway.reload", next)
       const made = yield* opened(next, checked)
@@ -262,14 +272,15 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
+  const keys = new KeyAdditions(given, replace)
   yield* Effect.forkScoped(reviewing(lasting))
-  const serve = serving({ current: () => current, isClosing: () => closing, memory, metrics, page, run, users })
+  const serve = serving({ current: () => current, isClosing: () => closing, keys, memory, metrics, page, run, users })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
     closing = true
     return Server.drained(() => activity.open, current.checked.drain)
   })
-  return { url, reload, spent: Effect.sync(() => purses.kept) }
+  return { url, reload: (next) => keys.replace(next), spent: Effect.sync(() => purses.kept), added: keys.kept }
 })
 
 /** Reports what is due although nobody calls. */

@@ -8,6 +8,7 @@ import * as Words from "floodgate/internal/words"
 import type * as Spending from "floodgate/Spending"
 import { isLoopback } from "./auth.ts"
 import { labelOf } from "./names.ts"
+import type { AddedKeys } from "./settings/newKeys.ts"
 import * as Places from "./places.ts"
 import { type Upstream, upstreamOf } from "./routes.ts"
 import { sha256Of } from "./secrets.ts"
@@ -31,6 +32,13 @@ export interface Options extends Pick<Fetch.Options, "account" | "accounting" | 
   readonly credentials?: Readonly<Record<string, Redacted.Redacted<string> | null>> | undefined
   /** The amounts that an earlier gateway spent of its caps: the value of its `spent`. @default nothing */
   readonly spent?: Readonly<Record<string, Spending.Kept>> | undefined
+  /**
+   * The keys that were added to an earlier gateway while it ran: the value of its `added`. They count only beside `keys`.
+   *
+   * @default none
+   * @since 0.5.0
+   */
+  readonly added?: AddedKeys | undefined
   /** Called for each answered call when its usage is known, for example to write a trace. @default none */
   readonly record?:
     | ((call: {

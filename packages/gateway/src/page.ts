@@ -89,6 +89,7 @@ const snapshot = ({
       at: now(),
       open: activity.open,
       remembersRequests: current().parts.requests !== undefined,
+      addsKeys: current().keyring !== undefined && current().checked.adminToken !== undefined,
       upstreams: [...current().checked.upstreams.values()].map(({ base, name, origin }) => ({
         name,
         address: origin + base

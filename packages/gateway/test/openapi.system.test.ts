@@ -133,6 +133,7 @@ describe("GET /floodgate/openapi.json", () => {
         "GET /readyz",
         "POST /floodgate/caps",
         "POST /floodgate/jobs",
+        "POST /floodgate/keys",
         "POST /floodgate/tickets"
       ])
       const ids = operations.map(({ operation }) => operation.operationId)
@@ -305,6 +306,7 @@ describe("GET /floodgate/openapi.json", () => {
       ]) {
         yield* get("/floodgate/caps", { method: "POST", body })
       }
+      yield* get("/floodgate/keys", { method: "POST", body: '{"name":"without-keys"}' })
     })
   )
 })

@@ -17,6 +17,7 @@ import * as Prices from "floodgate/Prices"
 import { rules as settingRules } from "../settings/index.ts"
 import * as Exit from "../terminal/exit.ts"
 import * as SettingFlags from "./flags.ts"
+import { initCommand } from "./init.ts"
 import { keyCommand } from "./key.ts"
 import * as Recording from "./record.ts"
 import { schemaCommand } from "./schema.ts"
@@ -40,7 +41,9 @@ const flags = {
   ),
   settings: SettingFlags.flags,
   state: Output.flag("state", "file").pipe(
-    Flags.optional("A file that keeps the learned limits and estimates, and the spending of caps, across restarts")
+    Flags.optional(
+      "A file that keeps learned limits and estimates, the spending of caps, and added keys across restarts"
+    )
   ),
   record: Output.flag("record", "file").pipe(
     Flags.optional(
@@ -127,7 +130,7 @@ const serve = (command: GatewayName) =>
     const stateFile = Option.getOrUndefined(given.state)
     const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
     const record = Option.isSome(given.record) ? yield* Recording.open(given.record.value) : undefined
-    const more = { spent: kept?.spent, record }
+    const more = { spent: kept?.spent, added: kept?.added, record }
     const running = Effect.gen(function* () {
       const { url } = yield* Gateway.Gateway
       // Started before the URL is printed, because a SIGHUP without a listener ends the process.
@@ -162,7 +165,7 @@ const serve = (command: GatewayName) =>
 /** The command, by the name with which its user starts it. */
 export const gatewayCommand = (command: GatewayName) =>
   Command.make(command === "floodgate gateway" ? "gateway" : command, flags, serve(command)).pipe(
-    Command.withSubcommands([keyCommand(command), schemaCommand(command)]),
+    Command.withSubcommands([initCommand(command), keyCommand(command), schemaCommand(command)]),
     Command.withDescription(
       "A reverse proxy that holds each call until the provider has room: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
     ),

@@ -5,14 +5,9 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Input } from "floodgate/internal"
-import { createHash, randomBytes } from "node:crypto"
+import { newKey } from "../settings/newKeys.ts"
 import * as Flags from "../terminal/flags.ts"
 import * as Print from "../terminal/print.ts"
-
-/** So that people, and scanners for secrets, recognise a key. */
-const prefix = "fg-"
-/** Nobody guesses 256 bits. */
-const keyBytes = 32
 
 const flags = {
   name: Argument.String("name").pipe(
@@ -35,13 +30,7 @@ const newCommand = (gateway: string) =>
     "new",
     flags,
     Effect.fnUntraced(function* ({ expires, json, name }) {
-      const key = `${prefix}${randomBytes(keyBytes).toString("base64url")}`
-      const sha256 = createHash("sha256").update(key).digest("hex")
-      const entry = {
-        name,
-        sha256,
-        ...Option.match(expires, { onNone: () => ({}), onSome: (expires) => ({ expires }) })
-      }
+      const { entry, key } = newKey(name, Option.getOrUndefined(expires))
       if (json) return yield* Print.json({ key, entry })
       yield* Print.out(`The key, which is shown only now. Give it to ${name} in place of the provider's key:\n`)
       yield* Print.out(`  ${key}\n`)

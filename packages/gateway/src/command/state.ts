@@ -1,4 +1,4 @@
-/** Keeps the state of a gateway across restarts in the file of `--state`: learned limits and estimates, and the spending of caps. */
+/** Keeps the state of a gateway across restarts in the file of `--state`: learned limits and estimates, the spending of caps, and added keys. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
@@ -7,6 +7,7 @@ import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import type * as Gateway from "../index.ts"
 import * as Governor from "floodgate/Governor"
+import { AddedKeys } from "../settings/newKeys.ts"
 import * as Exit from "../terminal/exit.ts"
 import * as Files from "../terminal/files.ts"
 import * as Output from "../terminal/output.ts"
@@ -31,7 +32,9 @@ const State = Schema.Struct({
   format: Schema.Literal(1),
   limits: Budget.Learned,
   calls: Estimator.Learned,
-  spent: Schema.Record(Schema.String, Purse)
+  spent: Schema.Record(Schema.String, Purse),
+  // Earlier versions wrote none.
+  added: Schema.optionalKey(AddedKeys)
 })
 
 const Json = Schema.fromJsonString(State)
@@ -78,7 +81,8 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
             format: 1 as const,
             limits: yield* budget.learned,
             calls: yield* governor.learned,
-            spent: yield* gateway.spent
+            spent: yield* gateway.spent,
+            added: yield* gateway.added
           }
           const text = yield* Schema.encodeEffect(Json)(state)
           const bytes = Buffer.byteLength(text)

@@ -30,6 +30,23 @@ export const markup = `<!doctype html>
 <section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>
 <section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
 <section id="keyed" hidden><h2>Keys, since the start</h2><div id="keys" class="scroll" tabindex="0" role="region" aria-label="Keys"></div></section>
+<section><details><summary><h2>New key</h2></summary>
+<p id="keysNote" class="none"></p>
+<form id="adding" class="line" hidden autocomplete="off">
+<label>Name <input id="holder" maxlength="64" autocapitalize="none" spellcheck="false" required></label>
+<label>Dollars a day <input id="perDay" type="number" min="0" step="any" placeholder="no cap"></label>
+<label>Priority <input id="priority" type="number" step="any" placeholder="by class"></label>
+<label>Expires <input id="expires" type="date"></label>
+<label>Admin token <input id="admin" type="password" autocomplete="off" autocapitalize="none" spellcheck="false" required></label>
+<button>Add the key</button>
+<p id="keyError" class="wrong" role="alert"></p>
+</form>
+<div id="added" hidden role="status">
+<p>The key, which is shown only now. It works at once, in place of the provider's key:</p>
+<pre id="newKey"></pre>
+<p class="none">For gateway.json, so that it stays without --state, and at other gateways:</p>
+<pre id="newConfig"></pre>
+</div></details></section>
 <section><h2>Last hour</h2><div id="hour"></div></section>
 <section><h2>Jobs</h2><div id="jobs" class="scroll" tabindex="0" role="region" aria-label="Jobs"></div></section>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>

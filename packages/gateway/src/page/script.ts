@@ -100,6 +100,47 @@ const hourBars = (minutes, now, of, label) => {
 	}
 	return svg;
 };
+// packages/gateway/page/keys.ts
+const form = at("adding");
+const field$1 = (id) => at(id);
+const off$1 = "Off. With keys in its configuration and an admin token in FLOODGATE_GATEWAY_ADMIN_TOKEN, keys are added here. \`floodgate gateway init\` writes a gateway.json to begin with.";
+const follow$2 = ({ addsKeys }) => {
+	form.hidden = !addsKeys;
+	at("keysNote").hidden = addsKeys;
+	at("keysNote").textContent = addsKeys ? "" : off$1;
+};
+const asked$1 = () => {
+	const figure = (id) => field$1(id).value === "" ? void 0 : Number(field$1(id).value);
+	return {
+		name: field$1("holder").value.trim(),
+		dollarsPerDay: figure("perDay"),
+		priority: figure("priority"),
+		expires: field$1("expires").value || void 0
+	};
+};
+const add = async (token) => {
+	at("added").hidden = true;
+	at("keyError").textContent = "";
+	const response = await fetch("keys", {
+		method: "POST",
+		cache: "no-store",
+		headers: {
+			"x-floodgate-admin": field$1("admin").value.trim(),
+			...token === null ? {} : { "x-floodgate-token": token }
+		},
+		body: JSON.stringify(asked$1())
+	});
+	const { config, error, key } = JSON.parse(await response.text());
+	if (response.status !== 200) return void (at("keyError").textContent = String(error));
+	at("newKey").textContent = String(key);
+	at("newConfig").textContent = JSON.stringify(config, null, 2);
+	at("added").hidden = false;
+	field$1("holder").value = "";
+};
+const start = (token) => form.addEventListener("submit", (event) => {
+	event.preventDefault();
+	add(token()).catch(() => void (at("keyError").textContent = "The gateway does not answer. Try again."));
+});
 // packages/gateway/page/requests.ts
 const key$1 = "floodgate-requests-token";
 let token$1 = sessionStorage.getItem(key$1);
@@ -497,6 +538,7 @@ const received = (text) => {
 	const status = JSON.parse(text);
 	show(status);
 	follow$1(status);
+	follow$2(status);
 	const names = status.upstreams.map(({ name }) => name).join(", ");
 	say(\`\${names} \\u00b7 \${new Date(status.at).toLocaleTimeString()}\`, "");
 };
@@ -543,5 +585,6 @@ at("auth").addEventListener("submit", (event) => {
 	field.value = "";
 	connect();
 });
+start(() => token);
 connect();
 `

@@ -129,6 +129,8 @@ export interface Snapshot {
   readonly open: number
   /** Whether the last requests are remembered, for those who have the token for them. */
   readonly remembersRequests: boolean
+  /** Whether operators can add keys: the gateway has keys and an admin token. */
+  readonly addsKeys: boolean
   readonly upstreams: ReadonlyArray<{ readonly name: string; readonly address: string }>
   readonly pools: ReadonlyArray<Budget.PoolStatus & { readonly name: string }>
   /** Why calls go to each place of a model with several, or do not. */

@@ -76,4 +76,5 @@ summary::before { content: "\\25b8"; }
 details[open] > summary::before { content: "\\25be"; }
 summary h2 { margin: 0; }
 details[open] > summary h2 { margin-bottom: .6rem; }
+pre { margin: .4rem 0; padding: .5rem .6rem; background: var(--paper); overflow-x: auto; user-select: all; }
 `

@@ -238,7 +238,14 @@ export const rules = everyRule as { readonly [K in keyof typeof settings]: Setti
 
 const { account, accounting, protocols } = Engine.checks
 const credential: Input.Check = (value) => (value === null ? undefined : Input.apiKey(value))
-const own = { spent: Input.record(Input.anObject), record: Input.callback, account, accounting, protocols }
+const own = {
+  spent: Input.record(Input.anObject),
+  added: Input.anObject,
+  record: Input.callback,
+  account,
+  accounting,
+  protocols
+}
 
 /** The settings that only a program can give. */
 const ofProgram = {

@@ -212,3 +212,25 @@ describe("a gateway with keys in its configuration", () => {
     })
   )
 })
+
+describe("floodgate-gateway init", () => {
+  it.live("writes a configuration with which the gateway starts, and prints its key only", () =>
+    Effect.gen(function* () {
+      const { inside } = yield* Process.folder
+      const file = Path.join(inside, "gateway.json")
+      const { code, out } = yield* gateway("init", file)
+      assert.strictEqual(code, 0)
+      const [key = ""] = /fg-[\w-]{43}/.exec(out) ?? []
+      const text = Fs.readFileSync(file, "utf8")
+      assert.include(text, sha256(key))
+      assert.notInclude(text, key)
+      const again = yield* gateway("init", file)
+      assert.match(again.err, /gateway\.json exists already: name another file, or remove it/)
+      assert.strictEqual(Fs.readFileSync(file, "utf8"), text)
+      const args = ["--port", "0", "--config", "gateway.json"]
+      const { child, output } = Process.start(inside, args, { ANTHROPIC_API_KEY: "sk-provider" })
+      yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
+      yield* until(Effect.sync(output), (text) => /listening on .*\n/.test(text))
+    }).pipe(Effect.provide(services()))
+  )
+})

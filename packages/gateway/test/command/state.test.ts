@@ -16,6 +16,7 @@ import * as Output from "../../src/terminal/output.ts"
 import * as State from "../../src/command/state.ts"
 import { services } from "../support/services.ts"
 
+const added = Effect.succeed({ keys: [], rules: [] })
 const governed = Governor.layer().pipe(Layer.provideMerge(Budget.layer()))
 
 describe("the state of a gateway", () => {
@@ -28,7 +29,7 @@ describe("the state of a gateway", () => {
         const closedWith = Effect.fnUntraced(function* (name: string) {
           const scope = yield* Scope.make()
           const spent = Effect.succeed({ [name]: { total: 1, cells: [] } })
-          const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent })
+          const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent, added })
           yield* Scope.provide(State.around(path, Effect.succeed(gateway)), scope)
           yield* Scope.close(scope, Exit.void)
         })
@@ -48,7 +49,7 @@ describe("the state of a gateway", () => {
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
-      const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent: Effect.succeed({}) })
+      const gateway = Gateway.Gateway.of({ url: "", reload: () => Effect.void, spent: Effect.succeed({}), added })
       const saved = Effect.scoped(State.around(path, Effect.succeed(gateway)))
       yield* saved
       assert.strictEqual((yield* fs.stat(path)).mode & 0o777, 0o600)
