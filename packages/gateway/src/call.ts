@@ -284,6 +284,8 @@ class CallAnswer implements Engine.Outlet<UpstreamResponse> {
   }
 
   private answered({ isFinal, place, response }: Engine.CallResult<UpstreamResponse>): void {
+    // What the provider has refused was not executed: its outcome is known.
+    if (response.status < 500) this.made.ticket?.ended("answered")
     this.report(isFinal ? "failed" : "answered", response.status, place)
   }
 

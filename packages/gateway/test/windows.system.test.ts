@@ -35,6 +35,7 @@ describe("a gateway in front of a subscription", () => {
   it.live("gives a ticket to who asks for it, and makes its call once", () =>
     Effect.gen(function* () {
       let isOpen = false
+      let opened = 200
       let sent = 0
       const resetsAt = Math.ceil(Date.now() / 1_000) + 2
       const headers = {
@@ -45,13 +46,15 @@ describe("a gateway in front of a subscription", () => {
       const handler: Handler = (_, response) => {
         sent++
         const status = isOpen ? "allowed" : "rejected"
-        response.writeHead(isOpen ? 200 : 429, {
+        response.writeHead(isOpen ? opened : 429, {
           ...headers,
           "anthropic-ratelimit-unified-status": status,
           "anthropic-ratelimit-unified-5h-utilization": isOpen ? "0.1" : "1"
         })
         response.end(
-          JSON.stringify(isOpen ? message : { type: "error", error: { type: "rate_limit_error", message: "" } })
+          JSON.stringify(
+            isOpen && opened === 200 ? message : { type: "error", error: { type: "rate_limit_error", message: "" } }
+          )
         )
       }
       const upstream = yield* serve(handler)
@@ -81,14 +84,18 @@ describe("a gateway in front of a subscription", () => {
       assert.strictEqual(first.status, 402, first.text)
       const second = yield* send({ "x-floodgate-park": "1" })
       assert.strictEqual(second.status, 402)
+      const third = yield* send({ "x-floodgate-park": "1" })
       assert.strictEqual(sent, 1)
       assert.strictEqual(Date.parse(first.at), 1_000 * resetsAt)
       const early = yield* send({ "x-floodgate-ticket": first.ticket })
       assert.deepStrictEqual([early.status, early.ticket, early.at], [402, first.ticket, first.at])
       const stolen = yield* send({ "x-floodgate-ticket": first.ticket, authorization: "Bearer sk-ant-oat-other" })
       assert.strictEqual(stolen.status, 400)
-      const shown = yield* Effect.promise(async () => (await fetch(`${url}/floodgate/tickets`)).json())
-      assert.lengthOf((shown as { tickets: ReadonlyArray<unknown> }).tickets, 2)
+      const listed = Effect.promise(async () => {
+        const shown = (await (await fetch(`${url}/floodgate/tickets`)).json()) as { tickets: ReadonlyArray<unknown> }
+        return shown.tickets
+      })
+      assert.lengthOf(yield* listed, 3)
       const cancelled = yield* Effect.promise(() =>
         fetch(`${url}/floodgate/tickets`, {
           method: "POST",
@@ -98,7 +105,7 @@ describe("a gateway in front of a subscription", () => {
       )
       assert.strictEqual(cancelled.status, 200)
       isOpen = true
-      yield* Effect.sleep(Math.max(0, 1_000 * resetsAt - Date.now()) + 300)
+      yield* Effect.sleep(Math.max(0, 1_000 * resetsAt - Date.now()) + 800)
       const both = yield* Effect.all(
         Array.from({ length: 2 }, () => send({ "x-floodgate-ticket": first.ticket })),
         { concurrency: 2 }
@@ -106,6 +113,10 @@ describe("a gateway in front of a subscription", () => {
       assert.deepStrictEqual(both.map(({ status }) => status).toSorted(), [200, 400])
       assert.strictEqual((yield* send({ "x-floodgate-ticket": second.ticket })).status, 400)
       assert.strictEqual(sent, 2)
+      opened = 402
+      assert.strictEqual((yield* send({ "x-floodgate-ticket": third.ticket })).status, 402)
+      assert.strictEqual(sent, 3)
+      assert.lengthOf(yield* listed, 1, "a refusal by the provider is no unknown outcome")
     }).pipe(Effect.scoped)
   )
 
