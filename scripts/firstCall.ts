@@ -4,7 +4,7 @@
  *
  *     npm run build && npm run example scripts/firstCall.ts [client]...
  *
- * It needs a package registry. `--docs` writes the table in docs/clients.md.
+ * It needs a package registry. `--docs` writes the table in docs/figures/clients.md.
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -143,7 +143,7 @@ try {
 }
 
 if (process.argv.includes("--docs")) {
-  const page = join(root, "docs/clients.md")
+  const page = join(root, "docs/figures/clients.md")
   const text = readFileSync(page, "utf8")
   const [begin, end] = ["<!-- first -->", "<!-- /first -->"]
   const [before, after] = [text.indexOf(begin), text.indexOf(end)]

@@ -23,7 +23,7 @@ of mutants that are noticed.
     npm run mutate -- --workers 1             in one process (default: one for each processor)
     npm run mutate -- --by                    print which test found each
     npm run mutate -- --log FILE              record the results, and resume from FILE if it was stopped
-    npm run mutate -- --log FILE --docs       write the score and the survivors into docs/evidence.md
+    npm run mutate -- --log FILE --docs       write the score and the survivors into docs/figures/promises.md
     npm run mutate -- --list                  print the mutants without running anything
 
 Constants are not mutated: they are tuned by measurement and not fixed by a rule. A mutant whose tests never end counts as
@@ -208,7 +208,7 @@ const main = async (): Promise<void> => {
   console.log(`in ${seconds()}`)
   const isWhole = fates.size === every.length
   if (options.docs && !(isWhole && isOfRules)) throw new Error("--docs needs a run of all mutants of the rules")
-  if (options.docs) Report.publish("docs/evidence.md", fates)
+  if (options.docs) Report.publish("docs/figures/promises.md", fates)
   const problems = Report.problems(fates, isWhole && isOfRules)
   for (const problem of problems) console.error(problem)
   if (problems.length > 0) process.exitCode = 1

@@ -11,7 +11,7 @@ const calls = agents * callsEach
 
 const rows: Array<Row> = []
 
-/** For `table.ts`, which writes the table of docs/clients.md. */
+/** For `table.ts`, which writes the table of docs/figures/clients.md. */
 afterAll(() => {
   const folder = join(import.meta.dirname, "../../.vitest")
   mkdirSync(folder, { recursive: true })

@@ -1,5 +1,5 @@
 /**
- * Writes what the last run of the storm measured into the table of docs/clients.md: `node test/clients/table.ts --write`.
+ * Writes what the last run of the storm measured into the table of docs/figures/clients.md: `node test/clients/table.ts --write`.
  * Without `--write` it prints the table.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
@@ -7,7 +7,7 @@ import { join } from "node:path"
 import type { Result, Row } from "./storm.ts"
 
 const root = join(import.meta.dirname, "../..")
-const page = join(root, "docs/clients.md")
+const page = join(root, "docs/figures/clients.md")
 const marks = ["<!-- storm -->", "<!-- /storm -->"] as const
 
 const rows = JSON.parse(readFileSync(join(root, ".vitest/clients.json"), "utf8")) as ReadonlyArray<Row>
@@ -26,7 +26,7 @@ const text = existsSync(page) ? readFileSync(page, "utf8") : ""
 const [start, end] = marks.map((mark) => text.indexOf(mark))
 if (start === undefined || end === undefined || start < 0 || end < start) {
   console.log(`${table}\n\n${versions}`)
-  console.error(`docs/clients.md has no ${marks.join(" ... ")}: the table was only printed`)
+  console.error(`docs/figures/clients.md has no ${marks.join(" ... ")}: the table was only printed`)
 } else if (process.argv.includes("--write")) {
   const section = `${marks[0]}\n\n${table}\n\nVersions: ${versions}.\n\n`
   writeFileSync(page, text.slice(0, start) + section + text.slice(end))

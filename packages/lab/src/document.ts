@@ -136,7 +136,7 @@ export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 
 <!-- Written by \`npm run lab -- --docs docs\`. Change packages/lab/src/document.ts, not this page. -->
 
-After this page you know how long each strategy takes in each scenario, and how many calls it loses. All strategies make the same
+How long each strategy takes in each scenario, and how many calls it loses. All strategies make the same
 calls, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
 [Reading the lab](../guides/testing-your-fan-out.md#reading-the-lab) explains the scenarios and the columns. Figures depend on

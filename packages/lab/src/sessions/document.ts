@@ -113,7 +113,7 @@ export const render = (races: ReadonlyArray<SessionRace>): string => {
 
 <!-- Written by \`npm run lab -- --docs docs\`. Change packages/lab/src/sessions/document.ts, not this page. -->
 
-After this page you know how long strategies take with what coding agents really do: conversations that grow and are read from a cache,
+How long strategies take with what coding agents really do: conversations that grow and are read from a cache,
 pauses for tools, and sub-agents. [The lab](lab.md) has independent calls instead. Run it with \`npm run lab\`, or one scenario with
 \`npm run -s floodgate -- storm --scenario sessions\`. The same seed gives the same figures.
 
