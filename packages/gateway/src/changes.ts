@@ -137,18 +137,27 @@ export const ofJob = (trees: JobTrees, request: IncomingMessage, response: Serve
 // Tickets
 // -----------------------------------------------------------------------------
 
-/** Answers a request to cancel a ticket. */
+type TicketChange = Parameters<Tickets["cancel"]>[0]
+
+const ticketChangeOf = ({ cancel, cancelKey }: Record<string, unknown>): TicketChange | string => {
+  if (typeof cancel === "string" && cancelKey === undefined) return { id: cancel }
+  if (typeof cancelKey === "string" && cancel === undefined) return { key: cancelKey }
+  return "expected cancel, the id of a ticket, or cancelKey, the name of a key, as /floodgate/tickets has them"
+}
+
+/** Answers a request to cancel a ticket, or all of a key. */
 export const ofTicket = (tickets: Tickets, request: IncomingMessage, response: ServerResponse): Effect.Effect<void> =>
-  answer<{ readonly id: string }, typeof Schemas.changedTicket.Type>(
+  answer<TicketChange, typeof Schemas.cancelledTickets.Type>(
     {
       example: '{ "cancel": "0b7f..." }',
-      read: ({ cancel }) =>
-        typeof cancel === "string"
-          ? { id: cancel }
-          : "cancel: expected the id of a ticket, as /floodgate/tickets has it",
-      make: ({ id }) => Effect.sync(() => tickets.cancel(id)),
-      missing: "No ticket with this id waits: use an id of /floodgate/tickets",
-      logged: ({ agent, key }) => ({ event: "ticket", key, agent, cancelled: true })
+      read: ticketChangeOf,
+      make: (which) =>
+        Effect.sync(() => {
+          const cancelled = tickets.cancel(which)
+          return cancelled.length === 0 ? undefined : { tickets: cancelled }
+        }),
+      missing: "No such ticket waits: use an id or a key of /floodgate/tickets",
+      logged: ({ tickets }) => ({ event: "ticket", key: tickets[0]!.key, cancelled: tickets.length })
     },
     request,
     response

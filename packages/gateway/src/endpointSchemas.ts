@@ -364,18 +364,26 @@ export const changedKey = object({
   removed: optional(described(number, "How many keys were removed"))
 })
 
-export const changedTicket = object({
+const ticket = object({
   id: text,
   key: described(text, "The name of the key"),
   agent: text,
   bytes: number,
   order: number,
   at: described(number, "When its call may be sent again, in milliseconds since the epoch"),
-  state: Schema.Literals(["waiting", "sent", "answered", "unknown", "cancelled"])
+  state: described(
+    Schema.Literals(["waiting", "due", "sent", "answered", "unknown", "cancelled"]),
+    "due: it may be sent now; unknown: it was sent, and not answered"
+  )
 })
 
-export const tickets = object({ tickets: Schema.Array(changedTicket) })
+export const tickets = object({ at, tickets: list(ticket) })
 
-export const ticketChange = object({ cancel: described(text, "The id of the ticket") })
+export const cancelledTickets = object({ tickets: list(ticket) })
+
+export const ticketChange = object({
+  cancel: optional(described(text, "The id of a ticket")),
+  cancelKey: optional(described(text, "The name of a key, all of whose tickets that wait are cancelled"))
+})
 
 export const failure = object({ error: described(text, "What is wrong, and what to do") })

@@ -213,16 +213,19 @@ const endpoints: ReadonlyArray<Endpoint> = [
     summary: "The calls with tickets for a reset: those that wait, were sent, or have an unknown outcome",
     answers: { 200: json("The tickets", Schemas.tickets) },
     answer: ({ generation, response }) =>
-      Response.json(response, 200, { tickets: generation.parts.tickets.list } satisfies typeof Schemas.tickets.Type)
+      Response.json(response, 200, {
+        at: generation.parts.now(),
+        tickets: generation.parts.tickets.list
+      } satisfies typeof Schemas.tickets.Type)
   },
   {
     id: "cancelTicket",
     method: "POST",
     path: "/floodgate/tickets",
     access: "admin",
-    summary: "Cancels a ticket",
+    summary: "Cancels a ticket, or all tickets of a key",
     body: Schemas.ticketChange,
-    answers: changed("The ticket now", Schemas.changedTicket, "No ticket with this id waits"),
+    answers: changed("The cancelled tickets", Schemas.cancelledTickets, "No such ticket waits"),
     answer: ({ generation, request, response }) => Changes.ofTicket(generation.parts.tickets, request, response)
   },
   {

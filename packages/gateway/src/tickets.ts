@@ -86,18 +86,23 @@ export class Tickets {
     if (ticket.state === "unknown") ticket.state = "waiting"
   }
 
-  /** Cancels a ticket; undefined if it does not wait. */
-  cancel(id: string): ResetTicket | undefined {
-    const ticket = this.all.get(id)
-    if (ticket?.state !== "waiting") return undefined
-    ticket.state = "cancelled"
-    return ticket
+  /** Cancels a ticket, or all of a key, of those that wait. Returns what was cancelled. */
+  cancel(which: { readonly id: string } | { readonly key: string }): ReadonlyArray<ResetTicket> {
+    this.forget()
+    const found =
+      "id" in which ? [this.all.get(which.id)] : Array.from(this.all.values()).filter(({ key }) => key === which.key)
+    const cancelled = found.filter((ticket) => ticket?.state === "waiting") as ReadonlyArray<ResetTicket>
+    for (const ticket of cancelled) ticket.state = "cancelled"
+    return cancelled
   }
 
-  /** The tickets that wait, were sent or have an unknown outcome, in their order. */
-  get list(): ReadonlyArray<Readonly<ResetTicket>> {
+  /** The tickets that have not been answered, in their order. One that waits is due once its time has come. */
+  get list(): ReadonlyArray<Readonly<Omit<ResetTicket, "state">> & { readonly state: TicketState | "due" }> {
     this.forget()
-    return Array.from(this.all.values()).filter(({ state }) => state !== "answered")
+    const now = this.now()
+    return Array.from(this.all.values())
+      .filter(({ state }) => state !== "answered")
+      .map((ticket) => (ticket.state === "waiting" && ticket.at <= now ? { ...ticket, state: "due" } : ticket))
   }
 
   /** Whether an earlier call of its agent has a time that has come, and was not sent yet. */

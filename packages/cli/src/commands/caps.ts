@@ -74,7 +74,7 @@ export const capsCommand = Command.make(
       const body = { cap: name, dollars: Option.getOrUndefined(usd), reset }
       changed = yield* Operating.change(address, "caps", body, ShownCap)
     }
-    const { caps: all } = yield* Operating.status(address, Status)
+    const { caps: all } = yield* Operating.read(address, "status", Status)
     const named = name === undefined ? all : all.filter((each) => each.name === name || each.id === name)
     // The status leaves out the cap of an agent that has spent nothing, as after a reset.
     const caps = named.length === 0 && changed !== undefined ? [changed] : named

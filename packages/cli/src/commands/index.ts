@@ -57,6 +57,10 @@ const commands = {
     "Shows who started whom in jobs of a gateway, and stops a job",
     async () => (await import("./jobs.ts")).jobsCommand
   ),
+  tickets: listed(
+    "Shows and cancels calls that wait for a reset at a gateway",
+    async () => (await import("./tickets.ts")).ticketsCommand
+  ),
   doctor: listed(
     "Checks the key, the address, the limits and Redis",
     async () => (await import("./doctor.ts")).doctorCommand
@@ -77,7 +81,7 @@ const oldNames: Readonly<Record<string, { readonly now: CommandName; readonly al
 /** The commands by what a user wants to do, in the order in which most users need them. */
 const purposes: ReadonlyArray<readonly [purpose: string, names: ReadonlyArray<CommandName>]> = [
   ["TRY", ["try", "provider", "run"]],
-  ["OPERATE", ["gateway", "status", "caps", "jobs", "doctor"]],
+  ["OPERATE", ["gateway", "status", "caps", "jobs", "tickets", "doctor"]],
   ["PLAN", ["forecast", "advise", "mcp"]],
   ["RESEARCH", ["storm", "lab"]]
 ]

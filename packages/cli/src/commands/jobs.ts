@@ -136,7 +136,7 @@ export const jobsCommand = Command.make(
         )
       yield* Operating.change(address, "jobs", { job: id, stop: Option.getOrElse(stop, () => "none") }, Changed)
     }
-    const { jobs, trees } = yield* Operating.status(address, Status)
+    const { jobs, trees } = yield* Operating.read(address, "status", Status)
     const shown = id === undefined ? trees : trees.filter((each) => each.id === id)
     if (id !== undefined && shown.length === 0)
       return yield* Exit.failure(

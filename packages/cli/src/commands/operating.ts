@@ -18,9 +18,13 @@ const decode = <A>(schema: Schema.Decoder<A>, body: unknown): Effect.Effect<A, E
     )
   )
 
-/** The status of a gateway, as far as a schema describes it. */
-export const status = Effect.fnUntraced(function* <A>(address: Asking.GatewayAddress, schema: Schema.Decoder<A>) {
-  return yield* decode(schema, yield* Asking.exchange(address, HttpClientRequest.get("status"), orStart))
+/** The state at a path of a gateway, as far as a schema describes it. */
+export const read = Effect.fnUntraced(function* <A>(
+  address: Asking.GatewayAddress,
+  path: "status" | "tickets",
+  schema: Schema.Decoder<A>
+) {
+  return yield* decode(schema, yield* Asking.exchange(address, HttpClientRequest.get(path), orStart))
 })
 
 const adminToken = Config.option(Config.Redacted("FLOODGATE_GATEWAY_ADMIN_TOKEN")).pipe(
@@ -42,7 +46,7 @@ const adminToken = Config.option(Config.Redacted("FLOODGATE_GATEWAY_ADMIN_TOKEN"
 /** Changes what is at a path of the gateway, and returns what it is then. */
 export const change = Effect.fnUntraced(function* <A>(
   address: Asking.GatewayAddress,
-  path: "caps" | "jobs",
+  path: "caps" | "jobs" | "tickets",
   body: object,
   schema: Schema.Decoder<A>
 ) {

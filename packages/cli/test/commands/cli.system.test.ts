@@ -57,7 +57,7 @@ describe("floodgate", () => {
           (line) => /^(?:(TRY|OPERATE|PLAN|RESEARCH):?|  ([a-z]+)  +[A-Z].*)$/.exec(line)?.slice(1).join("") ?? []
         )
       const expected =
-        "TRY try provider run OPERATE gateway status caps jobs doctor PLAN forecast advise mcp RESEARCH storm lab"
+        "TRY try provider run OPERATE gateway status caps jobs tickets doctor PLAN forecast advise mcp RESEARCH storm lab"
       assert.deepStrictEqual(listed, expected.split(" "))
     }).pipe(Effect.provide(services()))
   )
