@@ -24,7 +24,7 @@ const links: Readonly<Record<string, string>> = {
   "Keys of the gateway": "#keys-of-its-own",
   "caps of callers": "#dollars-a-budget-per-team-key-or-agent",
   "places where each model": "#places-of-a-model",
-  "shares of a subscription's windows": "dollars.md#windows-of-a-subscription"
+  "shares of a subscription's windows": "dollars.md#subscriptions"
 }
 
 /** The comment of each setting in one line. */
