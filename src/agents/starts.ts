@@ -63,7 +63,8 @@ export const startAdvised = Effect.fnUntraced(function* (
     for (let left = millis; left > 0 && started < starters.count;) {
       for (; started < starters.count && starters.running() < agents; started++) starters.start()
       yield* Effect.timeoutOption(Queue.take(starters.ends), left)
-      left = until - (yield* Clock.currentTimeMillis)
+      // In whole milliseconds, as timers are: the clock never passes a rest that it cannot count.
+      left = Math.ceil(until - (yield* Clock.currentTimeMillis))
     }
   }
 })
