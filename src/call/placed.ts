@@ -1,10 +1,11 @@
 /** Admits an attempt at one of the places of its call. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Budget from "../Budget.ts"
 import type { CachedConversation } from "../places/memory.ts"
 import type { Placement } from "../places/placement.ts"
-import { type CallError, pay, refusalFor } from "./admission.ts"
+import { type CallError, isClosed, pay, refusalFor } from "./admission.ts"
 import { type GovernedAttempt, waitedMillis } from "./attempt.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
@@ -22,12 +23,12 @@ export const admitted = (
 ): Effect.Effect<void, CallError> =>
   Effect.uninterruptibleMask((restore) => placed(attempt, placement, context, restore))
 
-const placed = Effect.fnUntraced(function* (
+const placed: (
   attempt: GovernedAttempt,
   placement: Placement,
   context: Context.Context<never>,
   restore: Restore
-) {
+) => Effect.Effect<void, CallError> = Effect.fnUntraced(function* (attempt, placement, context, restore) {
   const { call } = attempt
   const { parts, request } = call
   parts.history?.placed(request.model, openPlaces(parts, { ...request, places: request.places! }))
@@ -43,13 +44,16 @@ const placed = Effect.fnUntraced(function* (
   const racing = race.run(restore)
   // Prompts are counted at the first place, unless the call must not go there.
   const counting = located[0]!.index === 0 ? Counting.whileWaiting(call, located, racing) : racing
-  attempt.held = yield* Effect.mapError(counting, (error) => {
-    const all = race.standings.flatMap(({ refusal }) => refusal ?? [])
-    const isOne = all.length === 1 && placement.closed.length === 0
-    const isAllWaiting = all.every(({ reason }) => reason._tag === "WaitTooLong")
-    if (isOne || (isAllWaiting && attempt.isBoundByDeadline)) return refusalFor(attempt, error, attempt.from)
-    return refused(call, placement, race.standings)
-  })
+  const outcome = yield* Effect.result(counting)
+  if (Result.isFailure(outcome)) {
+    // Calls that do not park have found the window spent meanwhile, and paused the pools.
+    if (isClosed(attempt, payer.request)) {
+      attempt.payment!.settle(0)
+      return yield* placed(attempt, placement, context, restore)
+    }
+    return yield* Effect.fail(refusedBy(attempt, outcome.failure, placement, race))
+  }
+  attempt.held = outcome.success
   const { at } = race.winner!
   attempt.isProbe = race.winner === race.probed
   const slow = race.standings.filter((each) => each.isSlow && each !== race.winner)
@@ -62,6 +66,20 @@ const placed = Effect.fnUntraced(function* (
   attempt.moveTo(at, at.place.name, race.why)
   attempt.admit(attempt.held)
 })
+
+/** Why no place admits an attempt. */
+const refusedBy = (
+  attempt: GovernedAttempt,
+  error: Budget.BudgetError,
+  placement: Placement,
+  { standings }: Race
+): CallError => {
+  const all = standings.flatMap(({ refusal }) => refusal ?? [])
+  const isOne = all.length === 1 && placement.closed.length === 0
+  const isAllWaiting = all.every(({ reason }) => reason._tag === "WaitTooLong")
+  if (isOne || (isAllWaiting && attempt.isBoundByDeadline)) return refusalFor(attempt, error, attempt.from)
+  return refused(attempt.call, placement, standings)
+}
 
 /** The place that has the most of the prompt in its cache, by what is known of its content. */
 const warmest = (located: ReadonlyArray<Located>): CachedConversation | undefined => {

@@ -20,12 +20,12 @@ const model = "claude-sonnet-5"
 const parked = Effect.flatMap(Governor.Governor, (governor) => governor.parked)
 
 /** An account whose window of five hours is spent until `resetsAt` of the provider's clock. */
-const account = (resetsAt = 5 * hour) => {
+const account = (resetsAt = 5 * hour, places?: Governor.Call["places"]) => {
   const state = { resetsAt, aheadBy: 0, isOpen: false, starts: [] as Array<string>, sentAt: [] as Array<number> }
   const call = (name: string, options: Governor.CallOptions = {}) =>
     Effect.flatMap(Governor.Governor, (governor) =>
       governor.run(
-        { model, bytes: 10, maxTokens: 10, account: "key" },
+        { model, bytes: 10, maxTokens: 10, account: "key", places },
         () =>
           Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
@@ -103,6 +103,25 @@ describe("a parked call", () => {
       const times = state.sentAt.slice(sent)
       for (const from of times) assert.isAtMost(times.filter((at) => at >= from && at < from + 1_000).length, 20)
       assert.deepStrictEqual(yield* parked, [])
+    }).pipe(Effect.provide(live()))
+  )
+
+  it.effect("goes on although calls that do not park have paused all of its places", () =>
+    Effect.gen(function* () {
+      const places = ["one", "other"].map((name) => ({ name, model, account: name }))
+      const { call, many, state } = account(5 * hour, { places })
+      const all = names(20)
+      const running = yield* Effect.forkChild(
+        Effect.forEach(all, (name, n) => Effect.exit(Effect.delay(call(name), 100 * n)), { concurrency: "unbounded" })
+      )
+      for (const name of ["one", "other"]) yield* many([`${name}/0`], { park: false, places: [name] })
+      yield* TestClock.adjust("65 minutes")
+      assert.lengthOf(yield* parked, 20)
+      yield* TestClock.setTime(5 * hour - 1)
+      assert.deepStrictEqual(state.starts, [])
+      assert.isAtMost(state.sentAt.length, 22 + 60)
+      yield* TestClock.adjust("20 seconds")
+      assert.deepStrictEqual(values(yield* Fiber.join(running)), all)
     }).pipe(Effect.provide(live()))
   )
 
