@@ -203,7 +203,8 @@ export const layerEvents: Layer.Layer<never> = Layer.effectContext(
 export const make = Effect.fnUntraced(function* (
   given: Options = {}
 ): Effect.fn.Return<Gateway["Service"], Server.CannotListen, Budget.TokenBudget | Governor.Governor | Scope.Scope> {
-  const options = withAdded("Gateway.make", given, given.added)
+  parse("Gateway.make", given)
+  const options = withAdded(given, given.added)
   const first = parse("Gateway.make", options)
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock

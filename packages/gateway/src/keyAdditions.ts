@@ -55,10 +55,11 @@ export class KeyAdditions {
   }
 
   private apply(options: Options, all: AddedKeys): Effect.Effect<void> {
-    const added = besides(options, all)
-    return Effect.map(this.reload(withAdded("Gateway.reload", options, added)), () => {
+    // First without what was added, so that an error has the places that the user knows.
+    parse("Gateway.reload", options)
+    return Effect.map(this.reload(withAdded(options, all)), () => {
       this.options = options
-      this.added = added
+      this.added = besides(options, all)
     })
   }
 }
@@ -84,13 +85,9 @@ const besides = ({ keys = [] }: Options, { keys: added, rules }: AddedKeys): Add
   return { keys: left, rules: rules.filter(({ key = "" }) => !moved.has(key)) }
 }
 
-/**
- * The options with what was added. Without keys of the configuration nothing is, because all callers would be refused. The options are
- * checked before, so that an error has the places that the user knows.
- */
-export const withAdded = (operation: string, options: Options, all: AddedKeys = { keys: [], rules: [] }): Options => {
-  parse(operation, options)
-  if (options.keys === undefined) return options
+/** The options with what was added. Without keys of the configuration nothing is, because all callers would be refused. */
+export const withAdded = (options: Options, all: AddedKeys | undefined): Options => {
+  if (all === undefined || options.keys === undefined) return options
   const { keys, rules } = besides(options, all)
   return { ...options, keys: [...options.keys, ...keys], rules: [...rules, ...(options.rules ?? [])] }
 }
