@@ -177,7 +177,7 @@ const reserve = (
   return Effect.matchEffect(Counting.whileWaiting(call, [attempt], waiting), {
     onSuccess: (held) => Effect.succeed(admit(attempt, held)),
     onFailure: (error) => {
-      if (!isClosed(attempt, attempt.request)) return Effect.fail(refusalFor(attempt, error, since))
+      if (!isClosed(attempt)) return Effect.fail(refusalFor(attempt, error, since))
       // A call that does not park has found the window spent, and paused the pool.
       attempt.payment!.settle(0)
       return admittedFor(attempt, estimate, context) ?? Effect.void
@@ -185,9 +185,9 @@ const reserve = (
   })
 }
 
-/** Whether an attempt that parks would be parked again by who pays for it, because a window is spent. */
-export const isClosed = ({ call, payment }: GovernedAttempt, request: Call): boolean =>
-  payment?.parks === true && call.parts.windows.of(request.account).isClosed(request.model, call.now)
+/** Whether an attempt that parks would be parked again, because a window is spent. */
+export const isClosed = ({ call, payment }: GovernedAttempt): boolean =>
+  payment?.parks === true && payment.window?.isClosed(call.now) === true
 
 /** Admits an attempt where its call can only go. */
 const admit = (attempt: GovernedAttempt, held: Held): undefined => {

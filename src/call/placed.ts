@@ -47,7 +47,7 @@ const placed: (
   const outcome = yield* Effect.result(counting)
   if (Result.isFailure(outcome)) {
     // Calls that do not park have found the window spent meanwhile, and paused the pools.
-    if (isClosed(attempt, payer.request)) {
+    if (isClosed(attempt)) {
       attempt.payment!.settle(0)
       return yield* placed(attempt, placement, context, restore)
     }

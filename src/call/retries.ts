@@ -82,9 +82,9 @@ const isDenial = (error: unknown): boolean => {
 
 /** Whether a call is parked, or refused, by the window that it has found to be spent. */
 const parks = (attempt: GovernedAttempt): boolean => {
-  const { call, failed, payment, request } = attempt
+  const { call, failed, payment } = attempt
   const mayAsk = mayWait(attempt) || (payment?.parks === true && failed?.resetsAt !== undefined)
-  return mayAsk && call.parts.windows.of(request.account).isClosed(request.model, call.now)
+  return mayAsk && payment?.window?.isClosed(call.now) === true
 }
 
 /** Whether a call continues at another place at once, because no attempt can succeed where it is. */

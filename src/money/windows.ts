@@ -159,6 +159,10 @@ export class WindowHold extends Hold<WindowTerms> {
     this.account = account
     this.model = model
   }
+  /** Whether it would be refused now because a window is spent, which it may not try. */
+  isClosed(now: number): boolean {
+    return this.ask !== undefined && this.account.isClosed(this.model, this.priority, now)
+  }
   /** Replaces what the call was expected to cost by what it has cost. If it waits, it leaves. */
   settle(cost: number | undefined): void {
     this.account.settle(this, cost)
@@ -201,12 +205,16 @@ class AccountWindows {
     return this.port.state.triesAt
   }
 
-  /** Whether a call of a model is refused because a window is spent. */
-  isClosed(model: string, now: number): boolean {
+  /** Whether a call is refused because a window is spent. */
+  isClosed(model: string, priority: number, now: number): boolean {
     const { triesAt, windows } = this.now
+    const isShared = (name: string): boolean => priority < interactive && this.shares[name] !== undefined
     return (
       triesAt > now &&
-      Array.from(windows.values()).some((each) => Windows.isSpent(each) && Windows.concerns(each, model))
+      Array.from(windows).some(
+        ([name, each]) =>
+          Windows.concerns(each, model) && (each.isRejected || (Windows.isSpent(each) && isShared(name)))
+      )
     )
   }
 

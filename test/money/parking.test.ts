@@ -202,6 +202,27 @@ describe("a parked call", () => {
     }).pipe(Effect.provide(live()))
   )
 
+  it.effect("is refused as others are while its window is used up, but accepts calls, and its pool is paused", () =>
+    Effect.gen(function* () {
+      const { call, state } = account()
+      state.isOpen = true
+      const governor = yield* Governor.Governor
+      const signal = Signals.fromHeaders({
+        "anthropic-ratelimit-unified-status": "allowed",
+        "anthropic-ratelimit-unified-5h-utilization": "1",
+        "anthropic-ratelimit-unified-5h-reset": "18000"
+      })
+      const request = { model, bytes: 10, maxTokens: 10, account: "key" }
+      yield* governor.run(request, () => Effect.succeed({ value: "", signal }), { park: true })
+      const reason = new RateLimited({ status: 429, retryAfter: Duration.hours(1) })
+      const limited = Effect.fail(new LlmError({ reason }))
+      yield* Effect.exit(governor.run(request, () => limited, { maxWait: "1 minute" }))
+      const refused = yield* Effect.forkChild(Effect.exit(call("late/0", { maxWait: "1 minute" })))
+      yield* TestClock.adjust("2 minutes")
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(refused)))
+    }).pipe(Effect.provide(live()))
+  )
+
   it.effect("leaves nothing behind when it is interrupted, parked or on its way", () =>
     Effect.gen(function* () {
       const { many, state } = yield* spent()
