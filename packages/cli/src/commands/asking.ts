@@ -35,9 +35,10 @@ export interface AdviceSource {
 // -----------------------------------------------------------------------------
 
 const usualAddress = "http://127.0.0.1:8788"
-const expected = `an address such as ${usualAddress}`
+/** The expectation that an address of a gateway must meet. */
+export const expected = `an address such as ${usualAddress}`
 
-const isAddress = (text: string): boolean => baseUrl(text) !== undefined
+export const isAddress = (text: string): boolean => baseUrl(text) !== undefined
 
 /** The flag for the gateway to ask. */
 export const gatewayFlag = Flag.String("gateway").pipe(

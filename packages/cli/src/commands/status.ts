@@ -1,20 +1,23 @@
-/** `floodgate status`: shows a budget in Redis, what each process holds of it, and the caps in dollars. */
+/** `floodgate status`: shows a budget in Redis, what each process holds of it, and the caps in dollars; or a gateway's places. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import type { SharedStatus } from "floodgate/internal"
 import * as Words from "floodgate/internal/words"
-import type { StoreError } from "floodgate/BudgetStore"
 import * as Limits from "floodgate/Limits"
 import * as SharedState from "@floodgate/redis/internal"
+import type * as Exit from "@floodgate/gateway/internal/exit"
 import * as Flags from "@floodgate/gateway/internal/flags"
+import * as Asking from "./asking.ts"
 import * as Painter from "./painter.ts"
 import * as Print from "@floodgate/gateway/internal/print"
 import * as Redis from "@floodgate/gateway/internal/redis"
+import * as Places from "./places.ts"
 import * as View from "./run/view.ts"
 import { aligned, fit, oneLine } from "@floodgate/gateway/internal/text"
 
@@ -23,6 +26,11 @@ const flags = {
     Flag.withDefault("redis://127.0.0.1:6379")
   ),
   redisPrefix: Redis.prefix,
+  gateway: Flag.String("gateway").pipe(
+    Flag.filter(Asking.isAddress, () => Asking.expected),
+    Flag.withMetavar("<url>"),
+    Flags.optional("Show the places of this gateway instead")
+  ),
   watch: Flags.toggle("watch", "Refresh every second, until Ctrl-C", "w"),
   json: Flags.toggle("json", "Print one JSON object; with --watch, one per line")
 }
@@ -136,52 +144,62 @@ const poolLines = (pools: SharedPools): ReadonlyArray<string> =>
 // The command
 // -----------------------------------------------------------------------------
 
+/** A status, for people and for programs. */
+interface Shown {
+  readonly text: ReadonlyArray<string>
+  readonly json: object
+}
+
+type Look = Effect.Effect<Shown, Exit.CommandError>
+
+const ofRedis = (url: string, prefix: string): Look => {
+  const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
+  return Effect.all([SharedState.status({ url, prefix }), SharedState.caps({ url, prefix })]).pipe(
+    Effect.map(([pools, { caps, more }]) => {
+      const state: RedisState = { pools, caps, moreCaps: more }
+      const text = lines(state)
+      return { text: text.length === 0 ? [nothing] : text, json: toJson(state) }
+    }),
+    Effect.mapError(Redis.explained(url))
+  )
+}
+
+const ofGateway = (address: Asking.GatewayAddress): Look =>
+  Effect.map(Places.read(address), (places) => ({ text: Places.lines(places), json: Places.toJson(places) }))
+
 /** The command. */
 export const statusCommand = Command.make(
   "status",
   flags,
-  Effect.fnUntraced(function* ({ json, redis: url, redisPrefix: prefix, watch }) {
-    const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
-    const picture = (state: RedisState): ReadonlyArray<string> => {
-      const shown = lines(state)
-      return shown.length === 0 ? [nothing] : shown
-    }
-    const explained = Redis.explained(url)
-    const look: Effect.Effect<RedisState, StoreError> = Effect.map(
-      Effect.all([SharedState.status({ url, prefix }), SharedState.caps({ url, prefix })]),
-      ([pools, { caps, more }]) => ({ pools, caps, moreCaps: more })
-    )
+  Effect.fnUntraced(function* ({ gateway, json, redis, redisPrefix, watch }) {
+    const look = Option.isSome(gateway) ? ofGateway(yield* Asking.addressOf(gateway)) : ofRedis(redis, redisPrefix)
     if (!watch) {
-      const state = yield* Effect.mapError(look, explained)
-      return yield* json ? Print.json(toJson(state), 2) : Print.out(picture(state).join("\n"))
+      const shown = yield* look
+      return yield* json ? Print.json(shown.json, 2) : Print.out(shown.text.join("\n"))
     }
     const terminal = yield* Terminal.Terminal
     const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
     const painter = Painter.make(terminal)
-    const show = (state: RedisState) => {
-      if (json) return Print.json(toJson(state))
-      if (!canAnimate) return Print.out(`${picture(state).join("\n")}\n`)
+    const show = (shown: Shown) => {
+      if (json) return Print.json(shown.json)
+      if (!canAnimate) return Print.out(`${shown.text.join("\n")}\n`)
       return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>
-        painter.draw(
-          picture(state)
-            .slice(0, rows - 1)
-            .map((line) => fit(line, columns - 1))
-        )
+        painter.draw(shown.text.slice(0, rows - 1).map((line) => fit(line, columns - 1)))
       )
     }
     const changes = Stream.fromEffectSchedule(look, Schedule.spaced("1 second"))
     return yield* Stream.runForEach(changes, show).pipe(
-      Effect.mapError(explained),
       Effect.ensuring(canAnimate && !json ? painter.end : Effect.void)
     )
   })
 ).pipe(
   Command.withDescription(
-    "Shows a budget that processes share in Redis: what is left of each limit, where its figures come from and how old they are, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. It changes nothing."
+    "Shows a budget that processes share in Redis: what is left of each limit, where its figures come from and how old they are, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. With --gateway it shows the places of a gateway: the state of each, how long an answer takes there, its calls and limits, and why calls came from elsewhere. It changes nothing."
   ),
   Command.withExamples([
     { command: "floodgate status --redis redis://127.0.0.1:6379", description: "The current state" },
     { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },
+    { command: "floodgate status --gateway http://127.0.0.1:8788", description: "The places of a gateway" },
     { command: "floodgate status --watch --json", description: "A JSON line per second, for programs" }
   ])
 )

@@ -1,0 +1,74 @@
+/** The command status with the places of a gateway. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { createHash } from "node:crypto"
+import * as Gateway from "@floodgate/gateway"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import { serve } from "../../../../test/support/httpServer.ts"
+import { services } from "../../../gateway/test/support/services.ts"
+import { ask, completion, json } from "../../../gateway/test/world.ts"
+import { floodgate } from "../support/cli.ts"
+
+const key = "fg-caller-0123456789"
+const keys = [{ name: "caller", sha256: createHash("sha256").update(key).digest("hex") }]
+
+/** A gateway whose first place refuses the credential. */
+const gateway = Effect.fnUntraced(function* (places?: Gateway.Options["places"]) {
+  const refusing = yield* serve((_, response) => json(response, 401, "{}"))
+  const answering = yield* serve((_, response) => json(response, 200, completion))
+  const live = yield* Layer.build(
+    Gateway.layer({
+      upstreams: { openai: refusing.url, mirror: answering.url },
+      keys,
+      credentials: { openai: Redacted.make("KEY-0"), mirror: Redacted.make("KEY-1") },
+      places,
+      drain: "20 millis"
+    }).pipe(Layer.provide(Governor.layer()), Layer.provide(Budget.layer()), Layer.provide(Gateway.layerEvents))
+  )
+  const { url } = yield* Effect.provide(Gateway.Gateway, live)
+  return url
+})
+
+const status = (...args: ReadonlyArray<string>) =>
+  floodgate("status", ...args).pipe(Effect.provide(services({ env: {} })))
+
+describe("floodgate status --gateway", () => {
+  it.live("shows what each place does, and why calls came from elsewhere", () =>
+    Effect.gen(function* () {
+      const limits = { requests: { perMinute: 60 } }
+      const url = yield* gateway({ "gpt-6": [{ upstream: "openai" }, { upstream: "mirror", limits, concurrency: 4 }] })
+      const body = JSON.stringify({ model: "gpt-6", max_tokens: 9, messages: [] })
+      const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" }
+      const sent = yield* ask(`${url}/openai/v1/chat/completions`, { method: "POST", headers, body })
+      assert.strictEqual(sent.status, 200)
+      const { code, err, out } = yield* status("--gateway", url)
+      assert.strictEqual(code, 0, err)
+      assert.match(out, /^place +state +an answer takes +in flight +waiting +a minute +came from elsewhere\n/)
+      assert.match(out, /\/openai\/gpt-6 +refused, tried in \d+ s +- +0 +0 +- +-$/m)
+      assert.match(out, /\/mirror\/gpt-6 +open +\S+ s +0 of 4 +0 +60 requests +1 failed$/m)
+      const { places } = JSON.parse((yield* status("--gateway", url, "--json")).out)
+      assert.deepStrictEqual(places.map(({ came, state }: { came: object; state: string }) => [state, came]).sort(), [
+        ["open", { failed: 1 }],
+        ["refused", {}]
+      ])
+    })
+  )
+
+  it.live("says how to state places if the gateway has none", () =>
+    Effect.gen(function* () {
+      const { out } = yield* status("--gateway", yield* gateway())
+      assert.match(out, /^No call has gone to one of several places: set `places`/)
+    })
+  )
+
+  it.live("says what an address looks like", () =>
+    Effect.gen(function* () {
+      const { code, err } = yield* status("--gateway", "nowhere")
+      assert.strictEqual(code, 2)
+      assert.include(err, "an address such as http://127.0.0.1:8788")
+    })
+  )
+})
