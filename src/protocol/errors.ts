@@ -13,6 +13,7 @@ import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
 import { offersSlowLane, maxRetryAfterMillis, retryAfterMillis, signalOf, statedWaitMillis, timeOf } from "./headers.ts"
 import { at, isRecord, parseJson, textOf } from "./json.ts"
 import type { Failure, FailureContext, HeaderReader } from "./models.ts"
+import { rejecting, type Reset, resetIn, resetTime } from "./windows.ts"
 
 export type { Failure, FailureContext } from "./models.ts"
 
@@ -96,6 +97,8 @@ const byType: Readonly<Record<string, Failure["reason"]>> = {
   rate_limit_error: "RateLimited",
   // OpenAI's code. Groq sends it with a 413 for a request that is larger than the limit and never fits.
   rate_limit_exceeded: "RateLimited",
+  // Codex: a window of the account is spent.
+  usage_limit_reached: "RateLimited",
   throttlingException: "RateLimited",
   RESOURCE_EXHAUSTED: "RateLimited",
   api_error: "ServerFailed",
@@ -167,6 +170,8 @@ export interface ErrorObject {
   /** The status in the body of an error within a stream (Google, OpenRouter). */
   readonly status?: number | undefined
   readonly quota: Quota
+  /** When a window that is spent begins again (Codex). */
+  readonly reset?: Reset | undefined
 }
 
 const noQuota: Quota = { violations: [], retryDelayMillis: undefined }
@@ -188,7 +193,9 @@ export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
   const code = textOf(at(error, "details", "error_code")) ?? textOf(at(error, "code")) ?? textOf(at(error, "status"))
   const message = textOf(error) ?? textOf(at(error, "message"))
   if ((type ?? code ?? message) === undefined) return undefined
-  return { type, code, message, status: statusOf(at(error, "code")), quota: isRecord(error) ? quotaOf(error) : noQuota }
+  const reset = (type ?? code) === "usage_limit_reached" ? resetIn(error) : undefined
+  const status = statusOf(at(error, "code"))
+  return { type, code, message, status, quota: isRecord(error) ? quotaOf(error) : noQuota, reset }
 }
 
 // -----------------------------------------------------------------------------
@@ -256,8 +263,13 @@ const maxRateLimitMillis = 6 * 3_600_000
 const byWait = (reason: Failure["reason"], stated = 0): Failure["reason"] =>
   reason === "RateLimited" && stated > maxRateLimitMillis ? "SpendLimited" : reason
 
-const waitOf = (header: HeaderReader, { quota }: ErrorObject, now: number): number | undefined => {
-  const delay = quota.retryDelayMillis
+const waitOf = (
+  header: HeaderReader,
+  { quota }: ErrorObject,
+  untilReset: number | undefined,
+  now: number
+): number | undefined => {
+  const delay = quota.retryDelayMillis ?? untilReset
   return (
     retryAfterMillis(header, now) ??
     (delay !== undefined && delay > 0 ? Math.min(delay, maxRetryAfterMillis) : undefined)
@@ -282,7 +294,9 @@ export const failureOfError = (response: FailedResponse, context: FailureContext
   // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
   const error = { ...found, type: found.type ?? textOf(header("x-amzn-errortype")?.split(":")[0]) }
   const time = timeOf(header, now)
-  const stated = statedWaitMillis(header, now)
+  const resetsAt = error.reset && resetTime(error.reset, time)
+  const untilReset = resetsAt === undefined ? undefined : resetsAt - time
+  const stated = statedWaitMillis(header, now) ?? untilReset
   // The caller answers the offer, so it must get it at once.
   const reason = offersSlowLane(header)
     ? "SpendLimited"
@@ -293,10 +307,10 @@ export const failureOfError = (response: FailedResponse, context: FailureContext
     requestId: requestIdOf(header, secret),
     code: givenNameOf(error.code ?? error.type, secret),
     detail: detailOf(response.error === undefined ? response.text : error.message, secret),
-    retryAfterMillis: waitOf(header, error, now),
+    retryAfterMillis: waitOf(header, error, untilReset, now),
     shouldRetry: header("x-should-retry") === "false" ? false : undefined,
     resumesAt: resumesAt(reason, error, stated, time),
-    signal: signalOf(header) ?? signalOfQuota(error.quota)
+    signal: rejecting(signalOf(header), resetsAt) ?? signalOfQuota(error.quota)
   }
 }
 

@@ -1,11 +1,12 @@
 /**
  * Reads the long windows of subscriptions from the headers of a response: Anthropic's `anthropic-ratelimit-unified-*` and Codex's
- * `x-codex-*`. Neither is documented, and both get new windows, so any name that says how long its window is will do, and what cannot be
- * read counts as absent.
+ * `x-codex-*`, with the body of its rejections. Neither is documented, and both get new windows, so any name that says how long its window
+ * is will do, and what cannot be read counts as absent.
  */
 import type * as Signal from "../domain/signal.ts"
 import { nameOf, parseName } from "../domain/spending/windows.ts"
 import { dateOf, epochMillis, namesOf, numberOf } from "./headerValues.ts"
+import { amountOf, at as get } from "./json.ts"
 import type { HeaderReader } from "./models.ts"
 
 type Windows = NonNullable<Signal.Signal["windows"]>
@@ -151,6 +152,42 @@ const resetOf = (header: HeaderReader, slot: string): number | undefined => {
   const after = numberOf(header(`${slot}-reset-after-seconds`))
   const since = dateOf(header("date"))
   return after === undefined || since === undefined ? undefined : since + after * 1_000
+}
+
+/** When a rejection says that a window begins again: at a time, or so long after the response, in milliseconds. */
+export interface Reset {
+  readonly at: number | undefined
+  readonly after: number | undefined
+}
+
+/** The reset in the error object of a spent window: `resets_at` and `resets_in_seconds`. */
+export const resetIn = (error: unknown): Reset => {
+  const [at, after] = ["resets_at", "resets_in_seconds"].map((name) => amountOf(get(error, name)))
+  return { at: at && epochMillis(String(at)), after: after && after * 1_000 }
+}
+
+/** The time of a reset after a response of `now`; undefined if it is over, or is not told. */
+export const resetTime = ({ after, at }: Reset, now: number): number | undefined => {
+  const time = at ?? (after === undefined ? undefined : now + after)
+  return time !== undefined && time > now && time - now <= maxMinutes * minute ? time : undefined
+}
+
+/** The name of a window of which only its reset is known. */
+const unnamed = "usage limit"
+
+/**
+ * Adds to a signal that the account is rejected until a time: by the windows that end then, or else by those that are used up. If the
+ * headers tell of neither, the window has no length.
+ */
+export const rejecting = (signal: Signal.Signal | undefined, resetsAt: number | undefined): typeof signal => {
+  if (resetsAt === undefined) return signal
+  const told = Object.entries(signal?.windows ?? {})
+  const ending = told.filter(([, window]) => Math.abs(window.resetsAt - resetsAt) <= minute)
+  const used = told.filter(([, window]) => window.used >= 1)
+  const other = used.length > 0 ? used : [[unnamed, { used: 1, resetsAt }] as const]
+  const spent = ending.length > 0 ? ending : other
+  const rejected = spent.map(([name, window]) => [name, { ...window, isRejected: true }] as const)
+  return { dimensions: {}, ...signal, windows: { ...signal?.windows, ...Object.fromEntries(rejected) } }
 }
 
 // -----------------------------------------------------------------------------

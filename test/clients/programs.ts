@@ -3,7 +3,7 @@ import type Anthropic from "@anthropic-ai/sdk"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { text } from "node:stream/consumers"
@@ -47,6 +47,14 @@ export const claudeCodeIn = (home: string, url: string): Record<string, string> 
   ANTHROPIC_AUTH_TOKEN: "any",
   CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1"
 })
+
+/** The environment of Codex, whose settings are written to its home. */
+export const codexIn = (home: string, url: string, ...settings: ReadonlyArray<string>): Record<string, string> => {
+  mkdirSync(join(home, ".codex"), { recursive: true })
+  const config = [`openai_base_url = "${url}/v1"`, 'model = "gpt-5.2-codex"', ...settings]
+  writeFileSync(join(home, ".codex", "config.toml"), config.join("\n"))
+  return { PATH: process.env["PATH"]!, HOME: home, CODEX_API_KEY: "any" }
+}
 
 /** Longer than it takes, so that a program that hangs does not stay behind. */
 export const maxMillis = 240_000

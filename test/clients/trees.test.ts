@@ -9,11 +9,9 @@ import type * as Scope from "effect/Scope"
 import type * as Gateway from "@floodgate/gateway"
 import type { LlmProvider } from "floodgate"
 import { ProviderServer } from "floodgate/testing/server"
-import { mkdirSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
 import { gatewayTo } from "../support/gateway.ts"
 import { serve } from "../support/httpServer.ts"
-import { blocksOf, claudeCodeIn, homeFor, maxMillis, run, task, textOf } from "./programs.ts"
+import { blocksOf, claudeCodeIn, codexIn, homeFor, maxMillis, run, task, textOf } from "./programs.ts"
 
 const { FLOODGATE_AGENT_SDK: sdk, FLOODGATE_CLAUDE: claude, FLOODGATE_CODEX: codex } = process.env
 
@@ -257,10 +255,7 @@ describe.skipIf(codex === undefined)("Codex", () => {
     })
     const { seen, url } = yield* capped(upstream, agents, rules)
     const home = yield* homeFor("codex")
-    mkdirSync(join(home, ".codex"))
-    const config = [`openai_base_url = "${url}/v1"`, 'model = "gpt-5.2-codex"', "[agents]", "max_threads = 60"]
-    writeFileSync(join(home, ".codex", "config.toml"), config.join("\n"))
-    const env = { PATH: process.env["PATH"]!, HOME: home, CODEX_API_KEY: "any" }
+    const env = codexIn(home, url, "[agents]", "max_threads = 60")
     const args = ["exec", "--json", "--skip-git-repo-check", order]
     const { code, out } = yield* Effect.promise(() => run(codex!, args, home, env))
     return { url, code, told, out, seen: yield* seen }

@@ -196,3 +196,62 @@ describe("failures", () => {
     }
   })
 })
+
+describe("a window that Codex's account has spent", () => {
+  const after = 13_872
+  const at = now + after * 1_000
+  const body = (more: object = { resets_at: at / 1_000, resets_in_seconds: after }) => ({
+    error: { type: "usage_limit_reached", message: "The usage limit has been reached", plan_type: "plus", ...more }
+  })
+  const slot = (name: string, used: number, minutes: number, resetsAt: number) => ({
+    [`x-codex-${name}-used-percent`]: String(used),
+    [`x-codex-${name}-window-minutes`]: String(minutes),
+    [`x-codex-${name}-reset-at`]: String(resetsAt / 1_000)
+  })
+  const days = now + 4 * 86_400_000
+  const headers = { ...slot("primary", 100, 300, at + 1_000), ...slot("secondary", 80, 10_080, days) }
+
+  it("is the one that begins again when the body says", () => {
+    const { reason, retryAfterMillis, signal } = failureOf(openaiResponses, 429, body(), headers)
+    assert.deepStrictEqual([reason, retryAfterMillis], ["RateLimited", 3_600_000])
+    assert.deepStrictEqual(signal?.windows, {
+      "5h": { used: 1, resetsAt: at + 1_000, isRejected: true },
+      "7d": { used: 0.8, resetsAt: days }
+    })
+  })
+
+  it("is a weekly one with the words and the wait of a spend limit", () => {
+    const failure = failureOf(openaiResponses, 429, body({ resets_in_seconds: 4 * 86_400 }), headers)
+    assert.deepInclude(failure, { reason: "SpendLimited", resumesAt: days })
+    assert.deepInclude(failure.signal?.windows?.["7d"], { isRejected: true })
+  })
+
+  it("is the one that is used up if the body tells another time", () => {
+    const { signal } = failureOf(openaiResponses, 429, body({ resets_in_seconds: 60 }), headers)
+    assert.deepInclude(signal?.windows?.["5h"], { isRejected: true })
+  })
+
+  it.each([{ resets_at: at / 1_000 }, { resets_in_seconds: after }])("needs no header: %j", (more) =>
+    assert.deepStrictEqual(failureOf(openaiResponses, 429, body(more)).signal, {
+      dimensions: {},
+      windows: { "usage limit": { used: 1, resetsAt: at, isRejected: true } }
+    })
+  )
+
+  it("may be told within a stream", () => {
+    const failure = failureOf(openaiResponses, 200, body())
+    assert.strictEqual(failure.reason, "RateLimited")
+    assert.isTrue(failure.signal?.windows?.["usage limit"]?.isRejected)
+  })
+
+  it.each([
+    {},
+    { resets_at: 1 },
+    { resets_in_seconds: 0 },
+    { resets_at: "soon", resets_in_seconds: -1 },
+    { resets_at: 1e12 }
+  ])("is a rate limit without a reset that can be believed: %j", (more) => {
+    const { reason, retryAfterMillis, signal } = failureOf(openaiResponses, 429, body(more))
+    assert.deepStrictEqual([reason, retryAfterMillis, signal], ["RateLimited", undefined, undefined])
+  })
+})
