@@ -80,18 +80,25 @@ interface Bar {
   readonly part: number
   /** A further part, which is filled more lightly. */
   readonly held?: number
+  /** The place of a mark, from 0 to 1. */
+  readonly mark?: number | undefined
   readonly isLow: boolean
   readonly text: string
 }
 
 /** A line with a bar. */
-export const level = (nameClass: string, { held = 0, isLow, label, name, part, text }: Bar): HTMLElement => {
+export const level = (nameClass: string, { held = 0, isLow, label, mark, name, part, text }: Bar): HTMLElement => {
   const fill = (width: number, attributes = {}): HTMLElement => {
     const element = make("i", attributes)
     element.style.width = `${(100 * within(width)).toFixed(1)}%`
     return element
   }
   const fills = held > 0 ? [fill(part), fill(Math.min(held, 1 - part), { class: "held" })] : [fill(part)]
+  if (mark !== undefined && mark < 1) {
+    const line = make("i", { class: "mark" })
+    line.style.left = `${(100 * within(mark)).toFixed(1)}%`
+    fills.push(line)
+  }
   const meter = {
     class: isLow ? "bar low" : "bar",
     role: "meter",

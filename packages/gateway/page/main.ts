@@ -4,6 +4,7 @@ import { at } from "./elements.ts"
 import * as Keys from "./keys.ts"
 import { follow as followRequests } from "./requests.ts"
 import { show } from "./show.ts"
+import * as Tickets from "./tickets.ts"
 
 /** The token stays in this tab. It is sent in a header, so that no address, and no log of addresses, has it. */
 const key = "floodgate-token"
@@ -20,6 +21,7 @@ const received = (text: string): void => {
   show(status)
   followRequests(status)
   Keys.follow(status)
+  Tickets.follow(status)
   const names = status.upstreams.map(({ name }) => name).join(", ")
   say(`${names} \u00b7 ${new Date(status.at).toLocaleTimeString()}`, "")
 }
@@ -76,4 +78,5 @@ at("auth").addEventListener("submit", (event) => {
 })
 
 Keys.start(() => token)
+Tickets.start(() => token)
 void connect()

@@ -130,8 +130,8 @@ const poolOf = (pool: Pool, { at: now, places }: GatewayStatus): HTMLElement => 
 }
 
 const windowOf = ({
-  account,
   isRejected,
+  models,
   name,
   resetsAt,
   share,
@@ -139,18 +139,31 @@ const windowOf = ({
   used
 }: GatewayStatus["windows"][number]): HTMLElement => {
   const parts = [`${percent(Math.min(1, used))} spent`]
-  if (share !== undefined) parts.push(`batches may use ${percent(share)}`)
+  if (share !== undefined)
+    parts.push(`${percent(Math.max(0, share - used))} left of the batches' share of ${percent(share)}`)
   if (isRejected) parts.push("used up")
   if (resetsAt !== undefined) parts.push(until(resetsAt))
   if (slowLane.calls > 0) parts.push(`beside it ${dollars(slowLane.dollars)} in the slower lane`)
   return level("who", {
-    name: account === undefined ? name : `${name} of ${account}`,
+    name: models === undefined ? name : `${name} (${models.join(", ")})`,
     label: `spent of the window of ${name}`,
     part: used,
+    mark: share,
     isLow: used >= (share ?? 0.8),
     text: parts.join(", ")
   })
 }
+
+/** The windows of each account, whose name is a hash. */
+const windowsOf = (windows: GatewayStatus["windows"]): ReadonlyArray<HTMLElement> =>
+  [...new Set(windows.map(({ account }) => account))].map((whose) =>
+    make(
+      "div",
+      { class: "pool" },
+      ...(whose === undefined ? [] : [make("h3", {}, `Account ${whose}`)]),
+      ...windows.filter(({ account }) => account === whose).map(windowOf)
+    )
+  )
 
 const capOf = ({
   dollars: max,
@@ -360,7 +373,7 @@ export const show = (status: GatewayStatus): void => {
       "No calls are waiting."
     )
   )
-  section("windowed", "windows", status.windows, (windows) => windows.map(windowOf))
+  section("windowed", "windows", status.windows, windowsOf)
   section("capped", "caps", status.caps, (caps) => caps.map(capOf))
   section("grown", "trees", status.trees, (trees) => trees.map(treeOf))
   section("keyed", "keys", status.keys, (keys) => [

@@ -190,6 +190,19 @@ const events = Schema.Union([
   })
 ])
 
+const ticket = object({
+  id: text,
+  key: described(text, "The name of the key"),
+  agent: text,
+  bytes: number,
+  order: number,
+  at: described(number, "When its call may be sent again, in milliseconds since the epoch"),
+  state: described(
+    Schema.Literals(["waiting", "due", "sent", "answered", "unknown", "cancelled"]),
+    "due: it may be sent now; unknown: it was sent, and not answered"
+  )
+})
+
 export const status = object({
   at,
   open: described(number, "Requests that wait or run"),
@@ -226,6 +239,10 @@ export const status = object({
       models: optional(list(text))
     })
   ),
+  tickets: object({
+    list: described(list(ticket), "The first of the calls that are parked until a reset with a ticket"),
+    total: number
+  }),
   estimates: list(
     object({
       pool: text,
@@ -362,19 +379,6 @@ export const changedKey = object({
     })
   ),
   removed: optional(described(number, "How many keys were removed"))
-})
-
-const ticket = object({
-  id: text,
-  key: described(text, "The name of the key"),
-  agent: text,
-  bytes: number,
-  order: number,
-  at: described(number, "When its call may be sent again, in milliseconds since the epoch"),
-  state: described(
-    Schema.Literals(["waiting", "due", "sent", "answered", "unknown", "cancelled"]),
-    "due: it may be sent now; unknown: it was sent, and not answered"
-  )
 })
 
 export const tickets = object({ at, tickets: list(ticket) })

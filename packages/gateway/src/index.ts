@@ -248,15 +248,12 @@ export const make = Effect.fnUntraced(function* (
   let current = yield* opened(options, first)
   const { server, url } = yield* Server.listen(first)
   const page = Page.make({
-    activity,
+    ...lasting,
     budget,
     governor,
     configured: new Set(Object.keys((yield* budget.status).pools)),
     journal,
-    purses,
-    trees,
-    current: () => current,
-    now
+    current: () => current
   })
   const metrics = Metrics.exposition(context, budget, trees)
   let closing = false

@@ -14,6 +14,7 @@ import type * as Schemas from "./endpointSchemas.ts"
 import { ratiosOf } from "./estimates.ts"
 import type { Generation } from "./generation.ts"
 import type { CallerPurses } from "./purses.ts"
+import type { Tickets } from "./tickets.ts"
 import type { JobTrees } from "./trees.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
@@ -32,6 +33,7 @@ export interface PageParts {
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
   readonly trees: JobTrees
+  readonly tickets: Tickets
   readonly now: () => number
 }
 
@@ -41,6 +43,7 @@ const maxViewers = Bounds.bounds.viewers.max
 const maxAgents = 50
 const maxCaps = 50
 const maxPlaces = 50
+const maxTickets = 50
 
 /** The page runs only its own files, cannot be framed, and sends requests to no other host. */
 const security = {
@@ -71,6 +74,8 @@ const hourOf = (used: ReadonlyArray<Minute>, felt: ReadonlyArray<PressureMinute>
   return [...minutes.values()].sort((one, other) => one.at - other.at)
 }
 
+const firstOf = <A>(list: ReadonlyArray<A>, max: number) => ({ list: list.slice(0, max), total: list.length })
+
 /** The data of the page. JSON has null for infinite amounts. */
 const snapshot = ({
   activity,
@@ -81,6 +86,7 @@ const snapshot = ({
   journal,
   now,
   purses,
+  tickets,
   trees
 }: PageParts): Effect.Effect<Snapshot> =>
   Effect.map(
@@ -103,6 +109,7 @@ const snapshot = ({
       caps: purses.caps(maxCaps),
       trees: trees.shown(maxCaps),
       windows: windows.slice(0, maxCaps),
+      tickets: firstOf(tickets.list, maxTickets),
       estimates: ratiosOf(learned).slice(0, maxAgents),
       keys: current().keyring !== undefined ? activity.keysByCost(maxAgents) : [],
       minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),

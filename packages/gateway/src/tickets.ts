@@ -4,8 +4,9 @@
  */
 import { randomUUID } from "node:crypto"
 import { Lru } from "floodgate/internal"
+import type { ParkedTicket } from "./page/status.ts"
 
-type TicketState = "waiting" | "sent" | "answered" | "unknown" | "cancelled"
+type TicketState = Exclude<ParkedTicket["state"], "due">
 
 /** A ticket, without the call. */
 export interface ResetTicket {
@@ -96,8 +97,8 @@ export class Tickets {
     return cancelled
   }
 
-  /** The tickets that have not been answered, in their order. One that waits is due once its time has come. */
-  get list(): ReadonlyArray<Readonly<Omit<ResetTicket, "state">> & { readonly state: TicketState | "due" }> {
+  /** The tickets that have not been answered, in their order. */
+  get list(): ReadonlyArray<ParkedTicket> {
     this.forget()
     const now = this.now()
     return Array.from(this.all.values())

@@ -25,6 +25,13 @@ export const markup = `<!doctype html>
 <section id="figures" class="figures"></section>
 <section id="capped" hidden><h2>Caps in dollars</h2><div id="caps"></div></section>
 <section id="windowed" hidden><h2>Windows and spend limits of the account</h2><div id="windows"></div></section>
+<section id="parked" hidden><h2>Parked until a reset</h2>
+<p id="parkedNote" class="none"></p>
+<div id="tickets" class="scroll" tabindex="0" role="region" aria-label="Parked until a reset"></div>
+<form id="cancelling" class="line" autocomplete="off">
+<label>Admin token, to cancel <input id="canceller" type="password" autocomplete="off" autocapitalize="none" spellcheck="false"></label>
+<p id="cancelError" class="wrong" role="alert"></p>
+</form></section>
 <section id="grown" hidden><h2>Capped jobs</h2><div id="trees"></div></section>
 <section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
 <section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>

@@ -57,13 +57,18 @@ const table = (entries, columns, empty = "") => {
 	return make("table", {}, make("thead", {}, row("th", ({ head }) => head)), make("tbody", {}, ...entries.map((entry) => row("td", ({ cell }) => cell(entry)))));
 };
 const within = (part) => Math.max(0, Math.min(1, part));
-const level = (nameClass, { held = 0, isLow, label, name, part, text }) => {
+const level = (nameClass, { held = 0, isLow, label, mark, name, part, text }) => {
 	const fill = (width, attributes = {}) => {
 		const element = make("i", attributes);
 		element.style.width = \`\${(100 * within(width)).toFixed(1)}%\`;
 		return element;
 	};
 	const fills = held > 0 ? [fill(part), fill(Math.min(held, 1 - part), { class: "held" })] : [fill(part)];
+	if (mark !== void 0 && mark < 1) {
+		const line = make("i", { class: "mark" });
+		line.style.left = \`\${(100 * within(mark)).toFixed(1)}%\`;
+		fills.push(line);
+	}
 	const meter = {
 		class: isLow ? "bar low" : "bar",
 		role: "meter",
@@ -104,7 +109,7 @@ const hourBars = (minutes, now, of, label) => {
 const form = at("adding");
 const field$1 = (id) => at(id);
 const off$1 = "Off. With keys in its configuration and an admin token in FLOODGATE_GATEWAY_ADMIN_TOKEN, keys are added here. \`floodgate gateway init\` writes a gateway.json to begin with.";
-const follow$2 = ({ addsKeys }) => {
+const follow$3 = ({ addsKeys }) => {
 	form.hidden = !addsKeys;
 	at("keysNote").hidden = addsKeys;
 	at("keysNote").textContent = addsKeys ? "" : off$1;
@@ -137,7 +142,7 @@ const add = async (token) => {
 	at("added").hidden = false;
 	field$1("holder").value = "";
 };
-const start = (token) => form.addEventListener("submit", (event) => {
+const start$1 = (token) => form.addEventListener("submit", (event) => {
 	event.preventDefault();
 	add(token()).catch(() => void (at("keyError").textContent = "The gateway does not answer. Try again."));
 });
@@ -160,7 +165,7 @@ const ended = ({ attempts, outcome, reason, status }) => {
 	return parts.join(", ");
 };
 const asked = ({ model, place }) => place === null ? model ?? "-" : \`\${model} at \${place}\`;
-const rowsOf = (requests, isEverything) => table(requests, [
+const rowsOf$1 = (requests, isEverything) => table(requests, [
 	words("when", ({ at }) => new Date(at).toLocaleTimeString()),
 	words("end", ended),
 	words("model", asked),
@@ -194,7 +199,7 @@ const query = () => {
 	}
 	return wanted;
 };
-let shown = "";
+let shown$1 = "";
 let latest = 0;
 const load = async () => {
 	const wanted = query();
@@ -212,12 +217,12 @@ const load = async () => {
 	const { requests } = JSON.parse(text);
 	if (requests.length === maxRows) at("requestsNote").textContent = \`The newest \${maxRows}. The fields find older ones.\`;
 	const rows = \`\${wanted} \${JSON.stringify(requests)}\`;
-	if (rows === shown) return;
-	shown = rows;
-	at("requests").replaceChildren(rowsOf(requests, wanted.size === 1));
+	if (rows === shown$1) return;
+	shown$1 = rows;
+	at("requests").replaceChildren(rowsOf$1(requests, wanted.size === 1));
 };
 const reload = () => void load().catch(() => {});
-const follow$1 = ({ remembersRequests }) => {
+const follow$2 = ({ remembersRequests }) => {
 	if (!remembersRequests) return show$1("off");
 	if (token$1 === null) return show$1("closed");
 	if (!document.hidden) reload();
@@ -292,7 +297,7 @@ const measured = (status) => {
 	const stated = max === void 0 ? "" : \`, and \${max} as stated\`;
 	return \`Measured: \${Math.min(limit, max ?? Infinity)} at once, \${causes[by]}: \${waiting} wait\${waiting === 1 ? "s" : ""}\${times}; at most \${ceiling} by the calls that were lost\${stated}\`;
 };
-const states = {
+const states$1 = {
 	open: "Calls go here",
 	untried: "No answer yet: counts as the best place",
 	full: "Full: calls wait here, and at other places",
@@ -301,7 +306,7 @@ const states = {
 	trial: "A call finds out if it can be used again"
 };
 const placeOf = ({ answerMillis, state, triedAt }, now) => {
-	const parts = [states[state]];
+	const parts = [states$1[state]];
 	if (answerMillis !== void 0) parts.push(\`an answer takes \${time(answerMillis)}\`);
 	if (triedAt !== void 0 && state !== "trial") parts.push(triedAt > now ? \`tried again after \${clock(triedAt)}\` : "tried again by the next calls");
 	return parts.join("; ");
@@ -313,20 +318,22 @@ const poolOf = (pool, { at: now, places }) => {
 	const dimensions = Object.entries(pool.dimensions);
 	return make("div", { class: "pool" }, make("h3", { title: pool.name }, kind, " ", make("span", { class: "soft" }, where)), soft(\`\${inFlight}\${allowed === null ? "" : \` of \${allowed}\`} running, \${queued} waiting\`), ...places.filter((place) => place.pool === pool.name).map((place) => soft(placeOf(place, now))), ...pool.measured === void 0 ? [] : [soft(measured(pool.measured))], ...pause === void 0 ? [] : [make("p", { class: "pause" }, \`Paused for \${time(pause.leftMillis)} (\${pause.reason})\`)], ...dimensions.map((entry) => dimensionOf(...entry)), ...pool.known.length === 0 ? [] : [soft(pool.known.map((figure) => known(figure, pool)).join("; "))]);
 };
-const windowOf = ({ account, isRejected, name, resetsAt, share, slowLane, used }) => {
+const windowOf = ({ isRejected, models, name, resetsAt, share, slowLane, used }) => {
 	const parts = [\`\${percent(Math.min(1, used))} spent\`];
-	if (share !== void 0) parts.push(\`batches may use \${percent(share)}\`);
+	if (share !== void 0) parts.push(\`\${percent(Math.max(0, share - used))} left of the batches' share of \${percent(share)}\`);
 	if (isRejected) parts.push("used up");
 	if (resetsAt !== void 0) parts.push(until(resetsAt));
 	if (slowLane.calls > 0) parts.push(\`beside it \${dollars(slowLane.dollars)} in the slower lane\`);
 	return level("who", {
-		name: account === void 0 ? name : \`\${name} of \${account}\`,
+		name: models === void 0 ? name : \`\${name} (\${models.join(", ")})\`,
 		label: \`spent of the window of \${name}\`,
 		part: used,
+		mark: share,
 		isLow: used >= (share ?? .8),
 		text: parts.join(", ")
 	});
 };
+const windowsOf = (windows) => [...new Set(windows.map(({ account }) => account))].map((whose) => make("div", { class: "pool" }, ...whose === void 0 ? [] : [make("h3", {}, \`Account \${whose}\`)], ...windows.filter(({ account }) => account === whose).map(windowOf)));
 const capOf = ({ dollars: max, held, isReached, name, queued, spent, until: end }) => {
 	const parts = [\`\${dollars(spent)} of \${dollars(max)} spent (\${percent(spent / max, 0)})\`];
 	if (held > 0) parts.push(\`\${dollars(held)} reserved by running calls\`);
@@ -465,7 +472,7 @@ const show = (status) => {
 		figures("expected", ({ expectedMillis }) => time(expectedMillis)),
 		words("pool or cap", ({ line }) => line)
 	], "No calls are waiting."));
-	section("windowed", "windows", status.windows, (windows) => windows.map(windowOf));
+	section("windowed", "windows", status.windows, windowsOf);
 	section("capped", "caps", status.caps, (caps) => caps.map(capOf));
 	section("grown", "trees", status.trees, (trees) => trees.map(treeOf));
 	section("keyed", "keys", status.keys, (keys) => [table(keys, [
@@ -526,6 +533,70 @@ const show = (status) => {
 		figures("until", untilOf)
 	], "None yet."));
 };
+// packages/gateway/page/tickets.ts
+const admin = at("canceller");
+const states = { unknown: "unknown outcome" };
+let shown = "";
+const button = (text, label, body) => make("button", {
+	type: "button",
+	"aria-label": label,
+	"data-cancel": JSON.stringify(body)
+}, text);
+const rowsOf = (list) => {
+	const whole = table(list, [
+		words("state", ({ state }) => states[state] ?? state),
+		words("until", ({ at }) => new Date(at).toLocaleString()),
+		words("key", ({ key }) => key),
+		words("agent", ({ agent }) => agent),
+		figures("bytes", ({ bytes }) => bytes),
+		figures("order", ({ order }) => order)
+	]);
+	whole.querySelector("tr").append(make("th"));
+	for (const [index, row] of Array.from(whole.querySelectorAll("tbody tr")).entries()) {
+		const { agent, id, key, state } = list[index];
+		const canCancel = state === "waiting" || state === "due";
+		const buttons = [button("Cancel", \`Cancel the call of \${agent}\`, { cancel: id }), button("All of its key", \`Cancel all calls of \${key}\`, { cancelKey: key })];
+		row.append(make("td", { class: "buttons" }, ...canCancel ? buttons : []));
+	}
+	return whole;
+};
+const follow$1 = ({ tickets: { list, total } }) => {
+	const now = JSON.stringify(list) + total;
+	if (now === shown) return;
+	shown = now;
+	at("parked").hidden = total === 0;
+	if (total === 0) return;
+	const more = total - list.length;
+	at("parkedNote").textContent = more > 0 ? \`The first of \${compact(total)}.\` : counted(total, "ticket");
+	at("tickets").replaceChildren(rowsOf(list));
+};
+const cancel = async (body, token) => {
+	if (admin.value === "") {
+		at("cancelError").textContent = "Enter the admin token of the gateway to cancel.";
+		return admin.focus();
+	}
+	at("cancelError").textContent = "";
+	const response = await fetch("tickets", {
+		method: "POST",
+		cache: "no-store",
+		headers: {
+			"x-floodgate-admin": admin.value.trim(),
+			...token === null ? {} : { "x-floodgate-token": token }
+		},
+		body
+	});
+	if (response.status === 200) return;
+	const { error } = JSON.parse(await response.text());
+	at("cancelError").textContent = String(error);
+};
+const start = (token) => {
+	at("cancelling").addEventListener("submit", (event) => event.preventDefault());
+	at("tickets").addEventListener("click", (event) => {
+		const body = event.target.dataset["cancel"];
+		if (body === void 0) return;
+		cancel(body, token()).catch(() => void (at("cancelError").textContent = "The gateway does not answer. Try again."));
+	});
+};
 // packages/gateway/page/main.ts
 const key = "floodgate-token";
 let token = sessionStorage.getItem(key);
@@ -537,8 +608,9 @@ const say = (text, kind) => {
 const received = (text) => {
 	const status = JSON.parse(text);
 	show(status);
-	follow$1(status);
 	follow$2(status);
+	follow$3(status);
+	follow$1(status);
 	const names = status.upstreams.map(({ name }) => name).join(", ");
 	say(\`\${names} \\u00b7 \${new Date(status.at).toLocaleTimeString()}\`, "");
 };
@@ -585,6 +657,7 @@ at("auth").addEventListener("submit", (event) => {
 	field.value = "";
 	connect();
 });
+start$1(() => token);
 start(() => token);
 connect();
 `

@@ -122,6 +122,19 @@ export interface PrefixRatio {
   readonly unusedFor: number
 }
 
+/** A call that is parked until a reset, without what it sends. */
+export interface ParkedTicket {
+  readonly id: string
+  /** The name of its key. */
+  readonly key: string
+  readonly agent: string
+  readonly bytes: number
+  readonly order: number
+  readonly at: number
+  /** `"unknown"` was sent, and not answered. */
+  readonly state: "waiting" | "due" | "sent" | "answered" | "unknown" | "cancelled"
+}
+
 /** The state of a gateway. Times are milliseconds since the epoch. */
 export interface Snapshot {
   readonly at: number
@@ -145,6 +158,8 @@ export interface Snapshot {
   /** The agents of the jobs whose agents are capped, those of the largest jobs first. */
   readonly trees: ReadonlyArray<JobTree>
   readonly windows: ReadonlyArray<Governor.WindowStatus>
+  /** The first calls that are parked until a reset with a ticket, and how many there are in all. */
+  readonly tickets: { readonly list: ReadonlyArray<ParkedTicket>; readonly total: number }
   readonly estimates: ReadonlyArray<TextRatio>
   /** The most expensive first. */
   readonly keys: ReadonlyArray<KeyActivity & { readonly name: string }>

@@ -48,13 +48,18 @@ form.line .wrong { flex-basis: 100%; min-height: 0; }
 .level { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem .8rem; align-items: center; margin: .35rem 0; }
 .level .text { grid-column: 2; color: var(--soft); font-variant-numeric: tabular-nums; font-size: .85rem; }
 .level .who { overflow-wrap: anywhere; }
-.bar { display: flex; height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
+.buttons button { font: inherit; font-size: .85rem; color: inherit; background: var(--paper); padding: .15rem .5rem; margin-right: .4rem;
+  border: 1px solid var(--soft); border-radius: .35rem; cursor: pointer; }
+.buttons button:focus-visible { outline: 2px solid var(--fill); outline-offset: 2px; }
+#cancelling { margin: .6rem 0 0; }
+.bar { position: relative; display: flex; height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--fill); }
 .bar i.held { opacity: .4; }
+.bar i.mark { position: absolute; width: 3px; margin-left: -1px; background: var(--ink); }
 .bar.low i { background: var(--low); }
 .pause { color: var(--warn); }
 .scroll { overflow-x: auto; }
-#waiting, #events { max-height: 22rem; overflow-y: auto; }
+#waiting, #events, #tickets { max-height: 22rem; overflow-y: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
