@@ -1,6 +1,6 @@
 /**
- * Writes the table of docs/gateway.md that says what becomes of each known request. `npm run docs:paths` writes it; test/docs.lint.test.ts
- * compares it, and checks that no request of the installed SDKs is missing.
+ * Writes the table of docs/figures/paths.md that says what becomes of each known request. `npm run docs:paths` writes it;
+ * test/docs.lint.test.ts compares it, and checks that no request of the installed SDKs is missing.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -9,7 +9,7 @@ import { protocols } from "../src/protocol/protocols.ts"
 import { costOf } from "../src/protocol/uncounted.ts"
 import { root } from "../test/support/modules.ts"
 
-/** The handling of a request; see the text before the table. */
+/** The handling of a request; docs/gateway.md, "Where a request goes", says what each is. */
 export type Handling = "counted" | "paced" | "free" | "refused" | "passed"
 
 /**
@@ -261,7 +261,7 @@ export const table = (): string => {
 }
 
 const markers = /(?<=<!-- paths -->\n\n)[^]*?(?=\n\n<!-- \/paths -->)/
-const page = join(root, "docs/gateway.md")
+const page = join(root, "docs/figures/paths.md")
 
 /** The page with the table as it must be. */
 export const render = (): string => readFileSync(page, "utf8").replace(markers, () => table())

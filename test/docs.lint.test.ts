@@ -170,7 +170,7 @@ describe("documentation", () => {
   })
 
   it("has a current table of what becomes of requests at the gateway", () => {
-    assert.strictEqual(read("docs/gateway.md"), Paths.render(), "npm run docs:paths writes it")
+    assert.strictEqual(read("docs/figures/paths.md"), Paths.render(), "npm run docs:paths writes it")
   })
 
   it("has a current table of the gateway's settings, and comments of its options", () => {
