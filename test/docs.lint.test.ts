@@ -114,6 +114,12 @@ describe("documentation", () => {
       ["Retry", "src/Retry.ts", 'cap = "60 seconds"', "| `cap` | 60 s |"],
       ["Retry", "src/Retry.ts", 'maxElapsed ?? "10 minutes"', "| `maxElapsed` | 10 minutes "],
       ["Circuit breaker", "src/adapters/breaker.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
+      ["Retry budget", "src/call/retryBudget.ts", "minPerSecond = 2, ratio = 0.2", "| `ratio` | 0.2 per call |"],
+      ["Retry budget", "src/call/retryBudget.ts", "minPerSecond = 2, ratio = 0.2", "| `minPerSecond` | 2, "],
+      ["Estimates", "src/Estimator.ts", "firstOutput = 4_096", "| output, for the first 30 calls | 4,096; "],
+      ["Estimates", "src/Estimator.ts", "firstOutputThinking = 4 * firstOutput", "16,384 with thinking"],
+      ["Estimates", "src/Estimator.ts", "enough = 30", "| output, for the first 30 calls |"],
+      ["Estimates", "src/Estimator.ts", "margin = 1.15", "the last 256 calls x 1.15"],
       [
         "Circuit breaker",
         "src/adapters/breaker.ts",

@@ -47,7 +47,6 @@ const long: Readonly<Record<string, number>> = {
   "docs/clients.md": 4,
   "docs/dollars.md": 3,
   "docs/evidence.md": 6,
-  "docs/failures.md": 31,
   "docs/upgrading.md": 13,
   "docs/why.md": 4,
   "docs/guides/choosing-limits.md": 6,
@@ -67,7 +66,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 67_000, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 64_800, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {
