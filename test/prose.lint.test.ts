@@ -56,7 +56,7 @@ const long: Readonly<Record<string, number>> = {
   "docs/guides/many-processes.md": 14,
   "docs/guides/observability.md": 7,
   "docs/guides/places.md": 6,
-  "docs/guides/testing-your-fan-out.md": 7
+  "docs/guides/testing-your-fan-out.md": 1
 }
 
 describe("the pages", () => {
@@ -66,7 +66,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 64_800, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 63_750, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {

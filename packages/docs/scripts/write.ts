@@ -54,6 +54,8 @@ for (const file of [...filesOfDocs, "examples/README.md", "CONTRIBUTING.md", "SE
     file === "docs/clients.md" ? withTabs(text, "Anthropic's SDK", "Anything else", furtherClients()) : text
   )
 }
+// The tool that writes the changelog begins it with the name of the package.
+pages.set("changelog.md", pages.get("changelog.md")!.replace(/^# .*$/m, "# Changelog"))
 for (const file of readdirSync(join(here, "pages"))) {
   pages.set(file, readFileSync(join(here, "pages", file), "utf8"))
 }

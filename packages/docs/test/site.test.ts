@@ -11,6 +11,7 @@ import { executablePath, skipped } from "../../../test/support/browser.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 import { run } from "../src/playground/runs.ts"
 import { defaults, fromQuery, type Settings } from "../src/playground/settings.ts"
+import type { SidebarGroup } from "../src/sidebar.ts"
 
 const root = join(import.meta.dirname, "../../..")
 const built = join(import.meta.dirname, "../dist")
@@ -93,6 +94,22 @@ const fits = async (page: Page) => {
   const [inner, scroll] = await page.evaluate<[number, number]>("[innerWidth, document.documentElement.scrollWidth]")
   assert.isAtMost(scroll, inner, page.url())
 }
+
+/** The elements of a page's text that end right of the window and that nobody can scroll to. */
+const outside = `Array.from(document.querySelectorAll("main *"))
+  .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+  .filter((each) => {
+    for (let around = each; around !== null; around = around.parentElement) {
+      if (/auto|scroll/.test(getComputedStyle(around).overflowX)) return false
+    }
+    return true
+  })
+  .map((each) => each.tagName + " " + each.textContent.slice(0, 40))`
+
+/** The groups of the sidebar, the last of which are the modules. */
+const sidebar: ReadonlyArray<SidebarGroup> = existsSync(join(built, "../.pages/sidebar.json"))
+  ? JSON.parse(readFileSync(join(built, "../.pages/sidebar.json"), "utf8"))
+  : []
 
 describe.skipIf(skipped !== undefined)("the site", () => {
   it.live("shows the same runs as Node, for the defaults and for a link", () =>
@@ -277,6 +294,23 @@ describe.skipIf(skipped !== undefined)("the site", () => {
       })
     )
   }
+
+  it.live("cuts nothing off on a phone, on any page", () =>
+    Effect.gen(function* () {
+      const { complaints, open } = yield* world
+      yield* Effect.promise(async () => {
+        for (const { items } of sidebar.slice(0, -1)) {
+          for (const { link } of items) {
+            const page = await open(link, 360)
+            await fits(page)
+            assert.deepStrictEqual(await page.evaluate(outside), [], link)
+            await page.close()
+          }
+        }
+      })
+      assert.deepStrictEqual(complaints, [])
+    })
+  )
 
   it.live("leads from old addresses to the new page", () =>
     Effect.gen(function* () {
