@@ -188,6 +188,26 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("foresees agents that will be a job of their own beside other jobs", () =>
+      Effect.gen(function* () {
+        const job = (name: string) =>
+          Agents.run(
+            Array.from({ length: 5 }, (_, index) => ({ key: `${name}-${index}`, effect: calls(6) })),
+            { job: name }
+          )
+        yield* Effect.forkScoped(Effect.all([job("one"), job("other")], { concurrency: 2 }))
+        yield* TestClock.adjust("3 seconds")
+        const first = { inputTokens: 1_000, outputTokens: 100, duration: "1 second" as const }
+        const { end } = yield* Agents.advise({ agents: 2, each: { calls: 6, first } })
+        const third = yield* Effect.forkScoped(
+          Effect.timed(Agents.run(["a", "b"].map((key) => ({ key, effect: calls(6) }))))
+        )
+        yield* TestClock.adjust("1 minute")
+        const [actual] = yield* Fiber.join(third)
+        assert.closeTo(Duration.toMillis(end!) / Duration.toMillis(actual), 1, 0.1)
+      }).pipe(Effect.scoped, live({ limits: { tokens: { perSecond: 3_000, burst: 3_000 } } }))
+    )
+
     it.effect("counts all the work of agents that run and have made no call yet", () =>
       Effect.gen(function* () {
         const { agents } = yield* Agents.advise({ agents: 40, each })

@@ -154,16 +154,17 @@ const maxPresent = 1_000
 const rounding = 1e-9
 
 /**
- * Whose the agents of a question are: who says how many of them run, and names no job, asks about the job that uses the pool, if only one
- * does.
+ * Whose the agents of a question are that is asked outside of a job. Who says how many of them run asks about the job that uses the
+ * pool, if only one does. Otherwise they will be one job, if those present belong to jobs.
  */
-const ownerOf = ({ queue, running }: PoolView, options: LiveOptions, asker: CallOwner): CallOwner => {
-  if (asker.job !== undefined || (options.running ?? 0) === 0) return asker
+const ownerOf = ({ queue, running }: PoolView, { running: agents = 0 }: LiveOptions, asker: CallOwner): CallOwner => {
   const [first, ...others] = [...running, ...queue.inOrder()]
-  if (first === undefined || (asker.caller ?? first.caller) !== first.caller) return asker
-  if (others.some(({ caller, job }) => caller !== first.caller || job !== first.job)) return asker
+  if (asker.job !== undefined || first === undefined) return asker
   const { caller, callerWeight, job, jobWeight } = first
-  return { ...asker, caller, callerWeight, job, jobWeight }
+  const isOnly =
+    (asker.caller ?? caller) === caller && others.every((each) => each.caller === caller && each.job === job)
+  if (isOnly && agents > 0) return { ...asker, caller, callerWeight, job, jobWeight }
+  return [first, ...others].some(({ job }) => job !== undefined) ? { ...asker, job: "new" } : asker
 }
 
 /**
