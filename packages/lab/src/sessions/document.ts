@@ -174,6 +174,27 @@ prompt that is not in the cache lets everybody behind it wait. So a strategy may
 - **Sessions share nothing with each other**, though colleagues at one organisation may share tools and parts of a system prompt
 - **Agents do not react**: a session makes the same calls whatever it is answered
 
+## Foreseen ends
+
+\`npm run bench -- advice --ranges\` runs twelve jobs, one after the other, in each of ten random pools: told the limits and not, all
+agents at once and as many as advised. It reads the end that a job's progress foresees, and its range, which should have nine of ten
+actual ends. The seeds are the digits of a commit's hash, and nothing was fitted to them.
+
+| read when | jobs before | ends with a range | within it | later, earlier | factor | width |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+| the job starts | 2 to 4 | 82 of 120 | 0.89 | 1, 8 | 1.98 | 1.67 |
+| the job starts | 5 to 11 | 280 of 280 | 0.93 | 2, 17 | 1.78 | 1.36 |
+| a tenth of the agents are done | 2 to 4 | 114 of 120 | 0.94 | 0, 7 | 2.19 | 1.66 |
+| a tenth of the agents are done | 5 to 11 | 280 of 280 | 0.96 | 1, 9 | 1.72 | 1.13 |
+| a third of the agents are done | 2 to 4 | 120 of 120 | 0.91 | 4, 7 | 1.78 | 0.88 |
+| a third of the agents are done | 5 to 11 | 280 of 280 | 0.93 | 4, 16 | 1.50 | 0.65 |
+| two thirds of the agents are done | 2 to 4 | 120 of 120 | 0.95 | 0, 6 | 1.52 | 0.71 |
+| two thirds of the agents are done | 5 to 11 | 280 of 280 | 0.97 | 4, 4 | 1.38 | 0.53 |
+
+Factor and width are medians: the end of the range to the foreseen end, both from the start of the job, and the whole range as a part of
+the job's time. In the first two jobs of a pool, no range is known. Of the misses at a third, 26 of 31 are in jobs that follow advice:
+0.87 of those are within, and 0.97 of the jobs that start all agents at once.
+
 ## Your own sessions
 
 The gateway [records the sessions of your agents](../gateway.md#record-your-sessions) in numbers, without text and names. The lab races every
