@@ -3,7 +3,7 @@
  *
  * A process reads the state of a pool, applies its recent events and admissions to it, and swaps in the result. If another
  * process was faster, it applies them again to the newer state. So a store knows nothing about limits, and needs only two
- * operations. `docs/guides/many-processes.md` has a complete store over SQLite. Every store must pass `StoreContract.checks` of
+ * operations. `examples/sqlite-store.ts` is a complete store over SQLite. Every store must pass `StoreContract.checks` of
  * `floodgate/testing`.
  *
  * **Example** (A custom store)

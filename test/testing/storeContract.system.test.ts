@@ -4,7 +4,7 @@ import { StoreError, type Store, type Stored } from "floodgate/BudgetStore"
 import { StoreContract } from "floodgate/testing"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Sqlite from "../../examples/sqlite-store.ts"
@@ -100,15 +100,6 @@ describe("examples/sqlite-store.ts", () => {
       )
     }).pipe(Effect.scoped)
   )
-
-  it("is quoted verbatim in docs/guides/many-processes.md", () => {
-    const source = readFileSync(join(import.meta.dirname, "../../examples/sqlite-store.ts"), "utf8")
-    const page = readFileSync(join(import.meta.dirname, "../../docs/guides/many-processes.md"), "utf8")
-    const [, store] = /\/\/ The store\n\/\/ -+\n\n([\s\S]*?)\n\/\/ ---/.exec(source)!
-    assert.isAbove(store!.length, 1_000)
-    assert.include(page, store!.trim())
-    assert.isBelow(source.split("\n").length, 150)
-  })
 })
 
 describe("a store that is broken", () => {
