@@ -39,6 +39,7 @@ import { pools } from "./sharing/pools.ts"
 import { BudgetStore } from "./sharing/port.ts"
 import { SharedPort } from "./sharing/shared.ts"
 import { trees } from "./sharing/trees.ts"
+import { SharedWindows } from "./sharing/windows.ts"
 import { check, millisOf, options as optionsOf, store as isStore } from "./domain/input/checks.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./sharing/models.ts"
@@ -88,6 +89,7 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     ...store,
     openPool: (options) => new SharedPort(pools, options, settings),
     openLedger: (options) => new SharedPort(ledgers, options, settings),
-    openTree: (options) => new SharedPort(trees, options, settings)
+    openTree: (options) => new SharedPort(trees, options, settings),
+    openWindows: (options) => new SharedWindows(options, settings)
   })
 }

@@ -56,6 +56,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Budget from "./Budget.ts"
@@ -106,6 +107,7 @@ import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/conversations.ts"
 import * as Warmup from "./call/warmup.ts"
 import { afterBy, type ParkedCall } from "./money/parking.ts"
+import type { OpenWindows } from "./money/account.ts"
 import { LongWindows, type WindowStatus } from "./money/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./places/memory.ts"
@@ -113,6 +115,7 @@ import type { PlaceStatus } from "./places/models.ts"
 import { PlaceReviews } from "./places/reviews.ts"
 import { StatedPlaces } from "./places/parse.ts"
 import * as Prices from "./Prices.ts"
+import { BudgetStore, type Sharing } from "./sharing/port.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
@@ -264,11 +267,13 @@ export const make = Effect.fnUntraced(function* (
   const observer = observerOf(context)
   const fork = Effect.runForkWith(context)
   const warn = (message: string): unknown => fork(Effect.logWarning(message))
+  const sharing = Context.get(context, BudgetStore)
   const windows = new LongWindows(Context.get(context, Clock.Clock), {
     shares: options.windows,
     learned: options.learned?.windows,
     triesEvery: millisOf(tryWindowsEvery),
     after: afterBy(fork),
+    open: sharing && opening(sharing, context, fork, `${yield* Random.nextInt}.${yield* Random.nextInt}`),
     wake,
     warn
   })
@@ -326,6 +331,22 @@ export const make = Effect.fnUntraced(function* (
     ...parkedIn(windows)
   })
 })
+
+/** Opens what processes share of the windows of an account. */
+const opening =
+  (sharing: Sharing, context: Context.Context<never>, fork: Parameters<typeof afterBy>[0], id: string) =>
+  (account: string): OpenWindows =>
+  (own) =>
+    sharing.openWindows({
+      ...own,
+      account,
+      id,
+      clock: Context.get(context, Clock.Clock),
+      after: (millis, then) => {
+        const timer = fork(Effect.andThen(Effect.sleep(millis), then))
+        return () => timer.interruptUnsafe()
+      }
+    })
 
 const parkedIn = ({ parking }: LongWindows): Pick<Governor["Service"], "parked" | "unpark"> => ({
   parked: Effect.sync(() => parking.status),

@@ -132,6 +132,12 @@ export class Parking {
     return this.all.size >= maxParked
   }
 
+  /** Whether a call is parked that these windows may let go on. */
+  waitsFor(windows: Tried): boolean {
+    for (const { parkedFor } of this.all.values()) if (parkedFor.tries === windows) return true
+    return false
+  }
+
   /** Whether calls that were parked before wait for their turns. Later ones stay behind them. */
   get hasDue(): boolean {
     return this.due.length > 0

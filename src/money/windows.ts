@@ -3,22 +3,13 @@
  * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
 import type * as Clock from "effect/Clock"
-import { constVoid } from "effect/Function"
-import type { Blocked } from "../admission/blocked.ts"
-import { Hold } from "../line/hold.ts"
-import { type Law, Refused } from "../line/law.ts"
-import { Line } from "../line/line.ts"
 import type { Wake } from "../line/waker.ts"
-import { LocalPort } from "../sharing/local.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { Signal } from "../domain/signal.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import * as Windows from "../domain/spending/windows.ts"
+import { AccountWindows, type OpenWindows, type Shares, sumsOf, type WindowHold, type WindowsState } from "./account.ts"
 import { type AfterMillis, Parking } from "./parking.ts"
-import { costIn, type Paying } from "./paying.ts"
-
-/** The share of each window for calls that are not interactive. */
-export type Shares = Readonly<Record<string, { readonly share: number }>>
 
 /**
  * The status of a long window of a subscription.
@@ -69,329 +60,10 @@ export interface LearnedWindow {
   readonly models?: ReadonlyArray<string> | undefined
 }
 
-/** A window has no room for a call, and no end of another call gives it any. */
-export interface WindowRefusal {
-  readonly window: string
-  readonly used: number
-  readonly share: number
-  readonly until: number | undefined
-  /** When a call may try whether the window is open all the same; undefined if only a share of it is used. */
-  readonly triesAt: number | undefined
-}
-
-/** The windows of an account: what its running calls are expected to cost, what all calls have cost so far, and what is known. */
-interface WindowsState {
-  running: number
-  held: number
-  spent: number
-  /** The calls of the slower lane that have ended, and what they have cost. */
-  slowCalls: number
-  slowSpent: number
-  /** Whether it is known whether there are windows. */
-  isHeard: boolean
-  /** When the next call may try a spent window. */
-  triesAt: number
-  readonly windows: Map<string, Windows.LongWindow>
-  /** By the names of windows of some models: the part of calls that they do not concern. */
-  readonly apart: Map<string, AccountSums>
-}
-
-/** The number of running calls, what they are expected to cost, and what all calls have cost. */
-interface AccountSums {
-  readonly running: number
-  readonly held: number
-  readonly spent: number
-}
-
-const nothing: AccountSums = { running: 0, held: 0, spent: 0 }
-const none = { ...nothing, slowCalls: 0, slowSpent: 0, triesAt: 0 }
-
-const copy = (state: WindowsState): WindowsState => ({
-  ...state,
-  windows: new Map(state.windows),
-  apart: new Map(state.apart)
-})
-
-/** The calls that a window concerns. */
-const sumsOf = ({ apart, held, running, spent }: WindowsState, name: string): AccountSums => {
-  const others = apart.get(name)
-  if (others === undefined) return { running, held, spent }
-  const own = running - others.running
-  return { running: own, held: own === 0 ? 0 : Math.max(0, held - others.held), spent: spent - others.spent }
-}
-
-/** Adds to the calls that some windows do not concern. */
-const addApart = ({ apart }: WindowsState, names: ReadonlyArray<string>, more: AccountSums): void => {
-  for (const name of names) {
-    const { held, running, spent } = apart.get(name) ?? nothing
-    apart.set(name, { running: running + more.running, held: held + more.held, spent: spent + more.spent })
-  }
-}
-
-/** The part of what had been spent at a call's admission that a window concerns; undefined if the call has no grant. */
-const spentAt = (grant: WindowTerms["grant"] | undefined, name: string): number | undefined =>
-  grant && grant.spent - (grant.apart?.get(name)?.spent ?? 0)
-
-/** The types of an account's line. A call asks for what it is expected to cost; undefined if it does not count towards the windows. */
-interface WindowTerms {
-  readonly state: WindowsState
-  readonly ask: number | undefined
-  readonly grant: {
-    /** The amount that had been spent when it was admitted, and the part of it by windows of other models. */
-    readonly spent: number
-    readonly apart?: WindowsState["apart"] | undefined
-    readonly cost: number
-    /** The windows that do not concern it. */
-    readonly beside: ReadonlyArray<string>
-    /** Whether it tries a window that is spent. */
-    readonly tries: boolean
-  }
-  readonly refusal: WindowRefusal
-}
-
-/** A call within the windows of its account. */
-export class WindowHold extends Hold<WindowTerms> {
-  readonly account: AccountWindows
-  readonly model: string
-
-  constructor(account: AccountWindows, paying: Paying, ask: number | undefined, model: string) {
-    super(paying, costIn(ask ?? 0), ask, paying.wake)
-    this.account = account
-    this.model = model
-  }
-  /** Whether it would be refused now because a window is spent, which it may not try. */
-  isClosed(now: number): boolean {
-    return this.ask !== undefined && this.account.isClosed(this.model, this.priority, now)
-  }
-  /** Replaces what the call was expected to cost by what it has cost. If it waits, it leaves. */
-  settle(cost: number | undefined): void {
-    this.account.settle(this, cost)
-  }
-}
-
-/** The windows of one account, and the calls that run and wait within them. */
-class AccountWindows {
-  readonly port: LocalPort<WindowsState>
-  private readonly shares: Shares
-  private readonly triesEvery: number
-  private readonly line: Line<WindowTerms, WindowHold>
-  private readonly parking: Parking
-
-  constructor(shares: Shares, triesEvery: number, now: () => number, parking: Parking) {
-    this.shares = shares
-    this.triesEvery = triesEvery
-    this.parking = parking
-    this.port = LocalPort.untimed(
-      copy,
-      { ...none, isHeard: Object.keys(shares).length === 0, windows: new Map(), apart: new Map() },
-      now
-    )
-    const law: Law<WindowTerms, WindowHold> = {
-      expires: false,
-      admit: (draft, _id, hold, _weight, now) => this.admit(draft, hold, now),
-      wait: constVoid,
-      release: (draft, _id, grant) => close(draft, grant)
-    }
-    this.line = new Line(this.port, law, { granted: constVoid })
-  }
-
-  /** Whether no call runs. Then none waits either, because only what running calls hold lets one wait. */
-  get isIdle(): boolean {
-    return this.port.state.running === 0
-  }
-
-  /** When the next call may try a spent window. */
-  get triesAt(): number {
-    return this.port.state.triesAt
-  }
-
-  /** Whether a call is refused because a window is spent. */
-  isClosed(model: string, priority: number, now: number): boolean {
-    const { triesAt, windows } = this.now
-    const isShared = (name: string): boolean => priority < interactive && this.shares[name] !== undefined
-    return (
-      triesAt > now &&
-      Array.from(windows).some(
-        ([name, each]) =>
-          Windows.concerns(each, model) && (each.isRejected || (Windows.isSpent(each) && isShared(name)))
-      )
-    )
-  }
-
-  /** The windows as they are now. */
-  get now(): WindowsState {
-    return this.port.transact(tidy)
-  }
-
-  /** Reserves what a call may cost, refuses it, or queues it. One that does not count waits behind nobody. */
-  take(paying: Paying, ask: number | undefined, model: string): WindowHold {
-    const hold = new WindowHold(this, paying, ask, model)
-    if (ask !== undefined) return this.line.ask(hold)
-    const grant = this.port.transact((draft) => {
-      draft.running++
-      return { spent: draft.spent, cost: 0, beside: [], tries: false }
-    })
-    this.line.pass(hold, grant)
-    return hold
-  }
-
-  settle(hold: WindowHold, actual: number | undefined): void {
-    let hasOpened = false
-    this.line.settle(hold, (draft, _, now) => {
-      const { beside, cost, tries } = hold.grant!
-      close(draft, hold.grant!)
-      if (hold.ask === undefined) {
-        draft.slowCalls++
-        draft.slowSpent += actual ?? 0
-        return 1
-      }
-      // A call that failed has cost nothing, and its provider may not have said anything.
-      if (actual !== 0 || cost === 0) draft.isHeard = true
-      tidy(draft, now).spent += actual ?? cost
-      addApart(draft, beside, { ...nothing, spent: actual ?? cost })
-      // Answers that are paid for beside the window may not tell of it.
-      if (tries && actual !== undefined && actual > 0) hasOpened = accept(draft, hold.model)
-      return cost === 0 ? 1 : (actual ?? cost) / cost
-    })
-    if (hasOpened) this.parking.opened(this)
-  }
-
-  /** Learns what a response to a call of a model says. `hold` is that of its call. */
-  observe(signals: NonNullable<Signal["windows"]>, hold: WindowHold | undefined, model: string): void {
-    const hasOpened = this.port.transact((draft, now) => {
-      const { windows } = tidy(draft, now)
-      let hasOpened = false
-      draft.isHeard = true
-      for (const [name, signal] of Object.entries(signals)) {
-        const known = windows.get(name)
-        if (known === undefined && windows.size >= maxWindows) continue
-        const own = sumsOf(draft, name)
-        const spent = spentAt(hold?.grant, name) ?? own.spent
-        const window = Windows.observe(known, signal, spent, own.spent + own.held - spent, now, model)
-        windows.set(name, window)
-        const wasSpent = known !== undefined && Windows.isSpent(known)
-        // A try may have waited for so long in its pool that the next one is due.
-        const isNews = !wasSpent || (draft.triesAt > 0 && draft.triesAt <= now)
-        if (isNews && Windows.isSpent(window)) draft.triesAt = now + this.triesEvery
-        hasOpened ||= known !== undefined && Windows.hasOpened(known, window)
-      }
-      return hasOpened
-    })
-    this.line.decide()
-    if (hasOpened) this.parking.opened(this)
-  }
-
-  private admit(
-    draft: WindowsState,
-    hold: WindowHold,
-    now: number
-  ): WindowTerms["grant"] | Blocked | Refused<WindowRefusal> {
-    const { apart, isHeard, running, spent, windows } = tidy(draft, now)
-    const { model, priority } = hold
-    const cost = hold.ask!
-    const isInteractive = priority >= interactive
-    if (!isHeard && windows.size === 0 && !isInteractive && running >= few) return untilOneEnds
-    let tries = false
-    const beside: Array<string> = []
-    for (const [name, window] of windows) {
-      if (!Windows.concerns(window, model)) {
-        beside.push(name)
-        continue
-      }
-      const sums = sumsOf(draft, name)
-      // Only the provider refuses interactive calls.
-      const share = isInteractive ? Infinity : (this.shares[name]?.share ?? Infinity)
-      if (!window.isRejected && fits(window, cost, share, sums)) continue
-      if (Windows.isSpent(window) && now >= draft.triesAt) tries = true
-      else if (!window.isRejected && fits(window, cost, share, { ...sums, held: 0 })) return untilOneEnds
-      else return new Refused(refusal(name, window, cost, share, sums.spent, draft.triesAt))
-    }
-    if (tries) draft.triesAt = now + this.triesEvery
-    draft.running++
-    draft.held += cost
-    addApart(draft, beside, { running: 1, held: cost, spent: 0 })
-    return { spent, apart: apart.size === 0 ? undefined : new Map(apart), cost, beside, tries }
-  }
-}
-
-/** A call waits until a running one ends. */
-const untilOneEnds: Blocked = { by: "concurrency", millis: Infinity }
-
-/**
- * Whether a call fits into a share of a window beside calls that hold so much. While little has told how large the window is, a few calls run
- * at a time, and only one once half of the share is used. What calls without a price use is not known.
- */
-const fits = (
-  window: Windows.LongWindow,
-  cost: number,
-  share: number,
-  { held, running, spent }: AccountSums
-): boolean => {
-  if (share === Infinity) return true
-  const { base, size } = window
-  const used = Windows.usedAt(window, spent + held)
-  if (size === undefined ? base >= share : used + cost / size > share) return false
-  if (held === 0) return true
-  return Windows.expectedAt(window, spent, held + cost) <= share || running < (base < share / 2 ? few : 1)
-}
-
-const refusal = (
-  window: string,
-  known: Windows.LongWindow,
-  cost: number,
-  share: number,
-  spent: number,
-  triesAt: number
-): WindowRefusal => {
-  const { isRejected, resetsAt, size } = known
-  // A call that is larger than the share does not fit after the reset either.
-  const fitsLater = isRejected || size === undefined || cost / size <= share
-  return {
-    window,
-    used: Math.min(1, Windows.usedAt(known, spent)),
-    share: isRejected ? 1 : share,
-    until: fitsLater && resetsAt < Infinity ? resetsAt : undefined,
-    triesAt: Windows.isSpent(known) ? triesAt : undefined
-  }
-}
-
-/** Ends what has ended of the windows by now. */
-const tidy = (draft: WindowsState, now: number): WindowsState => {
-  for (const [name, window] of draft.windows) {
-    draft.windows.set(name, Windows.at(window, sumsOf(draft, name).spent, now))
-  }
-  return draft
-}
-
-/** Notes that the provider accepts calls of a model. Returns whether it rejected them before. */
-const accept = ({ windows }: WindowsState, model: string): boolean => {
-  let hasOpened = false
-  for (const [name, window] of windows) {
-    if (!window.isRejected || !Windows.concerns(window, model)) continue
-    windows.set(name, { ...window, isRejected: false })
-    hasOpened = true
-  }
-  return hasOpened
-}
-
-/** A call no longer runs. */
-const close = (draft: WindowsState, { beside, cost }: WindowTerms["grant"]): void => {
-  // Rounded sums of costs do not return to 0 by themselves.
-  draft.held = --draft.running === 0 ? 0 : Math.max(0, draft.held - cost)
-  addApart(draft, beside, { running: -1, held: -cost, spent: 0 })
-}
-
-/** More windows than an account has. */
-const maxWindows = 32
 /** A share is missed once so many responses have told windows without its own. */
 const sureOfWindows = 10
 /** Keys come with requests, so their number is bounded. */
 const maxAccounts = 1_000
-/** So many calls run at a time while the size of a window is unknown. */
-const few = 3
-/** Calls of this priority are interactive, as those of the gateway's class are. */
-export const interactive = 1
-
 export class LongWindows {
   private readonly now: () => number
   private readonly shares: Shares
@@ -399,6 +71,7 @@ export class LongWindows {
   readonly isLimiting: boolean
   private readonly warn: (message: string) => void
   private readonly triesEvery: number
+  private readonly open: ((account: string) => OpenWindows) | undefined
   readonly parking: Parking
   /** The windows that have a share, and that no response has told yet; none once they were missed. */
   private readonly unseen: Set<string>
@@ -415,6 +88,7 @@ export class LongWindows {
     {
       after,
       learned = [],
+      open,
       shares = {},
       triesEvery,
       wake,
@@ -425,6 +99,8 @@ export class LongWindows {
       /** The time between two calls that try a spent window. */
       readonly triesEvery: number
       readonly after: AfterMillis
+      /** Opens what processes share of an account; undefined if they share nothing. */
+      readonly open?: ((account: string) => OpenWindows) | undefined
       readonly wake: Wake
       readonly warn: (message: string) => void
     }
@@ -433,6 +109,7 @@ export class LongWindows {
     this.parking = new Parking(this.now, after, wake)
     this.warn = warn
     this.triesEvery = triesEvery
+    this.open = open
     this.shares = Object.fromEntries(
       Object.entries(shares).map(([name, share]) => [Windows.parseName(name)?.name ?? name, share])
     )
@@ -447,12 +124,10 @@ export class LongWindows {
 
   /** The windows of an account. */
   of(account = ""): AccountWindows {
-    return Lru.useOrMake(
-      this.accounts,
-      account,
-      maxAccounts,
-      () => new AccountWindows(this.shares, this.triesEvery, this.now, this.parking)
-    )
+    return Lru.useOrMake(this.accounts, account, maxAccounts, () => {
+      const open = this.isLimiting ? this.open?.(account) : undefined
+      return new AccountWindows(this.shares, this.triesEvery, this.now, this.parking, open)
+    })
   }
 
   /** Learns what a response to a call of a model says about the windows of its account. `hold` is that of its call. */

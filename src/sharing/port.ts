@@ -18,6 +18,7 @@ import type { Store } from "./models.ts"
 import type { LedgerState } from "./ledger.ts"
 import type { Config, PoolState } from "./state.ts"
 import type { TreeState } from "./tree.ts"
+import type { OpenedWindows, WindowsOptions } from "./toldWindows.ts"
 
 /** Changes only the draft. */
 export type StateStep<A, S = PoolState> = (draft: S, now: number) => A
@@ -127,6 +128,7 @@ export interface Sharing extends Store {
   readonly openPool: (options: PortOptions) => Port
   readonly openLedger: (options: PortOptions<LedgerState["config"]>) => Port<LedgerState>
   readonly openTree: (options: PortOptions<TreeState["config"]>) => Port<TreeState>
+  readonly openWindows: (options: WindowsOptions & Pick<PortOptions, "after" | "clock" | "id">) => OpenedWindows
 }
 
 /** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */
