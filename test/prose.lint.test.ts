@@ -48,12 +48,8 @@ const long: Readonly<Record<string, number>> = {
   "docs/dollars.md": 3,
   "docs/upgrading.md": 13,
   "docs/why.md": 4,
-  "docs/guides/command-line.md": 1,
-  "docs/guides/effect-app.md": 4,
   "docs/guides/how-many-agents.md": 19,
-  "docs/guides/observability.md": 7,
-  "docs/guides/places.md": 6,
-  "docs/guides/testing-your-fan-out.md": 1
+  "docs/guides/places.md": 6
 }
 
 describe("the pages", () => {
@@ -63,7 +59,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 60_800, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 60_200, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {
