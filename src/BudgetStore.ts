@@ -35,6 +35,7 @@
 import * as Layer from "effect/Layer"
 import { ledgers } from "./sharing/ledgers.ts"
 import { checks, type Options, type StoreSettings, type Store } from "./sharing/models.ts"
+import { PlaceAnswers } from "./sharing/placeAnswers.ts"
 import { pools } from "./sharing/pools.ts"
 import { BudgetStore } from "./sharing/port.ts"
 import { SharedPort } from "./sharing/shared.ts"
@@ -90,6 +91,7 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     openPool: (options) => new SharedPort(pools, options, settings),
     openLedger: (options) => new SharedPort(ledgers, options, settings),
     openTree: (options) => new SharedPort(trees, options, settings),
-    openWindows: (options) => new SharedWindows(options, settings)
+    openWindows: (options) => new SharedWindows(options, settings),
+    openAnswers: (options) => new PlaceAnswers(options, settings)
   })
 }

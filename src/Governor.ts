@@ -56,7 +56,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Budget from "./Budget.ts"
@@ -115,7 +114,7 @@ import type { PlaceStatus } from "./places/models.ts"
 import { PlaceReviews } from "./places/reviews.ts"
 import { StatedPlaces } from "./places/parse.ts"
 import * as Prices from "./Prices.ts"
-import { BudgetStore, type Sharing } from "./sharing/port.ts"
+import { BudgetStore, newId, type Sharing } from "./sharing/port.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
@@ -273,7 +272,7 @@ export const make = Effect.fnUntraced(function* (
     learned: options.learned?.windows,
     triesEvery: millisOf(tryWindowsEvery),
     after: afterBy(fork),
-    open: sharing && opening(sharing, context, fork, `${yield* Random.nextInt}.${yield* Random.nextInt}`),
+    open: sharing && opening(sharing, context, fork, yield* newId),
     wake,
     warn
   })
@@ -289,7 +288,7 @@ export const make = Effect.fnUntraced(function* (
     learns: SyncForm.of<EstimatorForms>(estimator.learn),
     fork,
     history: Context.get(context, History),
-    memory: new PlaceMemory(),
+    memory: yield* placeMemory(sharing, context, fork),
     observer,
     plausible: new PlausibleUsage(fork),
     policy,
@@ -347,6 +346,18 @@ const opening =
         return () => timer.interruptUnsafe()
       }
     })
+
+/** A memory of places. If processes share a store, it learns from the others. */
+const placeMemory = Effect.fnUntraced(function* (
+  sharing: Sharing | undefined,
+  context: Context.Context<never>,
+  fork: GovernorParts["fork"]
+): Effect.fn.Return<PlaceMemory> {
+  if (sharing === undefined) return new PlaceMemory()
+  const id = yield* newId
+  const clock = Context.get(context, Clock.Clock)
+  return new PlaceMemory((learner) => sharing.openAnswers({ id, clock, fork, learner }))
+})
 
 const parkedIn = ({ parking }: LongWindows): Pick<Governor["Service"], "parked" | "unpark"> => ({
   parked: Effect.sync(() => parking.status),

@@ -1,7 +1,8 @@
 /** A call as one of its places has it. */
 import type * as Accounting from "../Accounting.ts"
 import type * as PriceTable from "../domain/prices.ts"
-import type { PlaceMemory, SentCall } from "../places/memory.ts"
+import type { SentCall } from "../domain/placeCalls.ts"
+import type { PlaceMemory } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
 import { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"

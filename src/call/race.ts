@@ -176,6 +176,7 @@ export class Race {
     const { now, parts, placement } = attempt.call
     for (const each of standings) {
       const { name } = each.at.pool
+      if (standings.length > 1) parts.memory.exchange?.weighed(name)
       each.isSlow = isSlow(each, standings, placement!.policy, deadline - now)
       if (!each.isSlow) parts.memory.isQuick(name)
       else if (this.winner === undefined && this.joined.length === 0 && parts.memory.isTried(name, now))

@@ -1,5 +1,6 @@
 /** A governor's memory of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
 import * as Lru from "../domain/input/lru.ts"
+import type { PlaceEnd, PlaceExchange, PlaceLearner, SentCall, SentElsewhere } from "../domain/placeCalls.ts"
 import * as Answers from "./answers.ts"
 import type { PlaceStatus, StatedLimits } from "./models.ts"
 
@@ -44,15 +45,6 @@ interface ReadAt<A> {
 const fresh = <A>(recent: ReadAt<A> | undefined, now: number): A | undefined =>
   recent !== undefined && now - recent.at < reviewMillis ? recent.value : undefined
 
-/** A call at a place whose answer has not ended. */
-export interface SentCall {
-  readonly at: number
-  /** The output tokens of its estimate. */
-  readonly estimate: number
-  /** Whether it finds out if a place that was left for slowness has recovered. */
-  readonly isProbe: boolean
-}
-
 /** A place that is left for slowness. */
 interface SlowPlace {
   /** How long an answer takes where it is quickest. */
@@ -74,6 +66,8 @@ interface PoolTimes {
   answers: Answers.AnswerTimes | undefined
   /** The calls without an answer, in the order in which they were sent. */
   readonly sent: Set<SentCall>
+  /** Those of other processes, as far as they are known. */
+  elsewhere: SentElsewhere
   /** Undefined unless it is left for slowness. */
   left: SlowPlace | undefined
   failure: number
@@ -86,16 +80,34 @@ interface PoolTimes {
   inputRate: ReadAt<number> | undefined
 }
 
+const nobody: SentElsewhere = { count: 0, first: [] }
+const nobodySent: ReadonlySet<SentCall> = new Set()
+
+/** The calls without an answer, of all processes. */
+const underWay = ({ elsewhere, sent }: PoolTimes): number => sent.size + elsewhere.count
+
+/** The first of them, in the order in which they were sent. */
+const firstSent = ({ elsewhere: { first }, sent }: PoolTimes): Iterable<SentCall> =>
+  first.length === 0 ? sent : [...first, ...sent].sort((one, other) => one.at - other.at)
+
 /** A place that was left has answered. If it has recovered, its calls end together, and not as far apart as slow calls were sent. */
-const countEnds = ({ left, sent }: PoolTimes, now: number): void => {
+const countEnds = (times: PoolTimes, now: number): void => {
+  const { left } = times
   if (left === undefined) return
-  if (now - left.countedAt > left.quick) Object.assign(left, { countedAt: now, underWay: sent.size })
-  else if (left.underWay >= minTogether && sent.size < left.underWay / 2) left.isBack = true
+  const count = underWay(times)
+  if (now - left.countedAt > left.quick) Object.assign(left, { countedAt: now, underWay: count })
+  else if (left.underWay >= minTogether && count < left.underWay / 2) left.isBack = true
 }
 
 /** The place was heard of, so it need not be tried soon: a call that tries it may take as long as its answers do. */
 const heard = ({ answers, left }: PoolTimes, now: number): void => {
   if (left !== undefined) left.due = now + left.times * Math.max(tryMillis, answers?.millis ?? 0)
+}
+
+/** A call tries a place that was left, or has tried it. */
+const triedLeft = ({ left }: PoolTimes): void => {
+  if (left === undefined) return
+  Object.assign(left, { isBack: false, underWay: 0, calls: 0, times: Math.min(maxTryTimes, 2 * left.times) })
 }
 
 const stateOf = ({ answers, asideUntil, left, outlook, sent }: PoolTimes, now: number): PlaceStatus["state"] => {
@@ -124,13 +136,19 @@ export interface AttemptTimes {
   readonly fails: number
 }
 
-export class PlaceMemory {
+export class PlaceMemory implements PlaceLearner {
+  /** Tells other processes; undefined without a store. */
+  readonly exchange: PlaceExchange | undefined
   private readonly conversations = new Map<string, CachedConversation>()
   private readonly pinned = new Map<string, string>()
   private readonly stated = new Map<string, StatedLimits>()
   private readonly times = new Map<string, PoolTimes>()
   /** The output of an answer as a part of its estimate, which is about what most calls do not exceed. */
   private outputPart = 1
+
+  constructor(open?: (learner: PlaceLearner) => PlaceExchange) {
+    this.exchange = open?.(this)
+  }
 
   /** The place where the prompt of a conversation is cached. */
   cachedAt(key: string): CachedConversation | undefined {
@@ -162,18 +180,18 @@ export class PlaceMemory {
   timesOf(pool: string, estimate: number, now: number): AttemptTimes {
     const times = this.times.get(pool)
     if (times === undefined) return { answers: undefined, usual: undefined, margin: 0, age: 0, fails: usualFailure }
-    const { answers, failure: fails, sent } = times
-    const [first] = sent
+    const { answers, failure: fails } = times
+    const [first] = firstSent(times)
     const age = first === undefined ? 0 : now - first.at
     if (answers === undefined) return { answers, usual: undefined, margin: 0, age, fails }
     const usual = Answers.expected(answers, this.outputOf(estimate))
-    return { answers: this.slowdown(answers, sent, now) * usual, usual, margin: Answers.margin(answers), age, fails }
+    return { answers: this.slowdown(answers, times, now) * usual, usual, margin: Answers.margin(answers), age, fails }
   }
 
   /** How many times longer answers take now than was learned. */
-  private slowdown(answers: Answers.AnswerTimes, sent: ReadonlySet<SentCall>, now: number): number {
+  private slowdown(answers: Answers.AnswerTimes, times: PoolTimes, now: number): number {
     return Answers.slowdown(
-      sent,
+      firstSent(times),
       ({ at }) => now - at,
       (call) => Answers.expected(answers, this.outputOf(call.estimate))
     )
@@ -184,33 +202,66 @@ export class PlaceMemory {
     return estimate * this.outputPart
   }
 
-  /** The call has ended with an answer. That of a probe replaces what was known. */
+  /** The call has ended with an answer. */
   answered(pool: string, call: SentCall, tokens: number | undefined, isCached: boolean, now: number): void {
     const times = this.pool(pool)
     if (isCached) times.caches = true
     times.asideUntil = 0
-    times.sent.delete(call)
-    const before = call.isProbe ? undefined : times.answers
-    const output = this.outputOf(call.estimate)
-    times.answers = Answers.follow(before, tokens ?? output, now - call.at, output)
-    if (tokens !== undefined && call.estimate > 0) {
-      this.outputPart += (Math.min(1, tokens / call.estimate) - this.outputPart) * weight
-    }
+    this.ended(pool, times, call, { tokens, isAnswer: true }, now)
     countEnds(times, now)
+  }
+
+  /** The call has ended without an answer. */
+  unanswered(pool: string, call: SentCall, now: number): void {
+    this.ended(pool, this.pool(pool), call, { tokens: undefined, isAnswer: false }, now)
+  }
+
+  private ended(
+    pool: string,
+    times: PoolTimes,
+    call: SentCall,
+    end: Pick<PlaceEnd, "tokens" | "isAnswer">,
+    now: number
+  ): void {
+    const { at, estimate, isProbe } = call
+    times.sent.delete(call)
+    const ended: PlaceEnd = { estimate, isProbe, millis: now - at, ...end }
+    if (this.follow(times, ended)) this.exchange?.ended(pool, ended)
+    else this.exchange?.changed(pool)
     heard(times, now)
   }
 
-  /** The call has ended without an answer. If it took longer than an answer does, answers take that long. */
-  unanswered(pool: string, call: SentCall, now: number): void {
-    const times = this.pool(pool)
-    times.sent.delete(call)
-    const millis = now - call.at
+  /**
+   * Learns from a call, if it tells how long answers take. That of a probe replaces what was known. One without an answer tells it if it
+   * took longer than an answer does.
+   */
+  private follow(times: PoolTimes, { estimate, isAnswer, isProbe, millis, tokens }: PlaceEnd): boolean {
     const { answers } = times
-    const output = this.outputOf(call.estimate)
-    if (answers !== undefined && Answers.isLate(answers, millis, output)) {
-      times.answers = Answers.follow(answers, output, millis)
+    const output = this.outputOf(estimate)
+    if (!isAnswer && (answers === undefined || !Answers.isLate(answers, millis, output))) return false
+    const before = isAnswer && isProbe ? undefined : answers
+    times.answers = Answers.follow(before, tokens ?? output, millis, output)
+    if (tokens !== undefined && estimate > 0) {
+      this.outputPart += (Math.min(1, tokens / estimate) - this.outputPart) * weight
     }
-    heard(times, now)
+    return true
+  }
+
+  /** The calls of this process at a place, in the order in which they were sent. */
+  sentTo(pool: string): ReadonlySet<SentCall> {
+    return this.times.get(pool)?.sent ?? nobodySent
+  }
+
+  /** Learns what other processes know of a place. */
+  learn(pool: string, ended: ReadonlyArray<PlaceEnd>, elsewhere: SentElsewhere, now: number): void {
+    const times = this.pool(pool)
+    times.elsewhere = elsewhere
+    for (const call of ended) {
+      this.follow(times, call)
+      if (call.isProbe) triedLeft(times)
+      heard(times, now)
+    }
+    countEnds(times, now)
   }
 
   failed(pool: string, millis: number): void {
@@ -233,6 +284,7 @@ export class PlaceMemory {
     if (this.asideUntil(pool) > 0) this.setAside(pool, now)
     const call: SentCall = { at: now, estimate, isProbe }
     this.pool(pool).sent.add(call)
+    this.exchange?.changed(pool)
     return call
   }
 
@@ -256,14 +308,11 @@ export class PlaceMemory {
    */
   isTried(pool: string, now: number): boolean {
     const times = this.pool(pool)
-    const { left, sent } = times
+    const { left } = times
     if (left === undefined) return false
-    const isDue = sent.size === 0 && left.calls >= tryCalls && now >= left.due
+    const isDue = underWay(times) === 0 && left.calls >= tryCalls && now >= left.due
     if (!left.isBack && !isDue) return false
-    left.isBack = false
-    left.underWay = 0
-    left.calls = 0
-    left.times = Math.min(maxTryTimes, 2 * left.times)
+    triedLeft(times)
     heard(times, now)
     return true
   }
@@ -303,8 +352,8 @@ export class PlaceMemory {
   /** Why calls go to each place, or do not. */
   status(now: number): ReadonlyArray<PlaceStatus> {
     return Array.from(this.times, ([pool, times]): PlaceStatus => {
-      const { answers, asideUntil, left, sent } = times
-      const answerMillis = answers && answers.millis * this.slowdown(answers, sent, now)
+      const { answers, asideUntil, left } = times
+      const answerMillis = answers && answers.millis * this.slowdown(answers, times, now)
       const triedAt = asideUntil > 0 ? asideUntil : left?.due
       return { pool, state: stateOf(times, now), answerMillis, triedAt }
     })
@@ -314,6 +363,7 @@ export class PlaceMemory {
     const times = this.times.get(name) ?? {
       answers: undefined,
       sent: new Set<SentCall>(),
+      elsewhere: nobody,
       left: undefined,
       failure: usualFailure,
       asideUntil: 0,

@@ -14,6 +14,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { Blocked } from "../admission/blocked.ts"
+import type { PlaceExchange, PlaceLearner } from "../domain/placeCalls.ts"
 import type { Store } from "./models.ts"
 import type { LedgerState } from "./ledger.ts"
 import type { Config, PoolState } from "./state.ts"
@@ -105,12 +106,15 @@ export interface PortOptions<G = Config> {
   readonly unreachable: (cause: unknown, failingFor: Duration.Duration) => void
 }
 
+/** A name of this process in the states, which no other has. */
+export const newId = Effect.map(Effect.all([Random.nextInt, Random.nextInt]), (parts) => parts.join("."))
+
 /** The options with which a process opens its ports: its name in the states, its clock, and timers that end with the scope. */
 export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, never, Scope.Scope> = Effect.gen(
   function* () {
     const runTimer = yield* FiberSet.makeRuntime<never>()
     return {
-      id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
+      id: yield* newId,
       clock: yield* Clock.Clock,
       after: (millis, then) => {
         const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
@@ -119,6 +123,12 @@ export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, 
     }
   }
 )
+
+/** The options of an exchange of answers. */
+export interface AnswersOptions extends Pick<PortOptions, "id" | "clock"> {
+  readonly fork: (effect: Effect.Effect<void>) => unknown
+  readonly learner: PlaceLearner
+}
 
 /**
  * A store, and how to open a port to a pool, a ledger or a tree in it. The layer of the store brings the code of shared states, so a
@@ -129,6 +139,7 @@ export interface Sharing extends Store {
   readonly openLedger: (options: PortOptions<LedgerState["config"]>) => Port<LedgerState>
   readonly openTree: (options: PortOptions<TreeState["config"]>) => Port<TreeState>
   readonly openWindows: (options: WindowsOptions & Pick<PortOptions, "after" | "clock" | "id">) => OpenedWindows
+  readonly openAnswers: (options: AnswersOptions) => PlaceExchange
 }
 
 /** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */
