@@ -97,15 +97,18 @@ const shortened = (name: string): string => {
   return /^[0-9a-f]{12}$/.test(last) ? name : last
 }
 
-/** Names pools as people do, `sonnet-5`, unless two of those that have calls would be called so. */
-const shortNames = (pools: BudgetStatus["pools"]): ((name: string) => string) => {
+/** Names pools as people do, `sonnet-5`, unless two of them would be called so. */
+export const shortNames = (names: ReadonlyArray<string>): ((name: string) => string) => {
   const counts = new Map<string, number>()
-  for (const [name, { inFlight, pause, queued }] of Object.entries(pools)) {
-    if (inFlight === 0 && queued === 0 && pause === undefined) continue
-    counts.set(shortened(name), (counts.get(shortened(name)) ?? 0) + 1)
-  }
+  for (const name of names) counts.set(shortened(name), (counts.get(shortened(name)) ?? 0) + 1)
   return (name) => ((counts.get(shortened(name)) ?? 0) > 1 ? name : shortened(name))
 }
+
+/** The names of the pools that have calls, or are paused. */
+const usedIn = (pools: BudgetStatus["pools"]): ReadonlyArray<string> =>
+  Object.entries(pools).flatMap(([name, { inFlight, pause, queued }]) =>
+    inFlight === 0 && queued === 0 && pause === undefined ? [] : [name]
+  )
 
 // -----------------------------------------------------------------------------
 // Writing
@@ -122,7 +125,7 @@ export const lines = (budget: {
     const tell = Effect.fnUntraced(function* ({ pools }: BudgetStatus) {
       const now = yield* Clock.currentTimeMillis
       for (const name of told.keys()) if (!Object.hasOwn(pools, name)) told.delete(name)
-      const called = shortNames(pools)
+      const called = shortNames(usedIn(pools))
       for (const [name, pool] of Object.entries(pools)) {
         const [next, line] = stepOf(called(name), told.get(name), pool, now)
         if (next === undefined) told.delete(name)

@@ -34,7 +34,8 @@ export interface AdviceSource {
 // A gateway
 // -----------------------------------------------------------------------------
 
-const usualAddress = "http://127.0.0.1:8788"
+/** The address of a gateway that is started without flags. */
+export const usualAddress = "http://127.0.0.1:8788"
 /** The expectation that an address of a gateway must meet. */
 export const expected = `an address such as ${usualAddress}`
 

@@ -4,12 +4,12 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Words from "floodgate/internal/words"
 import * as Asking from "./asking.ts"
+import * as CapTable from "./capTable.ts"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Print from "@floodgate/gateway/internal/print"
-import { aligned, oneLine } from "@floodgate/gateway/internal/text"
+import { oneLine } from "@floodgate/gateway/internal/text"
 import * as Operating from "./operating.ts"
 
 const flags = {
@@ -26,7 +26,7 @@ const flags = {
 }
 
 /** A cap as the status of a gateway has it. */
-const ShownCap = Schema.Struct({
+export const ShownCap = Schema.Struct({
   id: Schema.String,
   name: Schema.String,
   dollars: Schema.Finite,
@@ -39,23 +39,10 @@ const ShownCap = Schema.Struct({
 
 const Status = Schema.Struct({ caps: Schema.Array(ShownCap) })
 
-const table = (caps: ReadonlyArray<typeof ShownCap.Type>): string => {
-  if (caps.length === 0) return "The gateway has no caps in dollars."
-  const names = new Set(caps.map(({ name }) => name))
-  // An id is long, and is only needed where a name is not enough.
-  const ids = names.size < caps.length
-  return aligned([
-    ["cap", "spent", "reserved", "of", "until", ...(ids ? ["id"] : [])],
-    ...caps.map(({ dollars, held, id, name, spent, until }) => [
-      oneLine(name),
-      Words.dollars(spent),
-      held === undefined ? "-" : Words.dollars(held),
-      Words.dollars(dollars),
-      until === undefined ? "-" : new Date(until).toISOString(),
-      ...(ids ? [oneLine(id)] : [])
-    ])
-  ]).join("\n")
-}
+const table = (caps: ReadonlyArray<typeof ShownCap.Type>): string =>
+  caps.length === 0
+    ? "The gateway has no caps in dollars."
+    : CapTable.lines(caps.map(({ dollars, ...cap }) => ({ ...cap, limit: dollars }))).join("\n")
 
 /** The command. */
 export const capsCommand = Command.make(

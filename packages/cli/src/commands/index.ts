@@ -25,7 +25,7 @@ const commands = {
     async () => (await import("./try.ts")).tryCommand
   ),
   storm: listed(
-    "Compares common strategies with Floodgate, in simulated time",
+    "Compares common strategies with Floodgate, in simulated time; `storm all` in every scenario",
     async () => (await import("./storm.ts")).stormCommand
   ),
   forecast: listed(
@@ -37,7 +37,7 @@ const commands = {
     async () => (await import("./run.ts")).runCommand
   ),
   status: listed(
-    "Shows what each process holds of a budget in Redis",
+    "Shows the limits, calls and caps of a gateway, or of a budget in Redis",
     async () => (await import("./status.ts")).statusCommand
   ),
   provider: listed(
@@ -64,18 +64,15 @@ const commands = {
   doctor: listed(
     "Checks the key, the address, the limits and Redis",
     async () => (await import("./doctor.ts")).doctorCommand
-  ),
-  lab: listed(
-    "Compares every strategy in every scenario, as a table and a report",
-    async () => (await import("./lab.ts")).labCommand
   )
 }
 
 type CommandName = keyof typeof commands
 
 /** Names of earlier versions: the command that does the same now, and what else to know. */
-const oldNames: Readonly<Record<string, { readonly now: CommandName; readonly also?: string }>> = {
-  start: { now: "try", also: "; its table is printed by `lab --table`" }
+const oldNames: Readonly<Record<string, { readonly now: readonly [CommandName, "all"?]; readonly also?: string }>> = {
+  start: { now: ["try"], also: "; its table is printed by `storm all --table`" },
+  lab: { now: ["storm", "all"] }
 }
 
 /** The commands by what a user wants to do, in the order in which most users need them. */
@@ -83,7 +80,7 @@ const purposes: ReadonlyArray<readonly [purpose: string, names: ReadonlyArray<Co
   ["TRY", ["try", "provider", "run"]],
   ["OPERATE", ["gateway", "status", "caps", "jobs", "tickets", "doctor"]],
   ["PLAN", ["forecast", "advise", "mcp"]],
-  ["RESEARCH", ["storm", "lab"]]
+  ["RESEARCH", ["storm"]]
 ]
 
 const names = purposes.flatMap(([, names]) => names)
@@ -142,9 +139,11 @@ export const runWith = (
   const called = CommandLine.withoutHelp(given)
   const [name = "", ...more] = called
   const old = Object.hasOwn(oldNames, name) ? oldNames[name] : undefined
-  const args = old === undefined ? called : [old.now, ...more]
+  const args = old === undefined ? called : [...old.now.map(String), ...more]
   const told =
-    old === undefined ? Effect.void : Print.err(`floodgate: \`${name}\` is called \`${old.now}\` now${old.also ?? ""}`)
+    old === undefined
+      ? Effect.void
+      : Print.err(`floodgate: \`${name}\` is called \`${old.now.join(" ")}\` now${old.also ?? ""}`)
   return Effect.andThen(
     told,
     Effect.flatMap(commandsFor(args), (all) => Command.runWith(Command.withSubcommands(root, all), { version })(args))

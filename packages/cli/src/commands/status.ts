@@ -1,4 +1,4 @@
-/** `floodgate status`: shows a budget in Redis, what each process holds of it, and the caps in dollars; or a gateway's places. */
+/** `floodgate status`: shows the limits, calls and caps of a budget in Redis, and what each process holds of it; or of a gateway. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -11,25 +11,27 @@ import type { SharedStatus } from "floodgate/internal"
 import * as Words from "floodgate/internal/words"
 import * as Limits from "floodgate/Limits"
 import * as SharedState from "@floodgate/redis/internal"
-import type * as Exit from "@floodgate/gateway/internal/exit"
+import { invalidFlag } from "@floodgate/gateway/internal/errors"
+import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Flags from "@floodgate/gateway/internal/flags"
 import * as Asking from "./asking.ts"
+import * as CapTable from "./capTable.ts"
 import * as Painter from "./painter.ts"
 import * as Print from "@floodgate/gateway/internal/print"
 import * as Redis from "@floodgate/gateway/internal/redis"
-import * as Places from "./places.ts"
+import * as GatewayStatus from "./gatewayStatus.ts"
 import * as View from "./run/view.ts"
 import { aligned, fit, oneLine } from "@floodgate/gateway/internal/text"
 
+const usualRedis = "redis://127.0.0.1:6379"
+
 const flags = {
-  redis: Redis.url("Where the budget is (default: redis://127.0.0.1:6379)").pipe(
-    Flag.withDefault("redis://127.0.0.1:6379")
-  ),
+  redis: Redis.url(`Where the budget is (default: ${usualRedis})`).pipe(Flag.optional),
   redisPrefix: Redis.prefix,
   gateway: Flag.String("gateway").pipe(
     Flag.filter(Asking.isAddress, () => Asking.expected),
     Flag.withMetavar("<url>"),
-    Flags.optional("Show the places of this gateway instead")
+    Flags.optional("Show this gateway instead: its limits, calls, places and caps")
   ),
   watch: Flags.toggle("watch", "Refresh every second, until Ctrl-C", "w"),
   json: Flags.toggle("json", "Print one JSON object; with --watch, one per line")
@@ -49,9 +51,6 @@ interface RedisState {
   /** How many caps were not read. */
   readonly moreCaps: number
 }
-
-/** How many caps are shown as text. */
-const maxShown = 20
 
 /** The status as `--json` prints it. `null` stands for infinite and missing values. */
 const toJson = ({ caps, moreCaps, pools }: RedisState) => ({
@@ -86,29 +85,14 @@ const table = (processes: SharedStatus.SharedPoolStatus["processes"]): ReadonlyA
   return aligned([heads, ...rows])
 }
 
-const capHeads = ["cap", "spent", "reserved", "of", "until"]
-
 const capLines = ({ caps, moreCaps }: RedisState): ReadonlyArray<string> => {
-  const rows = caps
-    .filter(({ damaged }) => damaged === undefined)
-    .map(({ cap, held, limit, spent, until }) => [
-      oneLine(cap),
-      Words.dollars(spent),
-      Words.dollars(held),
-      limit === undefined ? "no cap" : Words.dollars(limit),
-      until === undefined ? "-" : new Date(until).toISOString()
-    ])
+  const rows = caps.filter(({ damaged }) => damaged === undefined).map((cap) => ({ ...cap, name: cap.cap }))
   const damaged = caps.flatMap(({ cap, damaged, key }) =>
     damaged === undefined
       ? []
       : [`cap ${oneLine(cap)} cannot be read: ${oneLine(damaged)}; its key is "${oneLine(key)}"`]
   )
-  const more = moreCaps + Math.max(0, rows.length - maxShown)
-  return [
-    ...(rows.length === 0 ? [] : aligned([capHeads, ...rows.slice(0, maxShown)])),
-    ...(more === 0 ? [] : [`and ${more} more`]),
-    ...damaged.slice(0, maxShown)
-  ]
+  return [...CapTable.first(rows, moreCaps), ...damaged.slice(0, CapTable.maxShown)]
 }
 
 /** The status in lines of text. */
@@ -165,14 +149,42 @@ const ofRedis = (url: string, prefix: string): Look => {
 }
 
 const ofGateway = (address: Asking.GatewayAddress): Look =>
-  Effect.map(Places.read(address), (places) => ({ text: Places.lines(places), json: Places.toJson(places) }))
+  Effect.map(GatewayStatus.read(address), (state) => ({
+    text: GatewayStatus.lines(state),
+    json: GatewayStatus.toJson(state)
+  }))
+
+/** Looks where the flags say. Who names nothing and has no Redis may mean a gateway. */
+const lookAt = Effect.fnUntraced(function* (
+  gateway: Option.Option<string>,
+  redis: Option.Option<string>,
+  prefix: string
+) {
+  if (Option.isNone(gateway)) {
+    const look = ofRedis(
+      Option.getOrElse(redis, () => usualRedis),
+      prefix
+    )
+    if (Option.isSome(redis)) return look
+    return Effect.mapError(
+      look,
+      ({ exitCode, message }) =>
+        new Exit.CommandError({
+          exitCode,
+          message: `${message}; for a gateway, add --gateway ${Asking.usualAddress}`
+        })
+    )
+  }
+  if (Option.isSome(redis)) return yield* invalidFlag("status")("redis", "nothing: --gateway is given", redis.value)
+  return ofGateway(yield* Asking.addressOf(gateway))
+})
 
 /** The command. */
 export const statusCommand = Command.make(
   "status",
   flags,
   Effect.fnUntraced(function* ({ gateway, json, redis, redisPrefix, watch }) {
-    const look = Option.isSome(gateway) ? ofGateway(yield* Asking.addressOf(gateway)) : ofRedis(redis, redisPrefix)
+    const look = yield* lookAt(gateway, redis, redisPrefix)
     if (!watch) {
       const shown = yield* look
       return yield* json ? Print.json(shown.json, 2) : Print.out(shown.text.join("\n"))
@@ -194,12 +206,12 @@ export const statusCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Shows a budget that processes share in Redis: what is left of each limit, where its figures come from and how old they are, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. With --gateway it shows the places of a gateway: the state of each, how long an answer takes there, its calls and limits, and why calls came from elsewhere. It changes nothing."
+    "Shows what is left of each limit, where its figures come from and how old they are, the calls in flight and waiting, and the caps in dollars, those that are used most first. Of a budget in Redis it shows what each process holds, and what its first waiting call needs. Of a gateway it shows its places: the state of each, how long an answer takes there, and why calls came from elsewhere. It changes nothing."
   ),
   Command.withExamples([
     { command: "floodgate status --redis redis://127.0.0.1:6379", description: "The current state" },
     { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },
-    { command: "floodgate status --gateway http://127.0.0.1:8788", description: "The places of a gateway" },
+    { command: "floodgate status --gateway http://127.0.0.1:8788", description: "The same of a gateway" },
     { command: "floodgate status --watch --json", description: "A JSON line per second, for programs" }
   ])
 )

@@ -1,4 +1,4 @@
-/** `floodgate storm`: races strategies in one scenario, in simulated time. */
+/** `floodgate storm`: races strategies in one scenario, in simulated time; `storm all` in every scenario. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -16,6 +16,7 @@ import * as Output from "@floodgate/gateway/internal/output"
 import * as Print from "@floodgate/gateway/internal/print"
 import * as Provenance from "./provenance.ts"
 import * as Racing from "./racing.ts"
+import { allCommand } from "./storm/all.ts"
 import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
@@ -199,6 +200,7 @@ export const stormCommand = Command.make(
     yield* print(runs)
   })
 ).pipe(
+  Command.withSubcommands([allCommand]),
   Command.withDescription(
     "Runs the same work under several strategies in simulated time: common clients and queues, Floodgate, and an oracle, which is the best possible schedule. The default is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
   ),

@@ -49,7 +49,7 @@ const next = [
   ...aligned([
     [`  ${self} provider`, "this provider, for a program of yours"],
     [`  ${self} run docs --prompt "..."`, "agents over your own documents"],
-    [`  ${self} lab --table`, "other clients and queues in other conditions, in simulated time"]
+    [`  ${self} storm all --table`, "other clients and queues in other conditions, in simulated time"]
   ])
 ].join("\n")
 

@@ -57,7 +57,7 @@ describe("floodgate", () => {
           (line) => /^(?:(TRY|OPERATE|PLAN|RESEARCH):?|  ([a-z]+)  +[A-Z].*)$/.exec(line)?.slice(1).join("") ?? []
         )
       const expected =
-        "TRY try provider run OPERATE gateway status caps jobs tickets doctor PLAN forecast advise mcp RESEARCH storm lab"
+        "TRY try provider run OPERATE gateway status caps jobs tickets doctor PLAN forecast advise mcp RESEARCH storm"
       assert.deepStrictEqual(listed, expected.split(" "))
     }).pipe(Effect.provide(services()))
   )
@@ -99,7 +99,10 @@ describe("floodgate", () => {
     ],
     [["forecast", "docs", "--trace", "t.csv"], /--trace ".*t\.csv" does not apply: the documents are the workload/],
     // Regression: numbers out of range were changed silently, or accepted and never reached.
-    [["lab", "--seed", "4294967296"], /--seed: expected a whole number from 0 to 4,294,967,295, got "4294967296"\n/],
+    [
+      ["storm", "all", "--seed", "4294967296"],
+      /--seed: expected a whole number from 0 to 4,294,967,295, got "4294967296"\n/
+    ],
     [["forecast", "--agents", "1e9"], /--agents: expected at most 1,000,000 calls of all agents, got "1000000000"\n/],
     // Node would listen on every address.
     [["provider", "--host", ""], /--host needs a value: an address or the name of a host\n/],
@@ -162,16 +165,16 @@ describe("floodgate", () => {
     ["storm", "--report", "docs/a.md/report.html", "a part of it is a file"],
     ["storm", "--svg", "docs/a.md/images", "a part of it is a file"],
     ["forecast", "--report", "docs", "it is a folder"],
-    ["lab", "--report", "docs", "it is a folder"],
-    ["lab", "--docs", "docs/a.md", "a part of it is a file"]
+    ["storm all", "--report", "docs", "it is a folder"],
+    ["storm all", "--docs", "docs/a.md", "a part of it is a file"]
   ] as const) {
     it.effect(`reports before it works that ${command} cannot write to a ${flag} if ${why}`, () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
         const { at, docs, out } = yield* document
-        const report = command === "lab" && flag !== "--report" ? ["--report", join(at, "lab.html")] : []
+        const report = command === "storm all" && flag !== "--report" ? ["--report", join(at, "lab.html")] : []
         const { code, err } = yield* floodgate(
-          command,
+          ...command.split(" "),
           ...(command === "run" ? [docs, "--prompt", "x", "--out", out] : []),
           ...report,
           flag,
@@ -205,7 +208,7 @@ describe("floodgate", () => {
       const fs = yield* FileSystem.FileSystem
       const at = yield* folder
       for (const args of [
-        ["lab", "--report", join(at, "a/b/report.html"), "--docs", join(at, "c/docs")],
+        ["storm", "all", "--report", join(at, "a/b/report.html"), "--docs", join(at, "c/docs")],
         ["storm", "--scenario", "many", "--report", join(at, "a/b/report.html"), "--svg", join(at, "c/svg")]
       ]) {
         let drawn = ""

@@ -196,18 +196,23 @@ describe("floodgate try, piped", () => {
     assert.match(lines[0]!, /^Without Floodgate \d+ of 200 calls were answered, with Floodgate \d+ of 200, so far\.$/)
   }, 60_000)
 
-  it("is also started by its earlier name, which says so", async () => {
-    const { exit, stderr } = floodgate(["start", "--help"])
-    const { code, lines } = await exit
-    assert.strictEqual(code, 0)
-    assert.strictEqual(stderr(), "floodgate: `start` is called `try` now; its table is printed by `lab --table`\n")
-    assert.include(lines.join("\n"), "floodgate try")
-  })
+  for (const [old, told, help] of [
+    ["start", "`start` is called `try` now; its table is printed by `storm all --table`", "floodgate try"],
+    ["lab", "`lab` is called `storm all` now", "floodgate storm all [flags]"]
+  ] as const) {
+    it(`a command is still started by its earlier name ${old}, which says so on standard error`, async () => {
+      const { exit, stderr } = floodgate([old, "--help"])
+      const { code, lines } = await exit
+      assert.strictEqual(code, 0)
+      assert.strictEqual(stderr(), `floodgate: ${told}\n`)
+      assert.include(lines.join("\n"), help)
+    })
+  }
 })
 
-describe("floodgate lab --table", () => {
+describe("floodgate storm all --table", () => {
   it("prints the table of the README", async () => {
-    const { code, lines } = await floodgate(["lab", "--table"]).exit
+    const { code, lines } = await floodgate(["storm", "all", "--table"]).exit
     assert.strictEqual(code, 0)
     for (const name of ["sdk-2", "bottleneck-tuned", "hand-written", "floodgate-as-installed", "floodgate", "oracle"]) {
       assert.isTrue(lines.some((line) => line.startsWith(`${name} `)))

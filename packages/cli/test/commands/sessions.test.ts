@@ -228,7 +228,7 @@ describe("floodgate forecast --sessions", () => {
   }
 })
 
-describe("floodgate lab --sessions", () => {
+describe("floodgate storm all --sessions", () => {
   it.live(
     "races every strategy in your own sessions, and writes a report",
     () =>
@@ -238,7 +238,7 @@ describe("floodgate lab --sessions", () => {
           const file = join(at, "sessions.csv")
           yield* recording(file)
           const flags = ["--input-tokens-per-minute", "60000", "--burst", "40000", "--report", join(at, "lab.html")]
-          const { err, out } = yield* floodgate("lab", "--sessions", file, "--agents", "3", ...flags)
+          const { err, out } = yield* floodgate("storm", "all", "--sessions", file, "--agents", "3", ...flags)
           assert.match(out, /Scenario own-sessions: 3 sessions with 10 calls, as recorded/)
           assert.match(out, /60,000 input tokens\/min \(bucket of 40,000\)/)
           for (const name of ["sdk-2", "floodgate-as-installed", "oracle"]) assert.include(out, name)
@@ -271,7 +271,7 @@ describe("floodgate lab --sessions", () => {
         Effect.gen(function* () {
           const file = join(at, "s.csv")
           yield* recording(file)
-          const { err } = yield* floodgate("lab", ...args.map((arg) => (arg === "FILE" ? file : arg)))
+          const { err } = yield* floodgate("storm", "all", ...args.map((arg) => (arg === "FILE" ? file : arg)))
           assert.match(err, problem)
         })
       )

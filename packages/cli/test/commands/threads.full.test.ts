@@ -2,7 +2,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Race, Scenarios } from "@floodgate/lab/internal"
-import * as Threads from "../../src/commands/lab/threads.ts"
+import * as Threads from "../../src/commands/storm/threads.ts"
 import { strategy } from "../../../lab/test/support/race.ts"
 
 describe("the threads of the lab", () => {

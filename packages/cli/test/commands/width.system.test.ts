@@ -11,20 +11,7 @@ import { services } from "../../../gateway/test/support/services.ts"
 
 // No line is wider than the terminal: it would break within a word.
 
-const commands = [
-  "try",
-  "storm",
-  "forecast",
-  "run",
-  "status",
-  "provider",
-  "gateway",
-  "caps",
-  "advise",
-  "mcp",
-  "doctor",
-  "lab"
-]
+const commands = ["try", "storm", "forecast", "run", "status", "provider", "gateway", "caps", "advise", "mcp", "doctor"]
 
 const linesOf = (args: ReadonlyArray<string>, columns: number) =>
   Effect.gen(function* () {
@@ -36,6 +23,7 @@ describe("on a narrow terminal", () => {
   for (const args of [
     ["--help"],
     ...commands.map((command) => [command, "--help"]),
+    ["storm", "all", "--help"],
     ["storm", "--strategy", "oracle"],
     ["storm", "--scenario", "slow-start", "--strategy", "oracle"],
     ["forecast", "--agents", "100", "--calls", "2"],

@@ -23,8 +23,7 @@ describe("the command without the lab", () => {
   it("lists its commands, and runs those that need no lab", () => {
     const help = without("@floodgate/lab", "floodgate", "--help")
     assert.strictEqual(help.status, 0, help.stderr)
-    for (const name of ["try", "storm", "forecast", "lab"])
-      assert.match(help.stdout, new RegExp(`^ {2}${name} +\\S`, "m"))
+    for (const name of ["try", "storm", "forecast"]) assert.match(help.stdout, new RegExp(`^ {2}${name} +\\S`, "m"))
     for (const args of [
       ["forecast", "--agents", "2", "--input-tokens-per-minute", "400000"],
       ["gateway", "--help"],
@@ -43,7 +42,7 @@ describe("the command without the lab", () => {
     writeFileSync(file, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.979,10,5\n")
     for (const [use, ...args] of [
       ["floodgate storm", "storm"],
-      ["floodgate lab", "lab", "--explain"],
+      ["floodgate storm", "storm", "all", "--explain"],
       ["--trace", "forecast", "--trace", file],
       ["--sessions", "forecast", "--sessions", file],
       ["--report", "forecast", "--report", join(folder, "report.html")],

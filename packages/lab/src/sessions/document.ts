@@ -202,7 +202,7 @@ strategy in them under your limits, and a forecast says what more of them would 
 
 \`\`\`sh
 npm run -s floodgate -- gateway --record sessions.csv
-npm run -s floodgate -- lab --sessions sessions.csv --input-tokens-per-minute 400000
+npm run -s floodgate -- storm all --sessions sessions.csv --input-tokens-per-minute 400000
 npm run -s floodgate -- forecast --sessions sessions.csv --agents 40
 \`\`\`
 

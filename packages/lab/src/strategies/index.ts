@@ -30,7 +30,7 @@ import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphor
 export { oracle } from "./oracle.ts"
 
 /**
- * The strategies that `floodgate storm` and `lab --table` run by default: clients with their defaults, each rival as its best users configure
+ * The strategies that `floodgate storm` and `storm all --table` run by default: clients with their defaults, each rival as its best users configure
  * it, the library with default settings, the limits, the token counts or both, and the oracle.
  *
  * @stability experimental

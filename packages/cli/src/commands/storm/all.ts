@@ -1,4 +1,4 @@
-/** `floodgate lab`: races every strategy in every scenario, and writes one report. */
+/** `floodgate storm all`: races every strategy in every scenario, and writes one report. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -15,16 +15,16 @@ import {
 } from "@floodgate/lab/internal"
 import { Stepwise } from "floodgate/internal"
 import * as Flags from "@floodgate/gateway/internal/flags"
-import * as Threads from "./lab/threads.ts"
+import * as Threads from "./threads.ts"
 import * as LimitFlags from "@floodgate/gateway/internal/limits"
-import * as Simulated from "./simulated.ts"
+import * as Simulated from "../simulated.ts"
 import * as Output from "@floodgate/gateway/internal/output"
 import * as Print from "@floodgate/gateway/internal/print"
-import { painting } from "./paint.ts"
-import * as Provenance from "./provenance.ts"
-import * as Racing from "./racing.ts"
-import * as OwnSessions from "./lab/sessions.ts"
-import * as ReadmeTable from "./lab/table.ts"
+import { painting } from "../paint.ts"
+import * as Provenance from "../provenance.ts"
+import * as Racing from "../racing.ts"
+import * as OwnSessions from "./sessions.ts"
+import * as ReadmeTable from "./table.ts"
 
 const flags = {
   report: Output.flag("report", "file").pipe(
@@ -131,8 +131,8 @@ const writeDocs = Effect.fnUntraced(function* (
 })
 
 /** The command. */
-export const labCommand = Command.make(
-  "lab",
+export const allCommand = Command.make(
+  "all",
   flags,
   Effect.fnUntraced(function* ({ docs, explain, report, seed, table, ...own }) {
     if (explain) return yield* Print.out(explained)
@@ -174,14 +174,15 @@ export const labCommand = Command.make(
     )
   })
 ).pipe(
+  Command.withShortDescription("Races every strategy in every scenario, as a table and a report"),
   Command.withDescription(
     "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --sessions it races them in sessions of your own agents instead, which floodgate gateway --record has recorded, under the limits that you state. With --explain it only prints how each strategy is configured."
   ),
   Command.withExamples([
-    { command: "floodgate lab", description: "Takes a few minutes on two cores, and writes lab-report.html" },
-    { command: "floodgate lab --explain", description: "How each strategy is configured, and why" },
+    { command: "floodgate storm all", description: "Takes a few minutes on two cores, and writes lab-report.html" },
+    { command: "floodgate storm all --explain", description: "How each strategy is configured, and why" },
     {
-      command: "floodgate lab --sessions sessions.csv --input-tokens-per-minute 400000",
+      command: "floodgate storm all --sessions sessions.csv --input-tokens-per-minute 400000",
       description: "Your own sessions, which the gateway has recorded with --record"
     }
   ])

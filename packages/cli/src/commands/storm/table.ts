@@ -1,4 +1,4 @@
-/** The table of `lab --table`, which the README shows: the usual strategies in six scenarios. */
+/** The table of `storm all --table`, which the README shows: the usual strategies in six scenarios. */
 import * as Effect from "effect/Effect"
 import { Matrix, Report, Scenarios, Strategies } from "@floodgate/lab/internal"
 import * as Print from "@floodgate/gateway/internal/print"

@@ -1,4 +1,4 @@
-/** `floodgate lab --sessions`: races the strategies in the user's own sessions. */
+/** `floodgate storm all --sessions`: races the strategies in the user's own sessions. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LimitWords } from "floodgate/internal"
@@ -30,7 +30,7 @@ interface OwnScenario {
   readonly notes: ReadonlyArray<string>
 }
 
-const invalid = invalidFlag("lab")
+const invalid = invalidFlag("storm all")
 
 /** Every strategy plays every call, with its whole text: more would not fit into the memory. A forecast takes more. */
 const maxCalls = 20_000
@@ -60,9 +60,9 @@ export const of = Effect.fnUntraced(function* (flags: OwnFlags, seed: number) {
   }
   if (Option.isSome(docs))
     return yield* invalid("docs", "nothing: the documentation has no sessions of yours", docs.value)
-  const limits = yield* LimitFlags.checked("lab", flags)
+  const limits = yield* LimitFlags.checked("storm all", flags)
   const recorded = yield* SessionFile.read(flags.sessions.value)
-  const max = { command: "lab", calls: maxCalls, otherwise: "; floodgate forecast takes more" }
+  const max = { command: "storm all", calls: maxCalls, otherwise: "; floodgate forecast takes more" }
   const sessions = yield* SessionFile.chosen(recorded, agents, max)
   const [tier] = Tiers.anthropic
   const options: Scenarios.SessionsOptions = {
@@ -109,7 +109,7 @@ export const race = Effect.fnUntraced(function* (own: OwnScenario, report: strin
   const notes = [...takenOf(own), ...own.notes]
   const section = Report.Html.ofScenario(figures)
   const html = Report.Html.render({
-    title: "floodgate lab: your own sessions",
+    title: "floodgate storm all: your own sessions",
     intro: Report.Html.raceIntro,
     sections: [{ ...section, notes: [...section.notes, ...notes] }],
     provenance: yield* Provenance.of([
