@@ -19,7 +19,7 @@ const server = Effect.acquireRelease(
 describe.skipIf(!Redis.hasServer)("windows that processes share through Redis", () => {
   it.live("are known to a process that joins, with the size that another one has learned", () =>
     Effect.gen(function* () {
-      const { url } = yield* server
+      const { command, url } = yield* server
       const resetsAt = Date.now() + 18_000_000
       const state = { spent: 0 }
       const process = Layer.build(
@@ -51,7 +51,9 @@ describe.skipIf(!Redis.hasServer)("windows that processes share through Redis", 
       for (let n = 0; n < 10; n++) yield* Effect.provideContext(call, first)
       const learned = yield* Effect.provideContext(window, first)
       assert.closeTo(learned!.dollars!, 50, 6)
-      // The first process publishes within a second or two, and the other one reads when it first calls.
+      const record = () => command("HGET", "floodgate:windows%3Akey", "value")
+      yield* Effect.promise(() => Redis.until(async () => String(await record()).includes('"size"')))
+      // The other process reads it when it first calls.
       const second = yield* process
       yield* Effect.provideContext(call, second)
       const told = yield* Effect.provideContext(window, second)
