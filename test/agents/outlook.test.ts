@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import * as Agents from "floodgate/Agents"
@@ -89,5 +91,79 @@ describe("Agents.run", () => {
         )
       )
     )
+  )
+
+  const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
+  const step = Schema.Struct({ estimate: upTo(900), used: upTo(1_500), millis: upTo(3_000), end: upTo(3) })
+  const oneAgent = Schema.Array(step).check(Schema.isMinLength(1), Schema.isMaxLength(4))
+
+  /** A call whose usage differs from its estimate; which is refunded, fails, or ends without saying what it used. */
+  const stepOf = ({ end, estimate, millis, used }: typeof step.Type) =>
+    Budget.withReservation({ inputTokens: estimate }, (held) =>
+      Effect.andThen(
+        Effect.sleep(millis),
+        [
+          held.settle({ inputTokens: used, outputTokens: 0 }),
+          held.refund,
+          held.fail({ reason: "rateLimit", usage: { requests: 1 } }),
+          Effect.void
+        ][end]!
+      )
+    )
+
+  it.effect.prop(
+    "never goes backwards in its progress, and has the foreseen end with its range in each, once that is known",
+    {
+      agents: Schema.Array(oneAgent).check(Schema.isMinLength(2), Schema.isMaxLength(5)),
+      concurrency: Schema.Literals(["unbounded", "advised", 2]),
+      cancelled: upTo(6)
+    },
+    ({ agents, cancelled, concurrency }) =>
+      Effect.gen(function* () {
+        for (const name of ["first", "second", "third"]) yield* job(name, { concurrency }, 1)
+        const clock = yield* Clock.Clock
+        const running = yield* Agents.fork(
+          agents.map((steps, index) => ({
+            key: `agent-${index}`,
+            effect: Effect.forEach(steps, stepOf, { discard: true })
+          })),
+          { concurrency }
+        )
+        const began = clock.currentTimeMillisUnsafe()
+        const seen: Array<Agents.Progress & { readonly at: number }> = []
+        const reader = yield* Effect.forkChild(
+          Stream.runForEach(running.progress, (each) =>
+            Effect.sync(() => void seen.push({ ...each, at: clock.currentTimeMillisUnsafe() - began }))
+          )
+        )
+        yield* TestClock.adjust(1_000)
+        yield* running.cancel(`agent-${cancelled}`)
+        yield* TestClock.adjust("1 hour")
+        yield* Fiber.join(reader)
+        const stages = { waiting: 0, running: 1, succeeded: 2, failed: 2, cancelled: 2 }
+        const figures = ({ agents, done, used }: Agents.Progress): ReadonlyArray<number> => [
+          done,
+          ...[used, ...agents.map((agent) => agent.used)].flatMap(({ calls, dollars, tokens }) => [
+            calls,
+            dollars,
+            tokens
+          ]),
+          ...agents.map(({ state }) => stages[state])
+        ]
+        for (const [index, { at, done, foreseen, ...each }] of seen.entries()) {
+          const before = seen[index - 1]
+          if (before !== undefined) {
+            const past = figures(before)
+            assert.isTrue(figures({ ...each, done, foreseen }).every((figure, place) => figure >= past[place]!))
+          }
+          if (done === agents.length) continue
+          const { end, range } = foreseen!
+          const [from, middle, to] = [range!.from, end, range!.to].map(Duration.toMillis)
+          assert.isTrue(at - 1 <= from! && from! <= middle! && middle! <= to!, `${at}: ${from}, ${middle}, ${to}`)
+        }
+        assert.strictEqual(seen.at(-1)!.done, agents.length)
+        assert.isUndefined(seen.at(-1)!.foreseen)
+      }).pipe(Effect.scoped, live),
+    { tags: "full", arbitrary: { runs: 60 } }
   )
 })
