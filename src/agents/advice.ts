@@ -59,6 +59,8 @@ export interface Question {
   readonly asking: AskingCost
   /** The harm that many agents at once do. */
   readonly harms: Advice["harms"]
+  /** How many calls in flight the pool takes, if its rejections have shown that. */
+  readonly maxLearned: number | undefined
   readonly price: PriceTable.Price | undefined
 }
 
@@ -425,12 +427,14 @@ export const rangeOf = (end: Duration.Duration, { missedBy }: Pick<Question, "mi
 const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
 /** The advice before it is put into words. */
-type Found = Omit<Advice, "places" | "text" | "saves"> & Partial<Pick<Advice, "places" | "saves">>
+type Found = Omit<Advice, "places" | "text" | "saves"> &
+  Partial<Pick<Advice, "places">> & { readonly saves?: Omit<Advice["saves"], "rejections"> }
 
 /** Applies the caps that bind, and adds the words. */
 export const said = ({
   asking: _asking,
   isGuess = false,
+  maxLearned,
   missedBy: _missedBy,
   price: _price,
   ...found
@@ -439,7 +443,13 @@ export const said = ({
   const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
   const binding = agents < found.agents ? "spending" : found.binding
   const { places = [] } = found
-  const saves = { promptTokens: 0, dollars: undefined, ...found.saves, agents: Math.max(0, found.job - agents) }
+  const saves = {
+    promptTokens: 0,
+    dollars: undefined,
+    ...found.saves,
+    agents: Math.max(0, found.job - agents),
+    rejections: Harm.rejectionsOf({ ...found, agents }, maxLearned)
+  }
   const harms = caps.length === 0 ? found.harms : [...found.harms.filter((each) => each !== Harm.unpaid), Harm.unpaid]
   const advice = { ...found, agents, binding, caps, places, saves, harms }
   const again = `Ask again in ${span(advice.expiresAfter)}.`

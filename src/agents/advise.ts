@@ -172,6 +172,7 @@ const statesOf = Effect.fnUntraced(function* (
       dimensions,
       isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
       harms: Harm.harmsOf({ known, measured }),
+      maxLearned: Harm.maxLearned({ known }),
       asideFor: Math.max(0, (each.place?.asideUntil ?? 0) - now),
       pausedFor: pause?.leftMillis ?? 0,
       promised: history?.promised(pool, asker, now) ?? 0
@@ -344,6 +345,7 @@ const situationOf = Effect.fnUntraced(function* (
     missedBy,
     asking,
     harms: states.flatMap(({ harms }) => harms),
+    maxLearned: states.length === 1 ? states[0]!.maxLearned : undefined,
     price: room.price
   }
   const promise = promising(history, asker, places, now)

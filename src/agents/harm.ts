@@ -3,8 +3,9 @@ import * as Duration from "effect/Duration"
 import { callsOf } from "../budget/forecast/work.ts"
 import type * as Budget from "../Budget.ts"
 import * as PriceTable from "../domain/prices.ts"
-import { dollars, thousands } from "../domain/words.ts"
+import { counted, dollars, thousands } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
+import { maxGrowthCalls } from "../pacing/window.ts"
 import type { Advice } from "./models.ts"
 
 type Harm = Advice["harms"][number]
@@ -54,27 +55,41 @@ export const savesOf = (
   price: PriceTable.Price | undefined,
   all: Forecast.Forecast | undefined,
   advised: Forecast.Forecast
-): Saves => {
+): Omit<Saves, "rejections"> => {
   const [late, early] =
     all === undefined ? [none, none] : [forgottenIn(all.calls, work), forgottenIn(advised.calls, work)]
   const more = { calls: Math.max(0, late.calls - early.calls), tokens: Math.max(0, late.tokens - early.tokens) }
   return { agents: Math.max(0, job - agents), promptTokens: more.tokens, dollars: priceOf(more, price) }
 }
 
+/** How many calls in flight a pool takes, if its rejections have shown that. */
+export const maxLearned = ({ known }: Pick<Budget.PoolStatus, "known">): number | undefined =>
+  known.find(({ from, what }) => what === "inFlight" && from === "rejections")?.value
+
+/**
+ * The rejections that only all agents at once would get: the pool keeps to what it has learned, and tries one call more after so many
+ * that found it full.
+ */
+export const rejectionsOf = (
+  { agents, each, job, running }: Pick<Advice, "agents" | "each" | "job" | "running">,
+  max = Infinity
+): number => (running + agents <= max && max < running + job ? Math.floor((job * each.calls) / maxGrowthCalls) : 0)
+
 /** The harm that many agents at once do in a pool, as far as it is known. */
-export const harmsOf = ({ known, measured }: Pick<Budget.PoolStatus, "known" | "measured">): ReadonlyArray<Harm> => {
-  const refused = known.find(({ from, what }) => what === "inFlight" && from === "rejections")
+export const harmsOf = (status: Pick<Budget.PoolStatus, "known" | "measured">): ReadonlyArray<Harm> => {
+  const { measured } = status
+  const max = maxLearned(status)
   const server: ReadonlyArray<Harm> =
     measured === undefined
       ? []
       : [{ by: "server", text: "the server refuses no call, so those beyond its size wait in it until they time out" }]
   const inFlight: ReadonlyArray<Harm> =
-    refused === undefined
+    max === undefined
       ? []
       : [
           {
             by: "inFlight",
-            text: `the provider refuses calls beyond ${Math.floor(refused.value)} at once, which nobody stated`
+            text: `the provider refuses calls beyond ${Math.floor(max)} at once, which nobody stated`
           }
         ]
   return [...server, ...inFlight]
@@ -92,5 +107,7 @@ export const textOf = ({ harms, saves }: Pick<Advice, "harms" | "saves">): strin
       ? ""
       : ` All at once would send ${thousands(saves.promptTokens)} tokens of prompts again that are no longer cached${cost}.`
   const harm = harms.length === 0 ? "" : ` All at once would do harm: ${harms.map(({ text }) => text).join("; ")}.`
-  return cached + harm
+  const rejected =
+    saves.rejections === 0 ? "" : ` All at once would be rejected about ${counted(saves.rejections, "more time")}.`
+  return cached + harm + rejected
 }

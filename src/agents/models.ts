@@ -298,6 +298,8 @@ export interface Advice {
     readonly promptTokens: number
     /** The price of those, in US dollars; undefined if there are none, or the model has no known price. */
     readonly dollars: number | undefined
+    /** The rejections (429) that only all at once would get, where a limit of calls in flight that nobody stated is known from earlier ones. */
+    readonly rejections: number
   }
   /**
    * Why many more agents than advised do harm, and do not only wait: a server that queues without a limit, a limit of calls in flight that
@@ -333,7 +335,7 @@ export interface PlainAdvice extends Pick<
   Advice,
   "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "harms" | "job" | "places" | "pool" | "running" | "text"
 > {
-  readonly saves: { readonly agents: number; readonly promptTokens: number; readonly dollars: number | null }
+  readonly saves: Omit<Advice["saves"], "dollars"> & { readonly dollars: number | null }
 
   readonly endSeconds: number | null
   readonly furtherAddsSeconds: number

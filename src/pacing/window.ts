@@ -231,7 +231,7 @@ export const rejected = (
 
 /** The calls that have to find a full window before it grows: twice as many after each failed attempt, up to eight times. */
 const growthCalls = 10
-const maxGrowthCalls = 80
+export const maxGrowthCalls = 80
 
 const shrunk = (w: Window): Window => {
   const size = Math.max(minSize, Math.min(w.size, w.low - 1))

@@ -405,7 +405,7 @@ describe("Agents", () => {
         const uncached = yield* Agents.advise({ agents: 200, each: { ...work, cachedShare: 0 } })
         assert.strictEqual(uncached.saves.promptTokens, 0)
         const few = yield* Agents.advise({ agents: 1, each: work })
-        assert.deepInclude(few, { saves: { agents: 0, promptTokens: 0, dollars: undefined }, harms: [] })
+        assert.deepInclude(few, { saves: { agents: 0, promptTokens: 0, dollars: undefined, rejections: 0 }, harms: [] })
       }).pipe(live())
     )
 

@@ -52,31 +52,49 @@ const run = (count: number, work: Forecast.Work, options: Agents.Options, budget
 
 describe("Agents", () => {
   describe("advise", () => {
-    it.live("warns of a limit of calls in flight that rejections have shown", () =>
-      Effect.gen(function* () {
-        const small: Forecast.Work = { calls: 4, first: { inputTokens: 1_000, outputTokens: 100 } }
-        const create = Effect.flatMap(LlmClient.LlmClient, (client) =>
-          client.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
-        )
-        const agents = Array.from({ length: 24 }, (_, index) => ({
-          key: `agent-${index}`,
-          effect: Effect.replicateEffect(create, 4, { discard: true })
-        }))
-        const asking = Effect.andThen(Agents.run(agents), Agents.advise({ agents: 40, each: small }))
-        const live = LlmClient.layerProvider().pipe(
-          Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer())),
-          Layer.provideMerge(ProviderSim.layer({ limits: {}, concurrency: 4 }))
-        )
-        const { value } = yield* Simulation.run(Effect.provide(asking, live))
-        assert.deepStrictEqual(
-          value.harms.map(({ by }) => by),
-          ["inFlight"]
-        )
-        assert.match(
-          value.text,
-          / All at once would do harm: the provider refuses calls beyond [0-9]+ at once, which nobody stated\./
-        )
-      })
+    it.live(
+      "warns of a limit of calls in flight that rejections have shown, and says how many more all would get",
+      () =>
+        Effect.gen(function* () {
+          const work: Forecast.Work = { calls: 20, first: { inputTokens: 1_000, outputTokens: 100 } }
+          const create = Effect.flatMap(LlmClient.LlmClient, (client) =>
+            client.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+          )
+          /** The rejections of a job of 40 agents. */
+          const rejected = Effect.fnUntraced(function* (name: string, concurrency: number | "unbounded") {
+            const { stats } = yield* ProviderSim.ProviderSim
+            const before = (yield* stats).rejected
+            yield* Agents.run(
+              Array.from({ length: 40 }, (_, index) => ({
+                key: `${name}-${index}`,
+                effect: Effect.replicateEffect(create, 20, { discard: true })
+              })),
+              { concurrency }
+            )
+            return (yield* stats).rejected - before
+          })
+          const asking = Effect.gen(function* () {
+            yield* rejected("first", "unbounded")
+            const advice = yield* Agents.advise({ agents: 40, each: work })
+            return { advice, few: yield* rejected("few", advice.agents), all: yield* rejected("all", "unbounded") }
+          })
+          const live = LlmClient.layerProvider().pipe(
+            Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer())),
+            Layer.provideMerge(ProviderSim.layer({ limits: {}, concurrency: 4 }))
+          )
+          const { value } = yield* Simulation.run(Effect.provide(asking, live))
+          const { agents, harms, saves, text } = value.advice
+          assert.deepStrictEqual(
+            harms.map(({ by }) => by),
+            ["inFlight"]
+          )
+          assert.match(
+            text,
+            / All at once would do harm: the provider refuses calls beyond 4 at once, which nobody stated\. All at once would be rejected about 10 more times\./
+          )
+          assert.deepStrictEqual([agents, saves.rejections, value.few], [4, 10, 0])
+          assert.closeTo(value.all, saves.rejections, 2)
+        })
     )
   })
 

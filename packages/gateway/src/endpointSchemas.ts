@@ -335,7 +335,8 @@ export const advice = object({
     dollars: described(
       orNull(number),
       "The price of these tokens; null if there are none, or if their price is not known"
-    )
+    ),
+    rejections: described(number, "The 429s that only all at once would get")
   }),
   harms: list(object({ by: described(text, "server, inFlight or spending"), text })),
   expiresAfterSeconds: number
