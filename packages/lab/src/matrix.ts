@@ -16,6 +16,8 @@ import type { RaceResult } from "./race.ts"
  */
 export interface RaceResults {
   readonly name: string
+  /** The calls of the scenario. If given, lost calls are shown as a part of them: `45 of 60`. */
+  readonly planned?: number | undefined
   readonly results: ReadonlyArray<RaceResult>
 }
 
@@ -45,11 +47,12 @@ const oracle = "oracle"
  * @category getters
  * @since 0.2.0
  */
-export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>): MatrixCell => {
+export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>, planned?: number): MatrixCell => {
   const { failedCalls, finished, makespanSeconds, rejections } = result
   if (!finished) return { kind: "unfinished", text: "no end", ratio: undefined, rejections }
   if (failedCalls > 0) {
-    return { kind: "lost", text: `${Words.thousands(failedCalls)} lost`, ratio: undefined, rejections }
+    const of = planned === undefined ? "lost" : `of ${Words.thousands(planned)}`
+    return { kind: "lost", text: `${Words.thousands(failedCalls)} ${of}`, ratio: undefined, rejections }
   }
   const best = results.find(({ strategy }) => strategy === oracle)
   const ratio = best === undefined || best.makespanSeconds === 0 ? undefined : makespanSeconds / best.makespanSeconds
@@ -83,10 +86,11 @@ export const rowsOf = (
 ): ReadonlyArray<{ readonly strategy: string; readonly cells: ReadonlyArray<MatrixCell> }> =>
   strategiesOf(races).map((strategy) => ({
     strategy,
-    cells: races.map(({ results }) =>
+    cells: races.map(({ planned, results }) =>
       cellOf(
         results.find((one) => one.strategy === strategy)!,
-        results
+        results,
+        planned
       )
     )
   }))

@@ -487,6 +487,7 @@ describe("Matrix", () => {
       assert.match(lines[2]!, /^strategy +429s +429s$/)
       assert.match(lines[4]!, /^sdk-2 +45 lost +30 +150 lost +30$/)
       assert.match(lines[5]!, /^floodgate +41\.\d s +0 +\d+\.\d s +\d+$/)
+      assert.match(Matrix.text([{ ...both[0]!, planned: 60 }]), /^sdk-2 +45 of 60 +30$/m)
       const [lost, done] = Matrix.rowsOf(both).map(({ cells }) => cells[0]!)
       assert.deepStrictEqual(lost, { kind: "lost", text: "45 lost", ratio: undefined, rejections: 30 })
       assert.closeTo(done!.ratio!, 1, 0.02)

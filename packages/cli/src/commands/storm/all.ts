@@ -43,7 +43,10 @@ const flags = {
   ),
   ...LimitFlags.flags,
   seed: Simulated.seed,
-  table: Flags.toggle("table", "Only print the usual strategies in six scenarios as one table, in about a minute"),
+  table: Flags.toggle(
+    "table",
+    "Only print clients, queues and Floodgate in seven conditions as one table, in about a minute"
+  ),
   explain: Flags.toggle(
     "explain",
     "Only print how each strategy is configured, and why its users would choose these settings"
