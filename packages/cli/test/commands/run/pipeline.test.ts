@@ -18,6 +18,7 @@ import * as Cost from "../../../src/commands/run/cost.ts"
 import * as Pausing from "../../../src/commands/run/pausing.ts"
 import * as Pipeline from "../../../src/commands/run/pipeline.ts"
 import * as Results from "../../../src/commands/run/results.ts"
+import { nextMonth } from "../../../../../test/support/calendar.ts"
 import { parse, split } from "../../support/atOnce.ts"
 import { summary } from "../../../src/commands/run/steps.ts"
 
@@ -291,6 +292,29 @@ describe("pipeline", () => {
         yield* TestClock.setTime(Date.parse("1970-01-30T15:00:00Z"))
         assert.deepStrictEqual(yield* spent, [0, 0])
       }).pipe(Effect.scoped, Effect.provide(live({ limits, faults: [{ kind: "429", calls: [2, 5] }] })))
+  )
+
+  it.effect.each(
+    [29, 30, 31].flatMap((day) => ["UTC", "Europe/Berlin", "Asia/Beirut"].map((zone) => [day, zone] as const))
+  )("begins the months of --month-from '%d in %s' where a calendar says so", ([day, zone]) =>
+    Effect.gen(function* () {
+      let now = Date.parse("2027-01-15T12:00:00Z")
+      for (let month = 0; month < 14; month++) {
+        yield* TestClock.setTime(now)
+        const caps = {
+          maxDollars: undefined,
+          maxDollarsPerDay: undefined,
+          maxDollarsPerMonth: 2,
+          monthFrom: `${day} in ${zone}`
+        }
+        const cost = yield* Cost.of(task.model, caps)
+        const [purse] = yield* Cost.periodic(cost, { results: new Map(), attempts: new Map() })
+        const { until } = yield* purse!.status
+        const end = nextMonth(day, zone, now)
+        assert.strictEqual(new Date(until!).toISOString(), new Date(end).toISOString())
+        now = end
+      }
+    }).pipe(Effect.scoped)
   )
 
   it.effect("knows when the same run would fail in the same way: no call fits into the cap, or none is valid", () =>
