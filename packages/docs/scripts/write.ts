@@ -84,7 +84,10 @@ for (const [page, text] of pages) {
 for (const [from, to] of Object.entries(moved)) writeFileSync(join(out, from), redirectOf(from, to))
 cpSync(join(root, "docs/images"), join(out, "images"), { recursive: true })
 
-const listed = [...pages].filter(([page]) => page !== "index.md").sort(([a], [b]) => (a < b ? -1 : 1))
+/** Guides come before tables of figures, and those before the modules. */
+const rank = (page: string): string => `${/^api\b/.test(page) ? 2 : Number(page.startsWith("figures/"))} ${page}`
+const listed = [...pages].filter(([page]) => page !== "index.md").sort(([a], [b]) => (rank(a) < rank(b) ? -1 : 1))
+const plain = (text: string): string => text.replaceAll(/\[([^\]]*)\]\([^)]*\)/g, "$1")
 mkdirSync(join(out, "public"), { recursive: true })
 writeFileSync(
   join(out, "public/llms.txt"),
@@ -93,7 +96,7 @@ writeFileSync(
     "",
     "> Keeps parallel LLM calls inside a provider's rate limits: a TypeScript library for Effect and for promises, and a gateway for other languages.",
     "",
-    ...listed.map(([page, text]) => `- [${titleOf(text) || page}](/${page}): ${summaryOf(text)}`),
+    ...listed.map(([page, text]) => `- [${titleOf(text) || page}](/${page}): ${plain(summaryOf(text))}`),
     ""
   ].join("\n")
 )
