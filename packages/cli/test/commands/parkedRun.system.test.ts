@@ -81,7 +81,11 @@ const run = (docs: string, url: string) => {
       "--conditions=@floodgate/source",
       join(root, "packages/cli/src/bin.ts"),
       ...args,
-      ...["--concurrency", String(concurrency), "--model", "claude-sonnet-5", "--wait-for-reset"]
+      "--concurrency",
+      String(concurrency),
+      "--model",
+      "claude-sonnet-5",
+      "--wait-for-reset"
     ],
     {
       cwd: root,
