@@ -170,7 +170,7 @@ export class TokenBudget extends Context.Service<
      * they are.
      */
     readonly resize: (options: {
-      /** @default "default" */
+      /** @default "default", or all pools if only the concurrency changes */
       readonly pool?: string | undefined
       readonly limits?: Limits.Limits | undefined
       readonly concurrency?: Concurrency | undefined

@@ -86,6 +86,20 @@ describe("Budget", () => {
     }).pipe(Effect.scoped, Effect.provide(makeStated({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
   )
 
+  it.effect("names no limit that is gone as what calls wait for", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const first = yield* budget.reserve({ tokens: 100 })
+      const waiting = yield* Effect.forkChild(budget.reserve({ tokens: 100 }), { startImmediately: true })
+      const binding = Effect.map(budget.status, ({ pools }) => pools["default"]!.binding)
+      assert.strictEqual(yield* binding, "tokens")
+      yield* budget.resize({ limits: { requests: { perSecond: 1_000 } }, concurrency: 1 })
+      assert.deepStrictEqual([(yield* budget.status).pools["default"]!.queued, yield* binding], [1, undefined])
+      yield* first.refund
+      yield* Fiber.join(waiting)
+    }).pipe(Effect.scoped, Effect.provide(makeStated({ limits: perSecond(1, 100), concurrency: 2 })))
+  )
+
   it.effect("admits everything with layerUnlimited, and still names the pool and the agent", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget

@@ -137,6 +137,34 @@ describe("Places", () => {
       })
     })
 
+    it.effect("and limits are those of the budget again where a place states them no more", () => {
+      const answer = Effect.succeed({ value: undefined, actual: { inputTokens: 1, outputTokens: 1 } })
+      const ask = (places: Places.CallPlaces["places"]) =>
+        Effect.gen(function* () {
+          const governor = yield* Governor.Governor
+          yield* governor.run({ model: "m", bytes: 10, places: { places } }, () => answer)
+          const { allowed, dimensions } = (yield* status).pools["a"]!
+          return [allowed, dimensions.requests!.limitPerSecond]
+        })
+      const a = { name: "a", model: "m" }
+      const b = { name: "b", model: "m", closed: "drained" as const }
+      return Effect.gen(function* () {
+        for (const rest of [[], [b]]) {
+          assert.deepStrictEqual(yield* ask([{ ...a, limits: limited(5, 100), concurrency: 3 }, ...rest]), [3, 5])
+          assert.deepStrictEqual(yield* ask([{ ...a, limits: limited(5, 100) }, ...rest]), [8, 5])
+          assert.deepStrictEqual(yield* ask([a, ...rest]), [8, 1])
+        }
+        yield* Effect.flatMap(Budget.TokenBudget, (budget) =>
+          budget.resize({ limits: limited(2, 100), concurrency: 7 })
+        )
+        assert.deepStrictEqual(yield* ask([a]), [7, 2])
+      }).pipe(
+        Effect.provide(
+          Governor.layer().pipe(Layer.provideMerge(Budget.layer({ limits: limited(1, 100), concurrency: 8 })))
+        )
+      )
+    })
+
     it.effect("stays as it is when the limits of all pools are changed", () => {
       const own = provider()
       return Effect.gen(function* () {

@@ -20,11 +20,12 @@ import {
   counting,
   type Foreseen,
   type GovernedOptions,
+  type GovernedResize,
   type Options as BudgetOptions,
   type PauseOptions,
   type PoolSignal,
   type Reservation,
-  type ResizeOptions,
+  restored,
   ReviewAt
 } from "./models.ts"
 import * as Options from "./options.ts"
@@ -159,11 +160,14 @@ const pause =
 
 const resize =
   (pools: OpenPools) =>
-  (options: ResizeOptions): Effect.Effect<void> =>
+  (options: GovernedResize): Effect.Effect<void> =>
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)
       const { concurrency, limits, pool } = options
-      pools.resize(pool, limits, concurrency === undefined ? undefined : Concurrency.parse(concurrency))
+      if (options[restored] !== undefined) pools.restore(options[restored])
+      const inFlight = concurrency === undefined ? undefined : Concurrency.parse(concurrency)
+      if (pool === undefined && limits === undefined && inFlight !== undefined) pools.resizeAll(inFlight)
+      else pools.resize(pool, limits, inFlight)
     })
 
 /** Ends a reservation with a scope. */

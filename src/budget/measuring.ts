@@ -24,6 +24,11 @@ export class MeasuredCall implements Measured.CallTimes {
     if (outputTokens > 0) this.output = outputTokens
   }
 
+  /** It has ended, as one of `inFlight`. The measurement that it was sent under may have been replaced. */
+  ended(isAnswered: boolean, inFlight: number): void {
+    this.measuring.ended(this, isAnswered, inFlight)
+  }
+
   /** So many tokens of its answer have arrived, and more may follow. */
   heard(outputTokens: number): void {
     this.counted(outputTokens)

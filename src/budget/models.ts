@@ -428,6 +428,13 @@ export interface ResizeOptions {
   readonly concurrency?: Concurrency | undefined
 }
 
+/** The pool that first gets back what it had before it was changed by its name, as only the governor asks. */
+export const restored: unique symbol = Symbol.for("floodgate/Budget/restored")
+
+export interface GovernedResize extends ResizeOptions {
+  readonly [restored]?: string | undefined
+}
+
 /** Properties of reservations that only the governor reads, with symbols for the same reasons as {@link first}. */
 export const refused: unique symbol = Symbol.for("floodgate/Budget/refused")
 export const measured: unique symbol = Symbol.for("floodgate/Budget/measured")

@@ -293,7 +293,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     if (jobSize !== undefined && isOpen) jobSize.used += (used.tokens ?? charge.tokens) - charge.tokens
     if (!this.line.end(entry, (draft, _, now) => conclude(draft, entry, used, learn, now))) return false
     if (entry.measured !== undefined) {
-      this.measuring?.ended(entry.measured, isAnswered, this.running.size)
+      entry.measured.ended(isAnswered, this.running.size)
       this.permit()
     }
     this.running.delete(entry)
@@ -419,6 +419,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     const { rules } = this.config
     this.permit()
     for (const entry of Array.from(this.queue.inOrder())) {
+      // It may have waited for a limit that is gone.
+      entry.binding = undefined
       const misfit = entry.fit(rules)
       if (misfit !== undefined) this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...misfit }))
     }

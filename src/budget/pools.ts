@@ -53,6 +53,8 @@ export class OpenPools {
   private readonly context: Context.Context<never>
   /** The changes of kinds of pools that were resized: pools that open later get the same. */
   private readonly changed = new Map<string, PoolChange>()
+  /** The concurrency of pools for which none was changed. */
+  private concurrency: InFlightLimit
   private readonly warned = new Set<string>()
   /** Until when all pools count as in use, because a search has found no idle one. */
   private busyUntil = 0
@@ -67,6 +69,7 @@ export class OpenPools {
   ) {
     this.sets = sets
     this.shared = shared
+    this.concurrency = shared.concurrency
     this.now = monotonic(shared.clock)
     this.context = context
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
@@ -83,7 +86,7 @@ export class OpenPools {
     const isGiven = this.sets.known.includes(name)
     if (!isGiven && !this.makesRoom()) return undefined
     if (!isGiven) this.warn(kind, this.sets.doubtOf(kind, this.unused))
-    const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
+    const { concurrency = this.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
     const earlier = this.closedPools.take(name)
@@ -173,6 +176,25 @@ export class OpenPools {
     for (const each of this.byName.values()) {
       if (each !== pool && each.kind === kind) this.resizeLike(each, limits, concurrency)
     }
+  }
+
+  /** Changes the concurrency of all pools, save those where it was changed by name. */
+  resizeAll(concurrency: InFlightLimit): void {
+    this.concurrency = concurrency
+    const unnamed = this.changed.get(defaultPool)
+    if (unnamed !== undefined) this.changed.set(defaultPool, { ...unnamed, concurrency: undefined })
+    for (const each of this.byName.values()) {
+      if (this.changed.get(each.kind)?.concurrency === undefined) this.resizeLike(each, undefined, concurrency)
+    }
+  }
+
+  /** Gives a pool the limits and the concurrency again that it would have if it had not been changed by its own name. */
+  restore(name: string): void {
+    this.changed.delete(name)
+    const pool = this.byName.get(name)
+    if (pool === undefined) return
+    const { concurrency = this.concurrency, limits = this.sets.limitsOf(pool.kind) } = this.changed.get(pool.kind) ?? {}
+    pool.resize(limits, concurrency)
   }
 
   /** Changes a pool as others of its kind, save in what was changed by its own name. */

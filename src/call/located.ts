@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Limits from "../Limits.ts"
+import { type GovernedResize, restored } from "../budget/models.ts"
 import { priceOf, revisionOf } from "./admission.ts"
 import type { GovernedAttempt } from "./attempt.ts"
 import type { GovernorParts } from "./parts.ts"
@@ -107,12 +108,12 @@ const limited = (
   { concurrency, limits }: StatedLimits
 ): Effect.Effect<void> => {
   const applied = Effect.suspend(() => {
-    if (!memory.isNewLimit(name, { concurrency, limits })) return Effect.void
+    if (memory.hasLimits(name, { concurrency, limits })) return Effect.void
+    const before = memory.states(name, { concurrency, limits })
+    // After a reload a place may state less, and its pool has what the budget gives it.
+    const options: GovernedResize = { pool: name, limits, concurrency, [restored]: before && name }
     // A prediction opens the pool.
-    return Effect.andThen(
-      budget.foresee({}, { pool: kind, account }),
-      budget.resize({ pool: name, limits, concurrency })
-    )
+    return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize(options))
   })
   // Otherwise an interruption could leave them noted but not applied.
   return Effect.uninterruptible(applied)

@@ -337,16 +337,16 @@ export class PlaceMemory implements PlaceLearner {
 
   /** Whether the limits of a place, if it states any, are those of its pool. */
   hasLimits(pool: string, { concurrency, limits }: StatedLimits): boolean {
-    if (limits === undefined && concurrency === undefined) return true
     const before = this.stated.get(pool)
     return before?.limits === limits && before?.concurrency === concurrency
   }
 
-  /** Whether these limits of a place were not applied to its pool yet. Notes that they are. */
-  isNewLimit(pool: string, { concurrency, limits }: StatedLimits): boolean {
-    if (this.hasLimits(pool, { concurrency, limits })) return false
-    Lru.put(this.stated, pool, { concurrency, limits }, maxPools)
-    return true
+  /** Notes the limits that a place states of its pool. Returns those that it stated before; undefined if it stated none. */
+  states(pool: string, stated: StatedLimits): StatedLimits | undefined {
+    const before = this.stated.get(pool)
+    if (stated.limits === undefined && stated.concurrency === undefined) this.stated.delete(pool)
+    else Lru.put(this.stated, pool, stated, maxPools)
+    return before
   }
 
   /** Why calls go to each place, or do not. */

@@ -130,6 +130,25 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer()))
     )
 
+    it.effect("get another concurrency together with those of all models, also those that open later", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ concurrency: 9 })
+        const allowed = Effect.map(budget.status, ({ pools }) => Object.values(pools).map(({ allowed }) => allowed))
+        const use = (model: string, account?: string) =>
+          Effect.scoped(budget.reserve({ requests: 1 }, { model, account }))
+        yield* use("claude-sonnet-5")
+        yield* use("claude-opus-5", "b")
+        yield* use("gpt-6")
+        yield* budget.resize({ pool: Object.keys((yield* budget.status).pools)[2]!, concurrency: 4 })
+        yield* budget.resize({ concurrency: 2 })
+        yield* use("gemini-3-pro")
+        assert.deepStrictEqual((yield* allowed).toSorted(), [2, 2, 2, 4])
+        yield* budget.resize({ limits: { tokens: { perMinute: 7 } }, concurrency: 3 })
+        yield* budget.resize({ concurrency: 5 })
+        assert.deepStrictEqual((yield* allowed).toSorted(), [4, 5, 5, 5, 5])
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("are resized together, also those that open later", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget

@@ -70,6 +70,19 @@ describe("a budget with measured concurrency", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("counts calls only where they were sent, if a number was stated meanwhile", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits, concurrency: "measured" })
+      const [early] = yield* reserved(budget, 1)
+      yield* early!.observe({ dimensions: {}, soFar: { outputTokens: 1 } })
+      yield* budget.resize({ concurrency: 30 })
+      yield* budget.resize({ concurrency: "measured" })
+      yield* early!.settle({ outputTokens: 5 })
+      const { begun, limit } = (yield* statusOf(budget)).measured!
+      assert.deepStrictEqual([begun, limit], [0, 16])
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("shows its limit, its floor and its reason in the metrics, which other pools do not have", () =>
     Effect.gen(function* () {
       const values = Effect.map(Metric.snapshot, (all) =>

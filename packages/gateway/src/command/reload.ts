@@ -52,7 +52,6 @@ export const resize = (before: GivenSettings, after: GivenSettings): Effect.Effe
     if (Equal.equals(before.limits, after.limits) && Equal.equals(before.concurrency, after.concurrency)) return
     const { concurrency = Infinity } = after
     const budget = yield* Budget.TokenBudget
-    const changes = changesOf(before.limits, after.limits) ?? []
-    const pools = changes.length > 0 ? changes : [{ pool: undefined, limits: undefined }]
-    for (const { limits, pool } of pools) yield* budget.resize({ pool, limits, concurrency })
+    yield* budget.resize({ concurrency })
+    for (const change of changesOf(before.limits, after.limits) ?? []) yield* budget.resize(change)
   })

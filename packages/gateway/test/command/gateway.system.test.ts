@@ -179,6 +179,31 @@ describe("floodgate-gateway", () => {
       })
   )
 
+  it.live("gives all pools another concurrency at SIGHUP, also without limits", () =>
+    Effect.gen(function* () {
+      const provider = yield* ProviderServer.make({ latency: { baseMillis: 1, perInputTokenMillis: 0 } })
+      const { inside } = yield* Process.folder
+      const configure = (concurrency: number) =>
+        Fs.writeFileSync(
+          Path.join(inside, "gateway.json"),
+          JSON.stringify({ upstreams: { anthropic: provider.url }, concurrency })
+        )
+      configure(3)
+      const { child, output, url } = yield* started(inside, ["--config", "gateway.json"])
+      assert.strictEqual(yield* ask(url, "/v1/messages"), 200)
+      const allowed = Effect.promise(async () => {
+        const status: unknown = await (await fetch(`${url}/floodgate/status`)).json()
+        const { pools } = status as { readonly pools: Record<string, { readonly allowed: number }> }
+        return Object.values(pools).map((pool) => pool.allowed)
+      })
+      assert.deepStrictEqual(yield* allowed, [3])
+      configure(5)
+      child.kill("SIGHUP")
+      yield* until(Effect.sync(output), (text) => text.includes("Reloaded the configuration"))
+      assert.deepStrictEqual(yield* allowed, [5])
+    })
+  )
+
   it.live("refuses invalid settings and flags in one line", () =>
     Effect.gen(function* () {
       const { inside } = yield* Process.folder
