@@ -43,7 +43,6 @@ const longIn = (page: string): ReadonlyArray<string> =>
 /** How many sentences of more than 25 words a page may have; all others have none. */
 const long: Readonly<Record<string, number>> = {
   "docs/README.md": 1,
-  "docs/guides/how-many-agents.md": 1,
   "docs/guides/places.md": 1
 }
 
@@ -54,7 +53,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 56_850, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 56_350, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {

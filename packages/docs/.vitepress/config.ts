@@ -14,7 +14,8 @@ const icon =
 /** The weight of a page in the search: guides come before reference pages, and those before tables, exports and old versions. */
 const weightOf = (address: string): number => {
   if (/\/(api|changelog|upgrading|figures)\b/.test(address)) return 0.1
-  return /\/(defaults|architecture|guarantees)\b/.test(address) ? 0.3 : 1
+  if (/\/(architecture|evidence|security|contributing)\b/.test(address)) return 0.3
+  return /\/failures\b/.test(address) ? 0.8 : 1
 }
 
 export default defineConfig({

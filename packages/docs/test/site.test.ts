@@ -344,6 +344,9 @@ describe.skipIf(skipped !== undefined)("the site", () => {
           ["429", "/failures#429-ratelimited"],
           ["budget per team", "/gateway#dollars-a-budget-per-team-key-or-agent"],
           ["bedrock second place", "/guides/places#bedrock-vertex-or-foundry-as-a-second-place"],
+          ["connection refused", "/failures#connectionfailed"],
+          ["shared budget", "/guides/many-processes#share-a-budget-in-redis"],
+          ["provider down", "/guides/testing-your-fan-out#what-if-the-provider-is-down-for-a-minute"],
           ["how many agents", "/guides/how-many-agents#how-many-agents"]
         ] as const) {
           await input.fill(words)
