@@ -19,7 +19,7 @@ const pages = [
   "skills/floodgate/SKILL.md",
   ...readdirSync(root),
   ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" }).map((file) => join("docs", file))
-].filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
+].filter((file) => file.endsWith(".md"))
 
 /** The anchors of a page's headings, as GitHub makes them. */
 const anchorsOf = (text: string): Set<string> =>
