@@ -11,6 +11,7 @@ import type * as Forecast from "../Forecast.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import * as Harm from "./harm.ts"
 import type { Advice, CapRoom, PlainAdvice } from "./models.ts"
+import { allCallsOf } from "./subAgents.ts"
 
 /** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */
 export const smallest = Effect.fnUntraced(function* <E, R>(
@@ -88,7 +89,10 @@ export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Fore
 const firstJob = 32
 const lastJob = 256
 /** The calls of the largest job to search, because each search takes ten forecasts. */
-export const maxSearched = 5_000
+const maxSearched = 5_000
+
+/** The number of agents in the largest job to search. */
+export const maxSearchedOf = (work: Forecast.Work): number => Math.floor(maxSearched / allCallsOf(work).length)
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 
@@ -102,7 +106,7 @@ const helping = <E>(foretell: Foretell<E>, { running }: Question, job: number): 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, question: Question) {
   const { agents, each, running } = question
-  const max = Math.max(2, Math.min(lastJob, Math.floor(maxSearched / each.calls)))
+  const max = Math.max(2, Math.min(lastJob, maxSearchedOf(each)))
   for (let job = Math.min(max, agents ?? firstJob); ; job = Math.min(max, 2 * job)) {
     const atOnce = yield* helping(foretell, question, job)
     const isLarge = atOnce <= running + job / 4 || job >= max

@@ -6,16 +6,17 @@ import { constVoid } from "effect/Function"
 import { sumAll } from "effect/Number"
 import * as Budget from "../Budget.ts"
 import { checkCall, growing } from "../budget/forecast/forecast.ts"
-import { callsOf } from "../budget/forecast/work.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Input from "../domain/input/checks.ts"
-import { nearest } from "../domain/input/nearest.ts"
 import { counted, plural } from "../domain/words.ts"
 import * as Forecast from "../Forecast.ts"
 import * as Advice from "./advice.ts"
 import * as Harm from "./harm.ts"
-import { type AgentHistory, type ConversationGrowth, History, isLike, type Likeness } from "../call/history.ts"
+import { type AgentHistory, History, isLike } from "../call/history.ts"
+import { CurrentAgent } from "./counting.ts"
+import * as Expected from "./expected.ts"
 import type { AdviseOptions, Advice as AdviceModel, Options, PoolUnclear } from "./models.ts"
+import { allCallsOf } from "./subAgents.ts"
 import { resolvePools, type ResolvedPool } from "./resolvePool.ts"
 import * as Room from "./room.ts"
 import * as Spread from "./spread.ts"
@@ -34,7 +35,7 @@ const work = Input.options<Forecast.Work>(
 )
 
 /** The problem with a job of too many calls; undefined if there is none. */
-const manyCalls = (agents = 1, { calls }: Forecast.Work): string | undefined =>
+const manyCalls = (agents = 1, calls: number): string | undefined =>
   agents * calls <= maxCalls ? undefined : `expected at most ${maxCalls} calls of all agents, got ${agents * calls}`
 
 const isName = (value: unknown): value is string => typeof value === "string"
@@ -76,57 +77,10 @@ const checkAdvise: Input.Check = Input.all(
   checkPlaces,
   (value) => {
     const { agents, each } = value as AdviseOptions
-    const tooMany = isName(each) || each === undefined ? undefined : manyCalls(agents, each)
+    const tooMany = isName(each) || each === undefined ? undefined : manyCalls(agents, each.calls)
     return tooMany === undefined ? undefined : Input.problem(tooMany)
   }
 )
-
-// -----------------------------------------------------------------------------
-// The work
-// -----------------------------------------------------------------------------
-
-const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): string | undefined => {
-  if (hasEnded) return undefined
-  const run = agents === 1 ? "earlier agent" : `${agents} earlier agents`
-  const are = agents === 1 ? "still runs, and is" : "still run, and are"
-  return `The ${run} like "${pattern}" ${are} assumed to be halfway through ${Advice.workText(work)}`
-}
-
-/**
- * Work whose prompts grow as those of the pool's conversations. A name with many more calls than a conversation has belongs to several
- * conversations, so the means of its calls are better.
- */
-const grownBy = (work: Forecast.Work, seen: ConversationGrowth | undefined, isOfPool: boolean): Forecast.Work => {
-  if (seen === undefined || work.calls >= 3 * seen.turns) return work
-  const { cachedShare, first, growth } = seen
-  const inputTokens = isOfPool ? first : work.first.inputTokens
-  const later = { ...(work.later ?? work.first), inputTokens: inputTokens + growth }
-  return { ...work, first: { ...work.first, inputTokens }, later, growth, cachedShare }
-}
-
-/** The work of each agent, and what was assumed for it. */
-const workOf = (
-  history: AgentHistory | undefined,
-  pools: ReadonlyArray<string>,
-  each: AdviseOptions["each"] = "*",
-  now: number
-): { readonly work: Forecast.Work; readonly assumed: string | undefined; readonly isGuess: boolean } => {
-  if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
-  const alike = history?.like(pools, (name) => isLike(each, name), now)
-  const seen = history?.growthIn(pools)
-  if (alike !== undefined) {
-    const work = grownBy(alike.work, seen, each === "*")
-    return { work, assumed: likenessText(each, { ...alike, work }), isGuess: !alike.hasEnded }
-  }
-  // A pattern that begins with a name, such as "session/*", does not misspell it.
-  const names = (history?.namesIn(pools) ?? []).filter((name) => !each.endsWith("*") || !each.startsWith(name))
-  const near = each === "*" ? undefined : nearest(each, names)
-  const whose = each === "*" ? "No earlier agent of this pool is known" : `No earlier agent is like "${each}"`
-  const instead = near === undefined ? "" : ` (did you mean "${near}"?)`
-  const work = grownBy(Advice.usualWork, seen, true)
-  const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(work)}`
-  return { work, assumed, isGuess: true }
-}
 
 // -----------------------------------------------------------------------------
 // The advice
@@ -251,7 +205,7 @@ const askingOf = (
   const call =
     askingTokens === undefined ? own && (own.later ?? own.first) : { inputTokens: askingTokens, outputTokens: 0 }
   if (call === undefined) return Advice.askingCost(0, 0)
-  const calls = callsOf(work)
+  const calls = allCallsOf(work)
   const costs = states.map((state) => Advice.askingCost(refillMillis(state, [call]), refillMillis(state, calls)))
   return costs.reduce((least, each) => (each.millis < least.millis ? each : least))
 }
@@ -285,7 +239,8 @@ const promising =
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
   meant: ReadonlyArray<ResolvedPool>,
-  options: AdviseOptions
+  options: AdviseOptions,
+  isOfJob: boolean
 ) {
   const { account, agents, asker, askingTokens, each, model, places: only, running: own = 0 } = options
   const budget = yield* Budget.TokenBudget
@@ -293,8 +248,9 @@ const situationOf = Effect.fnUntraced(function* (
   const now = yield* Clock.currentTimeMillis
   const all = yield* statesOf(meant, asker, now)
   const pools = all.map(({ pool }) => pool)
-  const { assumed, isGuess, work } = workOf(history, pools, each, now)
-  const tooMany = manyCalls(agents, work)
+  const isMeant = history && Expected.meant(history, { asker, each, isOfJob, lead: (yield* CurrentAgent)?.key })
+  const { assumed, isGuess, work } = Expected.workOf(history && { history, pools, now }, each, isMeant)
+  const tooMany = manyCalls(agents, allCallsOf(work).length)
   if (tooMany !== undefined) Input.wrong(operation, tooMany)
   const states = counting(all, work)
   const resting = history?.resting(pools, work.calls, now) ?? 0
@@ -308,7 +264,7 @@ const situationOf = Effect.fnUntraced(function* (
     Room.find(left, { ...spending, account: account ?? asked.account, pool, price: place?.price, here: inEach[index]! })
   )
   const fresh = begun === undefined ? 0 : unbegunOf(states, own, begun.agents)
-  const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
+  const maxUnbegun = Advice.maxSearchedOf(work)
   const places = states.map(({ asideFor, asked, inFlight, isKnown, pausedFor, place, pool, queued }, index) => {
     const here = inEach[index]!
     const unbegun = Math.min(maxUnbegun, Math.floor((fresh * here) / Math.max(1, running)))
@@ -330,7 +286,7 @@ const situationOf = Effect.fnUntraced(function* (
   const room = rooms[costs.indexOf(Math.max(...costs))]!
   const hasPlaces = states[0]!.place !== undefined
   const unseen = only === undefined || hasPlaces ? [] : [unseenPlaces(model)]
-  const assumptions = [assumed ?? [], unseen, promisedIn(states), room.assumptions].flat()
+  const assumptions = [assumed, unseen, promisedIn(states), room.assumptions].flat()
   const missedBy = isGuess ? undefined : history?.missedBy(pools[0]!, now)
   const caps = hasPlaces ? room.caps : [...room.caps, ...room.windows]
   const asking = askingOf(history, states, { asker, askingTokens }, work, now)
@@ -363,11 +319,12 @@ type Situation = Effect.Success<ReturnType<typeof situationOf>>
 
 const asked = Effect.fnUntraced(function* (
   operation: string,
-  options: AdviseOptions
+  options: AdviseOptions,
+  isOfJob = false
 ): Effect.fn.Return<Situation, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
   Input.check(operation, checkAdvise, options)
   const meant = yield* resolvePools(options)
-  return yield* situationOf(operation, meant, options)
+  return yield* situationOf(operation, meant, options, isOfJob)
 })
 
 type AdviseError = PoolUnclear | Budget.BudgetError
@@ -407,7 +364,7 @@ export const allow = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions
 ): Effect.fn.Return<Allowance, AdviseError, Budget.TokenBudget> {
-  const { places, promise, question } = yield* asked(operation, options)
+  const { places, promise, question } = yield* asked(operation, options, true)
   const { atOnce, expiresAfter, isGuess, shares } = yield* Spread.helpful(question, places)
   promise(shares, expiresAfter)
   return { more: atOnce - question.running, isGuess, millis: Duration.toMillis(expiresAfter) }
@@ -448,10 +405,10 @@ export const jobEnd = Effect.fnUntraced(function* (
   options: AdviseOptions,
   { atOnce, running, waiting }: RunningJob
 ): Effect.fn.Return<JobEnd, AdviseError, Budget.TokenBudget> {
-  const { places, question } = yield* asked(operation, { ...options, running })
+  const { places, question } = yield* asked(operation, { ...options, running }, true)
   const { calls } = question.each
   // The forecast of a large job is that of a part of it.
-  const count = Math.min(waiting, Math.max(1, Math.floor(Advice.maxSearched / calls)))
+  const count = Math.min(waiting, Math.max(1, Advice.maxSearchedOf(question.each)))
   const { forecast } = yield* Spread.foretold(count, atOnce, places)
   const isEnding = forecast.refused.length === 0
   return {

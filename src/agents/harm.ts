@@ -7,6 +7,7 @@ import { counted, dollars, thousands } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
 import { maxGrowthCalls } from "../pacing/window.ts"
 import type { Advice } from "./models.ts"
+import { allCallsOf } from "./subAgents.ts"
 
 type Harm = Advice["harms"][number]
 type Saves = Advice["saves"]
@@ -21,11 +22,14 @@ export interface ForgottenPrompts {
 }
 
 /** Finds the calls of a forecast that come so late that their prompt is no longer cached. */
-const forgottenIn = (calls: Forecast.Forecast["calls"], work: Forecast.Work): ForgottenPrompts => {
+const forgottenIn = ({ agents, calls }: Forecast.Forecast, work: Forecast.Work): ForgottenPrompts => {
   const each = callsOf(work)
+  const own = new Set(agents.map(({ name }) => name))
   const last = new Map<string, { readonly index: number; readonly endsAt: number }>()
   let [count, tokens] = [0, 0]
   for (const { admittedAfter, agent, finishesAfter } of calls) {
+    // Sub-agents begin conversations of their own.
+    if (!own.has(agent)) continue
     const { endsAt = Infinity, index = -1 } = last.get(agent) ?? {}
     const { cacheReadTokens = 0 } = each[index + 1] ?? {}
     if (cacheReadTokens > 0 && Duration.toMillis(admittedAfter) - endsAt > keptMillis) {
@@ -56,8 +60,7 @@ export const savesOf = (
   all: Forecast.Forecast | undefined,
   advised: Forecast.Forecast
 ): Omit<Saves, "rejections"> => {
-  const [late, early] =
-    all === undefined ? [none, none] : [forgottenIn(all.calls, work), forgottenIn(advised.calls, work)]
+  const [late, early] = all === undefined ? [none, none] : [forgottenIn(all, work), forgottenIn(advised, work)]
   const more = { calls: Math.max(0, late.calls - early.calls), tokens: Math.max(0, late.tokens - early.tokens) }
   return { agents: Math.max(0, job - agents), promptTokens: more.tokens, dollars: priceOf(more, price) }
 }
@@ -73,7 +76,8 @@ export const maxLearned = ({ known }: Pick<Budget.PoolStatus, "known">): number 
 export const rejectionsOf = (
   { agents, each, job, running }: Pick<Advice, "agents" | "each" | "job" | "running">,
   max = Infinity
-): number => (running + agents <= max && max < running + job ? Math.floor((job * each.calls) / maxGrowthCalls) : 0)
+): number =>
+  running + agents <= max && max < running + job ? Math.floor((job * allCallsOf(each).length) / maxGrowthCalls) : 0
 
 /** The harm that many agents at once do in a pool, as far as it is known. */
 export const harmsOf = (status: Pick<Budget.PoolStatus, "known" | "measured">): ReadonlyArray<Harm> => {

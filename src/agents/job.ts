@@ -68,8 +68,8 @@ interface SharedByJob {
   readonly job: Budget.NamedJob
   readonly tracker: Tracker
   readonly purse: Spending.Purse
-  /** The trackers of the agent that started the job, if an agent did: its caps include what it starts. */
-  readonly outer: ReadonlyArray<Tracker>
+  /** The agent that started the job, if an agent did: its caps include what it starts. */
+  readonly lead: CurrentAgent | undefined
   readonly countedIn: CountedIn
   readonly startedAt: number
   /** How many milliseconds it may take, if that is bounded. */
@@ -117,7 +117,7 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     job: typeof job === "string" ? { name: job } : job,
     tracker: trackerOf(undefined, cap, changed),
     purse: purseOf("the job", dollars, changed),
-    outer: (yield* CurrentAgent)?.trackers ?? [],
+    lead: yield* CurrentAgent,
     countedIn: countedIn(options.tree, yield* Lines),
     startedAt: yield* Clock.currentTimeMillis,
     time,
@@ -168,7 +168,7 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
 const outlookOf = (
   operation: string,
   members: ReadonlyArray<JobAgent<unknown, unknown, unknown>>,
-  { history, job, startedAt }: SharedByJob,
+  { history, job, lead, startedAt }: SharedByJob,
   { advice, concurrency }: Options,
   budget: Budget.TokenBudget["Service"] | undefined
 ): JobOutlook | undefined => {
@@ -182,7 +182,7 @@ const outlookOf = (
     const atOnce = typeof concurrency === "number" ? concurrency : Infinity
     return { agents: members.length, running: running.length, waiting, made, atOnce }
   }
-  return new JobOutlook({ operation, about: advice, startedAt, budget, history, job, now })
+  return new JobOutlook({ operation, about: advice, startedAt, budget, history, job, lead, now })
 }
 
 /** Learns from the end of a job in which nearly all agents succeeded. */
@@ -258,7 +258,7 @@ const bounded = <A, E, R>(
       : identity,
     Effect.provideService(CurrentAgent, {
       key,
-      trackers: [tracker, shared.tracker, ...shared.outer],
+      trackers: [tracker, shared.tracker, ...(shared.lead?.trackers ?? [])],
       weight: work === undefined ? undefined : () => weightOf(member, work, shared)
     })
   )
@@ -292,6 +292,7 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
       const known = Effect.withFiber<A, E | CapReached | TreeRefusal, R>((fiber) => {
         member.fiber = fiber
         member.state = "running"
+        if (shared.lead !== undefined) shared.history?.started(member.agent.key, shared.lead.key)
         if (shared.countedIn.starters.length === 0) member.startedAt = now
         member.tracker.changed()
         // Added first, because an observer that the agent adds may throw, and later observers are then not called.

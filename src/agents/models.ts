@@ -209,9 +209,9 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
    * The work of each agent, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
    * {@link layer} counts what agents do. Once three conversations of the pool were seen, their prompts grow by the median of what was
    * appended, and for `"*"` begin with the median first prompt. Stated work grows only by its `growth`, and
-   * pauses only for its `pause`.
+   * pauses only for its `pause`. The sub-agents that earlier ones have started belong to their work.
    *
-   * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
+   * @default "*": as the agents of this pool did so far (for a lead, those that leads start), or 5 calls of 10,000 tokens if there were none
    */
   readonly each?: Forecast.Work | string | undefined
   /**

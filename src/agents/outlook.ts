@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Budget from "../Budget.ts"
 import { type AgentHistory, History } from "../call/history.ts"
 import { tenthOf } from "../call/misses.ts"
+import { CurrentAgent } from "./counting.ts"
 import { type JobEnd, jobEnd, type RunningJob } from "./advise.ts"
 import type { Options, Progress } from "./models.ts"
 
@@ -34,6 +35,8 @@ export interface OutlookOptions {
   readonly budget: Budget.TokenBudget["Service"]
   readonly history: AgentHistory
   readonly job: Budget.NamedJob
+  /** The agent that started the job, if one did. */
+  readonly lead: CurrentAgent | undefined
   readonly now: () => JobNow
 }
 
@@ -76,7 +79,7 @@ export class JobOutlook {
   /** Foresees the end. If that is impossible, the last forecast holds. */
   private look(job: JobNow, done: number, at: number): Effect.Effect<void> {
     this.nextAt = at + shortestMillis
-    const { about, budget, history, job: owner, operation } = this.options
+    const { about, budget, history, job: owner, lead, operation } = this.options
     return jobEnd(operation, { ...about }, job).pipe(
       Effect.map((end) => {
         if (!Number.isFinite(end.millis)) return
@@ -86,6 +89,7 @@ export class JobOutlook {
       Effect.provideService(Budget.TokenBudget, budget),
       Effect.provideService(History, history),
       Effect.provideService(Budget.Job, owner),
+      Effect.provideService(CurrentAgent, lead),
       Effect.ignore
     )
   }

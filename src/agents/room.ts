@@ -1,7 +1,6 @@
 /** Caps in dollars and long windows: for how many more agents they have room. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { callsOf } from "../budget/forecast/work.ts"
 import * as PriceTable from "../domain/prices.ts"
 import { ledgerOf, Purses, type Purse } from "../domain/spending/models.ts"
 import type { RunningLedger } from "../money/ledger.ts"
@@ -10,6 +9,7 @@ import { counted, dollars } from "../domain/words.ts"
 import type * as Forecast from "../Forecast.ts"
 import { Governor, type WindowStatus } from "../Governor.ts"
 import type { CapRoom } from "./models.ts"
+import { allCallsOf } from "./subAgents.ts"
 
 /** The work of the agents in question, and of those that run already. */
 export interface SpendingQuestion {
@@ -44,7 +44,7 @@ const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): n
 }
 
 /** The cost of all calls of an agent. */
-export const costOfAgent = (price: PriceTable.Price, work: Forecast.Work): number => costOf(price, callsOf(work))
+export const costOfAgent = (price: PriceTable.Price, work: Forecast.Work): number => costOf(price, allCallsOf(work))
 
 const untilText = (until: number | undefined): string =>
   until === undefined ? "" : ` until ${new Date(until).toISOString().slice(0, 16).replace("T", " ")} UTC`

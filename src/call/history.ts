@@ -132,11 +132,27 @@ const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls
   return { ...head, later, pauses, lastAt: others.reduce((last, { lastAt }) => Math.max(last, lastAt), head.lastAt) }
 }
 
+/** The mean work of agents. */
+const meanWork = (agents: ReadonlyArray<PastCalls>, hasEnded: boolean): Forecast.Work => {
+  const first = agents.reduce((sum, past) => plus(sum, past.first), none)
+  const later = agents.reduce((sum, past) => plus(sum, past.later), none)
+  const soFar = Math.max(1, Math.round((first.calls + later.calls) / agents.length))
+  const pauses = agents.reduce((sum, past) => plusPauses(sum, past.pauses), noPauses)
+  const pause = pauses.count === 0 ? 0 : Math.round(pauses.millis / pauses.count)
+  return {
+    // Agents that still run are halfway, on average.
+    calls: Math.min(maxCalls, hasEnded ? soFar : 2 * soFar),
+    first: meanOf(first),
+    later: later.calls > 0 ? meanOf(later) : undefined,
+    ...(pause > 0 && { pause })
+  }
+}
+
 /** The average of earlier agents. */
 export interface Likeness {
   readonly work: Forecast.Work
-  /** The number of agents that it is based on. */
-  readonly agents: number
+  /** The agents that it is based on. */
+  readonly names: ReadonlySet<string>
   /** Whether they have ended. Otherwise they are assumed to be halfway. */
   readonly hasEnded: boolean
 }
@@ -178,6 +194,8 @@ export type FindPlaces = (only: ReadonlyArray<string> | undefined) => Effect.Eff
 export class AgentHistory {
   private readonly places = new Map<string, FindPlaces>()
   private readonly agents = new Map<string, PastAgent>()
+  /** The agent that started an agent, if one did. */
+  private readonly leads = new Map<string, string>()
   private readonly prompts = new Map<string, PoolPrompts>()
   /** The last pauses of each pool. */
   private readonly pauses = new Map<string, Estimating.Recent>()
@@ -298,6 +316,28 @@ export class AgentHistory {
     return true
   }
 
+  /** An agent was started by another one. */
+  started(agent: string, lead: string): void {
+    Lru.put(this.leads, agent, lead, maxAgents)
+  }
+
+  /** The agent that started an agent; undefined if none did. */
+  leadOf(agent: string): string | undefined {
+    return this.leads.get(agent)
+  }
+
+  /** How many agents are above an agent: the one that started it, that one's, and so on. */
+  depthOf(agent: string): number {
+    const seen = new Set<string>()
+    for (let lead = this.leadOf(agent); lead !== undefined && !seen.has(lead); lead = this.leadOf(lead)) seen.add(lead)
+    return seen.size
+  }
+
+  /** Whether calls of an agent are known. */
+  knows(agent: string): boolean {
+    return this.agents.has(agent)
+  }
+
   /** An agent makes no more calls. */
   ended(agent: string): void {
     const past = this.agents.get(agent)
@@ -306,31 +346,20 @@ export class AgentHistory {
 
   /** The average of earlier agents in some pools; undefined if there were none. Prefers agents that have ended. */
   like(pools: ReadonlyArray<string>, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
-    const all: Array<PastCalls> = []
-    const ended: Array<PastCalls> = []
+    const all = new Map<string, PastCalls>()
+    const ended = new Map<string, PastCalls>()
     const idle = this.endedAfter(pools)
     for (const [agent, past] of this.agents) {
       const calls = isMeant(agent) ? callsTo(past, pools) : undefined
       if (calls === undefined) continue
-      all.push(calls)
-      if (past.hasEnded || now - calls.lastAt >= idle) ended.push(calls)
+      all.set(agent, calls)
+      if (past.hasEnded || now - calls.lastAt >= idle) ended.set(agent, calls)
     }
-    const alike = ended.length > 0 ? ended : all
+    const hasEnded = ended.size > 0
+    const names = new Set((hasEnded ? ended : all).keys())
+    const alike = [...(hasEnded ? ended : all).values()]
     if (alike.length === 0) return undefined
-    const first = alike.reduce((sum, past) => plus(sum, past.first), none)
-    const later = alike.reduce((sum, past) => plus(sum, past.later), none)
-    const soFar = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
-    // Agents that still run are halfway, on average.
-    const calls = Math.min(maxCalls, ended.length > 0 ? soFar : 2 * soFar)
-    const pauses = alike.reduce((sum, past) => plusPauses(sum, past.pauses), noPauses)
-    const pause = pauses.count === 0 ? 0 : Math.round(pauses.millis / pauses.count)
-    const work: Forecast.Work = {
-      calls,
-      first: meanOf(first),
-      later: later.calls > 0 ? meanOf(later) : undefined,
-      ...(pause > 0 && { pause })
-    }
-    return { work, agents: alike.length, hasEnded: ended.length > 0 }
+    return { work: meanWork(alike, hasEnded), names, hasEnded }
   }
 
   /** The names of the agents that used one of these pools. */

@@ -24,7 +24,11 @@ describe("the history of agents", () => {
         { ...small, duration: 1_000 }
       ]
       // It still runs, so it is halfway.
-      assert.deepStrictEqual(like("a", "b"), { work: { calls: 4, first, later }, agents: 1, hasEnded: false })
+      assert.deepStrictEqual(like("a", "b"), {
+        work: { calls: 4, first, later },
+        names: new Set(["one"]),
+        hasEnded: false
+      })
       assert.deepStrictEqual(like("a", "c")?.work, { calls: 2, first: later, later: undefined })
       assert.isUndefined(like("c"))
       assert.deepStrictEqual(

@@ -1,13 +1,13 @@
 /** The jobs whose agents and spending a rule caps, and what an operator has stopped. */
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Governor from "floodgate/Governor"
 import type * as Spending from "floodgate/Spending"
 import * as Trees from "floodgate/Trees"
-import { Amounts, Lineage, type LineOf, Lru, treeLine, treePurses } from "floodgate/internal"
+import { Amounts, History, Lineage, type LineOf, Lru, treeLine, treePurses } from "floodgate/internal"
 import type { CallRequest } from "floodgate/fetch"
 import { digestOf, idOf, suffixOf } from "./names.ts"
 import type { JobTree, JobUse } from "./page/status.ts"
@@ -125,11 +125,14 @@ export class JobTrees {
   private readonly full: OpenTree
   private readonly read: <A>(effect: Effect.Effect<A>) => A
   private readonly context: Context.Context<never>
+  /** Remembers which agent has started which, for advice. */
+  private readonly history: typeof History.Service
   /** The scope of the gateway, in which trees are open. */
   private readonly scope: Scope.Scope
 
   constructor(context: Context.Context<never>, scope: Scope.Scope) {
     this.context = context
+    this.history = Context.get(context, History)
     this.scope = scope
     this.read = Effect.runSyncWith(context)
     this.full = openTree("", Trees.make(`every job beyond the first ${maxJobs} that run`), {}, () => {})
@@ -144,8 +147,10 @@ export class JobTrees {
     key: CallerKey
   ): JobSeat | undefined {
     const rule = matching.find(({ capPerJob }) => capPerJob !== undefined)
+    const parent = Lineage.parentOf(header, agent, session)
+    if (agent !== undefined && parent !== undefined) this.history?.started(agent, parent)
     if (rule === undefined || (agent === undefined && named === undefined)) return undefined
-    return new JobSeat(this.jobOf(key, job, rule), agent, Lineage.parentOf(header, agent, session))
+    return new JobSeat(this.jobOf(key, job, rule), agent, parent)
   }
 
   /** Calls of one job to which different rules apply have caps beside each other. */

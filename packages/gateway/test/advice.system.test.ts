@@ -101,6 +101,33 @@ describe("a gateway", () => {
       })
     )
 
+    it.live("foresees the sub-agents that the lead of a session usually starts", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        const send = (session: string, agent?: string) =>
+          Effect.promise(async () => {
+            const named = agent === undefined ? {} : { "x-claude-code-agent-id": agent }
+            const headers = { "x-claude-code-session-id": session, authorization: "Bearer key", ...named }
+            const body = JSON.stringify({ model: "gpt-6", messages: [] })
+            await (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).text()
+          })
+        for (const session of ["one", "two"]) {
+          yield* send(session)
+          for (const agent of ["a", "b", "c"]) yield* send(session, agent)
+        }
+        const assumed = (query: string) =>
+          Effect.map(
+            ask(url, `advice?agents=2&${query}`),
+            ({ body }) => (body as { assumptions: Array<string> }).assumptions
+          )
+        const expected = "Each is expected to start 3 sub-agents, as earlier ones did"
+        assert.include(yield* assumed("like=one"), expected)
+        // A lead that asks is advised about its sub-agents, and so may be whoever is not known.
+        for (const query of ["asker=two", "asker=mcp-1", "like=one/*"])
+          assert.notInclude(yield* assumed(query), expected)
+      })
+    )
+
     it.live("takes prompts that grow as they are stated", () =>
       Effect.gen(function* () {
         const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)

@@ -158,13 +158,15 @@ const rounding = 1e-9
  * pool, if only one does. Otherwise they will be one job, if those present belong to jobs.
  */
 const ownerOf = ({ queue, running }: PoolView, { running: agents = 0 }: LiveOptions, asker: CallOwner): CallOwner => {
-  const [first, ...others] = [...running, ...queue.inOrder()]
+  const present = [...running, ...queue.inOrder()]
+  const [first] = present
   if (asker.job !== undefined || first === undefined) return asker
   const { caller, callerWeight, job, jobWeight } = first
-  const isOnly =
-    (asker.caller ?? caller) === caller && others.every((each) => each.caller === caller && each.job === job)
-  if (isOnly && agents > 0) return { ...asker, caller, callerWeight, job, jobWeight }
-  return [first, ...others].some(({ job }) => job !== undefined) ? { ...asker, job: "new" } : asker
+  const isMeant = agents > 0 && (asker.caller ?? caller) === caller
+  if (isMeant && present.every((each) => each.caller === caller && each.job === job)) {
+    return { ...asker, caller, callerWeight, job, jobWeight }
+  }
+  return present.some(({ job }) => job !== undefined) ? { ...asker, job: "new" } : asker
 }
 
 /**
