@@ -71,7 +71,7 @@ export const addressOf = (given: Option.Option<string>): Effect.Effect<GatewayAd
   }).pipe(Effect.mapError(({ message }) => Exit.failure("usage", message)))
 
 /** A gateway answers at once, unless it is overloaded. */
-const timeout = Duration.seconds(15)
+const timeout = Duration.seconds(8)
 
 const queryOf = (figures: AdviceFigures.AdviceFigures): string => {
   const query = new URLSearchParams()

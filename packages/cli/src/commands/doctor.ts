@@ -48,7 +48,7 @@ const exportKey = ["# keys: https://console.anthropic.com/settings/keys", "expor
 // -----------------------------------------------------------------------------
 
 /** Nobody at a terminal waits longer. */
-const timeout = Duration.seconds(15)
+const timeout = Duration.seconds(8)
 
 /** The result of a request to the provider. */
 type Reached = { readonly headers: Headers } | { readonly error: unknown }
@@ -102,6 +102,14 @@ const reachable = Effect.fnUntraced(function* (credentials: Effect.Success<typeo
   return isWithoutList
     ? note(`${address} answers. It has no list of models, so the key was not checked: --call checks it`)
     : explained(reached.error, address)
+})
+
+/** Fails unless the provider answers and accepts the key. */
+export const mustAnswer = Effect.fnUntraced(function* (credentials: Effect.Success<typeof Answering.credentials> & {}) {
+  const { code, state, what, write = [] } = yield* reachable(credentials)
+  if (state === "fails") {
+    return yield* new Exit.CommandError({ exitCode: code ?? Exit.codes.failed, message: [what, ...write].join("\n  ") })
+  }
 })
 
 const flagOf: Partial<Record<Limits.Dimension, string>> = {

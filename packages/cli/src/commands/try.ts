@@ -3,12 +3,17 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Terminal from "effect/Terminal"
+import * as Option from "effect/Option"
+import { invalidFlag } from "@floodgate/gateway/internal/errors"
+import * as Flags from "@floodgate/gateway/internal/flags"
+import * as Output from "@floodgate/gateway/internal/output"
 import * as Exit from "@floodgate/gateway/internal/exit"
 import * as Painter from "./painter.ts"
 import * as Print from "@floodgate/gateway/internal/print"
 import { painting } from "./paint.ts"
 import { modeOf } from "./run.ts"
 import * as Duel from "./try/duel.ts"
+import * as Real from "./try/real.ts"
 import * as View from "./try/view.ts"
 import { aligned } from "@floodgate/gateway/internal/text"
 
@@ -62,9 +67,43 @@ const report = Effect.fnUntraced(function* (duel: Duel.Duel, isOver: boolean) {
   return View.countsOf(looks[1]!).lost
 })
 
+const usualCents = 25
+const usualModel = "claude-haiku-5-5"
+
+const flags = {
+  real: Flags.toggle("real", "Call the real provider instead, with ANTHROPIC_API_KEY, and write a record of the run"),
+  yes: Flags.toggle("yes", "With --real: do not ask first"),
+  maxCents: Flags.positive("max-cents", 100_000).pipe(
+    Flags.optional(
+      `With --real: spend at most so many cents, which a cap of the library holds (default: ${usualCents})`
+    )
+  ),
+  model: Flags.text("model", "the name of a model").pipe(Flags.byDefault("With --real: the model", usualModel)),
+  out: Output.flag("out", "file").pipe(
+    Flags.byDefault("With --real: the record, without any text of prompts or answers", "floodgate-real.json")
+  )
+}
+
+/** Refuses a flag that does nothing without --real, so that nobody takes a simulation for a run that cost money. */
+const onlyReal = Effect.fnUntraced(function* ({
+  maxCents,
+  yes
+}: {
+  readonly maxCents: Option.Option<number>
+  readonly yes: boolean
+}) {
+  const invalid = invalidFlag("try")
+  if (Option.isSome(maxCents)) {
+    return yield* invalid("maxCents", "nothing: only --real costs anything", String(maxCents.value))
+  }
+  if (yes) return yield* invalid("yes", "nothing: only --real asks", "true")
+})
+
 /** The command. */
-export const tryCommand = Command.make("try", {}, () =>
+export const tryCommand = Command.make("try", flags, ({ real, ...options }) =>
   Effect.gen(function* () {
+    if (real) return yield* Real.real({ ...options, maxCents: Option.getOrElse(options.maxCents, () => usualCents) })
+    yield* onlyReal(options)
     yield* Print.err(
       "40 agents of 5 calls, with and without Floodgate, which takes about 20 s. Ctrl-C shows the result so far."
     )
@@ -84,7 +123,10 @@ export const tryCommand = Command.make("try", {}, () =>
   }).pipe(Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "Shows in about 20 s what Floodgate does: 40 agents with the official SDK, with and without Floodgate, call a simulated provider over real HTTP. It needs no key and no network, and writes nothing. Ctrl-C shows the result so far."
+    "Shows in about 20 s what Floodgate does: 40 agents with the official SDK, with and without Floodgate, call a simulated provider over real HTTP. It needs no key and no network, and writes nothing. Ctrl-C shows the result so far. With --real, 40 agents make 200 small calls to the real provider instead, under a cap in cents, and a record of the run is written."
   ),
-  Command.withExamples([{ command: "floodgate try", description: "Needs no key and no network" }])
+  Command.withExamples([
+    { command: "floodgate try", description: "Needs no key and no network" },
+    { command: "floodgate try --real --max-cents 25", description: "Asks first, and needs ANTHROPIC_API_KEY" }
+  ])
 )

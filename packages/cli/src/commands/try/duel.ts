@@ -59,7 +59,8 @@ const paramsOf = (agent: string, tokens: number) => ({
   messages: [{ role: "user" as const, content: "Read this: ".padEnd(4 * tokens, "all the words of a document ") }]
 })
 
-const wordOf = (error: unknown): string => {
+/** An error as its status, or its name. Its message may quote what was sent. */
+export const wordOf = (error: unknown): string => {
   if (error instanceof APIError && error.status !== undefined) return `${error.status}`
   return error instanceof Error ? error.name : String(error)
 }
