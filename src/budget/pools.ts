@@ -180,6 +180,7 @@ export class OpenPools {
 
   /** Changes the concurrency of all pools, save those where it was changed by name. */
   resizeAll(concurrency: InFlightLimit): void {
+    if (this.isClosed) return
     this.concurrency = concurrency
     const unnamed = this.changed.get(defaultPool)
     if (unnamed !== undefined) this.changed.set(defaultPool, { ...unnamed, concurrency: undefined })
