@@ -41,10 +41,7 @@ const longIn = (page: string): ReadonlyArray<string> =>
   sentencesOf(page).filter((sentence) => sentence.trim().split(" ").length > 25)
 
 /** How many sentences of more than 25 words a page may have; all others have none. */
-const long: Readonly<Record<string, number>> = {
-  "docs/README.md": 1,
-  "docs/guides/places.md": 1
-}
+const long: Readonly<Record<string, number>> = {}
 
 describe("the pages", () => {
   it("are sixteen, with the README and the list of all", () => {
@@ -53,7 +50,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 56_160, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 56_100, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {
