@@ -50,7 +50,7 @@ describe("the pages", () => {
 
   it("have no more words than before", () => {
     const words = pages.reduce((sum, page) => sum + wordsOf(page), 0)
-    assert.isAtMost(words, 56_100, "shorten what is there before adding to it; the aim is 45,000")
+    assert.isAtMost(words, 55_970, "shorten what is there before adding to it; the aim is 45,000")
   })
 
   it("have a README of at most 120 lines", () => {
