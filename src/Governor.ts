@@ -272,7 +272,7 @@ export const make = Effect.fnUntraced(function* (
     learned: options.learned?.windows,
     triesEvery: millisOf(tryWindowsEvery),
     after: afterBy(fork),
-    open: sharing && opening(sharing, context, fork, yield* newId),
+    open: options.windows && sharing && opening(sharing, context, fork, yield* newId),
     wake,
     warn
   })

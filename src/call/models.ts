@@ -298,7 +298,9 @@ export interface Options {
   readonly prices?: Prices.Table | undefined
   /**
    * The share of each long window of a subscription that calls may use which are not interactive, such as
-   * `{ "5h": { share: 0.7 } }`. A window is named by its length, and by its models if it concerns only some: `"7d_sonnet"`. Calls of a priority of at least 1 are interactive, and use the rest. Only for your own account.
+   * `{ "5h": { share: 0.7 } }`. A window is named by its length, and by its models if it concerns only some: `"7d_sonnet"`. Calls of a
+   * priority of at least 1 are interactive, and use the rest. Processes with a store share what they know: provide it to this layer, too.
+   * Only for your own account.
    *
    * @default the whole window
    * @since 0.4.0

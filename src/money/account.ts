@@ -335,7 +335,7 @@ export class AccountWindows {
     const { model, priority } = hold
     const cost = hold.ask!
     const isInteractive = priority >= interactive
-    const isUnknown = (!isHeard && windows.size === 0) || this.shared?.isCurrent === false
+    const isUnknown = windows.size === 0 ? !isHeard : this.shared?.isCurrent === false
     if (isUnknown && !isInteractive && running >= few) return untilOneEnds
     let tries = false
     const beside: Array<string> = []

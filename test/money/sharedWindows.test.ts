@@ -139,6 +139,22 @@ describe("windows that processes share", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("hold back no calls of an account without windows, also after a rest", () =>
+    Effect.gen(function* () {
+      const context = yield* process(new MapStore())
+      const { call, state } = account(10)
+      const plain = Effect.provideContext(call(0.01, false), context)
+      for (const starts of [1, 51]) {
+        yield* Effect.forkChild(
+          Effect.forEach(Array.from({ length: starts }), () => plain, { concurrency: "unbounded" })
+        )
+        yield* TestClock.adjust(1)
+        assert.lengthOf(state.starts, starts === 1 ? 1 : 52)
+        yield* passing(5)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("are kept as known while the store is away, holds something else, or belongs to a later version", () =>
     Effect.gen(function* () {
       for (const value of ["{", '{"format":1,"windows":{"5h":{"used":-1}}}', '{"format":2}', undefined]) {
