@@ -1,7 +1,8 @@
 /**
  * Claude Code itself with the hook of examples/claude-code, through the gateway. A script takes the place of the model. It starts all
  * sub-agents in one message, and starts those again that the hook refused. `FLOODGATE_CLAUDE` names the binary; without it, nothing
- * runs. `FLOODGATE_AGENTS` is the number of sub-agents.
+ * runs. `FLOODGATE_AGENTS` is the number of sub-agents. With `FLOODGATE_TEST_SIZE=full`, its time is also compared with that without the
+ * hook.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -19,7 +20,8 @@ import { blocksOf, claudeCodeIn, homeFor, maxMillis, type Message, run, task, te
 const claude = process.env["FLOODGATE_CLAUDE"]
 const hook = resolve(import.meta.dirname, "../../examples/claude-code/before-sub-agent.mjs")
 const count = Number(process.env["FLOODGATE_AGENTS"] ?? 8)
-const files = Array.from({ length: count }, (_, index) => `file-${index + 1}.ts`)
+const isWhole = process.env["FLOODGATE_TEST_SIZE"] === "full"
+const filesOf = (count: number) => Array.from({ length: count }, (_, index) => `file-${index + 1}.ts`)
 
 /** What the lead agent has heard of each file: that its sub-agent has started, that it was refused, or its review. */
 const heardOf = (messages: ReadonlyArray<Message>) => {
@@ -45,17 +47,19 @@ const sleep = (seconds: string) => ({
 })
 
 /** The model of a sub-agent answers at once. That of the lead agent waits if the hook has refused some, as it says. */
-const reply = ({ messages }: LlmProvider.Params) => {
-  const said = messages.flatMap(blocksOf).map(textOf).join("\n")
-  if (!said.includes("Review all files"))
-    return `Reviewed ${/Review (file-\d+\.ts)/.exec(said)?.[1]}. ${"A finding. ".repeat(100)}`
-  const { refusal, state } = heardOf(messages)
-  const isRunning = [...state.values()].includes("started")
-  const open = files.filter((file) => !["started", "reviewed"].includes(state.get(file) ?? ""))
-  if (open.length === 0) return isRunning ? "I wait." : "All files are reviewed."
-  if (refusal === undefined) return open.map(task)
-  return isRunning ? "I wait." : [sleep(/Wait for (\d+) s/.exec(refusal)![1]!)]
-}
+const replying =
+  (files: ReadonlyArray<string>) =>
+  ({ messages }: LlmProvider.Params) => {
+    const said = messages.flatMap(blocksOf).map(textOf).join("\n")
+    if (!said.includes("Review all files"))
+      return `Reviewed ${/Review (file-\d+\.ts)/.exec(said)?.[1]}. ${"A finding. ".repeat(100)}`
+    const { refusal, state } = heardOf(messages)
+    const isRunning = [...state.values()].includes("started")
+    const open = files.filter((file) => !["started", "reviewed"].includes(state.get(file) ?? ""))
+    if (open.length === 0) return isRunning ? "I wait." : "All files are reviewed."
+    if (refusal === undefined) return open.map(task)
+    return isRunning ? "I wait." : [sleep(/Wait for (\d+) s/.exec(refusal)![1]!)]
+  }
 
 /** An event of Claude Code, as far as it is of interest here. */
 interface Told {
@@ -90,52 +94,88 @@ const historyOf = (out: string) => {
   return { most, transcript }
 }
 
-/** The conversation of the lead agent must fit, which is 22,000 tokens at its start. */
-const limits = { tokens: count > 8 ? { perSecond: 24_000, burst: 240_000 } : { perSecond: 8_000, burst: 80_000 } }
+/** What happened in a run of Claude Code. */
+interface Ran {
+  readonly seconds: number
+  /** The most sub-agents at once. */
+  readonly most: number
+  readonly rejected: number
+  /** The last conversation of the lead agent. */
+  readonly messages: ReadonlyArray<Message>
+  /** What each file's sub-agent has come to. */
+  readonly states: ReadonlyArray<string | undefined>
+  /** How many names the gateway has for sub-agents. */
+  readonly names: number
+}
+
+type Rate = { readonly perSecond: number; readonly burst: number }
+
+/** Runs Claude Code in front of a provider that counts all tokens, and starts a sub-agent for each file. */
+const runOf = (count: number, rate: Rate, isHooked = true): Effect.Effect<Ran> =>
+  Effect.gen(function* () {
+    const files = filesOf(count)
+    const limits = { tokens: rate }
+    const asked: Array<LlmProvider.Params> = []
+    const server = yield* ProviderServer.make({
+      limits,
+      reply: (params) => {
+        asked.push(params)
+        return replying(files)(params)
+      }
+    })
+    const budget = Agents.layer.pipe(Layer.provide(Budget.layer({ limits })))
+    const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), budget))
+    const { url } = yield* Effect.provide(Gateway.make({ upstreams: { anthropic: server.url } }), live)
+    const home = yield* homeFor("claude")
+    const settings = join(home, "settings.json")
+    const command = `"${process.execPath}" "${hook}" --wait`
+    const hooks = { PreToolUse: [{ matcher: "Task|Agent", hooks: [{ type: "command", command, timeout: 30 }] }] }
+    writeFileSync(settings, JSON.stringify(isHooked ? { hooks } : {}))
+    const began = performance.now()
+    const options = [
+      "--settings",
+      settings,
+      "--output-format",
+      "stream-json",
+      "--verbose",
+      "--allowedTools",
+      "Task,Agent,Bash(sleep:*)"
+    ]
+    const args = ["-p", "Review all files.", "--model", "claude-sonnet-5", ...options]
+    // By itself, Claude Code runs at most 20 at once.
+    const env = {
+      ...claudeCodeIn(home, url),
+      FLOODGATE_GATEWAY_URL: url,
+      CLAUDE_CODE_MAX_CONCURRENT_SUBAGENTS: `${count}`
+    }
+    const { code, out } = yield* Effect.promise(() => run(claude!, args, home, env))
+    const seconds = (performance.now() - began) / 1_000
+    const { most, transcript } = historyOf(out)
+    if (process.env["FLOODGATE_TABLE"] !== undefined) console.log(transcript.join("\n"))
+    assert.strictEqual(code, 0, out.slice(-2_000))
+    const { messages } = asked.findLast(({ messages }) => JSON.stringify(messages).includes("Review all files"))!
+    const { state } = heardOf(messages)
+    const names = yield* Effect.promise(async () => {
+      const status = (await (await fetch(`${url}/floodgate/status`)).json()) as {
+        readonly agents: ReadonlyArray<{ readonly name: string }>
+      }
+      return new Set(status.agents.map(({ name }) => name).filter((name) => name.includes("/"))).size
+    })
+    const { rejected } = yield* server.stats
+    return { seconds, most, rejected, messages, states: files.map((file) => state.get(file)), names }
+  }).pipe(Effect.scoped, Effect.orDie)
 
 describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
   it(
     "starts as many sub-agents as help, and the others a little later",
     () =>
       Effect.gen(function* () {
-        const asked: Array<LlmProvider.Params> = []
-        const server = yield* ProviderServer.make({
-          limits,
-          reply: (params) => {
-            asked.push(params)
-            return reply(params)
-          }
-        })
-        const budget = Agents.layer.pipe(Layer.provide(Budget.layer({ limits })))
-        const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), budget))
-        const { url } = yield* Effect.provide(Gateway.make({ upstreams: { anthropic: server.url } }), live)
-        const home = yield* homeFor("claude")
-        const settings = join(home, "settings.json")
-        const command = `"${process.execPath}" "${hook}" --wait`
-        const hooks = { PreToolUse: [{ matcher: "Task|Agent", hooks: [{ type: "command", command, timeout: 30 }] }] }
-        writeFileSync(settings, JSON.stringify({ hooks }))
-        const began = performance.now()
-        const options = [
-          "--settings",
-          settings,
-          "--output-format",
-          "stream-json",
-          "--verbose",
-          "--allowedTools",
-          "Task,Agent,Bash(sleep:*)"
-        ]
-        const args = ["-p", "Review all files.", "--model", "claude-sonnet-5", ...options]
-        const env = { ...claudeCodeIn(home, url), FLOODGATE_GATEWAY_URL: url }
-        const { code, out } = yield* Effect.promise(() => run(claude!, args, home, env))
-        const seconds = (performance.now() - began) / 1_000
-        const { most, transcript } = historyOf(out)
-        if (process.env["FLOODGATE_TABLE"] !== undefined) console.log(transcript.join("\n"))
-        assert.strictEqual(code, 0, out.slice(-2_000))
-        const { messages } = asked.findLast(({ messages }) => JSON.stringify(messages).includes("Review all files"))!
-        const { state } = heardOf(messages)
+        // The conversation of the lead agent must fit, which is 22,000 tokens at its start.
+        const rate = count > 8 ? { perSecond: 24_000, burst: 240_000 } : { perSecond: 8_000, burst: 80_000 }
+        const { messages, most, names, rejected, seconds, states } = yield* runOf(count, rate)
         assert.deepStrictEqual(
-          files.map((file) => state.get(file)),
-          files.map((): "reviewed" => "reviewed")
+          states,
+          filesOf(count).map(() => "reviewed")
         )
         const said = messages.flatMap(blocksOf).map(textOf)
         assert.isTrue(
@@ -146,16 +186,40 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
           said.some((each) => each.includes("no further one would help")),
           "none is refused"
         )
-        const names = yield* Effect.promise(async () => {
-          const status = (await (await fetch(`${url}/floodgate/status`)).json()) as {
-            readonly agents: ReadonlyArray<{ readonly name: string }>
-          }
-          return new Set(status.agents.map(({ name }) => name).filter((name) => name.includes("/")))
-        })
-        assert.strictEqual(names.size, Math.min(count, 49), "each sub-agent has a name of its own")
-        const { rejected } = yield* server.stats
+        assert.strictEqual(names, Math.min(count, 49), "each sub-agent has a name of its own")
         console.log(`${count} sub-agents, at most ${most} at once, ${seconds.toFixed(1)} s, ${rejected} 429s`)
-      }).pipe(Effect.scoped, Effect.runPromise),
+      }).pipe(Effect.runPromise),
     maxMillis + 10_000
+  )
+
+  // In real time, so on a machine that does nothing else. Sub-agents, burst and refill: a burst just above the lead agent's last conversation, or far above it; refilled slowly or quickly.
+  const given = process.env["FLOODGATE_CELLS"]?.split(" ").map((cell) => cell.split("/").map(Number))
+  const cells =
+    given ??
+    [8, 104].flatMap((agents) => {
+      const bursts = agents === 8 ? [36_000, 200_000] : [150_000, 1_000_000]
+      const rates = agents === 8 ? [8_000, 40_000] : [40_000, 100_000]
+      return bursts.flatMap((burst) => rates.map((perSecond) => [agents, burst, perSecond]))
+    })
+
+  it.skipIf(!isWhole).for(cells)(
+    "costs %i sub-agents at most a tenth of their time, and no 429s, with a burst of %i and a refill of %i a second",
+    { timeout: 2 * maxMillis + 20_000 },
+    ([agents = 0, burst = 0, perSecond = 0]) =>
+      Effect.gen(function* () {
+        const without = yield* runOf(agents, { burst, perSecond }, false)
+        const hooked = yield* runOf(agents, { burst, perSecond })
+        const ratio = hooked.seconds / without.seconds
+        const shown = ({ most, rejected, seconds }: Ran) => `${seconds.toFixed(1)} s, ${most} at once, ${rejected} 429s`
+        console.log(`${agents}/${burst}/${perSecond}: ${shown(without)}; hook: ${shown(hooked)}; ${ratio.toFixed(2)}`)
+        for (const { states } of [without, hooked]) {
+          assert.deepStrictEqual(
+            states,
+            filesOf(agents).map(() => "reviewed")
+          )
+        }
+        assert.isAtMost(hooked.rejected, without.rejected)
+        assert.isAtMost(ratio, 1.1)
+      }).pipe(Effect.runPromise)
   )
 })

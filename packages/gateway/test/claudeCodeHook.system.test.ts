@@ -124,9 +124,12 @@ describe("the hook for Claude Code", () => {
       assert.include(away.err, "Floodgate could not be asked: ECONNREFUSED")
       const upstream = yield* serve((_, response) => void response.writeHead(500).end())
       const secret = yield* gatewayTo(upstream.url, { token }, limits)
-      const refused = yield* run({ FLOODGATE_GATEWAY_URL: secret.url, TMPDIR: yield* folder }, "s1", "--wait")
-      assert.deepInclude(refused, { code: 0, output: undefined })
-      assert.include(refused.err, "Floodgate could not be asked")
+      for (const wrong of [{}, { FLOODGATE_GATEWAY_TOKEN: "wrong-token-01234" }]) {
+        const env = { FLOODGATE_GATEWAY_URL: secret.url, TMPDIR: yield* folder, ...wrong }
+        const refused = yield* run(env, "s1", "--wait")
+        assert.deepInclude(refused, { code: 0, output: undefined })
+        assert.include(refused.err, "Floodgate could not be asked")
+      }
     })
   )
 })
