@@ -210,6 +210,21 @@ describe("floodgate try, piped", () => {
   }
 })
 
+describe("the gateway without a key, in docs/gateway.md", () => {
+  it("answers the call there, as written but for the ports", async () => {
+    const page = readFileSync(join(root, "docs/gateway.md"), "utf8")
+    const [, block] = /```sh\n(npm run -s floodgate -- provider\n[\s\S]*?)```/.exec(page)!
+    const [provider, gateway, ...call] = block!.split("\n")
+    const argsOf = (line: string | undefined) => line!.replace("npm run -s floodgate -- ", "").split(" ")
+    const listening = (line: string) => /listening on (http:\S+)/.exec(line)?.[1]
+    const at = await floodgate([...argsOf(provider), "--port", "0"]).line(listening)
+    const through = argsOf(gateway?.replace("http://127.0.0.1:8787", at))
+    const url = await floodgate([...through, "--port", "0"]).line(listening)
+    const curl = call.join("\n").replace("http://127.0.0.1:8788", url)
+    assert.match(execFileSync("sh", ["-c", curl], { encoding: "utf8" }), /"text":"A simulated answer to: Hello"/)
+  }, 60_000)
+})
+
 describe("floodgate storm all --table", () => {
   it("prints the table of the README", async () => {
     const { code, lines } = await floodgate(["storm", "all", "--table"]).exit
