@@ -38,7 +38,7 @@ export interface ApiModule {
 export const tagOf = (doc: string, tag: string): string | undefined =>
   new RegExp(`^@${tag} (.+(?:\\n(?!@).+)*)`, "m").exec(textOfDoc(doc))?.[1]?.trim()
 
-/** The values of `@stability`, in the words of Effect; see docs/upgrading.md. */
+/** The values of `@stability`, in the words of Effect; see docs/figures/compatibility.md. */
 export const stabilities = ["stable", "unstable", "experimental"]
 
 /** Every category, in the order in which readers need them: models and constructors, then operations, then errors. */
@@ -176,7 +176,7 @@ Every public module with its exports by category, the first sentence of each doc
 The docstrings have details, gotchas and tested examples. \`npm run docs:api\` generates this page.
 
 The package's root exports the core modules by their names: \`import { Budget } from "floodgate"\` is
-\`import * as Budget from "floodgate/Budget"\`. [Compatibility](upgrading.md#compatibility) says what stable, unstable and experimental
+\`import * as Budget from "floodgate/Budget"\`. [Compatibility](figures/compatibility.md) says what stable, unstable and experimental
 promise; an export that differs from its module says so.
 
 ${sections.join("\n\n")}

@@ -1,5 +1,5 @@
 /**
- * What Floodgate promises can be no more stable than what it is made from: docs/upgrading.md says what the marks mean, and this
+ * What Floodgate promises can be no more stable than what it is made from: docs/figures/compatibility.md says what the marks mean, and this
  * holds them to Effect's own.
  */
 import { assert, describe, it } from "@effect/vitest"
@@ -81,8 +81,8 @@ describe("stability", () => {
     }
   })
 
-  it("lists the modules by their marks in docs/upgrading.md", () => {
-    const page = readFileSync(join(root, "docs/upgrading.md"), "utf8")
+  it("lists the modules by their marks in docs/figures/compatibility.md", () => {
+    const page = readFileSync(join(root, "docs/figures/compatibility.md"), "utf8")
     const rows = Array.from(page.matchAll(/^\| \*\*(\w+)\*\* \|(.*)$/gm), ([, mark, row]) => [mark, row!] as const)
     for (const { name, stability } of modules) {
       const inRows = rows.filter(([, row]) => row.includes(`\`${name}\``)).map(([mark]) => mark)

@@ -13,7 +13,7 @@ const icon =
 
 /** The weight of a page in the search: guides come before reference pages, and those before tables, exports and old versions. */
 const weightOf = (address: string): number => {
-  if (/\/(api|changelog|upgrading|figures)\b/.test(address)) return 0.1
+  if (/\/(api|changelog|figures)\b/.test(address)) return 0.1
   if (/\/(architecture|evidence|security|contributing)\b/.test(address)) return 0.3
   return /\/failures\b/.test(address) ? 0.8 : 1
 }
