@@ -31,6 +31,10 @@ interface Process {
 
 const running = new Set<ChildProcess>()
 
+afterAll(() => {
+  for (const child of running) child.kill("SIGKILL")
+})
+
 const floodgate = (args: ReadonlyArray<string>, env: Record<string, string> = {}, cwd = root): Process => {
   const child = spawn(
     process.execPath,
@@ -270,7 +274,6 @@ describe("floodgate run against floodgate provider", () => {
   })
 
   afterAll(() => {
-    for (const child of running) child.kill("SIGKILL")
     rmSync(at, { recursive: true, force: true })
   })
 
