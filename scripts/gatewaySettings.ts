@@ -1,6 +1,6 @@
 /**
- * Hands the comments of the gateway's settings to those who cannot read them in the source: the table in docs/gateway.md, and the texts of
- * flags and of the JSON Schema. `npm run docs:settings` writes both; test/docs.lint.test.ts compares them.
+ * Hands the comments of the gateway's settings to those who cannot read them in the source: the table in docs/figures/settings.md, and the
+ * texts of flags and of the JSON Schema. `npm run docs:settings` writes both; test/docs.lint.test.ts compares them.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -12,19 +12,19 @@ import { root, textOfDoc } from "../test/support/modules.ts"
 
 const settings = "packages/gateway/src/settings"
 const generated = `${settings}/docs.ts`
-const page = "docs/gateway.md"
+const page = "docs/figures/settings.md"
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
 /** The links of the texts on the page. */
 const links: Readonly<Record<string, string>> = {
-  "raise and reset caps": "#raise-or-reset-a-cap",
-  "list of the last 500 requests": "#the-last-requests",
-  "header fields `RateLimit-Policy` and `RateLimit`": "#what-is-left-in-each-answer",
-  "without a token": "#who-may-call-without-a-token",
-  "Keys of the gateway": "#keys-of-its-own",
-  "caps of callers": "#dollars-a-budget-per-team-key-or-agent",
-  "places where each model": "#places-of-a-model",
-  "shares of a subscription's windows": "dollars.md#subscriptions"
+  "raise and reset caps": "../gateway.md#raise-or-reset-a-cap",
+  "list of the last 500 requests": "../gateway.md#the-last-requests",
+  "header fields `RateLimit-Policy` and `RateLimit`": "../gateway.md#what-is-left-in-each-answer",
+  "without a token": "../gateway.md#who-may-call-without-a-token",
+  "Keys of the gateway": "../gateway.md#keys-of-its-own",
+  "caps of callers": "../gateway.md#dollars-a-budget-per-team-key-or-agent",
+  "places where each model": "../gateway.md#places-of-a-model",
+  "shares of a subscription's windows": "../dollars.md#subscriptions"
 }
 
 /** The comment of each setting in one line. */

@@ -16,7 +16,7 @@ import * as Settings from "./settings/index.ts"
 import * as Problems from "./settings/problems.ts"
 
 /**
- * The options of a gateway. Those that a configuration file has too are described in its table, see `docs/gateway.md`.
+ * The options of a gateway. Those that a configuration file has too are described in its table, see `docs/figures/settings.md`.
  *
  * @stability unstable
  * @category options
