@@ -58,7 +58,7 @@ describe("examples", () => {
 
   it("ask-before-you-spawn.ts: the orchestrator asks, waits, and all agents are done", () => {
     const text = run("ask-before-you-spawn.ts")
-    assert.match(text, /^0\.\d s {2}Start \d of 16 agents now: more at once would end the job at most 8 % earlier/)
+    assert.match(text, /^\d\.\d s {2}Start \d of 16 agents now: more at once would end the job at most 8 % earlier/)
     assert.match(text, /Start no more agents now/)
     assert.match(text, /all 16 agents are done\n$/)
     assert.strictEqual(new Set(text.match(/reviewer-\d+/g)).size, 16)
