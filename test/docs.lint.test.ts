@@ -86,7 +86,7 @@ describe("documentation", () => {
     const incomplete = tags.filter(
       (tag) =>
         !wrappers.includes(tag) &&
-        !["Cause", "What Floodgate does", "What you do"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
+        !["Cause", "Floodgate", "You"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
     )
     assert.deepStrictEqual(incomplete, [])
     for (const [wrapper, { members }] of [
