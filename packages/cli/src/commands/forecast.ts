@@ -1,6 +1,5 @@
 /** `floodgate forecast`: predicts how long a workload takes and what it costs. */
 import * as Argument from "effect/cli/Argument"
-import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
@@ -58,8 +57,7 @@ const flags = {
   ),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: Simulated.latencyPerToken,
-  deadline: Flag.String("deadline").pipe(
-    Flag.withMetavar("<duration>"),
+  deadline: Flags.duration("deadline").pipe(
     Flags.optional('Show which tier meets this deadline, such as "10 minutes"')
   ),
   ...LimitFlags.flags,
@@ -253,16 +251,6 @@ const answersOf = Effect.fnUntraced(function* (
   )
 }, Effect.scoped)
 
-const deadlineOf = (
-  deadline: Option.Option<string>
-): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
-  if (Option.isNone(deadline)) return Effect.undefined
-  const duration = Option.getOrUndefined(Duration.fromInput(deadline.value as Duration.Input))
-  return duration !== undefined && Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(duration)
-    : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
-}
-
 const costsOf = (
   uses: ReadonlyArray<Accounting.Actual>,
   models: ReadonlyArray<string>
@@ -281,7 +269,7 @@ export const forecastCommand = Command.make(
   "forecast",
   flags,
   Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
-    const deadline = yield* deadlineOf(given.deadline)
+    const deadline = Option.getOrUndefined(given.deadline)
     const workload = yield* workloadOf({ ...given, latencyPerToken })
     const limits = yield* LimitFlags.checked("forecast", given)
     const conditions = {

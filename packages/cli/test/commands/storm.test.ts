@@ -263,7 +263,9 @@ describe("floodgate forecast", () => {
     Effect.gen(function* () {
       const wrong = (...args: ReadonlyArray<string>) =>
         Effect.map(Effect.provide(floodgate("forecast", ...args), services), ({ errors }) => errors.join("\n"))
-      assert.include(yield* wrong("--deadline", "soon"), "--deadline")
+      for (const deadline of ["soon", "5 moons", "0 min", "Infinity"]) {
+        assert.match(yield* wrong("--deadline", deadline), /--deadline.*: a duration such as "10 minutes"/)
+      }
       assert.include(yield* wrong("--tokens", "100"), "--tokens")
       assert.include(yield* wrong("--agents", "1000000000"), "at most 1,000,000 calls of all agents")
     })

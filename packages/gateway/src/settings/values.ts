@@ -2,7 +2,15 @@
 import type * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { checkCap, checkJobCaps, governorChecks, Input, BudgetChecks, placeChecks } from "floodgate/internal"
+import {
+  checkCap,
+  checkJobCaps,
+  durationOf,
+  governorChecks,
+  Input,
+  BudgetChecks,
+  placeChecks
+} from "floodgate/internal"
 import type * as Budget from "floodgate/Budget"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
@@ -30,7 +38,7 @@ export const whole = (min: number, max: number) =>
   checked(Schema.Finite, wholeCheck(min, max), { type: "integer", minimum: min, maximum: max })
 
 const inSeconds = SchemaTransformation.transform<Duration.Input, number | string>({
-  decode: (given) => (typeof given === "number" ? `${given} seconds` : given) as Duration.Input,
+  decode: (given) => (typeof given === "number" ? `${given} seconds` : (durationOf(given) ?? given)) as Duration.Input,
   encode: (input) => input as string
 })
 

@@ -3,6 +3,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Words from "floodgate/internal/words"
+import { durationOf } from "floodgate/internal"
 
 /** A number within a range. Any other text gets the same error as a number outside of the range. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
@@ -25,14 +26,27 @@ export const seconds = (name: string, upTo: number): Flag.Flag<number> =>
     Flag.filterMap(
       (text) => {
         const value = Number(text)
-        const given = Number.isNaN(value)
-          ? Duration.fromInput(text as Duration.Input)
-          : Option.some(Duration.seconds(value))
-        return Option.filter(Option.map(given, Duration.toSeconds), (value) => value >= minNumber && value <= upTo)
+        const given = Number.isNaN(value) ? durationOf(text) : Duration.seconds(value)
+        const seconds = given === undefined ? Number.NaN : Duration.toSeconds(given)
+        return Option.filter(Option.some(seconds), (seconds) => seconds >= minNumber && seconds <= upTo)
       },
       () => `seconds from ${minNumber} to ${Words.thousands(upTo)}, or a duration such as "4 minutes"`
     ),
     Flag.withMetavar("<seconds>")
+  )
+
+/** A finite duration above zero. */
+export const duration = (name: string): Flag.Flag<Duration.Duration> =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) =>
+        Option.filter(
+          Option.fromUndefinedOr(durationOf(text)),
+          (given) => Duration.isFinite(given) && Duration.toMillis(given) > 0
+        ),
+      () => 'a duration such as "10 minutes"'
+    ),
+    Flag.withMetavar("<duration>")
   )
 
 /** A number above zero. */

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import { parseJson } from "../../src/command/json.ts"
 import { Config } from "../../src/settings/index.ts"
@@ -42,11 +43,26 @@ describe("the configuration of a gateway", () => {
       "concurrency: expected an integer from 1 to 1000000, got 1e+308; maxQueued: expected an integer from 0 to 1000000, got 0.5"
     ],
     ["[]", "the whole file: expected an object, got []"],
+    ['{"maxHold":"4 moons"}', 'maxHold: expected a duration from 1 millisecond to 1 day, got "4 moons"'],
     ['{"maxHold":100000}', 'maxHold: expected a duration from 1 millisecond to 1 day, got "100000 seconds"'],
     ['{"rules":[{"cap":{"dollars":"x"}}]}', 'rules[0].cap.dollars: expected a number > 0, at most 1000000, got "x"']
   ])("names each setting of %s that is wrong, and the nearest that there is", (text, says) => {
     if (typeof says === "string") assert.strictEqual(said(text), says)
     else assert.match(said(text), says)
+  })
+
+  it.each([
+    ["500 ms", 500],
+    ["90 sec", 90_000],
+    ["90s", 90_000],
+    ["5 min", 300_000],
+    ["5 mins", 300_000],
+    ["1.5 Hours", 5_400_000],
+    ["1 hour", 3_600_000],
+    ["1 d", 86_400_000]
+  ])("takes the duration %s, as people write it", (maxHold, millis) => {
+    const config = Result.getOrThrow(decode(Config)({ maxHold }))
+    assert.strictEqual(Duration.toMillis(Duration.fromInputUnsafe(config.maxHold!)), millis)
   })
 
   it.each([
