@@ -40,7 +40,7 @@ describe("Budget with limits per pool", () => {
         ["sonet-5", '"sonet-5"']
       ] as const) {
         assert.include(yield* failure(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))), refused("reserve", got))
-        assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
+        assert.include(yield* failure(budget.resize({ limits: perMinute(1_000), pool })), refused("resize", got))
         // Regression: an update of an unknown pool failed the call that brought it.
         yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
         yield* budget.pause({ duration: 1, pool })
