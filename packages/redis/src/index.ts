@@ -36,6 +36,7 @@
  * @since 0.1.0
  */
 import { hostname } from "node:os"
+import { pid } from "node:process"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -69,7 +70,7 @@ export interface Options extends BudgetStore.Options {
   /**
    * The name of this process in a status.
    *
-   * @default the name of the host
+   * @default the name of the host and the number of the process, such as `"vm/13010"`
    */
   readonly name?: string | undefined
 }
@@ -80,8 +81,10 @@ const shared: Input.Checks<Options> = { ...storeChecks, prefix: Input.text }
 const checkShared = Input.options(shared)
 const checkUrl = Input.options<Options & { readonly url: string }>({ url: RedisAddress.check, ...shared }, "url")
 
-const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: RedisStore.SendCommand) =>
-  BudgetStore.layer(RedisStore.make(prefix, send), { ...options, name })
+const sharing = (
+  { name = `${hostname()}/${pid}`, prefix = defaultPrefix, ...options }: Options,
+  send: RedisStore.SendCommand
+) => BudgetStore.layer(RedisStore.make(prefix, send), { ...options, name })
 
 /**
  * The store on a `Redis` service, such as `NodeRedis.layer` of `@effect/platform-node`.

@@ -9,7 +9,10 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import type * as BudgetStore from "floodgate/BudgetStore"
+import * as FloodgateRedis from "@floodgate/redis"
 import * as SharedState from "@floodgate/redis/internal"
+import { hostname } from "node:os"
+import { pid } from "node:process"
 import * as Clients from "./clients.ts"
 import * as Redis from "./server.ts"
 import { some } from "../../../test/support/size.ts"
@@ -41,6 +44,17 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
     const stats = String(await at.command("INFO", "commandstats"))
     return [...stats.matchAll(/cmdstat_(?:eval|evalsha):calls=(\d+)/g)].reduce((sum, [, n]) => sum + Number(n), 0)
   }
+
+  it.live("tells processes of one machine apart that have no name", () =>
+    Effect.gen(function* () {
+      const at = { url: server.url, prefix: "unnamed" }
+      const context = yield* Layer.build(FloodgateRedis.layerStoreUrl(at))
+      const budget = yield* Effect.provideContext(Budget.make(slow), context)
+      yield* budget.reserve({ tokens: 600 })
+      const [status] = yield* SharedState.status(at)
+      assert.strictEqual(status!.processes[0]!.name, `${hostname()}/${pid}`)
+    }).pipe(Effect.scoped)
+  )
 
   for (const client of some(Clients.names, 2)) {
     describe(`by the package ${client}`, () => {

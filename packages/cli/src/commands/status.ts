@@ -137,7 +137,7 @@ interface Shown {
 type Look = Effect.Effect<Shown, Exit.CommandError>
 
 const ofRedis = (url: string, prefix: string): Look => {
-  const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
+  const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately: --redis-prefix names another`
   return Effect.all([SharedState.status({ url, prefix }), SharedState.caps({ url, prefix })]).pipe(
     Effect.map(([pools, { caps, more }]) => {
       const state: RedisState = { pools, caps, moreCaps: more }

@@ -121,7 +121,10 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
   it("reports no pool before any process has joined", async () => {
     const { code, out } = await floodgate(["status", "--redis", server.url]).exit
     assert.strictEqual(code, 0)
-    assert.match(out, /^No process has used a budget named "floodgate" in redis:/)
+    assert.match(
+      out,
+      /^No process has used a budget named "floodgate" in redis:.* lately: --redis-prefix names another/
+    )
   })
 
   it("shows what each process holds, live and as JSON, until both runs end", async () => {

@@ -4,8 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { StoreError } from "floodgate/BudgetStore"
 import { RedisAddress } from "floodgate/internal"
-import { hostname } from "node:os"
-import { pid } from "node:process"
 import { innermost } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as Flags from "./flags.ts"
@@ -82,8 +80,7 @@ const loaded = Optional.load(
 const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
   const FloodgateRedis = yield* loaded
   yield* Effect.mapError(FloodgateRedis.check(at), explained(at.url))
-  // Distinguishes several runs on one machine.
-  return FloodgateRedis.layerStoreUrl({ ...at, name: `${hostname()}/${pid}` })
+  return FloodgateRedis.layerStoreUrl(at)
 })
 
 /** The flags of a command that can share its budget. */
