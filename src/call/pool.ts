@@ -14,7 +14,7 @@ const weight = 1 / 8
 
 /**
  * How long a provider that has never answered may refuse connections before its address counts as wrong, in milliseconds. A server that
- * starts together with its clients accepts connections sooner.
+ * starts together with its clients accepts connections sooner. With 0 the first call fails, and its error is the only one to tell it.
  */
 export const RefusedMillis: Context.Reference<number> = Context.Reference<number>("floodgate/call/RefusedMillis", {
   defaultValue: () => 60_000
@@ -38,7 +38,7 @@ export class PoolRecord {
   isDenied: boolean | undefined = undefined
   private refusedSince: number | undefined = undefined
   private readonly refusedMillis: number
-  private hasTold = false
+  private hasTold: boolean
   /** How many calls usually run at the same time: a moving average over admissions, this call included. */
   usual = 1
   /** Whether the provider has answered at least once. */
@@ -51,6 +51,7 @@ export class PoolRecord {
     this.counts = callCountsOf(name, context).join(this)
     this.genAi = genAiCountsOf(context)
     this.refusedMillis = Context.get(context, RefusedMillis)
+    this.hasTold = this.refusedMillis === 0
   }
 
   /** Counts the usage of an answered call. */

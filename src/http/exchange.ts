@@ -59,13 +59,6 @@ export interface ExchangeParts<R extends ProviderResponse> {
   readonly dispatch: (change: BodyChange | undefined, intake: Intake<R>) => (reason: unknown) => void
 }
 
-/** The address of a request without places, for people. */
-const originOf = ({ places, request: { url } }: HttpCall): string | undefined => {
-  const origin = places === undefined ? URL.parse(url)?.origin : undefined
-  // So does a URL call the origin of an unknown scheme, such as localhost: without http.
-  return origin === "null" ? undefined : origin
-}
-
 /** Exchanges one request for its answer. It is mutable. */
 export class HttpExchange<R extends ProviderResponse> implements Intake<R>, ChunkFlow {
   /** Undefined when the attempt has ended: a stream must not keep its request in memory. */
@@ -109,7 +102,9 @@ export class HttpExchange<R extends ProviderResponse> implements Intake<R>, Chun
   readonly began = (response: R): void => this.guarded((parts) => this.begin(parts, response))
 
   readonly failed = (thrown: unknown): void =>
-    this.guarded(({ planned, tools }) => this.fail(Reply.thrownAt(thrown, tools.now(), originOf(planned))))
+    this.guarded(({ planned: { places, request }, tools }) =>
+      this.fail(Reply.thrownAt(thrown, tools.now(), places === undefined ? request.url : undefined))
+    )
 
   private begin(parts: ExchangeParts<R>, response: R): void {
     const { hidesUsage } = this

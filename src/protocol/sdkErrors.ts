@@ -75,8 +75,14 @@ const isProviders = (thrown: unknown, error: ErrorObject): boolean => {
 
 /** The context of what a client threw. */
 interface ThrownContext extends FailureContext {
-  /** The address of the request, for people, without a key. @default what the causes tell */
+  /** The address of the request, whose origin is told. @default what the causes tell */
   readonly address?: string | undefined
+}
+
+/** The part of an address that has no key. A URL calls it "null" for an unknown scheme, such as localhost: without http. */
+const originOf = ({ address = "" }: ThrownContext): string | undefined => {
+  const origin = URL.parse(address)?.origin
+  return origin === "null" ? undefined : origin
 }
 
 /** The error and its causes: `fetch failed` hides ECONNREFUSED one level down. */
@@ -149,6 +155,9 @@ const lost =
 
 /** The messages of `fetch` for an address that it does not try, which the SDK reports as a lost connection. */
 const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
+
+/** `fetch` says "bad port" for a port that it blocks, such as 1, 25 and 6000, because other protocols use it. */
+const blockedPort = "the runtime never connects to this port, which fetch blocks"
 
 /** Node's code for an address that is none. `fetch` gives none of those that it does not try, such as http://127.0.0.1:6000. */
 export const invalidUrl = "ERR_INVALID_URL"
@@ -252,14 +261,16 @@ const fromConnection = (
   if (unreadable !== undefined) {
     return new Reasons.MalformedResponse({ ...unreadable, code, detail: detailOf(wordsOf(chain), context.secret) })
   }
-  if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes, context.address ?? addressIn(chain))
+  if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes, originOf(context) ?? addressIn(chain))
   if (names.some((name) => name.endsWith("TimeoutError"))) return new Reasons.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new Reasons.ConnectionFailed({ sent: true, detail })
   }
-  if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
-    const where = context.address === undefined ? "" : ` at ${context.address}`
-    const words = detailOf(wordsOf(chain), context.secret)
+  const says = text(field(chain.at(-1), "message")) ?? ""
+  if (misaddressed.test(says)) {
+    const origin = originOf(context)
+    const where = origin === undefined ? "" : `: ${origin}`
+    const words = says === "bad port" ? blockedPort : detailOf(wordsOf(chain), context.secret)
     return new Reasons.InvalidRequest({ code: code ?? invalidUrl, detail: `${words}${where}; check the base URL` })
   }
   if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {

@@ -241,7 +241,7 @@ describe("sdkErrors", () => {
 
     // Regression: they were retried as connections lost after sending. None of these addresses is contacted.
     it.each([
-      ["http://127.0.0.1:9/", "bad port"],
+      ["http://127.0.0.1:9/", "the runtime never connects to this port"],
       ["localhost:8080/v1", "unknown scheme"],
       ["http://me:secret@127.0.0.1:4000/", "Request cannot be constructed from a URL that includes credentials"],
       ["no address", "Invalid URL"]

@@ -193,8 +193,12 @@ const secretOf = (
   client: SdkClient & { readonly apiKey?: unknown; readonly authToken?: unknown }
 ): string | undefined => [client.apiKey, client.authToken].find(Predicate.isString)
 
+const addressOf = ({ baseURL }: SdkClient & { readonly baseURL?: unknown }): string | undefined =>
+  Predicate.isString(baseURL) ? baseURL : undefined
+
 /** The settings for requests of a client. */
 interface Use {
+  readonly address: string | undefined
   readonly secret: string | undefined
   readonly timeout: Duration.Duration
   readonly idleTimeout: Duration.Duration
@@ -202,7 +206,7 @@ interface Use {
 
 /** One request, until the promise of `send` resolves. `controller` aborts if the caller is interrupted. */
 const attempt = <A>(
-  { secret, timeout }: Use,
+  { address, secret, timeout }: Use,
   send: (options: RequestOptions) => Promise<A>,
   controller: AbortController
 ): Effect.Effect<A, LlmError> =>
@@ -218,7 +222,7 @@ const attempt = <A>(
           ...(traceparent !== undefined && { headers: { traceparent } })
         }),
       catch: (error) =>
-        new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret }) })
+        new LlmError({ reason: SdkErrors.fromThrown(error, { now: clock.currentTimeMillisUnsafe(), secret, address }) })
     })
   }).pipe(
     Effect.onInterrupt(() => Effect.sync(() => controller.abort())),
@@ -292,6 +296,7 @@ export const fromClient = (client: SdkClient, options: ClientOptions = {}): LlmP
   Input.check("Anthropic.fromClient", checkFromClient, options)
   const { messages } = client
   const use: Use = {
+    address: addressOf(client),
     secret: secretOf(client),
     timeout: Duration.fromInputUnsafe(options.timeout ?? longestWaitMillis),
     idleTimeout: Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")

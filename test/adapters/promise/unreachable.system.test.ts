@@ -37,7 +37,7 @@ describe("a provider that cannot be reached and has never answered", () => {
   it("is told for a port that fetch itself refuses, too", async () => {
     assert.strictEqual(
       await told("http://127.0.0.1:6000", ""),
-      "floodgate: warn: the call failed before the provider answered (fetch failed bad port at http://127.0.0.1:6000; check the base URL); change the request or the code around it, retrying does not help\n"
+      "floodgate: warn: the call failed before the provider answered (the runtime never connects to this port, which fetch blocks: http://127.0.0.1:6000; check the base URL); change the request or the code around it, retrying does not help\n"
     )
   }, 20_000)
 

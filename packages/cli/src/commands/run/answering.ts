@@ -54,8 +54,8 @@ interface GuardOptions {
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
 }
 
-/** Whoever starts a command waits in front of it, so a wrong address must be told sooner than to a program. */
-const refusedMillis = 4_000
+/** Whoever starts a command waits in front of it, so a wrong address ends the run at once. */
+const refusedMillis = 0
 
 /** Floodgate in front of a provider. */
 const guarded = (

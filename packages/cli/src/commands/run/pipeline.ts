@@ -14,6 +14,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import { LlmError } from "floodgate/LlmError"
 import type { Params } from "floodgate/LlmProvider"
 import { printable } from "@floodgate/gateway/internal/text"
 import * as Results from "./results.ts"
@@ -89,6 +90,8 @@ export interface RunReport {
   readonly seconds: number
   /** Whether the same command may get further: something is missing that does not always fail. */
   readonly retryHelps: boolean
+  /** Why the provider could not be reached, if no call reached it. */
+  readonly unreached: string | undefined
 }
 
 /** An answer has no text, which the next call would need. */
@@ -216,10 +219,22 @@ const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
   return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
 }
 
-const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>): RunEvent => {
+/** Why a call did not reach the provider, without its own history; undefined if it may have reached it. */
+const unreachedOf = (error: unknown): string | undefined => {
+  if (!(error instanceof LlmError)) return undefined
+  const { reason } = error
+  const isUnsent = reason._tag === "ConnectionFailed" && !reason.sent
+  const isUnsendable = reason._tag === "InvalidRequest" && reason.code === "ERR_INVALID_URL"
+  return isUnsent || isUnsendable ? printable(reason.message) : undefined
+}
+
+const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>, { calls }: Totals): RunEvent => {
   const event = "ended"
   if (Exit.isSuccess(exit)) return { event, agent, how: "done", failure: undefined }
-  if (Cause.hasInterruptsOnly(exit.cause)) return { event, agent, how: "stopped", failure: undefined }
+  // The run says once for all agents that the provider cannot be reached.
+  const isStopped =
+    Cause.hasInterruptsOnly(exit.cause) || (calls === 0 && unreachedOf(errorOf(exit.cause)) !== undefined)
+  if (isStopped) return { event, agent, how: "stopped", failure: undefined }
   return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
 }
 
@@ -297,7 +312,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const outcomes = yield* Agents.run(
     chunks.map((chunk, index) => {
       const key = nameOf(index, chunks.length)
-      return { key, effect: Effect.onExit(work(key, chunk, index), (exit) => report(ended(key, exit))) }
+      return { key, effect: Effect.onExit(work(key, chunk, index), (exit) => report(ended(key, exit, totals))) }
     }),
     { cap, job }
   )
@@ -317,7 +332,7 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const merging = answer(agent, "merge", Steps.mergeParams(task, parts)).pipe(
     Effect.provideService(Budget.Agent, agent),
     Effect.provideService(Budget.Job, job),
-    Effect.onExit((exit) => report(ended(agent, exit))),
+    Effect.onExit((exit) => report(ended(agent, exit, totals))),
     Effect.catch((error) => {
       missing.push({ agent, documents: "all parts", reason: printable(error.message) })
       errors.push(error)
@@ -327,5 +342,6 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const merged = parts.length === 0 ? undefined : yield* merging
   const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
   const retryHelps = errors.some((error) => !isPermanent(error, totals))
-  return { parts, missing, merged, ...totals, seconds, retryHelps }
+  const unreached = totals.calls === 0 && errors.every(unreachedOf) ? errors.map(unreachedOf).at(0) : undefined
+  return { parts, missing, merged, ...totals, seconds, retryHelps, unreached }
 })

@@ -40,9 +40,12 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
   /** Agents that finished. */
   done: Schema.Finite,
   /** Whether the same command may get further. */
-  retryHelps: Schema.Boolean
+  retryHelps: Schema.Boolean,
+  /** Why the provider could not be reached, if no call reached it. */
+  unreached: Schema.optional(Schema.String)
 }) {
   override get message(): string {
+    if (this.unreached !== undefined) return this.unreached
     const [first] = this.missing
     const reasons = new Set(this.missing.map(({ reason }) => reason))
     const names = this.missing.map(({ agent }) => agent).join(", ")
@@ -208,12 +211,12 @@ export const run = Effect.fnUntraced(function* (
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
   yield* Output.replaceOwn(paths.summary, text, "--out")
   const dollars = cost.price === undefined ? undefined : (yield* cost.purse.status).total
-  yield* say(closing(options, report, dollars, paths))
+  if (report.unreached === undefined) yield* say(closing(options, report, dollars, paths))
   if (mode === "quiet") for (const line of cutOff(options, report)) yield* Print.err(`floodgate: ${line}`)
   if (mode === "json") yield* Print.json(closingJson(report, dollars))
   return report
 })
 
 /** Fails if something is missing. */
-export const complete = ({ missing, parts, retryHelps }: Pipeline.RunReport): Effect.Effect<void, Incomplete> =>
-  missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))
+export const complete = ({ parts, ...report }: Pipeline.RunReport): Effect.Effect<void, Incomplete> =>
+  report.missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ ...report, done: parts.length }))
