@@ -46,6 +46,10 @@ interface RealCall {
   readonly outputTokens?: number | undefined
 }
 
+/** Whether every call fails like the first, such as with a wrong key. */
+const isHopeless = (outcome: string, made: ReadonlyArray<RealCall>): boolean =>
+  /^4(?!29)\d\d$/.test(outcome) && made.every((call) => call.outcome !== "answered")
+
 /** An event without names that tell the account, and with seconds from the start of the run. */
 const recorded = (event: Events.Event, startedAt: number) => {
   const { at, pool: _, ...more } = event
@@ -97,7 +101,13 @@ const play = Effect.fnUntraced(function* (
   })
   const run = Effect.forEach(
     Array.from({ length: agents }, (_, index) => `agent-${index + 1}`),
-    (agent) => Effect.ignore(Effect.repeat(ask(agent), { times: callsEach - 1 })),
+    (agent) =>
+      Effect.repeat(ask(agent), { times: callsEach - 1 }).pipe(
+        Effect.catchIf(
+          (outcome) => !isHopeless(outcome, made),
+          () => Effect.void
+        )
+      ),
     { concurrency: "unbounded", discard: true }
   )
   const record = Effect.gen(function* () {
@@ -151,7 +161,15 @@ export const real = Effect.fnUntraced(function* (options: RealRun) {
     yield* Print.out(`The record is ${out}. It has no text of prompts or answers, and no key.`)
     return known
   })
-  yield* Effect.onInterrupt(run, () => Effect.ignore(ended))
+  yield* run.pipe(
+    Effect.onInterrupt(() => Effect.ignore(ended)),
+    Effect.catch((outcome) =>
+      Exit.failure(
+        "failed",
+        `${provider} answers ${outcome} before any answer, so the run has ended: check ANTHROPIC_API_KEY and --model`
+      )
+    )
+  )
   const { answered, calls: made } = yield* ended
   if (answered < calls) {
     const [first] = made.flatMap(({ outcome }) => (outcome === "answered" ? [] : [outcome]))
