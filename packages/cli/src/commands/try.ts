@@ -48,13 +48,14 @@ const show = Effect.fnUntraced(function* (duel: Duel.Duel) {
 /** The command that calls the tool. In a clone, npm provides the right version of Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
-const next = [
+/** The commands to try afterwards. Their lines fit into 80 columns. */
+export const next = [
   "",
   "Next:",
   ...aligned([
-    [`  ${self} provider`, "this provider, for a program of yours"],
-    [`  ${self} run docs --prompt "..."`, "agents over your own documents"],
-    [`  ${self} storm all --table`, "other clients and queues in other conditions, in simulated time"]
+    [`  ${self} provider`, "this provider for a client"],
+    [`  ${self} run docs --prompt "..."`, "agents over your documents"],
+    [`  ${self} storm all --table`, "other clients and conditions"]
   ])
 ].join("\n")
 

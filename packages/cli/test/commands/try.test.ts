@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { ProviderSim } from "floodgate/testing"
 import type { DuelAgent } from "../../src/commands/try/duel.ts"
+import { next } from "../../src/commands/try.ts"
 import * as View from "../../src/commands/try/view.ts"
 
 const stats = (rejected: number) => ({ rejected }) as ProviderSim.Stats
@@ -81,5 +82,10 @@ describe("the duel of `try`", () => {
     const lines = View.summary([alone, guarded], facts)
     assert.strictEqual(lines[0], "Without Floodgate 6 of 10 calls were answered, with Floodgate 4 of 10, so far.")
     assert.notInclude(lines.join("\n"), "the least possible")
+  })
+
+  it("says what to do next in lines that a narrow terminal does not wrap", () => {
+    const wide = next.split("\n").filter((line) => line.length > 80)
+    assert.deepStrictEqual(wide, [])
   })
 })
