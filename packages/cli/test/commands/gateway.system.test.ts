@@ -51,4 +51,12 @@ describe("floodgate gateway", () => {
       assert.match(err, /See floodgate gateway --help/)
     }).pipe(Effect.provide(services()))
   )
+
+  it.live("says after init how to start the gateway in a clone, where the command has no name in the shell", () =>
+    Effect.gen(function* () {
+      const { inside } = yield* Process.folder
+      const { out } = yield* floodgate("gateway", "init", join(inside, "gateway.json"))
+      assert.match(out, /^ {2}ANTHROPIC_API_KEY=\.\.\. npm run -s floodgate -- gateway --config \S+gateway\.json$/m)
+    }).pipe(Effect.provide(services()))
+  )
 })

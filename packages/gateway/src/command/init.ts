@@ -20,6 +20,12 @@ const configOf = (entry: object): object => ({
   ]
 })
 
+/** How to start the command. In a clone, and where only npm has installed it, its name alone is none of the shell's. */
+const started = (gateway: string): string => {
+  if (gateway !== "floodgate gateway") return gateway
+  return import.meta.url.endsWith(".ts") ? "npm run -s floodgate -- gateway" : `npx ${gateway}`
+}
+
 /** The command. */
 export const initCommand = (gateway: string) =>
   Command.make(
@@ -40,7 +46,7 @@ export const initCommand = (gateway: string) =>
       yield* Print.out(
         [
           "It serves Anthropic to one key, within $20 a day. Start the gateway:\n",
-          `  ANTHROPIC_API_KEY=... ${gateway} --config ${oneLine(file)}\n`,
+          `  ANTHROPIC_API_KEY=... ${started(gateway)} --config ${oneLine(file)}\n`,
           "Give callers this key, which is shown only now, in place of the provider's:\n",
           `  ${key}`
         ].join("\n")
