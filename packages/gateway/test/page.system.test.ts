@@ -137,12 +137,12 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
         ],
         drain: "20 millis"
       }).pipe(Effect.provideContext(context))
-      const ask = (key: string, init: RequestInit = {}) =>
+      const ask = (key: string, init: RequestInit = {}, content = "Hello") =>
         fetch(`${url}/v1/chat/completions`, {
           ...init,
           method: "POST",
           headers: { "content-type": "application/json", authorization: `Bearer fg-${key}` },
-          body: JSON.stringify({ model: "gpt-6", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+          body: JSON.stringify({ model: "gpt-6", max_tokens: 100, messages: [{ role: "user", content }] })
         })
       const controller = new AbortController()
       yield* Effect.addFinalizer(() => Effect.sync(() => controller.abort()))
@@ -150,6 +150,8 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
         for (let n = 0; n < 8; n++) await (await ask("search")).text()
         for (let n = 0; n < 2; n++) await (await ask("a-team-with-quite-a-long-name-for-its-key")).text()
         ask("search", { signal: controller.signal }).catch(() => {})
+        // Costs more than is left.
+        await (await ask("search", {}, "Hello".repeat(1_000))).text()
       })
       const browser = yield* chromiumHere
       yield* Effect.promise(async () => {
@@ -167,6 +169,9 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
             const hour = await page.locator("#hour").innerText()
             assert.match(hour, /9\.3K tokens/)
             assert.match(hour, /1 rejected with 429/)
+            const concluded = page.locator("#events td", { hasText: "search: reached, " })
+            const isCut = await concluded.evaluate(({ clientWidth, scrollWidth }) => scrollWidth > clientWidth)
+            assert.isFalse(isCut, "what an event concluded is cut off")
             assert.isAbove(await page.locator("#hour rect").count(), 1)
             await fits(page)
             if (folder !== undefined)

@@ -64,6 +64,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
 td.name { max-width: 18rem; overflow: hidden; text-overflow: ellipsis; }
+#events td:nth-child(3) { min-width: 9rem; white-space: normal; overflow-wrap: anywhere; }
 .number { text-align: right; }
 svg { display: block; width: 100%; height: 2.6rem; border-bottom: 1px solid var(--line); }
 svg rect { fill: var(--fill); }
