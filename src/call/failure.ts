@@ -72,15 +72,19 @@ const reportOf = (cause: unknown): FailureReport => {
 /** The event of an attempt and what to do about it, without the history of its call. */
 export const reasonText = (error: unknown): string => reasonOf(error)?.message ?? String(error)
 
+const refused = /^(ECONN|Connection)REFUSED$/i
+/** An unknown host, or one without this encryption, such as a server without TLS at an address with https. */
+const unknown = /ENOTFOUND|EPROTO|TLS|SSL|CERT|UNABLE_TO_/
+
 /** How far a failed attempt got; undefined if that is not known. */
 export const reach = (error: unknown): Reach | undefined => {
   const reason = reasonOf(error)
   if (reason?.status !== undefined) return "answered"
   if (reason?._tag === "InvalidRequest" && reason.code === invalidUrl) return "unknown"
   if (reason?._tag !== "ConnectionFailed" || reason.sent) return undefined
-  const { code } = reason
-  if (code === "ENOTFOUND") return "unknown"
-  return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
+  const { code = "" } = reason
+  if (unknown.test(code)) return "unknown"
+  return refused.test(code) ? "refused" : undefined
 }
 
 /**

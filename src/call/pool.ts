@@ -93,7 +93,7 @@ export class PoolRecord {
 
   /**
    * Whether a call failed because the address is wrong. If the provider has answered before, it is down, and calls wait for it.
-   * Otherwise the address is wrong if its host name is unknown, or if it has refused connections for a minute. A resolver that
+   * Otherwise the address is wrong if it has no such host, or one without this encryption, or if it has refused connections for a minute. A resolver that
    * fails temporarily (`EAI_AGAIN`) proves nothing.
    */
   isWrongAddress(reach: Reach | undefined, now: number): boolean {

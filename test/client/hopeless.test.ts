@@ -54,14 +54,18 @@ describe("a call that can never succeed", () => {
     })
   )
 
-  for (const agents of [1, 12, 80]) {
-    it.effect(`at an unknown host name fails for all ${agents} agents within seconds, with the reason`, () =>
+  for (const [agents, code] of [
+    [1, "ENOTFOUND"],
+    [12, "ERR_SSL_WRONG_VERSION_NUMBER"],
+    [80, "ENOTFOUND"]
+  ] as const) {
+    it.effect(`at an address with ${code} fails for all ${agents} agents within seconds, with the reason`, () =>
       Effect.gen(function* () {
-        const { layer, seen } = unreachable("ENOTFOUND", () => true)
+        const { layer, seen } = unreachable(code, () => true)
         const ends = yield* race(agents, layer)
         assert.isAtMost(ends.at(-1)!.millis, 5_000)
         assert.strictEqual(seen.attempts, agents)
-        for (const { exit } of ends) assert.include(errorOf(exit).message, "ENOTFOUND; check the base URL")
+        for (const { exit } of ends) assert.include(errorOf(exit).message, `${code}; check the base URL`)
       })
     )
 

@@ -375,7 +375,7 @@ describe("floodgate run against floodgate provider", () => {
   })
 })
 
-describe("floodgate run with a wrong address", () => {
+describe("floodgate run with a wrong address, key or model", () => {
   const connect = "could not connect to the provider"
   const blocked =
     "the call failed before the provider answered (the runtime never connects to this port, which fetch blocks"
@@ -383,20 +383,28 @@ describe("floodgate run with a wrong address", () => {
     // Nobody listens on this port.
     ["http://127.0.0.1:59999", `${connect}: ECONNREFUSED (http://127.0.0.1:59999); check the base URL`],
     ["http://nowhere.invalid", `${connect}: ENOTFOUND (http://nowhere.invalid); check the base URL`],
-    ["http://127.0.0.1:1", `${blocked}: http://127.0.0.1:1; check the base URL)`]
+    ["http://127.0.0.1:1", `${blocked}: http://127.0.0.1:1; check the base URL)`],
+    ["https://SERVER", `${connect}: ERR_SSL_WRONG_VERSION_NUMBER (https://`],
+    ["http://SERVER", "not authenticated (invalid x-api-key); check the API key"],
+    ["http://SERVER", "not found (model: claude-none); check the model's name", "test", "claude-none"]
   ])(
-    "says so in one line for all agents, without a retry, and exits with 1: %s",
-    async (address, says) => {
+    "says so in one line for all agents, without a retry, and exits with 1: %s, %s",
+    async (address, says, key = "secret-key", model = "claude-sonnet-5") => {
       const at = mkdtempSync(join(tmpdir(), "floodgate-"))
-      const env = { ANTHROPIC_API_KEY: "secret-key", ANTHROPIC_BASE_URL: address }
-      const args = ["run", join(root, "README.md"), "--prompt", "x", "--yes", "--agents", "2"]
+      const { server, stats, url } = await provider()
+      const baseUrl = address.replace("SERVER", new URL(url).host)
+      const env = { ANTHROPIC_API_KEY: key, ANTHROPIC_BASE_URL: baseUrl }
+      const args = ["run", join(root, "README.md"), "--prompt", "x", "--yes", "--agents", "2", "--model", model]
       const { exit, stderr } = floodgate(args, env, at)
       const { code, lines } = await exit
       assert.strictEqual(code, 1)
       assert.match(stderr(), /^floodgate: .*\n$/)
       assert.isTrue(stderr().startsWith(`floodgate: ${says}`), stderr())
       assert.notInclude(stderr(), "secret-key")
-      assert.match(lines.join("\n"), /^2 agents, .*\nAnswers come from http:.*$/)
+      assert.match(lines.join("\n"), /^2 agents, .*\nAnswers come from http.*$/)
+      assert.isAtMost((await stats()).requests, 2)
+      server.child.kill("SIGINT")
+      await server.exit
       rmSync(at, { recursive: true })
     },
     60_000

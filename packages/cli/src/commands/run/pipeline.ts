@@ -90,8 +90,8 @@ export interface RunReport {
   readonly seconds: number
   /** Whether the same command may get further: something is missing that does not always fail. */
   readonly retryHelps: boolean
-  /** Why the provider could not be reached, if no call reached it. */
-  readonly unreached: string | undefined
+  /** The fault of the address, the key or the model, if no call was answered. */
+  readonly wrongStart: string | undefined
 }
 
 /** An answer has no text, which the next call would need. */
@@ -219,21 +219,22 @@ const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
   return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
 }
 
-/** Why a call did not reach the provider, without its own history; undefined if it may have reached it. */
-const unreachedOf = (error: unknown): string | undefined => {
+/** The fault of the address, the key or the model, without the history of the call; undefined for other failures. */
+const wrongStartOf = (error: unknown): string | undefined => {
   if (!(error instanceof LlmError)) return undefined
   const { reason } = error
   const isUnsent = reason._tag === "ConnectionFailed" && !reason.sent
   const isUnsendable = reason._tag === "InvalidRequest" && reason.code === "ERR_INVALID_URL"
-  return isUnsent || isUnsendable ? printable(reason.message) : undefined
+  const isRefused = reason._tag === "AccessDenied" || reason.status === 404
+  return isUnsent || isUnsendable || isRefused ? printable(reason.message) : undefined
 }
 
 const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>, { calls }: Totals): RunEvent => {
   const event = "ended"
   if (Exit.isSuccess(exit)) return { event, agent, how: "done", failure: undefined }
-  // The run says once for all agents that the provider cannot be reached.
+  // The run says it once for all agents.
   const isStopped =
-    Cause.hasInterruptsOnly(exit.cause) || (calls === 0 && unreachedOf(errorOf(exit.cause)) !== undefined)
+    Cause.hasInterruptsOnly(exit.cause) || (calls === 0 && wrongStartOf(errorOf(exit.cause)) !== undefined)
   if (isStopped) return { event, agent, how: "stopped", failure: undefined }
   return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
 }
@@ -342,6 +343,6 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   const merged = parts.length === 0 ? undefined : yield* merging
   const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
   const retryHelps = errors.some((error) => !isPermanent(error, totals))
-  const unreached = totals.calls === 0 && errors.every(unreachedOf) ? errors.map(unreachedOf).at(0) : undefined
-  return { parts, missing, merged, ...totals, seconds, retryHelps, unreached }
+  const wrongStart = totals.calls === 0 && errors.every(wrongStartOf) ? wrongStartOf(errors[0]) : undefined
+  return { parts, missing, merged, ...totals, seconds, retryHelps, wrongStart }
 })

@@ -41,11 +41,11 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
   done: Schema.Finite,
   /** Whether the same command may get further. */
   retryHelps: Schema.Boolean,
-  /** Why the provider could not be reached, if no call reached it. */
-  unreached: Schema.optional(Schema.String)
+  /** The fault of the address, the key or the model, if no call was answered. */
+  wrongStart: Schema.optional(Schema.String)
 }) {
   override get message(): string {
-    if (this.unreached !== undefined) return this.unreached
+    if (this.wrongStart !== undefined) return this.wrongStart
     const [first] = this.missing
     const reasons = new Set(this.missing.map(({ reason }) => reason))
     const names = this.missing.map(({ agent }) => agent).join(", ")
@@ -211,7 +211,7 @@ export const run = Effect.fnUntraced(function* (
   const text = Steps.summary(task, report.merged, report.parts, report.missing)
   yield* Output.replaceOwn(paths.summary, text, "--out")
   const dollars = cost.price === undefined ? undefined : (yield* cost.purse.status).total
-  if (report.unreached === undefined) yield* say(closing(options, report, dollars, paths))
+  if (report.wrongStart === undefined) yield* say(closing(options, report, dollars, paths))
   if (mode === "quiet") for (const line of cutOff(options, report)) yield* Print.err(`floodgate: ${line}`)
   if (mode === "json") yield* Print.json(closingJson(report, dollars))
   return report
