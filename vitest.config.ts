@@ -9,7 +9,7 @@ const ssr = { resolve }
 /**
  * A test file's name says its tier, and a test that is slow although its file is quick has the tag `full`:
  *
- * - `*.test.ts`: `npm test`. No socket, no process, at most 300 ms of processor time for a test: see `test/tiers.ts`.
+ * - `*.test.ts`: `npm test`. No socket, no process, at most 300 ms of processor time for a test, 600 for an example: see `test/tiers.ts`.
  * - `*.system.test.ts`: `npm run test:system`. Sockets, Redis, processes, a browser, packed packages.
  * - `*.full.test.ts`, and the tag: `npm run test:full`. Searches, mutants, races of the lab, ratios to the oracle, tests of tests.
  * - `*.lint.test.ts`: `npm run lint`. What the sources, the documentation and the public names must look like.

@@ -244,55 +244,58 @@ describe("law 16, a large call waits at most three fills of its bucket, also if 
 })
 
 describe("law 13, a call that no bucket of the provider holds", () => {
-  it.effect("stops small calls at most once, if nothing is told and no header shows the bucket", () =>
-    Effect.gen(function* () {
-      // Regression: room was kept for it after each rejection, so in 20 minutes the others made three calls.
-      const sim = ProviderSim.layer({
-        limits: { inputTokens: { perMinute } },
-        oversize: "reject",
-        outputTokens: 100,
-        latency: { baseMillis: 3_000, rejectionMillis: 200, noise: 0.3 },
-        headers: "none"
-      })
-      let served = 0
-      const small = (i: number) =>
-        Effect.forever(
-          Effect.andThen(
-            Effect.sleep(4_000),
-            Effect.tap(askPart(`small-${i}`, 0.02), () => Effect.sync(() => void served++))
-          )
-        )
-      /** How often a minute small calls are answered while an effect runs, and how long it takes. */
-      const during = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-        Effect.gen(function* () {
-          const from = yield* Clock.currentTimeMillis
-          const before = served
-          const exit = yield* Effect.result(effect)
-          const minutes = ((yield* Clock.currentTimeMillis) - from) / minute
-          return { isAnswered: exit._tag === "Success", minutes, rate: (served - before) / minutes }
+  it.effect(
+    "stops small calls at most once, if nothing is told and no header shows the bucket",
+    () =>
+      Effect.gen(function* () {
+        // Regression: room was kept for it after each rejection, so in 20 minutes the others made three calls.
+        const sim = ProviderSim.layer({
+          limits: { inputTokens: { perMinute } },
+          oversize: "reject",
+          outputTokens: 100,
+          latency: { baseMillis: 3_000, rejectionMillis: 200, noise: 0.3 },
+          headers: "none"
         })
-      const run = Effect.gen(function* () {
-        yield* Effect.forEach([0, 1, 2, 3, 4, 5], (i) => Effect.forkScoped(small(i)))
-        yield* Effect.sleep(minute)
-        const alone = yield* during(Effect.sleep(2 * minute))
-        const first = yield* during(askPart("large", 1.5))
-        const others = [yield* during(askPart("again", 1.6)), yield* during(askPart("fits", 0.8))]
-        yield* Effect.sleep(10 * minute)
-        return { alone, first, others: [...others, yield* during(askPart("later", 1.5))] }
-      })
-      const client = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()), Layer.provideMerge(sim))
-      const { value } = yield* Simulation.run(Effect.scoped(Effect.provide(run, client)))
-      const { alone, first, others } = value
-      // A fill of the bucket for each of the second to fourth attempts, and the waits between them.
-      assert.isAtMost(first.minutes, 4)
-      assert.deepStrictEqual(
-        [first, ...others].map(({ isAnswered }) => isAnswered),
-        [false, false, true, false]
-      )
-      for (const { minutes, rate } of others) {
-        assert.isAtMost(minutes, 1)
-        assert.isAtLeast(rate, 0.5 * alone.rate, `${rate} a minute, ${alone.rate} alone`)
-      }
-    })
+        let served = 0
+        const small = (i: number) =>
+          Effect.forever(
+            Effect.andThen(
+              Effect.sleep(4_000),
+              Effect.tap(askPart(`small-${i}`, 0.02), () => Effect.sync(() => void served++))
+            )
+          )
+        /** How often a minute small calls are answered while an effect runs, and how long it takes. */
+        const during = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Effect.gen(function* () {
+            const from = yield* Clock.currentTimeMillis
+            const before = served
+            const exit = yield* Effect.result(effect)
+            const minutes = ((yield* Clock.currentTimeMillis) - from) / minute
+            return { isAnswered: exit._tag === "Success", minutes, rate: (served - before) / minutes }
+          })
+        const run = Effect.gen(function* () {
+          yield* Effect.forEach([0, 1, 2, 3, 4, 5], (i) => Effect.forkScoped(small(i)))
+          yield* Effect.sleep(minute)
+          const alone = yield* during(Effect.sleep(2 * minute))
+          const first = yield* during(askPart("large", 1.5))
+          const others = [yield* during(askPart("again", 1.6)), yield* during(askPart("fits", 0.8))]
+          yield* Effect.sleep(10 * minute)
+          return { alone, first, others: [...others, yield* during(askPart("later", 1.5))] }
+        })
+        const client = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()), Layer.provideMerge(sim))
+        const { value } = yield* Simulation.run(Effect.scoped(Effect.provide(run, client)))
+        const { alone, first, others } = value
+        // A fill of the bucket for each of the second to fourth attempts, and the waits between them.
+        assert.isAtMost(first.minutes, 4)
+        assert.deepStrictEqual(
+          [first, ...others].map(({ isAnswered }) => isAnswered),
+          [false, false, true, false]
+        )
+        for (const { minutes, rate } of others) {
+          assert.isAtMost(minutes, 1)
+          assert.isAtLeast(rate, 0.5 * alone.rate, `${rate} a minute, ${alone.rate} alone`)
+        }
+      }),
+    { tags: "full" }
   )
 })
