@@ -1,6 +1,5 @@
 /** Durations as people write them, in flags and in files. */
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
+import type * as Duration from "effect/Duration"
 
 const units: ReadonlyArray<readonly [written: RegExp, unit: Duration.Unit]> = [
   [/^(ms|msecs?|milliseconds?)$/, "millis"],
@@ -10,10 +9,9 @@ const units: ReadonlyArray<readonly [written: RegExp, unit: Duration.Unit]> = [
   [/^d$/, "days"]
 ]
 
-/** Reads a duration such as "5 mins", "90 sec", "2h" or "1 hour". Undefined if the text is none. */
-export const durationOf = (text: string): Duration.Duration | undefined => {
+/** A duration such as "5 mins", "90 sec", "2h" or "1 hour", with a unit that Effect reads. Text that is none stays as it is. */
+export const durationInput = (text: string): Duration.Input => {
   const [, count, written = ""] = /^(-?\d+(?:\.\d+)?)\s*([a-z]+)$/.exec(text.trim().toLowerCase()) ?? []
   const unit = units.find(([form]) => form.test(written))?.[1] ?? written
-  const input = (count === undefined ? text : `${count} ${unit}`) as Duration.Input
-  return Option.getOrUndefined(Duration.fromInput(input))
+  return (count === undefined ? text : `${count} ${unit}`) as Duration.Input
 }

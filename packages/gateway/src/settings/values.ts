@@ -5,7 +5,7 @@ import * as SchemaTransformation from "effect/SchemaTransformation"
 import {
   checkCap,
   checkJobCaps,
-  durationOf,
+  durationInput,
   governorChecks,
   Input,
   BudgetChecks,
@@ -38,7 +38,7 @@ export const whole = (min: number, max: number) =>
   checked(Schema.Finite, wholeCheck(min, max), { type: "integer", minimum: min, maximum: max })
 
 const inSeconds = SchemaTransformation.transform<Duration.Input, number | string>({
-  decode: (given) => (typeof given === "number" ? `${given} seconds` : (durationOf(given) ?? given)) as Duration.Input,
+  decode: (given) => (typeof given === "number" ? `${given} seconds` : durationInput(given)),
   encode: (input) => input as string
 })
 

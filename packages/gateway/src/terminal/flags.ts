@@ -3,7 +3,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Words from "floodgate/internal/words"
-import { durationOf } from "floodgate/internal"
+import { durationInput } from "floodgate/internal"
 
 /** A number within a range. Any other text gets the same error as a number outside of the range. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
@@ -26,9 +26,8 @@ export const seconds = (name: string, upTo: number): Flag.Flag<number> =>
     Flag.filterMap(
       (text) => {
         const value = Number(text)
-        const given = Number.isNaN(value) ? durationOf(text) : Duration.seconds(value)
-        const seconds = given === undefined ? Number.NaN : Duration.toSeconds(given)
-        return Option.filter(Option.some(seconds), (seconds) => seconds >= minNumber && seconds <= upTo)
+        const given = Duration.fromInput(Number.isNaN(value) ? durationInput(text) : Duration.seconds(value))
+        return Option.filter(Option.map(given, Duration.toSeconds), (value) => value >= minNumber && value <= upTo)
       },
       () => `seconds from ${minNumber} to ${Words.thousands(upTo)}, or a duration such as "4 minutes"`
     ),
@@ -41,7 +40,7 @@ export const duration = (name: string): Flag.Flag<Duration.Duration> =>
     Flag.filterMap(
       (text) =>
         Option.filter(
-          Option.fromUndefinedOr(durationOf(text)),
+          Duration.fromInput(durationInput(text)),
           (given) => Duration.isFinite(given) && Duration.toMillis(given) > 0
         ),
       () => 'a duration such as "10 minutes"'

@@ -255,7 +255,7 @@ describe("floodgate-gateway", () => {
         [["--upstream", "own=127.0.0.1:8787"], /--upstream own: expected an address .*, got "127\.0\.0\.1:8787"/],
         [["--host-name", "gateway:80"], /--host-name: expected a name without a scheme, .*, got "gateway:80"/],
         [["--host", "0.0.0.0"], /FLOODGATE_GATEWAY_TOKEN: expected a token/],
-        [["--max-hold", "2 days"], /--max-hold: expected a duration from 1 millisecond to 1 day, got 2d/]
+        [["--max-hold", "2 days"], /--max-hold: expected a duration from 1 millisecond to 1 day, got "2 days"/]
       ] as const) {
         const { code, err } = yield* gateway("--port", "0", ...flags)
         assert.strictEqual(code, 2, err)
