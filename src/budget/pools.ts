@@ -86,7 +86,7 @@ export class OpenPools {
     const isGiven = this.sets.known.includes(name)
     if (!isGiven && !this.makesRoom()) return undefined
     if (!isGiven) this.warn(kind, this.sets.doubtOf(kind, this.unused))
-    const { concurrency = this.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
+    const { concurrency, limits } = this.settingsOf(kind)
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
     const earlier = this.closedPools.take(name)
@@ -194,8 +194,14 @@ export class OpenPools {
     this.changed.delete(name)
     const pool = this.byName.get(name)
     if (pool === undefined) return
-    const { concurrency = this.concurrency, limits = this.sets.limitsOf(pool.kind) } = this.changed.get(pool.kind) ?? {}
+    const { concurrency, limits } = this.settingsOf(pool.kind)
     pool.resize(limits, concurrency)
+  }
+
+  /** The limits and the concurrency of pools of a kind, as they were changed last. */
+  private settingsOf(kind: string) {
+    const { concurrency = this.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
+    return { concurrency, limits }
   }
 
   /** Changes a pool as others of its kind, save in what was changed by its own name. */

@@ -67,6 +67,9 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
   }
 }
 
+/** After a timeout it is unknown whether the store has performed the operation. */
+export const noReply = new StoreError({ cause: new Error("no reply in time") })
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

@@ -53,15 +53,10 @@ interface ToldAnswers {
 
 const nothing: ToldAnswers = { ended: [], sent: [], processes: {} }
 
-const name: Read.Reader<string> = (value, what) => {
-  Read.expect(typeof value === "string", what, "a name")
-  return value as string
-}
-
 const told = Read.object<ToldAnswers>({
   ended: Read.list(
     Read.object<ToldCall>({
-      by: name,
+      by: Read.text,
       ...Read.each(Read.amount, "number", "estimate", "millis"),
       tokens: Read.optional(Read.amount),
       ...Read.each(Read.flag, "isAnswer", "isProbe")
@@ -69,7 +64,7 @@ const told = Read.object<ToldAnswers>({
     maxCalls
   ),
   sent: Read.list(
-    Read.object<ToldAnswers["sent"][number]>({ by: name, at: Read.utc, estimate: Read.amount }),
+    Read.object<ToldAnswers["sent"][number]>({ by: Read.text, at: Read.utc, estimate: Read.amount }),
     maxCalls
   ),
   processes: Read.record(Read.object<ToldProcess>({ at: Read.utc, count: Read.amount }))
@@ -186,7 +181,7 @@ export class PlaceAnswers implements PlaceExchange {
     if (news.length === 0 && isSame && !isDue) return undefined
     const processes: Record<string, ToldProcess> = { [id]: { at: now, count: own.length } }
     for (const by of this.others(told)) processes[by] = told.processes[by]!
-    const sent = own.map(({ at, estimate }) => ({ by: id, at: at + this.fromWall, estimate }))
+    const sent = own.map(({ at, estimate }) => ({ by: id, at: at + this.time.ahead, estimate }))
     const others = told.sent.filter(({ by }) => by !== id && processes[by] !== undefined)
     return {
       ended: [...told.ended, ...news].slice(-maxCalls),
@@ -201,11 +196,6 @@ export class PlaceAnswers implements PlaceExchange {
     return Object.keys(processes).filter((by) => by !== this.options.id && processes[by]!.at > since)
   }
 
-  /** From the clock by which calls are timed to that of the store. */
-  private get fromWall(): number {
-    return this.time.utc - this.options.clock.currentTimeMillisUnsafe()
-  }
-
   /** Learns what other processes have told. */
   private receive(known: KnownRecord, stored: Stored | undefined): void {
     const { learned } = known
@@ -213,7 +203,7 @@ export class PlaceAnswers implements PlaceExchange {
     if (stored?.version !== known.version) {
       known.version = stored?.version
       // A record that no process can have written ends the exchange, and the next one replaces it.
-      known.told = stored === undefined ? nothing : told(JSON.parse(stored.value), "record", 0)
+      known.told = stored === undefined ? nothing : told(Read.parsed(stored.value), "record", 0)
     }
     const { ended, processes, sent } = known.told
     const isNew = ({ by, number }: ToldCall): boolean => number > (learned.get(by) ?? 0)
@@ -230,7 +220,7 @@ export class PlaceAnswers implements PlaceExchange {
       {
         count: others.reduce((sum, by) => sum + processes[by]!.count, 0),
         first: sent.flatMap(({ at, by, estimate }) =>
-          others.includes(by) ? { at: at - this.fromWall, estimate, isProbe: false } : []
+          others.includes(by) ? { at: at - this.time.ahead, estimate, isProbe: false } : []
         )
       },
       this.options.clock.currentTimeMillisUnsafe()

@@ -67,7 +67,7 @@ export const measured = within(0, hour)
 export const lasting = within(0, maxMillis)
 
 export const flag: Reader<boolean> = (value, name) => (typeof value === "boolean" ? value : reject(name, "a boolean"))
-const text: Reader<string> = (value, name) => (typeof value === "string" ? value : reject(name, "a string"))
+export const text: Reader<string> = (value, name) => (typeof value === "string" ? value : reject(name, "a string"))
 
 export const oneOf =
   <A extends string>(...all: ReadonlyArray<A>): Reader<A> =>
@@ -163,14 +163,18 @@ export const shared = <G>(config: Reader<G>): Readers<Omit<Shared<G>, "law" | "m
   virtual: number
 })
 
-/** Reads a state from its text. */
-export const decoded = <A extends { readonly time: number }>(encoded: string, reader: Reader<A>): A => {
-  let value: unknown
+/** Reads what is stored as JSON. */
+export const parsed = (encoded: string): unknown => {
   try {
-    value = JSON.parse(encoded)
+    return JSON.parse(encoded)
   } catch {
     throw new Damaged("it is not JSON")
   }
+}
+
+/** Reads a state from its text. */
+export const decoded = <A extends { readonly time: number }>(encoded: string, reader: Reader<A>): A => {
+  const value = parsed(encoded)
   return reader(value, "state", within(-maxTime, maxTime)(recordOf(value, "state")["time"], "time", 0))
 }
 

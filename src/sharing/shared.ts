@@ -13,7 +13,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { Blocked } from "../admission/blocked.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
 import { DueTimer } from "./dueTimer.ts"
-import { type StoreSettings, StoreError, type Stored } from "./models.ts"
+import { noReply, StoreError, type StoreSettings, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import { type Draft, Replica } from "./replica.ts"
 import type { Shared } from "./state.ts"
@@ -24,8 +24,6 @@ import * as Turns from "./turns.ts"
 
 /** After this many conflicts in a row a process pauses. */
 const maxConflicts = 4
-/** After a timeout it is unknown whether the store has performed the operation. */
-const noReply = new StoreError({ cause: new Error("no reply in time") })
 
 /** The decision that callers wait for. It is played with each commit until another one replaces it. */
 interface AskedDecision<S> {

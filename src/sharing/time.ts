@@ -97,6 +97,11 @@ export class Time {
     return this.epoch === undefined ? this.wall() : this.own + this.epoch
   }
 
+  /** From the clock that times calls to that of the store. */
+  get ahead(): number {
+    return this.utc - this.wall()
+  }
+
   /** A reply has arrived, sent at `utc` by the clock of the store. Returns the milliseconds since the previous one. */
   replied(utc: number | undefined): number {
     if (utc !== undefined) this.epoch = utc - this.own

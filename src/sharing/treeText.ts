@@ -31,13 +31,8 @@ const config = object<Tree.CapsInForce>({
   stop: oneOf("none", "agents", "calls")
 })
 
-const text: Read.Reader<string | undefined> = (value, name) => {
-  Read.expect(value === undefined || typeof value === "string", name, "a string")
-  return value as string | undefined
-}
-
 const agents = record(
-  object<SeenAgent>({ ...each(amount, "depth", "calls"), parent: text, ...each(utc, "since", "at") })
+  object<SeenAgent>({ ...each(amount, "depth", "calls"), parent: optional(Read.text), ...each(utc, "since", "at") })
 )
 
 const part = object<TreePart>({ of: share, agents: amount, ...each(lasting, "fromMillis", "untilMillis") })

@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import { DueTimer } from "./dueTimer.ts"
-import { type StoreSettings, StoreError, type Stored } from "./models.ts"
+import { noReply, type StoreError, type StoreSettings, type Stored } from "./models.ts"
 import type { PortOptions } from "./port.ts"
 import { Damaged } from "./readers.ts"
 import * as Time from "./time.ts"
@@ -121,7 +121,7 @@ export class SharedWindows implements OpenedWindows {
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
     return Effect.timeoutOrElse(call, {
       duration: this.store.timeoutMillis,
-      orElse: () => Effect.fail(new StoreError({ cause: new Error("no reply in time") }))
+      orElse: () => Effect.fail(noReply)
     })
   }
 
@@ -132,11 +132,6 @@ export class SharedWindows implements OpenedWindows {
   // ---------------------------------------------------------------------------
   // What is exchanged
   // ---------------------------------------------------------------------------
-
-  /** From this process's clock to that of the store. */
-  private get ahead(): number {
-    return this.time.utc - this.options.clock.currentTimeMillisUnsafe()
-  }
 
   /** The record with what is known here; undefined if that adds nothing. */
   private next(): { readonly record: WindowsRecord; readonly spent: ReadonlyMap<string, number> } | undefined {
@@ -175,7 +170,7 @@ export class SharedWindows implements OpenedWindows {
   /** Who tries next: this process, if it has tried last. */
   private triedHere(triesAt: number): WindowsRecord["tries"] {
     const { tries } = this.known
-    const at = triesAt + this.ahead
+    const at = triesAt + this.time.ahead
     if (triesAt === 0 || triesAt === this.triesAt || (tries !== undefined && at <= tries.at)) return tries
     return { at, by: this.options.id }
   }
@@ -196,7 +191,7 @@ export class SharedWindows implements OpenedWindows {
     }
     this.known = found
     const { processes, tries } = found
-    this.triesAt = tries === undefined || tries.by === this.options.id ? 0 : tries.at + graceMillis - this.ahead
+    this.triesAt = tries === undefined || tries.by === this.options.id ? 0 : tries.at + graceMillis - this.time.ahead
     const live = Object.entries(processes).filter(([id, at]) => id !== this.options.id && this.isLive(at))
     this.options.adopt({ ...this.newIn(found), spent, processes: live.length + 1, triesAt: this.triesAt })
   }

@@ -1,5 +1,5 @@
 /** The record of an account's long windows as text, and back. Its key has no version: a later version's record is left alone. */
-import { amount, flag, list, object, optional, record, utc, within } from "./readers.ts"
+import { amount, flag, list, object, optional, record, text, utc, within } from "./readers.ts"
 import * as Read from "./readers.ts"
 
 const format = 1
@@ -30,11 +30,6 @@ export interface WindowsRecord {
 /** The record of an account that nobody has used. */
 export const nothing: WindowsRecord = { windows: {}, spent: {}, tries: undefined, processes: {} }
 
-const text: Read.Reader<string> = (value, name) => {
-  Read.expect(typeof value === "string", name, "a string")
-  return value as string
-}
-
 const stored = object<WindowsRecord & { readonly format: number }>({
   format: Read.formatUpTo(format),
   windows: record(
@@ -56,12 +51,6 @@ export const encode = (all: WindowsRecord): string => JSON.stringify({ format, .
 
 /** Reads a record. Throws `Damaged` if no process can have written the text, and `TooNew` if a later version has. */
 export const decode = (encoded: string): WindowsRecord => {
-  let value: unknown
-  try {
-    value = JSON.parse(encoded)
-  } catch {
-    throw new Read.Damaged("it is not JSON")
-  }
-  const { processes, spent, tries, windows } = stored(value, "record", 0)
+  const { processes, spent, tries, windows } = stored(Read.parsed(encoded), "record", 0)
   return { windows, spent, tries, processes }
 }
