@@ -1,247 +1,234 @@
 /**
- * What the gateway costs: beside a bare reverse proxy, Fastify's and Portkey's gateway, in front of a provider that answers at
- * once, over loopback. Every server is a process of its own. Fastify and Portkey take part where they are installed:
- * `npm ci --prefix benchmark/gateway/rivals`.
+ * What the gateway costs, beside a bare reverse proxy, earlier commits, Fastify's proxy and Portkey's gateway, in front of a
+ * provider that answers at once, over loopback.
  *
- * Throughput is a closed loop of 16 and of 64 connections, in turns (see `support/inTurns.ts`), by the processor time that each
- * server takes for a request, which is what counts on a busy machine, and by requests a second. Delay is an open loop: 200
- * requests a second, spaced at random, because evenly spaced requests or bursts would measure their own pattern, also in turns,
- * and as the difference from http-proxy-3 in the same round. Memory is that of the installed command, after `npm run build`, with 500
- * open streams and 1,000 calls that wait.
+ *     npm run -s bench -- gateway
+ *         [--against COMMIT,COMMIT]    the gateways of other commits, too
+ *         [--rivals]                   Fastify and Portkey, too: npm ci --prefix benchmark/gateway/rivals
+ *         [--cells w4,w100,w400,spread,burst] [--connections 16,64,1000]
+ *         [--runs 3] [--rounds 3] [--seconds 0.5] [--warmup 1.5]
+ *         [--quick]                    only shows that it runs
  *
- *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10] [--cells w4,w100,spread,burst]
+ * Every proxy is a process of its own, and the callers and the provider share this one, so that two cores are enough. A run
+ * starts all of them anew, because two processes of one program may differ by a fifth for good: they have compiled it
+ * differently. Within a run they take turns (see `support/inTurns.ts`). A figure is the median of the runs, with the lowest and
+ * the highest. Bodies are those of coding agents (`support/bodies.ts`); whole answers have 4 KB.
+ *
+ * A closed loop counts the processor time that a proxy takes for a request, and requests a second. Bodies of 100 and 400 KB are
+ * sent over at most 64 connections. Delay is an open loop of 4 KB, at 70 % of what `http-proxy-3`, or a slower gateway, took in
+ * the closed loop of the same run. Memory is that of the installed command, after `npm run build`.
  */
-import { Agent, Pool, request } from "@effect/platform-node/Undici"
-import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { existsSync } from "node:fs"
 import { availableParallelism, cpus, loadavg } from "node:os"
-import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { inTurns, resultsOf, spreadOf, tableOf, type Turn } from "./support/inTurns.ts"
+import { thousands } from "../src/domain/words.ts"
+import { type Cell, cells as shapes } from "./gateway/cells.ts"
+import { closed, open, quantile } from "./gateway/load.ts"
+import { memory } from "./gateway/memory.ts"
+import { end, gatewayOf, hasRivals, portkey, type Server, server } from "./gateway/processes.ts"
+import * as Upstream from "./gateway/upstream.ts"
+import { inTurns, type Measured, spreadOf, tableOf } from "./support/inTurns.ts"
 
 const { values } = parseArgs({
   options: {
-    seconds: { type: "string", default: "2" },
-    rounds: { type: "string", default: "3" },
-    warmup: { type: "string", default: "10" },
-    cells: { type: "string", default: "w4,w100,spread,burst" }
+    against: { type: "string", default: "" },
+    cells: { type: "string", default: Object.keys(shapes).join() },
+    connections: { type: "string" },
+    quick: { type: "boolean", default: false },
+    rivals: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    runs: { type: "string" },
+    seconds: { type: "string" },
+    warmup: { type: "string" }
   }
 })
-const seconds = Number(values.seconds)
-const rounds = Number(values.rounds)
+const { quick } = values
+const seconds = Number(values.seconds ?? (quick ? 0.05 : 0.5))
+const warmup = Number(values.warmup ?? (quick ? 0.05 : 1.5))
+const rounds = Number(values.rounds ?? (quick ? 1 : 3))
+const runs = Number(values.runs ?? (quick ? 1 : 3))
+const connections = (values.connections ?? (quick ? "4" : "16,64,1000")).split(",").map(Number)
+const commits = values.against.split(",").filter((commit) => commit !== "")
+const cells = values.cells.split(",").map((name): Cell => {
+  const shape = shapes[name]
+  if (shape === undefined) throw new Error(`--cells ${name}: expected some of ${Object.keys(shapes).join()}`)
+  return shape()
+})
+if (values.rivals && !hasRivals()) throw new Error("--rivals: first npm ci --prefix benchmark/gateway/rivals")
 
-interface Server {
-  readonly name: string
-  readonly url: string
-  readonly child: ChildProcess
-  readonly headers: Readonly<Record<string, string>>
+const upstream = await Upstream.start()
+const direct: Server = { name: "without a proxy", url: upstream.url, headers: {}, child: undefined }
+const base = "http-proxy-3"
+
+const startAll = async (): Promise<ReadonlyArray<Server>> => {
+  const servers = [await server(base, upstream.url), await server("floodgate", upstream.url)]
+  for (const commit of commits) servers.push(await gatewayOf(commit, upstream.url))
+  if (values.rivals) servers.push(await server("@fastify/http-proxy", upstream.url), await portkey(upstream.url))
+  return servers
 }
-
-const children: Array<ChildProcess> = []
-const start = async (
-  name: string,
-  args: ReadonlyArray<string>,
-  headers: Readonly<Record<string, string>> = {}
-): Promise<Server> => {
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", 2, "ipc"] })
-  children.push(child)
-  const line = await new Promise((resolve) => child.stdout!.once("data", resolve))
-  return { name, url: /http:\S+/.exec(String(line))![0], child, headers }
-}
-
-const folder = join(import.meta.dirname, "gateway")
-const server = (kind: string, target = "", headers?: Readonly<Record<string, string>>): Promise<Server> =>
-  start(kind, [...process.execArgv, join(folder, "server.ts"), kind, target], headers)
-
-/** What is sent and answered. The provider of `gateway/server.ts` reads the shape of its answer from the model's name. */
-interface Cell {
-  readonly name: string
-  readonly model: string
-  readonly stream: boolean
-  /** The length of the request, in sentences. */
-  readonly questions: number
-}
-
-const shapes: Readonly<Record<string, Cell>> = {
-  w4: { name: "whole, 4 KB", model: "claude-w4", stream: false, questions: 145 },
-  w100: { name: "whole, 100 KB", model: "claude-w100", stream: false, questions: 3_800 },
-  spread: { name: "streamed with pauses", model: "claude-spread", stream: true, questions: 70 },
-  burst: { name: "streamed at once", model: "claude-burst", stream: true, questions: 70 }
-}
-const cells = values.cells.split(",").map((name) => shapes[name]!)
-
-const bodyOf = ({ model, questions, stream }: Cell): string =>
-  JSON.stringify({
-    model,
-    max_tokens: 400,
-    stream,
-    messages: [{ role: "user", content: "A question of some length. ".repeat(questions) }]
-  })
-const headers = { "content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01" }
-
-const call = async (pool: Pool, to: Server, body: string): Promise<void> => {
-  const sent = { ...headers, ...to.headers }
-  const response = await pool.request({ path: "/v1/messages", method: "POST", headers: sent, body })
-  const text = await response.body.text()
-  if (response.statusCode !== 200 || text.length < 1_500) throw new Error(`${to.name}: ${response.statusCode}: ${text}`)
-}
-
-/** Microseconds of processor time that a server has used so far. */
-const spentBy = ({ child }: Server): Promise<number> =>
-  new Promise((resolve) => {
-    child.once("message", (usage) => {
-      const { system, user } = usage as NodeJS.CpuUsage
-      resolve(system + user)
-    })
-    child.send("usage")
-  })
-
-/** A closed loop over some connections. */
-const closed = async (to: Server, connections: number, body: string, lasting = seconds): Promise<Turn> => {
-  const pool = new Pool(to.url, { connections })
-  const before = await spentBy(to)
-  const started = performance.now()
-  const end = started + lasting * 1_000
-  let count = 0
-  await Promise.all(
-    Array.from({ length: connections }, async () => {
-      while (performance.now() < end) {
-        await call(pool, to, body)
-        count++
-      }
-    })
-  )
-  const took = (performance.now() - started) / 1_000
-  const micros = (await spentBy(to)) - before
-  await pool.close()
-  return { count, micros, seconds: took }
-}
-
-/** The delays of 200 requests per second, in milliseconds, sorted. */
-const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> => {
-  const pool = new Pool(to.url, { connections: 64 })
-  const delays: Array<number> = []
-  const running: Array<Promise<void>> = []
-  const end = performance.now() + 3 * seconds * 1_000
-  for (let next = performance.now(); next < end; next += -Math.log(1 - Math.random()) * 5) {
-    const wait = next - performance.now()
-    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
-    const started = performance.now()
-    running.push(call(pool, to, body).then(() => void delays.push(performance.now() - started)))
-  }
-  await Promise.all(running)
-  await pool.close()
-  return delays.sort((one, other) => one - other)
-}
-
-const quantile = (all: ReadonlyArray<number>, part: number): number => all[Math.floor((all.length - 1) * part)]!
-
-const upstream = await server("upstream")
-const hasRivals = existsSync(join(folder, "rivals/node_modules"))
-const servers = [
-  { ...upstream, name: "direct" },
-  await server("http-proxy-3", upstream.url),
-  ...(hasRivals
-    ? [
-        await server("@fastify/http-proxy", upstream.url),
-        await server("@portkey-ai/gateway", upstream.url, {
-          "x-portkey-provider": "anthropic",
-          "x-portkey-custom-host": `${upstream.url}/v1`
-        })
-      ]
-    : []),
-  await server("floodgate", upstream.url)
-]
 
 /** Portkey's streams fail on Node 24, because it appends to immutable headers. */
-const taking = ({ stream }: Cell): ReadonlyArray<Server> =>
-  servers.filter(({ name }) => name !== "direct" && !(stream && name === "@portkey-ai/gateway"))
+const canTake = (to: Server, { name }: Cell): boolean =>
+  !(to.name === "@portkey-ai/gateway" && name.startsWith("streamed"))
+
+// -----------------------------------------------------------------------------
+// A run
+// -----------------------------------------------------------------------------
+
+interface Closed {
+  readonly title: string
+  readonly measured: ReadonlyArray<Measured>
+  /** Requests a second without a proxy: a proxy that comes near is not what limits them. */
+  readonly most: number
+}
+
+interface Opened {
+  readonly rate: number
+  readonly slowest: string
+  readonly delays: ReadonlyMap<string, Readonly<Record<Part, number>>>
+}
+type Part = "p50" | "p99" | "p50 over" | "p99 over"
+
+const begun = performance.now()
+const progress = (text: string): void =>
+  console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
+
+const closedLoops = async (servers: ReadonlyArray<Server>): Promise<ReadonlyArray<Closed>> => {
+  const found: Array<Closed> = []
+  for (const cell of cells) {
+    const taking = servers.filter((to) => canTake(to, cell))
+    for (const count of connections.filter((count) => count <= cell.most)) {
+      progress(`${cell.name}, ${count} connections`)
+      const bare = await closed(direct, count, cell.bodies, seconds)
+      const contenders = taking.map((to) => ({ name: to.name, turn: () => closed(to, count, cell.bodies, seconds) }))
+      const measured = await inTurns(contenders, { rounds, warmups: 0, base })
+      found.push({ title: `${cell.name}, ${count} connections`, measured, most: bare.count / bare.seconds })
+    }
+  }
+  return found
+}
+
+/** The open loop, at a rate that each of ours can take for long. */
+const openLoop = async (servers: ReadonlyArray<Server>, loops: ReadonlyArray<Closed>): Promise<Opened | undefined> => {
+  const cell = cells.find(({ name }) => name === "whole, 4 KB")
+  if (cell === undefined) return undefined
+  const ours = servers.filter(({ name }) => !name.startsWith("@"))
+  const mostOf = ({ name }: Server): number =>
+    Math.max(
+      ...loops
+        .filter(({ title }) => title.startsWith(cell.name))
+        .map(({ measured }) => measured.find((each) => each.name === name)!.rate.median)
+    )
+  const slowest = ours.toSorted((one, other) => mostOf(one) - mostOf(other))[0]!
+  const rate = 0.7 * mostOf(slowest)
+  progress(`open loop of ${rate.toFixed(0)} a second, 70 % of ${slowest.name}`)
+  const found = new Map<string, Array<Readonly<Record<Part, number>>>>()
+  for (let round = 0; round < rounds; round++) {
+    const inRound = new Map<string, ReadonlyArray<number>>()
+    const all = [direct, ...ours]
+    for (const to of round % 2 === 0 ? all : all.toReversed())
+      inRound.set(to.name, await open(to, rate, cell.bodies, 4 * seconds))
+    const least = inRound.get(base)!
+    for (const [name, delays] of inRound) {
+      const [p50, p99] = [quantile(delays, 0.5), quantile(delays, 0.99)]
+      const over = { "p50 over": p50 - quantile(least, 0.5), "p99 over": p99 - quantile(least, 0.99) }
+      found.set(name, [...(found.get(name) ?? []), { p50, p99, ...over }])
+    }
+  }
+  const medians = Array.from(found, ([name, each]) => {
+    const of = (part: Part): number => spreadOf(each.map((delays) => delays[part])).median
+    return [name, { p50: of("p50"), p99: of("p99"), "p50 over": of("p50 over"), "p99 over": of("p99 over") }] as const
+  })
+  return { rate, slowest: slowest.name, delays: new Map(medians) }
+}
+
+const run = async (): Promise<{ readonly loops: ReadonlyArray<Closed>; readonly opened: Opened | undefined }> => {
+  const servers = await startAll()
+  // It takes thousands of requests until all code is compiled, here and there.
+  for (const cell of cells) {
+    progress(`warming up: ${cell.name}`)
+    for (const to of servers) if (canTake(to, cell)) await closed(to, connections[0]!, cell.bodies, warmup)
+  }
+  const loops = await closedLoops(servers)
+  const opened = await openLoop(servers, loops)
+  end()
+  return { loops, opened }
+}
+
+// -----------------------------------------------------------------------------
+// Tables
+// -----------------------------------------------------------------------------
+
+/** The median of the runs, with the lowest and the highest. */
+const ofRuns = (found: ReadonlyArray<number>, digits: number): string => {
+  const text = (value: number): string => (digits === 0 ? thousands(Math.round(value)) : value.toFixed(digits))
+  const median = text(spreadOf(found).median)
+  return found.length === 1 ? median : `${median} (${text(Math.min(...found))}-${text(Math.max(...found))})`
+}
 
 const machine = `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`
-console.log(`Node ${process.versions.node}, ${machine} at a load of ${Math.round(loadavg()[0]!)} from other work`)
-
-// Warm up: it takes tens of thousands of requests until all code is compiled.
-for (const cell of cells) {
-  for (const to of taking(cell)) await closed(to, 16, bodyOf(cell), Number(values.warmup))
+console.log(`Node ${process.versions.node}, ${machine} at a load of ${loadavg()[0]!.toFixed(1)} from other work`)
+const all: Array<Awaited<ReturnType<typeof run>>> = []
+for (let n = 0; n < runs; n++) {
+  progress(`run ${n + 1} of ${runs}`)
+  all.push(await run())
 }
 
-for (const cell of cells) {
-  const body = bodyOf(cell)
-  for (const connections of [16, 64]) {
-    const contenders = taking(cell).map((to) => ({ name: to.name, turn: () => closed(to, connections, body) }))
-    const measured = await inTurns(contenders, { rounds, warmups: 1, base: "http-proxy-3" })
-    console.log(`\n${resultsOf(`${cell.name}, ${connections} connections`, "request", measured)}`)
-  }
-}
+const names = all[0]!.loops.flatMap(({ measured }) => measured.map(({ name }) => name))
+const others = [...new Set(names)].filter((name) => name !== base)
 
-/** The delays of a round. A server that was idle for a while would first load its code again, so each begins with requests at once. */
-const delayed = async (to: Server): Promise<{ readonly name: string; readonly p50: number; readonly p99: number }> => {
-  const body = bodyOf(shapes["w4"]!)
-  await closed(to, 16, body, seconds / 2)
-  const delays = await open(to, body)
-  return { name: to.name, p50: quantile(delays, 0.5), p99: quantile(delays, 0.99) }
-}
-
-const delayRounds: Array<ReadonlyArray<Awaited<ReturnType<typeof delayed>>>> = []
-for (let round = 0; round < rounds; round++) {
-  const measured = []
-  for (const to of round % 2 === 0 ? servers : servers.toReversed()) measured.push(await delayed(to))
-  delayRounds.push(measured)
-}
-const delayOf = (name: string, part: "p50" | "p99"): ReadonlyArray<number> =>
-  delayRounds.map((round) => round.find((each) => each.name === name)![part])
-const median = (values: ReadonlyArray<number>): string => spreadOf(values).median.toFixed(2)
-const overBase = (name: string, part: "p50" | "p99"): string =>
-  median(delayOf(name, part).map((value, round) => value - delayOf("http-proxy-3", part)[round]!))
-const delayHead = [
-  "whole, 4 KB, 200 requests a second at random",
-  "p50 in ms",
-  "p99",
-  "p50 over http-proxy-3",
-  "p99 over it"
-]
-const delayRows = servers.map(({ name }) => [
-  name,
-  median(delayOf(name, "p50")),
-  median(delayOf(name, "p99")),
-  overBase(name, "p50"),
-  overBase(name, "p99")
-])
-console.log(`\n${tableOf(delayHead, delayRows)}`)
-for (const child of children.splice(0)) child.kill()
-
-// ---------------------------------------------------------------------------
-// Memory
-// ---------------------------------------------------------------------------
-
-const command = join(import.meta.dirname, "../packages/cli/dist/entry.js")
-
-const memoryOf = ({ child }: Server): number =>
-  Math.round(Number(execFileSync("ps", ["-o", "rss=", "-p", String(child.pid)], { encoding: "utf8" })) / 1_024)
-
-if (existsSync(command)) {
-  const endless = await server("endless")
-  const flags = ["--port", "0", "--concurrency", "500", "--upstream", `anthropic=${endless.url}`]
-  // As docs/gateway/Dockerfile and floodgate.service start it.
-  const gateway = await start("floodgate gateway", ["--max-semi-space-size=8", command, "gateway", ...flags])
-  const atFirst = memoryOf(gateway)
-  const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
-  const ask = () =>
-    request(`${gateway.url}/v1/messages`, {
-      method: "POST",
-      headers,
-      body: bodyOf(shapes["burst"]!),
-      dispatcher: agent
+const table = (
+  what: string,
+  digits: number,
+  figure: (measured: Measured) => number,
+  ratio: (measured: Measured) => number,
+  more: ReadonlyArray<readonly [head: string, cell: (loop: Closed) => number]> = []
+): string =>
+  tableOf(
+    [what, ...more.map(([head]) => head), base, ...others.flatMap((name) => [name, "ratio"])],
+    all[0]!.loops.map(({ title }, i) => {
+      const found = (name: string, of: (measured: Measured) => number, digits: number): string => {
+        const each = all.flatMap(({ loops }) => loops[i]!.measured.filter((measured) => measured.name === name).map(of))
+        return each.length === 0 ? "" : ofRuns(each, digits)
+      }
+      return [
+        title,
+        ...more.map(([, cell]) =>
+          ofRuns(
+            all.map(({ loops }) => cell(loops[i]!)),
+            0
+          )
+        ),
+        found(base, figure, digits),
+        ...others.flatMap((name) => [found(name, figure, digits), found(name, ratio, 2)])
+      ]
     })
-  const streams = await Promise.all(Array.from({ length: 500 }, ask))
-  for (const { body } of streams) void body.text().catch(() => {})
-  for (let count = 0; count < 1_000; count++) void ask().catch(() => {})
-  const waits = async (): Promise<number> =>
-    Number(/^floodgate_gateway_open (\d+)/m.exec(await (await fetch(`${gateway.url}/metrics`)).text())?.[1])
-  while ((await waits()) < 1_500) await new Promise((resolve) => setTimeout(resolve, 50))
-  console.log(
-    `\nmemory of the command: ${atFirst} MB at first, ${memoryOf(gateway)} MB with 500 streams and 1,000 calls that wait`
   )
-  await agent.destroy()
-} else console.log("\nmemory: not measured, because the command is not built (npm run build)")
-for (const child of children) child.kill()
+
+const [micros, rate] = [(each: Measured) => each.micros.median, (each: Measured) => each.rate.median]
+console.log(`\n${runs} runs. Ratios are to ${base}, and above 1 is better.\n`)
+console.log(table("us of processor time a request", 0, micros, (each) => each.byProcessor.median))
+console.log()
+console.log(
+  table("requests a second", 0, rate, (each) => each.byRate.median, [[direct.name, ({ most }: Closed) => most]])
+)
+
+const opened = all.flatMap(({ opened }) => opened ?? [])
+if (opened.length > 0) {
+  const said = opened.map(({ rate, slowest }) => `${thousands(Math.round(rate))} (of ${slowest})`).join(", ")
+  const parts = ["p50", "p99", "p50 over", "p99 over"] as const
+  const head = ["p50 in ms", "p99", `p50 over ${base}`, "p99 over it"]
+  const rows = Array.from(opened[0]!.delays.keys(), (name) => [
+    name,
+    ...parts.map((part) =>
+      ofRuns(
+        opened.map(({ delays }) => delays.get(name)![part]),
+        2
+      )
+    )
+  ])
+  console.log(`\nAn open loop at 70 % of the slowest, in each run: ${said} requests a second\n`)
+  console.log(tableOf(["whole, 4 KB", ...head], rows))
+}
+if (!quick) for (const line of await memory(upstream.url)) console.log(`\n${line}`)
+end()
+upstream.close()

@@ -1,7 +1,7 @@
 /** `npm run judge`: says whether a hot path executes or allocates more than at an earlier commit. See {@link help}. */
 import { type ChildProcess, execFileSync, fork, type ForkOptions, spawnSync } from "node:child_process"
 import { once } from "node:events"
-import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import { loadavg } from "node:os"
@@ -27,6 +27,7 @@ import {
   type RecordedFigures,
   sentences
 } from "../benchmark/judge/verdict.ts"
+import { bring, checkOut, resolved } from "../benchmark/support/checkouts.ts"
 import { type Spread, tableOf } from "../benchmark/support/inTurns.ts"
 
 const all: ReadonlyArray<Path> = [
@@ -122,14 +123,6 @@ if (isBusy && countsInstructions) {
 const git = (...args: ReadonlyArray<string>): string =>
   execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim()
 
-const resolved = (commit: string): string | undefined => {
-  const { status, stdout } = spawnSync("git", ["rev-parse", "--short", "--verify", "--quiet", `${commit}^{commit}`], {
-    cwd: root,
-    encoding: "utf8"
-  })
-  return status === 0 ? stdout.trim() : undefined
-}
-
 const isChanged = git("status", "--porcelain", "--untracked-files=no") !== ""
 const existing = (option: string, commit: string): string =>
   resolved(commit) ?? fail(`${option} ${commit}: there is no such commit here; git fetch --unshallow gets them all`)
@@ -162,25 +155,11 @@ if (values.against === undefined && resolved(base) === undefined) {
 const against = existing("--against", base)
 const ours = isTree ? `${head} with changes` : head
 
-// Inside the root, so that packages are found; not in node_modules, where Node does not strip types.
 const folder = join(root, ".judge")
-
-const checkOut = (of: string | undefined, name: string): string => {
+const checkedOut = (of: string | undefined, name: string): string => {
   const checkout = join(folder, name)
-  mkdirSync(join(checkout, "node_modules/@floodgate"), { recursive: true })
-  const files =
-    of === undefined
-      ? execFileSync("tar", ["-c", "--exclude=node_modules", "src", "packages", "package.json"], {
-          cwd: root,
-          maxBuffer: 2 ** 30
-        })
-      : execFileSync("git", ["archive", of], { cwd: root, maxBuffer: 2 ** 30 })
-  execFileSync("tar", ["-x", "-C", checkout], { input: files })
-  for (const each of readdirSync(join(checkout, "packages"))) {
-    symlinkSync(join(checkout, "packages", each), join(checkout, "node_modules/@floodgate", each))
-  }
-  symlinkSync(checkout, join(checkout, "node_modules/floodgate"))
-  cpSync(join(root, "benchmark/judge"), join(checkout, "benchmark/judge"), { recursive: true })
+  checkOut(of, checkout)
+  bring(checkout, "benchmark/judge")
   return checkout
 }
 
@@ -362,7 +341,7 @@ const rounded = ({ high, low, median }: Spread): Spread => ({
 rmSync(folder, { recursive: true, force: true })
 await new Promise<void>((resolve) => provider.listen({ port: 0, host: "127.0.0.1", backlog: 1_024 }, resolve))
 const url = `http://127.0.0.1:${(provider.address() as AddressInfo).port}`
-const folders = { ours: checkOut(commit, "ours"), base: checkOut(against, "base") }
+const folders = { ours: checkedOut(commit, "ours"), base: checkedOut(against, "base") }
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
 
 const begun = performance.now()

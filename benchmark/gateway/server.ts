@@ -1,6 +1,8 @@
 /**
- * A server of `benchmark/gateway.ts` as a process: `node server.ts KIND [UPSTREAM]`. It prints its address, and answers each
- * message with the processor time that it has used so far.
+ * A proxy of a benchmark as a process: `node server.ts KIND UPSTREAM`. It prints its address, and answers each message with the
+ * processor time that it has used so far. Before a turn it collects, so that none pays for the garbage of another.
+ *
+ * It is copied into the checkouts of other commits, so it may use public names of all of them, and nothing else.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -20,67 +22,6 @@ const listen = (server: Http.Server): void => {
   server.listen({ port: 0, host: "127.0.0.1", backlog: 4_096 }, () => {
     console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
   })
-}
-
-const textOf = (length: number): string => "An answer of some length. ".repeat(Math.ceil(length / 26)).slice(0, length)
-const text = textOf(1_400)
-const usage = { input_tokens: 500, output_tokens: 350 }
-const message = { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-5", stop_reason: "end_turn" }
-const wholeOf = (length: number): string =>
-  JSON.stringify({ ...message, content: [{ type: "text", text: textOf(length) }], usage })
-const wholes = { w4: wholeOf(3_750), w100: wholeOf(99_750) }
-const event = (data: { readonly type: string }): string => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`
-const pieces = text.match(/.{1,140}/gs)!
-const streamed = [
-  event({ type: "message_start", message: { ...message, content: [], usage } } as { readonly type: string }),
-  event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } } as {
-    readonly type: string
-  }),
-  ...pieces.map((text) =>
-    event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text } } as { readonly type: string })
-  ),
-  event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage } as { readonly type: string }),
-  event({ type: "message_stop" })
-]
-
-/** Streams that begin, and never end. */
-const endless = (): void =>
-  listen(
-    Http.createServer((request, response) => {
-      request.resume()
-      request.on("end", () => {
-        response.writeHead(200, { "content-type": "text/event-stream" })
-        for (const each of streamed.slice(0, 3)) response.write(each)
-      })
-    })
-  )
-
-/** Answers in the shape that the model's name names. */
-const upstream = (): void =>
-  listen(
-    Http.createServer((request, response) => {
-      let body = ""
-      request.on("data", (chunk) => (body += chunk))
-      request.on("end", () => {
-        if (!body.includes('"stream":true')) {
-          const whole = body.includes("claude-w100") ? wholes.w100 : wholes.w4
-          response.writeHead(200, { "content-type": "application/json", "content-length": whole.length }).end(whole)
-          return
-        }
-        response.writeHead(200, { "content-type": "text/event-stream" })
-        if (body.includes("claude-spread")) return void spread(response)
-        for (const each of streamed) response.write(each)
-        response.end()
-      })
-    })
-  )
-
-const spread = async (response: Http.ServerResponse): Promise<void> => {
-  for (const each of streamed) {
-    response.write(each)
-    await new Promise((resolve) => setTimeout(resolve, 1))
-  }
-  response.end()
 }
 
 const httpProxy = (): void => {
@@ -143,12 +84,14 @@ const floodgate = (): void => {
 }
 
 const kinds: Readonly<Record<string, () => unknown>> = {
-  upstream,
-  endless,
   "http-proxy-3": httpProxy,
   "@fastify/http-proxy": fastify,
   "@portkey-ai/gateway": portkey,
   floodgate
 }
-process.on("message", () => process.send!(process.cpuUsage()))
+process.on("message", (message) => {
+  if (message === "begin") globalThis.gc?.()
+  process.send!(process.cpuUsage())
+})
+process.on("disconnect", () => process.exit())
 void kinds[kind]!()

@@ -1,0 +1,33 @@
+/** The commands that measure by the clock run: with `--quick`, their figures mean nothing, but each table is complete. */
+import { assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { join } from "node:path"
+import { promisify } from "node:util"
+import { root } from "../support/modules.ts"
+
+const run = async (command: string, ...more: ReadonlyArray<string>): Promise<string> => {
+  const program = join(root, "benchmark", `${command}.ts`)
+  const flags = ["--conditions=@floodgate/source", "--expose-gc"]
+  return (await promisify(execFile)(process.execPath, [...flags, program, "--quick", ...more])).stdout
+}
+
+/** The rows of all tables: the first cell, and the figures. */
+const rowsOf = (printed: string): ReadonlyArray<readonly [name: string, figures: ReadonlyArray<number>]> =>
+  printed
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !line.startsWith("| ---"))
+    .map((line) => line.split("|").map((cell) => cell.trim()))
+    .map(
+      ([, name = "", ...cells]) => [name, cells.slice(0, -1).map((cell) => Number(cell.replaceAll(",", "")))] as const
+    )
+    .filter(([, figures]) => figures.some((figure) => !Number.isNaN(figure)))
+
+describe("benchmarks", () => {
+  it("gateway: every cell has a cost and a rate, and an open loop its delays", async () => {
+    const printed = await run("gateway")
+    const rows = rowsOf(printed)
+    assert.lengthOf(rows, 2 * 5 + 3, printed)
+    for (const [name, figures] of rows.slice(0, 10)) assert.isAbove(Math.min(...figures), 0, `${name}\n${printed}`)
+    for (const [name, [p50 = 0, p99 = 0]] of rows.slice(10)) assert.isAtLeast(p99, p50, `${name}\n${printed}`)
+  })
+})
