@@ -135,9 +135,9 @@ type Prefix = {
   readonly unusedFor: number | undefined
 }
 
-const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
+const Amount = /* @__PURE__ */ (() => Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0)))()
 
-const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
+const Trend = /* @__PURE__ */ Schema.Struct({ mean: Amount, deviation: Amount })
 
 /**
  * The learned profile of one kind of call.
@@ -145,35 +145,37 @@ const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
  * @category schemas
  * @since 0.1.0
  */
-const Profile = Schema.Struct({
-  pool: Schema.String,
-  kind: Schema.optional(Schema.String),
-  /** Input tokens, cached ones included, per byte. */
-  tokensPerByte: Schema.optional(Trend),
-  /** The share of input tokens that is read from the cache. */
-  cachedShare: Schema.optional(Trend),
-  /** The output tokens of the last calls, the oldest first. */
-  outputs: Schema.Array(Amount),
-  /** The tokens and bytes that were appended to known prefixes. */
-  appended: Schema.optional(Schema.Struct({ counted: Amount, measured: Amount })),
-  /** The part that was read of each of the last prefixes that should have been in the cache, the oldest first. */
-  hits: Schema.optional(Schema.Array(Amount)),
-  /** The tokens of these prefixes, and for how many milliseconds they were not used before. */
-  prefixTokens: Schema.optional(Trend),
-  unusedFor: Schema.optional(Trend),
-  /** How many answers, and how many prompts that were counted at the provider, taught the tokens per byte. */
-  answers: Schema.optional(Amount),
-  counted: Schema.optional(Amount)
-})
+const Profile = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    pool: Schema.String,
+    kind: Schema.optional(Schema.String),
+    /** Input tokens, cached ones included, per byte. */
+    tokensPerByte: Schema.optional(Trend),
+    /** The share of input tokens that is read from the cache. */
+    cachedShare: Schema.optional(Trend),
+    /** The output tokens of the last calls, the oldest first. */
+    outputs: Schema.Array(Amount),
+    /** The tokens and bytes that were appended to known prefixes. */
+    appended: Schema.optional(Schema.Struct({ counted: Amount, measured: Amount })),
+    /** The part that was read of each of the last prefixes that should have been in the cache, the oldest first. */
+    hits: Schema.optional(Schema.Array(Amount)),
+    /** The tokens of these prefixes, and for how many milliseconds they were not used before. */
+    prefixTokens: Schema.optional(Trend),
+    unusedFor: Schema.optional(Trend),
+    /** How many answers, and how many prompts that were counted at the provider, taught the tokens per byte. */
+    answers: Schema.optional(Amount),
+    counted: Schema.optional(Amount)
+  }))()
 
-const LearnedWindow = Schema.Struct({
-  account: Schema.optional(Schema.String),
-  name: Schema.String,
-  used: Schema.Finite,
-  resetsAt: Schema.Finite,
-  dollars: Schema.optional(Schema.Finite),
-  models: Schema.optional(Schema.Array(Schema.String))
-})
+const LearnedWindow = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    account: Schema.optional(Schema.String),
+    name: Schema.String,
+    used: Schema.Finite,
+    resetsAt: Schema.Finite,
+    dollars: Schema.optional(Schema.Finite),
+    models: Schema.optional(Schema.Array(Schema.String))
+  }))()
 
 /**
  * Everything that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
@@ -208,11 +210,12 @@ const LearnedWindow = Schema.Struct({
  * @category schemas
  * @since 0.1.0
  */
-export const Learned = Schema.Struct({
-  profiles: Schema.Array(Profile),
-  /** The long windows of subscriptions, which a governor knows. */
-  windows: Schema.optional(Schema.Array(LearnedWindow))
-})
+export const Learned = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    profiles: Schema.Array(Profile),
+    /** The long windows of subscriptions, which a governor knows. */
+    windows: Schema.optional(Schema.Array(LearnedWindow))
+  }))()
 
 /**
  * Everything that an estimator has learned.

@@ -396,10 +396,11 @@ const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError =
  * @category layers
  * @since 0.1.0
  */
-export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.fresh(
-  // Layers are memoized by reference, and a program may have two clients.
-  Layer.effect(LlmClient, make())
-)
+export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> =
+  /* @__PURE__ */ Layer.fresh(
+    // Layers are memoized by reference, and a program may have two clients.
+    /* @__PURE__ */ Layer.effect(LlmClient, /* @__PURE__ */ make())
+  )
 
 /**
  * A client over any provider, with a governor of its own.

@@ -84,7 +84,9 @@ const checks: Input.Checks<Options> = {
 export const optionsCheck: Input.Check = Input.options<Options>(checks)
 
 /** Checks only the names of the options, because the values come from the configuration. */
-export const optionNamesCheck: Input.Check = Input.options<Options>(Record.map(checks, () => Input.anything))
+export const optionNamesCheck: Input.Check = /* @__PURE__ */ Input.options<Options>(
+  /* @__PURE__ */ Record.map(checks, () => Input.anything)
+)
 
 export const weight: Input.Check = Input.number(
   `a number from ${minWeight} to ${1 / minWeight}`,

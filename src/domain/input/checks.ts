@@ -1,6 +1,7 @@
 /**
  * Checks of options. Each type of options has a table with a check for each option. A check returns the problem of a value and its
  * place. It makes a text only for a problem, so checking valid options costs little.
+ * What makes a check is marked as free of side effects, so that bundlers leave out the checks that nothing uses.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -54,12 +55,14 @@ const expected = (what: string, got: unknown): Problem => problem(`expected ${wh
 // -----------------------------------------------------------------------------
 
 /** Values for which a predicate holds. `what` completes the sentence "expected ...". */
+/* @__NO_SIDE_EFFECTS__ */
 export const that =
   (what: string, holds: (value: unknown) => boolean): Check =>
   (value) =>
     holds(value) ? undefined : expected(what, value)
 
 /** {@link that} for values that may contain a secret, which errors do not quote. */
+/* @__NO_SIDE_EFFECTS__ */
 export const secret =
   (what: string, holds: (value: unknown) => boolean): Check =>
   (value) =>
@@ -68,12 +71,14 @@ export const secret =
       : problem(`expected ${what}, got ${value === undefined ? value : "something else (not shown)"}`)
 
 /** Numbers for which a predicate holds. */
+/* @__NO_SIDE_EFFECTS__ */
 export const number = (what: string, holds: (value: number) => boolean): Check =>
   that(what, (value) => typeof value === "number" && holds(value))
 
 const isWholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
 
 /** Integers from `min`, or `Infinity`. */
+/* @__NO_SIDE_EFFECTS__ */
 export const wholeOrInfinite = (min: number): Check =>
   number(`an integer >= ${min}`, (value) => value >= min && isWholeOrInfinite(value))
 
@@ -93,12 +98,14 @@ export const flag: Check = that("true or false", (value) => typeof value === "bo
 export const callback: Check = that("a function", (value) => typeof value === "function")
 
 /** One of some texts. */
+/* @__NO_SIDE_EFFECTS__ */
 export const oneOf = (...known: ReadonlyArray<string>): Check =>
   that(known.map((name) => `"${name}"`).join(known.length === 2 ? " or " : ", "), (value) =>
     known.some((name) => name === value)
   )
 
 /** A function, or a value that passes a check. */
+/* @__NO_SIDE_EFFECTS__ */
 export const orFunction =
   (wanted: Check): Check =>
   (value) =>
@@ -117,6 +124,7 @@ export const port: Check = number(
 )
 
 /** Durations whose milliseconds satisfy a predicate. */
+/* @__NO_SIDE_EFFECTS__ */
 export const duration = (what: string, holds: (millis: number) => boolean): Check =>
   that(what, (value) => {
     const duration = Option.getOrUndefined(Duration.fromInput(value as Duration.Input))
@@ -160,6 +168,7 @@ export const anything: Check = () => undefined
 export const anObject: Check = that("an object", isFields)
 
 /** Objects with some members, made by other modules. `what` completes the sentence "expected ...". */
+/* @__NO_SIDE_EFFECTS__ */
 const having = (what: string, types: { readonly [name: string]: "function" | "object" }): Check => {
   const members = Object.entries(types)
   return that(what, (value) => isFields(value) && members.every(([name, type]) => typeof value[name] === type))
@@ -177,6 +186,7 @@ export const accounting: Check = having("an accounting, such as Accounting.opena
 export const store: Check = having("a store", { read: "function", swap: "function" })
 
 /** An object of options. Only the `required` ones must be present. Unknown options are refused, because they would have no effect. */
+/* @__NO_SIDE_EFFECTS__ */
 export const options = <A>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check => {
   const known = new Map<string, Check>(Object.entries(checks))
   return (value) => {
@@ -196,6 +206,7 @@ export const options = <A>(checks: Checks<A>, ...required: ReadonlyArray<keyof A
 }
 
 /** An object whose values all pass a check. */
+/* @__NO_SIDE_EFFECTS__ */
 export const record =
   (wanted: Check): Check =>
   (value) => {
@@ -208,6 +219,7 @@ export const record =
   }
 
 /** A list whose items all pass a check. */
+/* @__NO_SIDE_EFFECTS__ */
 export const list =
   (wanted: Check): Check =>
   (value) => {
@@ -220,6 +232,7 @@ export const list =
   }
 
 /** Applies checks in order, up to the first problem. */
+/* @__NO_SIDE_EFFECTS__ */
 export const all =
   (...wanted: ReadonlyArray<Check>): Check =>
   (value) => {
