@@ -1,4 +1,4 @@
-/** Requests as coding agents send them: a system prompt, 30 tools, and messages with calls of tools and their results. */
+/** Requests as coding agents send them: a system prompt, up to 30 tools, and messages with calls of tools and their results. */
 let seed = 7
 const random = (): number => (seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32
 const words = "const return await the of value request file error import function test path result index queue".split(
@@ -14,9 +14,14 @@ const mark = { cache_control: { type: "ephemeral" } }
 /** About as many bytes of JSON as `size`, without a model. */
 export const bodyOf = (size: number) => {
   const forTools = Math.min(size * 0.45, 45_000)
-  const tools = Array.from({ length: 30 }, (_, n) => {
-    const properties = { path: { type: "string", description: text(forTools / 120) } }
-    return { name: `Tool${n}`, description: text(forTools / 45), input_schema: { type: "object", properties } }
+  const length = Math.min(30, Math.ceil(size / 400))
+  const tools = Array.from({ length }, (_, n) => {
+    const properties = { path: { type: "string", description: text(forTools / length / 4) } }
+    return {
+      name: `Tool${n}`,
+      description: text(forTools / length / 1.5),
+      input_schema: { type: "object", properties }
+    }
   })
   const system = [{ type: "text", text: text(Math.min(size * 0.2, 14_000)), ...mark }]
   const messages: Array<object> = [{ role: "user", content: text(Math.min(size / 10, 2_000)) }]

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
 import { join } from "node:path"
 import { promisify } from "node:util"
+import { hasServer } from "../../packages/redis/test/server.ts"
 import { root } from "../support/modules.ts"
 
 const run = async (command: string, ...more: ReadonlyArray<string>): Promise<string> => {
@@ -29,5 +30,25 @@ describe("benchmarks", () => {
     assert.lengthOf(rows, 2 * 5 + 3, printed)
     for (const [name, figures] of rows.slice(0, 10)) assert.isAbove(Math.min(...figures), 0, `${name}\n${printed}`)
     for (const [name, [p50 = 0, p99 = 0]] of rows.slice(10)) assert.isAtLeast(p99, p50, `${name}\n${printed}`)
+  })
+
+  it("growth: each size has a cost, and its ratio to the first", async () => {
+    const printed = await run("growth", "--only", "waiting,agents,prefixes")
+    const rows = rowsOf(printed)
+    assert.deepStrictEqual(
+      rows.map(([size]) => size),
+      ["1", "20", "1", "20", "20"]
+    )
+    for (const [size, [, ratio = 0]] of rows) assert.isAbove(ratio, 0, `${size}\n${printed}`)
+  })
+
+  it.runIf(hasServer)("growth: one and two processes on one Redis make their calls", async () => {
+    const printed = await run("growth", "--only", "redis")
+    const rows = rowsOf(printed)
+    assert.lengthOf(rows, 6, printed)
+    for (const [, [scripts = 0, , , , , , perSecond = 0]] of rows.slice(2)) {
+      assert.isAbove(scripts, 0.02, printed)
+      assert.isAbove(perSecond, 0, printed)
+    }
   })
 })
