@@ -85,6 +85,8 @@ const turn = async (
 ): Promise<ReadonlyArray<number>> => {
   const question = { way, perSecond, ofThis: perSecond / children.length, seconds }
   const all = (seconds: number) => Promise.all(children.map((child) => ask(child, { ...question, seconds })))
+  // One after the other, or else they wait for each other's compilers and take Redis for unreachable.
+  for (const child of children) await ask(child, { ...question, seconds: 0 })
   await all(seconds / 5)
   const before = await usageOf(server)
   const taken = await all(seconds)
@@ -99,6 +101,9 @@ const turn = async (
 
 const processes = async (sizes: ReadonlyArray<number>, seconds: number): Promise<void> => {
   const server = await Redis.start()
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => void server.stop().finally(() => process.exit(130)))
+  }
   const children: Array<ChildProcess> = []
   const rows = new Map<Way, Array<ReadonlyArray<string>>>()
   const first = new Map<Way, ReadonlyArray<number>>()

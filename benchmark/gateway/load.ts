@@ -28,7 +28,7 @@ export const call = (client: Client, to: Server, body: Buffer, { onData }: Answe
           onData?.(chunk)
         },
         onResponseEnd: () => {
-          if (status === 200 && bytes > 1_000) resolve()
+          if (status === 200 && bytes > 100) resolve()
           else reject(new Error(`${to.name}: status ${status}, ${bytes} bytes: ${said.slice(0, 300)}`))
         },
         onResponseError: (_, error) => reject(error)

@@ -4,12 +4,6 @@
  *
  * It is copied into the checkouts of other commits, so it may use public names of all of them, and nothing else.
  */
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Budget from "floodgate/Budget"
-import * as Gateway from "@floodgate/gateway"
-import * as Governor from "floodgate/Governor"
-import { createProxyServer } from "http-proxy-3"
 import { writeSync } from "node:fs"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
@@ -24,7 +18,10 @@ const listen = (server: Http.Server): void => {
   })
 }
 
-const httpProxy = (): void => {
+// Each kind loads its own packages alone, or else a proxy would have the memory of all of them.
+
+const httpProxy = async (): Promise<void> => {
+  const { createProxyServer } = await import("http-proxy-3")
   const proxy = createProxyServer({ target, agent: new Http.Agent({ keepAlive: true }), changeOrigin: true })
   listen(Http.createServer((request, response) => void proxy.web(request, response)))
 }
@@ -68,7 +65,10 @@ const portkey = async (): Promise<void> => {
   writeSync(1, `http://127.0.0.1:${port}\n`)
 }
 
-const floodgate = (): void => {
+const floodgate = async (): Promise<void> => {
+  const [Effect, Layer] = [await import("effect/Effect"), await import("effect/Layer")]
+  const [Budget, Governor] = [await import("floodgate/Budget"), await import("floodgate/Governor")]
+  const Gateway = await import("@floodgate/gateway")
   // Limits that never bind, to measure the cost of a call without waiting.
   const limits = { requests: { perSecond: 1e6 }, inputTokens: { perSecond: 1e9 }, outputTokens: { perSecond: 1e9 } }
   const live = Gateway.layer({ upstreams: { anthropic: target } }).pipe(

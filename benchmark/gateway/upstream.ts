@@ -9,7 +9,9 @@ const sentence = "An answer of some length. "
 const textOf = (length: number): string => sentence.repeat(Math.ceil(length / sentence.length)).slice(0, length)
 const usage = { input_tokens: 500, output_tokens: 350 }
 const message = { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-5", stop_reason: "end_turn" }
-const whole = Buffer.from(JSON.stringify({ ...message, content: [{ type: "text", text: textOf(3_750) }], usage }))
+const wholeOf = (length: number): Buffer =>
+  Buffer.from(JSON.stringify({ ...message, content: [{ type: "text", text: textOf(length) }], usage }))
+const wholes: Readonly<Record<string, Buffer>> = { "claude-whole": wholeOf(3_750), "claude-small": wholeOf(40) }
 
 const event = ({ type, ...more }: { readonly type: string } & Readonly<Record<string, unknown>>): Buffer =>
   Buffer.from(`event: ${type}\ndata: ${JSON.stringify({ type, ...more })}\n\n`)
@@ -23,6 +25,10 @@ const last = [
   event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage }),
   event({ type: "message_stop" })
 ]
+/** The pieces of a paced answer, and the pause after each, as in the benchmark "On the Bench". */
+export const pieces = 64
+const paceMillis = 20
+const paced = [...first, ...Array.from({ length: pieces }, (_, n) => delta(`word ${n} `)), ...last]
 const streamed = [
   ...first,
   ...textOf(1_400)
@@ -32,7 +38,7 @@ const streamed = [
 ]
 
 /** Writes one event after the other, with a pause after each. */
-const paced = async (response: Http.ServerResponse, events: ReadonlyArray<Buffer>, millis: number): Promise<void> => {
+const pause = async (response: Http.ServerResponse, events: ReadonlyArray<Buffer>, millis: number): Promise<void> => {
   for (const each of events) {
     response.write(each)
     await new Promise((resolve) => setTimeout(resolve, millis))
@@ -41,12 +47,14 @@ const paced = async (response: Http.ServerResponse, events: ReadonlyArray<Buffer
 }
 
 const answer = (model: string, response: Http.ServerResponse): void => {
-  if (model === "claude-whole") {
+  const whole = wholes[model]
+  if (whole !== undefined) {
     response.writeHead(200, { "content-type": "application/json", "content-length": whole.length }).end(whole)
     return
   }
   response.writeHead(200, { "content-type": "text/event-stream" })
-  if (model === "claude-spread") return void paced(response, streamed, 1)
+  if (model === "claude-spread") return void pause(response, streamed, 1)
+  if (model === "claude-paced") return void pause(response, paced, paceMillis)
   for (const each of model === "claude-endless" ? streamed.slice(0, 3) : streamed) response.write(each)
   if (model !== "claude-endless") response.end()
 }
@@ -56,7 +64,7 @@ export interface Upstream {
   readonly close: () => void
 }
 
-/** Answers in the shape that the model's name names: whole, spread, burst, or endless. */
+/** Answers in the shape that the model's name names: whole, small, spread, burst, paced, or endless. */
 export const start = async (): Promise<Upstream> => {
   const server = Http.createServer((request, response) => {
     let model: string | undefined

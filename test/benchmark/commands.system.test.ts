@@ -51,4 +51,14 @@ describe("benchmarks", () => {
       assert.isAbove(perSecond, 0, printed)
     }
   })
+
+  it("onTheBench: every server answers, with a p99 and a rate, and streams are whole without a proxy", async () => {
+    const printed = await run("onTheBench", "--bodies", "0.13", "--only", "latency,frontier,streams")
+    const [latency, frontier, streams] = printed.split("\n\n").slice(1).map(rowsOf)
+    for (const table of [latency!, frontier!, streams!]) assert.isAtLeast(table.length, 3, printed)
+    for (const [name, [p99 = 0]] of latency!) assert.isAbove(p99, 0, name)
+    for (const [name, figures] of frontier!) assert.strictEqual(figures.at(-1), 0, `failed calls of ${name}`)
+    const [, alone] = streams!.find(([name]) => name === "without a proxy")!
+    assert.isAbove(alone.at(-1)!, 0, printed)
+  })
 })
