@@ -4,7 +4,8 @@
  *
  *     npm run -s bench -- growth
  *         [--only waiting,agents,jobs,prefixes,redis]
- *         [--rounds 5] [--calls 20000] [--seconds 5]
+ *         [--rounds 5] [--calls 20000]
+ *         [--processes 1,4,16,64] [--seconds 5]
  *         [--quick]                                      only shows that it runs
  *
  * Within a process it is processor time in turns (see `support/inTurns.ts`), each size in a process of its own. Calls run on ten
@@ -87,7 +88,8 @@ const turn = async (
   const all = (seconds: number) => Promise.all(children.map((child) => ask(child, { ...question, seconds })))
   // One after the other, or else they wait for each other's compilers and take Redis for unreachable.
   for (const child of children) await ask(child, { ...question, seconds: 0 })
-  await all(seconds / 5)
+  // It takes seconds until processes know of each other.
+  await all(seconds)
   const before = await usageOf(server)
   const taken = await all(seconds)
   const after = await usageOf(server)
@@ -151,6 +153,7 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
     calls: { type: "string" },
+    processes: { type: "string" },
     only: { type: "string", default: [...Object.keys(growing), "redis"].join() },
     quick: { type: "boolean", default: false },
     rounds: { type: "string" },
@@ -166,7 +169,8 @@ if (process.send !== undefined) {
   console.log(`Node ${process.versions.node} at a load of ${loadavg()[0]!.toFixed(1)} from other work`)
   for (const kind of values.only.split(",")) {
     if (kind === "redis") {
-      await processes(quick ? [1, 2] : [1, 4, 16, 64], Number(values.seconds ?? (quick ? 0.5 : 5)))
+      const sizes = (values.processes ?? (quick ? "1,2" : "1,4,16,64")).split(",").map(Number)
+      await processes(sizes, Number(values.seconds ?? (quick ? 0.5 : 5)))
       continue
     }
     const found = growing[kind]

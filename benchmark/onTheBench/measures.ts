@@ -113,30 +113,30 @@ export interface Memory {
   readonly recovered: number
 }
 
-/** Of a server that was just started. `part` is a part of the whole time, which is at most 32 s. */
-export const memory = async (to: Server, body: Buffer, part: number): Promise<Memory> => {
+/** Of a server that was just started. `window` is how long it is watched at a time, in seconds, at most seven times. */
+export const memory = async (to: Server, body: Buffer, window: number): Promise<Memory> => {
   const sample = async (seconds: number): Promise<ReadonlyArray<number>> => {
     const found: Array<number> = []
     for (let n = 0; n < 4; n++) {
-      await sleep(seconds * part * 250)
+      await sleep(seconds * 250)
       found.push(memoryOf(to))
     }
     return found
   }
-  const idle = spreadOf(await sample(4)).median
+  const idle = spreadOf(await sample(window)).median
   const over = new AbortController()
   const load = async (): Promise<void> => {
-    while (!over.signal.aborted) await rung(to, 64, body, 4 * part)
+    while (!over.signal.aborted) await rung(to, 64, body, window)
   }
   const loading = load()
-  let last = await sample(4)
+  let last = await sample(window)
   let isSteady = false
-  for (let n = 0; n < 4 && !isSteady; n++) {
-    const next = await sample(4)
-    isSteady = Math.abs(spreadOf(next).median / spreadOf(last).median - 1) < 0.02
+  for (let n = 0; n < 3 && !isSteady; n++) {
+    const next = await sample(window)
+    isSteady = Math.abs(spreadOf(next).median / spreadOf(last).median - 1) < 0.05
     last = next
   }
   over.abort()
   await loading
-  return { idle, steady: spreadOf(last).median, isSteady, recovered: (await sample(8)).at(-1)! }
+  return { idle, steady: spreadOf(last).median, isSteady, recovered: (await sample(2 * window)).at(-1)! }
 }
