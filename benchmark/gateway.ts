@@ -6,12 +6,13 @@
  *         [--against COMMIT,COMMIT]    the gateways of other commits, too
  *         [--rivals]                   Fastify and Portkey, too: npm ci --prefix benchmark/gateway/rivals
  *         [--cells w4,w100,w400,spread,burst] [--connections 16,64,1000]
- *         [--runs 3] [--rounds 3] [--seconds 0.5] [--warmup 1.5]
+ *         [--runs 3] [--rounds 3] [--seconds 0.5] [--warmup 6]
  *         [--quick]                    only shows that it runs
  *
  * Every proxy is a process of its own, and the callers and the provider share this one, so that two cores are enough. A run
  * starts all of them anew, because two processes of one program may differ by a fifth for good: they have compiled it
- * differently. Within a run they take turns (see `support/inTurns.ts`). A figure is the median of the runs, with the lowest and
+ * differently. Code is compiled for tens of thousands of requests, so each warms up for half a minute: until then, a request through
+ * the gateway takes up to twice as long. Within a run they take turns (see `support/inTurns.ts`). A figure is the median of the runs, with the lowest and
  * the highest. Bodies are those of coding agents (`support/bodies.ts`); whole answers have 4 KB.
  *
  * A closed loop counts the processor time that a proxy takes for a request, and requests a second. Bodies of 100 and 400 KB are
@@ -43,7 +44,7 @@ const { values } = parseArgs({
 })
 const { quick } = values
 const seconds = Number(values.seconds ?? (quick ? 0.05 : 0.5))
-const warmup = Number(values.warmup ?? (quick ? 0.05 : 1.5))
+const warmup = Number(values.warmup ?? (quick ? 0.05 : 6))
 const rounds = Number(values.rounds ?? (quick ? 1 : 3))
 const runs = Number(values.runs ?? (quick ? 1 : 3))
 const connections = (values.connections ?? (quick ? "4" : "16,64,1000")).split(",").map(Number)
