@@ -11,15 +11,14 @@
  *
  * Every proxy is a process of its own, and the callers and the provider share this one, so that two cores are enough. A run
  * starts all of them anew, because two processes of one program may differ by a fifth for good: they have compiled it
- * differently. Code is compiled for tens of thousands of requests, so each warms up for half a minute: until then, a request through
- * the gateway takes up to twice as long. Within a run they take turns (see `support/inTurns.ts`). A figure is the median of the runs, with the lowest and
- * the highest. Bodies are those of coding agents (`support/bodies.ts`); whole answers have 4 KB.
+ * differently. It takes tens of thousands of requests until all code is compiled, so each warms up for half a minute: until then, a
+ * request through the gateway takes up to twice as long. Within a run they take turns (see `support/inTurns.ts`). A figure is the median
+ * of the runs, with the lowest and the highest. Bodies are those of coding agents (`support/bodies.ts`); whole answers have 4 KB.
  *
  * A closed loop counts the processor time that a proxy takes for a request, and requests a second. Bodies of 100 and 400 KB are
  * sent over at most 64 connections. Delay is an open loop of 4 KB, at 70 % of what `http-proxy-3`, or a slower gateway, took in
  * the closed loop of the same run. Memory is that of the installed command, after `npm run build`.
  */
-import { availableParallelism, cpus, loadavg } from "node:os"
 import { parseArgs } from "node:util"
 import { thousands } from "../src/domain/words.ts"
 import { type Cell, cells as shapes } from "./gateway/cells.ts"
@@ -28,6 +27,7 @@ import { memory } from "./gateway/memory.ts"
 import { end, gatewayOf, hasRivals, portkey, type Server, server } from "./gateway/processes.ts"
 import * as Upstream from "./gateway/upstream.ts"
 import { inTurns, type Measured, spreadOf, tableOf } from "./support/inTurns.ts"
+import { machine, progress } from "./support/progress.ts"
 
 const { values } = parseArgs({
   options: {
@@ -89,10 +89,6 @@ interface Opened {
 }
 type Part = "p50" | "p99" | "p50 over" | "p99 over"
 
-const begun = performance.now()
-const progress = (text: string): void =>
-  console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
-
 const closedLoops = async (servers: ReadonlyArray<Server>): Promise<ReadonlyArray<Closed>> => {
   const found: Array<Closed> = []
   for (const cell of cells) {
@@ -144,7 +140,6 @@ const openLoop = async (servers: ReadonlyArray<Server>, loops: ReadonlyArray<Clo
 
 const run = async (): Promise<{ readonly loops: ReadonlyArray<Closed>; readonly opened: Opened | undefined }> => {
   const servers = await startAll()
-  // It takes thousands of requests until all code is compiled, here and there.
   for (const cell of cells) {
     progress(`warming up: ${cell.name}`)
     for (const to of servers) if (canTake(to, cell)) await closed(to, connections[0]!, cell.bodies, warmup)
@@ -166,8 +161,7 @@ const ofRuns = (found: ReadonlyArray<number>, digits: number): string => {
   return found.length === 1 ? median : `${median} (${text(Math.min(...found))}-${text(Math.max(...found))})`
 }
 
-const machine = `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`
-console.log(`Node ${process.versions.node}, ${machine} at a load of ${loadavg()[0]!.toFixed(1)} from other work`)
+console.log(machine())
 const all: Array<Awaited<ReturnType<typeof run>>> = []
 for (let n = 0; n < runs; n++) {
   progress(`run ${n + 1} of ${runs}`)

@@ -17,7 +17,6 @@
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { loadavg } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import * as Redis from "../packages/redis/test/server.ts"
@@ -25,6 +24,7 @@ import { thousands } from "../src/domain/words.ts"
 import { kinds } from "./growth/library.ts"
 import type { Question, Way } from "./growth/redis.ts"
 import { inProcesses, inTurns, serveTurns, shown, tableOf } from "./support/inTurns.ts"
+import { machine, progress } from "./support/progress.ts"
 
 interface Growing {
   readonly title: string
@@ -116,7 +116,7 @@ const processes = async (sizes: ReadonlyArray<number>, seconds: number): Promise
       await once(child, "message")
     }
     for (const way of ["idle", "free", "waiting"] as const) {
-      console.error(`${size} processes: ${way}`)
+      progress(`${size} processes: ${way}`)
       const figures = await turn(server, children, way, seconds)
       const least = first.get(way) ?? figures
       first.set(way, least)
@@ -166,7 +166,7 @@ if (process.send !== undefined) {
   serveTurns(async () => (await turnOf)(Number(calls)))
 } else {
   const { quick } = values
-  console.log(`Node ${process.versions.node} at a load of ${loadavg()[0]!.toFixed(1)} from other work`)
+  console.log(machine())
   for (const kind of values.only.split(",")) {
     if (kind === "redis") {
       const sizes = (values.processes ?? (quick ? "1,2" : "1,4,16,64")).split(",").map(Number)

@@ -17,16 +17,14 @@
  * Not as there: 2 cores instead of 4 and 4. The proxy has one process, which has one thread for JavaScript. Callers and provider share
  * another, which competes with it for the cores, so compare rows, and read no row as what a proxy could do alone.
  */
-import { existsSync } from "node:fs"
-import { availableParallelism, cpus, loadavg } from "node:os"
-import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { thousands } from "../src/domain/words.ts"
 import { body } from "./gateway/cells.ts"
-import { end, hasRivals, portkey, type Server, server, start } from "./gateway/processes.ts"
+import { end, hasRivals, installed, isInstalled, portkey, type Server, server } from "./gateway/processes.ts"
 import * as Upstream from "./gateway/upstream.ts"
 import { memory, type Rung, rung, streams, type Streams, within } from "./onTheBench/measures.ts"
 import { spreadOf, tableOf } from "./support/inTurns.ts"
+import { machine, progress } from "./support/progress.ts"
 
 const { values } = parseArgs({
   options: {
@@ -59,16 +57,12 @@ const bodies = values.bodies.split(",").map((size) => ({
 
 const upstream = await Upstream.start()
 const direct: Server = { name: "without a proxy", url: upstream.url, headers: {}, child: undefined }
-const command = join(import.meta.dirname, "../packages/cli/dist/entry.js")
 const makes: ReadonlyArray<() => Promise<Server>> = [
   () => server("http-proxy-3", upstream.url),
   () => server("floodgate", upstream.url),
   ...(hasRivals() ? [() => portkey(upstream.url)] : [])
 ]
 
-const begun = performance.now()
-const progress = (text: string): void =>
-  console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
 const print = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): void =>
   console.log(`\n${tableOf(head, rows)}`)
 const millis = (value: number): string => (Number.isFinite(value) ? value.toFixed(2) : "none")
@@ -160,27 +154,19 @@ const streaming = async (servers: ReadonlyArray<Server>): Promise<void> => {
 // Memory
 // -----------------------------------------------------------------------------
 
-/** The command as the container starts it, where it is built. */
-const installed = (): Promise<Server> => {
+const unlimited = (): Promise<Server> => {
   const plenty = ["--requests-per-minute", "--input-tokens-per-minute", "--output-tokens-per-minute"]
-  const limits = plenty.flatMap((flag) => [flag, "1000000000000"])
-  const flags = [
-    "--max-semi-space-size=8",
-    command,
-    "gateway",
-    "--port",
-    "0",
-    "--upstream",
-    `anthropic=${upstream.url}`
-  ]
-  return start("floodgate gateway", [...flags, ...limits])
+  return installed(
+    upstream.url,
+    plenty.flatMap((flag) => [flag, "1000000000000"])
+  )
 }
 
 const resident = async (): Promise<void> => {
-  const isBuilt = existsSync(command)
+  const isBuilt = isInstalled()
   if (!isBuilt) console.log("\nmemory of floodgate is that of its sources: npm run build for that of the command")
   const rows = []
-  for (const make of isBuilt ? [makes[0]!, installed, ...makes.slice(2)] : makes) {
+  for (const make of isBuilt ? [makes[0]!, unlimited, ...makes.slice(2)] : makes) {
     for (const { body, title } of new Set([bodies[0]!, bodies.at(-1)!])) {
       const to = await make()
       progress(`memory, ${title}: ${to.name}`)
@@ -197,8 +183,7 @@ const resident = async (): Promise<void> => {
 // The run
 // -----------------------------------------------------------------------------
 
-const machine = `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`
-console.log(`Node ${process.versions.node}, ${machine} at a load of ${loadavg()[0]!.toFixed(1)} from other work`)
+console.log(machine())
 if (!hasRivals()) console.log("without Portkey, which is not installed: npm ci --prefix benchmark/gateway/rivals")
 const all: Readonly<Record<string, (servers: ReadonlyArray<Server>) => Promise<void>>> = {
   latency,

@@ -29,6 +29,7 @@ import {
 } from "../benchmark/judge/verdict.ts"
 import { bring, checkOut, resolved } from "../benchmark/support/checkouts.ts"
 import { type Spread, tableOf } from "../benchmark/support/inTurns.ts"
+import { progress } from "../benchmark/support/progress.ts"
 
 const all: ReadonlyArray<Path> = [
   { name: "create", count: 300 },
@@ -343,10 +344,6 @@ await new Promise<void>((resolve) => provider.listen({ port: 0, host: "127.0.0.1
 const url = `http://127.0.0.1:${(provider.address() as AddressInfo).port}`
 const folders = { ours: checkedOut(commit, "ours"), base: checkedOut(against, "base") }
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
-
-const begun = performance.now()
-const progress = (text: string): void =>
-  console.error(`${((performance.now() - begun) / 1_000).toFixed(0).padStart(4)} s  ${text}`)
 
 /** The measurements of a path. */
 interface Judged extends Readonly<Record<keyof Cost, Compared>> {

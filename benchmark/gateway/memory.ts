@@ -1,19 +1,14 @@
 /** The memory of the installed command with streams that do not end and calls that wait. */
 import { type Client } from "@effect/platform-node/Undici"
-import { existsSync } from "node:fs"
-import { join } from "node:path"
 import { body } from "./cells.ts"
 import { call, connect } from "./load.ts"
-import { memoryOf, start } from "./processes.ts"
+import { installed, isInstalled, memoryOf } from "./processes.ts"
 
-const command = join(import.meta.dirname, "../../packages/cli/dist/entry.js")
 const [streams, waiting] = [500, 1_000]
 
 /** In MB: at first, and with streams and waiting calls whose requests have about so many bytes. */
 const held = async (size: number, upstream: string): Promise<readonly [number, number]> => {
-  const flags = ["--port", "0", "--concurrency", String(streams), "--upstream", `anthropic=${upstream}`]
-  // As docs/gateway/Dockerfile and floodgate.service start it.
-  const gateway = await start("floodgate gateway", ["--max-semi-space-size=8", command, "gateway", ...flags])
+  const gateway = await installed(upstream, ["--concurrency", String(streams)])
   const atFirst = memoryOf(gateway)
   const clients: ReadonlyArray<Client> = connect(gateway, streams + waiting)
   const sent = body("endless", size, true)
@@ -32,7 +27,7 @@ const held = async (size: number, upstream: string): Promise<readonly [number, n
 
 /** A line for each size of requests. */
 export const memory = async (upstream: string): Promise<ReadonlyArray<string>> => {
-  if (!existsSync(command)) return ["memory: not measured, because the command is not built (npm run build)"]
+  if (!isInstalled()) return ["memory: not measured, because the command is not built (npm run build)"]
   const lines: Array<string> = []
   for (const kilobytes of [2, 100]) {
     const [atFirst, then] = await held(kilobytes * 1_000, upstream)

@@ -57,6 +57,17 @@ export const gatewayOf = (commit: string, upstream: string): Promise<Server> => 
   return server("floodgate", upstream, { name, from: checkout })
 }
 
+const command = join(root, "packages/cli/dist/entry.js")
+
+/** Whether `npm run build` has made the command. */
+export const isInstalled = (): boolean => existsSync(command)
+
+/** Starts the command as docs/gateway/Dockerfile and floodgate.service do. */
+export const installed = (upstream: string, flags: ReadonlyArray<string>): Promise<Server> => {
+  const usual = ["--max-semi-space-size=8", command, "gateway", "--port", "0", "--upstream", `anthropic=${upstream}`]
+  return start("floodgate gateway", [...usual, ...flags])
+}
+
 export const hasRivals = (): boolean => existsSync(join(root, "benchmark/gateway/rivals/node_modules"))
 
 export const portkey = (upstream: string): Promise<Server> =>
@@ -64,7 +75,7 @@ export const portkey = (upstream: string): Promise<Server> =>
     headers: { "x-portkey-provider": "anthropic", "x-portkey-custom-host": `${upstream}/v1` }
   })
 
-/** Microseconds of processor time that a server has used so far. When a turn begins, its heap is collected first. */
+/** Microseconds of processor time that a server has used so far. When a turn begins, its young objects are collected first. */
 export const spentBy = ({ child }: Server, when: "begin" | "end"): Promise<number> => {
   if (child === undefined) return Promise.resolve(0)
   return new Promise((resolve) => {

@@ -9,7 +9,7 @@ import { join } from "node:path"
 
 const root = join(import.meta.dirname, "../..")
 
-/** The short name of a commit, and undefined if there is none. */
+/** The abbreviated hash of a commit; undefined if the repository has no such commit. */
 export const resolved = (commit: string): string | undefined => {
   const { status, stdout } = spawnSync("git", ["rev-parse", "--short", "--verify", "--quiet", `${commit}^{commit}`], {
     cwd: root,
@@ -22,7 +22,7 @@ export const resolved = (commit: string): string | undefined => {
 export const bring = (checkout: string, path: string): void =>
   cpSync(join(root, path), join(checkout, path), { recursive: true })
 
-/** Writes a commit, or the working tree if there is none, into a new folder. */
+/** Writes the files of a commit into a new folder. If `commit` is undefined, it writes those of the working tree. */
 export const checkOut = (commit: string | undefined, checkout: string): void => {
   mkdirSync(join(checkout, "node_modules/@floodgate"), { recursive: true })
   const files =

@@ -9,7 +9,7 @@ const units: ReadonlyArray<readonly [written: RegExp, unit: Duration.Unit]> = [
   [/^d$/, "days"]
 ]
 
-/** A duration such as "5 mins", "90 sec", "2h" or "1 hour", with a unit that Effect reads. Text that is none stays as it is. */
+/** Changes the unit of a duration such as "5 mins", "90 sec", "2h" or "1 hour" to one that Effect reads. Returns any other text unchanged. */
 export const durationInput = (text: string): Duration.Input => {
   const [, count, written = ""] = /^(-?\d+(?:\.\d+)?)\s*([a-z]+)$/.exec(text.trim().toLowerCase()) ?? []
   const unit = units.find(([form]) => form.test(written))?.[1] ?? written
