@@ -1,9 +1,10 @@
 /**
  * Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains one of the arguments. The
- * first argument that starts with a dash, and all after it, are passed to each benchmark.
+ * first argument that starts with a dash, and all after it, are passed to each benchmark. With `--help` they only say what they
+ * measure and take.
  */
 import { spawnSync } from "node:child_process"
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 
 const folder = join(import.meta.dirname, "../benchmark")
@@ -20,8 +21,19 @@ if (files.length === 0) {
   console.error(`bench: nothing in benchmark/ matches ${wanted.join(" ") || "*.ts"}`)
   process.exit(1)
 }
+
+/** The comment at the top of a benchmark. */
+const helpOf = (file: string): string => {
+  const [comment] = readFileSync(join(folder, file), "utf8").split(" */\n", 1)
+  return comment!.replace("/**\n", "").replaceAll(/^ \* ?/gm, "")
+}
+
 for (const file of files) {
   console.log(`\n# ${file}`)
+  if (options.includes("--help")) {
+    console.log(helpOf(file))
+    continue
+  }
   const { status } = spawnSync(process.execPath, [...process.execArgv, join(folder, file), ...options], {
     stdio: "inherit"
   })
