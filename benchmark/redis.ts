@@ -184,14 +184,14 @@ for (const { bytes, count, inFlight, micros, name, perSecond, scripts } of rows.
 const timesAsFast = (name: string): number => {
   const best = (start: string) =>
     Math.max(...rows.find((row) => row.name.startsWith(start) && row.inFlight === 64)!.perSecond)
-  return best("floodgate") / best(name)
+  return best("@floodgate") / best(name)
 }
 const bars = [
   { what: "x persistence/RateLimiter at 64 in flight", seen: timesAsFast("effect"), holds: (x: number) => x >= 0.9 },
   { what: "x bottleneck at 64 in flight", seen: timesAsFast("bottleneck"), holds: (x: number) => x >= 10 },
   {
     what: "round trips per call at most",
-    seen: Math.max(...rows.filter(({ name }) => name.startsWith("floodgate")).map((row) => row.scripts / row.count)),
+    seen: Math.max(...rows.filter(({ name }) => name.startsWith("@floodgate")).map((row) => row.scripts / row.count)),
     holds: (x: number) => x <= 1.1
   }
 ]
