@@ -52,7 +52,19 @@ export const makeMemory: Effect.Effect<BodyMemory, never, Scope.Scope> = Effect.
 /** Smaller chunks are joined, because a body that arrives byte by byte would take a hundred times its size. */
 const smallChunk = 64 * 1_024
 
-const joined = (chunks: ReadonlyArray<Buffer>): Buffer => (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+/** Frees a chunk that was copied. The runtime would collect the garbage of the whole process for each 64 MB of them. */
+const free = ({ buffer, length }: Buffer): void => {
+  // Small ones may share their memory.
+  if (buffer.byteLength === length && buffer instanceof ArrayBuffer) buffer.transfer(0)
+}
+
+const concat = (chunks: ReadonlyArray<Buffer>): Buffer => {
+  const whole = Buffer.concat(chunks)
+  for (const chunk of chunks) free(chunk)
+  return whole
+}
+
+const joined = (chunks: ReadonlyArray<Buffer>): Buffer => (chunks.length === 1 ? chunks[0]! : concat(chunks))
 
 /** Appends a chunk and joins it with small ones before it. Each byte is copied a few times at most. */
 const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
@@ -60,7 +72,7 @@ const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
   for (let before = chunks.at(-1); before !== undefined; before = chunks.at(-1)) {
     if (before.length >= smallChunk || before.length > last.length) break
     chunks.pop()
-    last = Buffer.concat([before, last])
+    last = concat([before, last])
   }
   chunks.push(last)
 }

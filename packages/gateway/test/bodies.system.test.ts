@@ -15,7 +15,7 @@ import { PassThrough } from "node:stream"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { gzipSync } from "node:zlib"
-import { isQuick, RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
+import { type BodyMemory, isQuick, RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
 import * as Transport from "../src/transport.ts"
 import { maxValues } from "../../../src/protocol/jsonValues.ts"
 import { until } from "../../../test/support/gateway.ts"
@@ -161,6 +161,31 @@ describe("bodies of a gateway", () => {
       request.emit("end")
       assert.deepStrictEqual(read, Buffer.from(Array.from({ length: sent }, (_, count) => count % 251)))
     })
+  )
+
+  it.effect("frees the chunks of a body that it has copied, and no memory that others use", () =>
+    Effect.gen(function* () {
+      const read = (memory: BodyMemory, chunks: ReadonlyArray<Buffer>) => {
+        const request = Object.assign(new PassThrough({ highWaterMark: 1e9 }), { headers: {} })
+        let whole: unknown
+        new RequestBody(memory, 1e9, 1e9).read(request as unknown as IncomingMessage, (bytes) => (whole = bytes))
+        for (const chunk of chunks) request.emit("data", chunk)
+        request.emit("end")
+        return Buffer.from(whole as Buffer)
+      }
+      const memory = yield* makeMemory
+      const chunks = [70_000, 70_000, 900, 9_000].map((length, index) => Buffer.alloc(length, index))
+      const expected = Buffer.concat(chunks)
+      assert.isTrue(read(memory, chunks).equals(expected))
+      assert.deepStrictEqual(
+        chunks.map(({ length }) => length),
+        [0, 0, 0, 0]
+      )
+      const shared = Buffer.alloc(150_000, 5)
+      const parts = [shared.subarray(0, 70_000), shared.subarray(70_000)]
+      assert.isTrue(read(memory, parts).equals(shared))
+      assert.isTrue(read(memory, [shared]).equals(shared))
+    }).pipe(Effect.scoped)
   )
 
   for (const [protocol, path] of Object.entries(paths)) {
