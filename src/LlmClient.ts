@@ -7,7 +7,7 @@
  *
  * **Details**
  *
- * `Governor.ts` composes the steps of a call, from the inside to the outside. Those that it does not need are left out:
+ * The governor composes the steps of a call, from the inside to the outside. Those that it does not need are left out:
  *
  * ```ts
  * pipe(
@@ -65,6 +65,8 @@ import * as Governor from "./Governor.ts"
 import type * as Direct from "./call/direct.ts"
 import * as OptionChecks from "./call/models.ts"
 import { minCountedBytes } from "./call/counting.ts"
+import { layerOf } from "./call/governor.ts"
+import * as Placing from "./call/places.ts"
 import * as Input from "./domain/input/checks.ts"
 import { check, span } from "./domain/input/checks.ts"
 import { countRequestOf, problemOf, textOfEvent } from "./protocol/messages.ts"
@@ -441,7 +443,7 @@ export const layerProvider = (
   check("LlmClient.layerProvider", providerOptionsCheck, options)
   const { retry: policy = Retry.make<LlmError>() } = options
   // The governor reserves each attempt from the TokenBudget of the context, and retries by the policy.
-  const governor = Governor.layer({ ...options, retry: policy })
+  const governor = layerOf({ ...options, retry: policy })
   return Layer.fresh(Layer.effect(LlmClient, make(policy))).pipe(Layer.provide(governor))
 }
 
@@ -526,7 +528,7 @@ export const layerPlaces = <E = never, R = never>(
     return makeFor(governor, policy, destinationsOf(places, yield* providersOf(places)))
   })
   const stated = new Map(Array.from(parsePlaces(places), ([model, { call }]) => [model, call]))
-  const governor = Governor.layer({ ...options, retry: policy }).pipe(
+  const governor = layerOf({ ...options, retry: policy }, Placing.make).pipe(
     Layer.provide(Layer.succeed(StatedPlaces, stated))
   )
   return Layer.fresh(Layer.effect(LlmClient, client)).pipe(Layer.provide(governor))

@@ -187,7 +187,12 @@ export class GovernedAttempt implements Usage.HeldCall {
     this.sentAt = call.now
     call.attempts++
     if (call.placement !== undefined) {
-      this.sentCall = call.parts.memory.sent(pool.name, this.estimate.outputTokens ?? 0, this.isProbe, this.sentAt)
+      this.sentCall = call.parts.places!.memory.sent(
+        pool.name,
+        this.estimate.outputTokens ?? 0,
+        this.isProbe,
+        this.sentAt
+      )
     }
     pool.counts.attempts++
   }

@@ -13,7 +13,6 @@ import type * as Limits from "../Limits.ts"
 import type { Placement } from "../places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
-import { placementOf } from "./place.ts"
 import { RetryBudget, type RetryTokens, tokensOf } from "./retryBudget.ts"
 import { Deadline } from "./retryPolicy.ts"
 
@@ -82,7 +81,7 @@ export class GovernedCall {
     this.request = request
     this.options = options
     this.clock = Context.get(context, Clock.Clock)
-    this.placement = request.places && placementOf(request.places, request, options, parts.memory)
+    this.placement = request.places && parts.places?.placementOf(request.places, request, options)
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.isCapped = this.purses.some(reservesMost)

@@ -55,7 +55,7 @@ export const locate = Effect.fnUntraced(function* (
   const place = placement.places[index]!
   const { accounting, pool, price, request } = addressed(parts, call.request, place)
   const known = Usage.known(call, request, pool)
-  if (!parts.memory.hasLimits(pool.name, place)) yield* limited(parts, pool, place)
+  if (!parts.places!.memory.hasLimits(pool.name, place)) yield* limited(parts, pool, place)
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, request, accounting, pool, price, known }
   const located = Object.assign(at, estimated(parts, at, learned, conversation))
@@ -91,22 +91,23 @@ const estimated = (
 
 /** The tokens that a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
 const cachedTokens = (
-  { memory }: GovernorParts,
+  { places }: GovernorParts,
   pool: PoolRecord,
   expected: Accounting.Actual,
   { prompt }: CachedConversation
 ): number => {
   const { cacheReadTokens = 0 } = expected
-  const last = memory.caches(pool.name) ? prompt : 0
+  const last = places!.memory.caches(pool.name) ? prompt : 0
   return Math.min(Amounts.promptTokens(expected), Math.max(cacheReadTokens, last))
 }
 
 /** Applies the limits of a place to its pool, once. */
 const limited = (
-  { budget, memory }: GovernorParts,
+  { budget, places }: GovernorParts,
   { account, kind, name }: PoolRecord,
   { concurrency, limits }: StatedLimits
 ): Effect.Effect<void> => {
+  const { memory } = places!
   const applied = Effect.suspend(() => {
     if (memory.hasLimits(name, { concurrency, limits })) return Effect.void
     const before = memory.states(name, { concurrency, limits })
@@ -133,7 +134,7 @@ export const openPlaces =
     const opened = (index: number): Effect.Effect<OpenPlace> => {
       const place = placement.places[index]!
       const { pool, price } = addressed(parts, { accounting, bytes: 0, model, tier }, place)
-      const asideUntil = parts.memory.asideUntil(pool.name)
+      const asideUntil = parts.places!.memory.asideUntil(pool.name)
       const open = { name: place.name, pool: pool.kind, account: pool.account, price, asideUntil }
       return Effect.as(limited(parts, pool, place), open)
     }

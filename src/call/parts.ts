@@ -12,13 +12,12 @@ import type { LlmError } from "../LlmError.ts"
 import type { PlausibleUsage } from "./plausible.ts"
 import type { CapTurn } from "../money/capLog.ts"
 import type { AgentHistory } from "./history.ts"
-import type { PlaceMemory } from "../places/memory.ts"
-import type { PlaceReviews } from "../places/reviews.ts"
 import type * as Prices from "../Prices.ts"
 import type { Policy } from "./retryPolicy.ts"
 import type { Conversations } from "./conversations.ts"
 import type { PromptCounter } from "./counting.ts"
 import type { Breaker } from "./models.ts"
+import type { SharedPlaces } from "./place.ts"
 import type { PoolRecords } from "./pool.ts"
 import type { RetryTokens } from "./retryBudget.ts"
 import type { Warmup } from "./warmup.ts"
@@ -45,9 +44,10 @@ export interface GovernorParts {
   readonly fork: (effect: Effect.Effect<void>) => unknown
   /** The history on which advice about agents is based; undefined if nothing counts their calls. */
   readonly history: AgentHistory | undefined
-  readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
+  /** Undefined if no call has places. */
+  readonly places: SharedPlaces | undefined
   readonly plausible: PlausibleUsage
   readonly policy: Policy<LlmError>
   readonly pools: PoolRecords
@@ -56,7 +56,6 @@ export interface GovernorParts {
   readonly reportCap: (event: CapTurn) => void
   /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: RetryTokens | undefined
-  readonly reviews: PlaceReviews
   readonly wake: Wake
   readonly warmup: Warmup
   readonly windows: LongWindows

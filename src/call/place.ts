@@ -5,6 +5,7 @@ import type { SentCall } from "../domain/placeCalls.ts"
 import type { PlaceMemory } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
 import { Placement } from "../places/placement.ts"
+import type { PlaceReviews } from "../places/reviews.ts"
 import type { Call, CallOptions } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 import type { ReportedUsage } from "./reported.ts"
@@ -20,13 +21,44 @@ export interface Reserving {
   readonly price: PriceTable.Price | undefined
 }
 
-/** The places of a call. What a place stores can be continued nowhere else. */
-export const placementOf = (
-  places: CallPlaces,
-  { continues }: Call,
-  { places: only }: CallOptions,
-  memory: PlaceMemory
-): Placement => new Placement(places, { only, pinned: continues === undefined ? undefined : memory.pinOf(continues) })
+/** The memory of places that the calls of a governor share, and the calls that wait at places. */
+export class SharedPlaces {
+  readonly memory: PlaceMemory
+  readonly reviews: PlaceReviews
+
+  constructor(memory: PlaceMemory, reviews: PlaceReviews) {
+    this.memory = memory
+    this.reviews = reviews
+  }
+
+  /** The places of a call. What a place stores can be continued nowhere else. */
+  placementOf(places: CallPlaces, { continues }: Call, { places: only }: CallOptions): Placement {
+    return new Placement(places, { only, pinned: continues === undefined ? undefined : this.memory.pinOf(continues) })
+  }
+
+  /** Remembers where a conversation is, and how long its answer took. */
+  remember(attempt: PlacedAttempt, reported: ReportedUsage | undefined, continuation: string | undefined): void {
+    const { call, pool, sentCall } = attempt
+    const { memory } = this
+    const { prompt = 0, read = 0, written = 0 } = reported ?? {}
+    const place = attempt.place!
+    const conversation = conversationOf(call)
+    if (sentCall !== undefined) {
+      memory.answered(pool.name, sentCall, reported?.actual.outputTokens, written + read > 0, call.now)
+      attempt.sentCall = undefined
+    }
+    if (conversation !== undefined) memory.settled(conversation, { place, prompt })
+    if (continuation !== undefined) memory.stored(continuation, place)
+  }
+
+  /** Notes that an attempt ends, if it has not been answered. */
+  forgetSent(attempt: PlacedAttempt): void {
+    const { call, pool, sentCall } = attempt
+    if (sentCall === undefined) return
+    this.memory.unanswered(pool.name, sentCall, call.now)
+    attempt.sentCall = undefined
+  }
+}
 
 /** The call as a place has it. */
 export const callAt = (call: Call, place: CallPlace): Call => ({
@@ -47,7 +79,6 @@ interface PlacedAttempt {
     readonly agent: string
     readonly now: number
     readonly options: CallOptions
-    readonly parts: { readonly memory: PlaceMemory }
   }
   readonly pool: PoolRecord
   readonly place: string | undefined
@@ -64,30 +95,3 @@ export const conversationOf = ({
   options
 }: Pick<PlacedAttempt["call"], "agent" | "options">): string | undefined =>
   options.cacheKey ?? (agent === defaultAgent ? undefined : agent)
-
-/** Remembers where a conversation is, and how long its answer took. */
-export const remember = (
-  attempt: PlacedAttempt,
-  reported: ReportedUsage | undefined,
-  continuation: string | undefined
-): void => {
-  const { call, pool, sentCall } = attempt
-  const { memory } = call.parts
-  const { prompt = 0, read = 0, written = 0 } = reported ?? {}
-  const place = attempt.place!
-  const conversation = conversationOf(call)
-  if (sentCall !== undefined) {
-    memory.answered(pool.name, sentCall, reported?.actual.outputTokens, written + read > 0, call.now)
-    attempt.sentCall = undefined
-  }
-  if (conversation !== undefined) memory.settled(conversation, { place, prompt })
-  if (continuation !== undefined) memory.stored(continuation, place)
-}
-
-/** Notes that an attempt ends, if it has not been answered. */
-export const forgetSent = (attempt: PlacedAttempt): void => {
-  const { call, pool, sentCall } = attempt
-  if (sentCall === undefined) return
-  call.parts.memory.unanswered(pool.name, sentCall, call.now)
-  attempt.sentCall = undefined
-}

@@ -5,7 +5,7 @@ import * as Result from "effect/Result"
 import * as Budget from "../Budget.ts"
 import type { CachedConversation } from "../places/memory.ts"
 import type { Placement } from "../places/placement.ts"
-import { type CallError, isClosed, pay, refusalFor } from "./admission.ts"
+import { admitted as admittedHere, type CallError, isClosed, pay, refusalFor } from "./admission.ts"
 import { type GovernedAttempt, waitedMillis } from "./attempt.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
@@ -13,15 +13,19 @@ import { type Located, locate, openPlaces } from "./located.ts"
 import type { Restore } from "./models.ts"
 import { conversationOf } from "./place.ts"
 import { Race, review, type Standing } from "./race.ts"
+import type { Rest } from "./settlement.ts"
 import * as Usage from "./usage.ts"
 
-/** Admits an attempt at one of its places, and continues its call there. */
-export const admitted = (
-  attempt: GovernedAttempt,
-  placement: Placement,
-  context: Context.Context<never>
-): Effect.Effect<void, CallError> =>
-  Effect.uninterruptibleMask((restore) => placed(attempt, placement, context, restore))
+/** Admits an attempt, at one of its places if its call has any. Returns what is left to do; undefined if it is admitted. */
+export const admitted = (attempt: GovernedAttempt, context: Context.Context<never>): Rest<CallError> => {
+  const { parts, placement } = attempt.call
+  const only = placement?.only
+  // If there is only one place, and its limits are applied already, there is nothing to choose.
+  const isPlaced = only !== undefined && parts.places!.memory.hasLimits(attempt.pool.name, only)
+  return placement === undefined || isPlaced
+    ? admittedHere(attempt, context)
+    : Effect.uninterruptibleMask((restore) => placed(attempt, placement, context, restore))
+}
 
 const placed: (
   attempt: GovernedAttempt,
@@ -59,7 +63,7 @@ const placed: (
   const slow = race.standings.filter((each) => each.isSlow && each !== race.winner)
   if (slow.length > 0) {
     const quick = Math.min(...race.standings.map(({ answers }) => answers))
-    for (const each of slow) parts.memory.left(each.at.pool.name, quick, call.now)
+    for (const each of slow) parts.places!.memory.left(each.at.pool.name, quick, call.now)
   }
   report(attempt, race)
   placement.current = at.index
@@ -94,7 +98,7 @@ const warmest = (located: ReadonlyArray<Located>): CachedConversation | undefine
 /** The place where the last call of the conversation went, by its name. */
 const conversationAt = (call: GovernedCall): CachedConversation | undefined => {
   const conversation = conversationOf(call)
-  return conversation === undefined ? undefined : call.parts.memory.cachedAt(conversation)
+  return conversation === undefined ? undefined : call.parts.places!.memory.cachedAt(conversation)
 }
 
 /** The place whose price is the highest, or unknown: the call must be able to pay there. */

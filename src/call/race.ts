@@ -24,6 +24,7 @@ import type { PlacedBecause } from "../places/placement.ts"
 import { ask, queueingOf } from "./admission.ts"
 import type { GovernedAttempt, Held } from "./attempt.ts"
 import type { Located } from "./located.ts"
+import type { SharedPlaces } from "./place.ts"
 import type { Restore } from "./models.ts"
 import { inOrder as oneByOne, refund, type Rest } from "./settlement.ts"
 import * as Usage from "./usage.ts"
@@ -102,6 +103,7 @@ export class Race {
   isOwnReview = false
   /** The slow place that the call tries, to find out if it has recovered. */
   probed: Standing | undefined = undefined
+  private readonly shared: SharedPlaces
   private readonly context: Context.Context<never>
   /** The place where its prompt is cached. */
   private readonly cachedAt: Standing | undefined
@@ -120,10 +122,11 @@ export class Race {
     const { parts, request, startedAt } = attempt.call
     const { within } = request.places!
     this.attempt = attempt
+    this.shared = parts.places!
     this.context = context
     this.standings = located.map((at) => new Standing(at))
     this.cachedAt = this.standings.find(
-      ({ at: { place, pool } }) => place.name === conversation?.place && parts.memory.caches(pool.name)
+      ({ at: { place, pool } }) => place.name === conversation?.place && this.shared.memory.caches(pool.name)
     )
     this.deadline = Math.min(attempt.last, within === undefined ? Infinity : startedAt + millisOf(within))
     this.claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
@@ -131,8 +134,8 @@ export class Race {
 
   /** The time when the call may be sent to a place: not before its failure there is over, nor while the place is set aside. */
   private earliest({ at: { index, pool } }: Standing): number {
-    const { parts, placement } = this.attempt.call
-    const aside = this.standings.length > 1 ? parts.memory.asideUntil(pool.name) : 0
+    const { placement } = this.attempt.call
+    const aside = this.standings.length > 1 ? this.shared.memory.asideUntil(pool.name) : 0
     return Math.max(placement!.earliest(index), aside)
   }
 
@@ -143,8 +146,8 @@ export class Race {
   /** Compares the places by what was foreseen last. False if the rate of one is not known. */
   weigh(): boolean {
     const { attempt, cachedAt, standings } = this
-    const { now, parts, placement } = attempt.call
-    const { memory } = parts
+    const { now, placement } = attempt.call
+    const { memory } = this.shared
     // Places are compared by one usage, because what was learned of each differs.
     const usage = Usage.expected((cachedAt ?? standings[0]!).at)
     const uncached = { inputTokens: promptTokens(usage), outputTokens: usage.outputTokens }
@@ -173,13 +176,13 @@ export class Race {
   /** Notes which places are slow, and whether the call tries one of them. */
   private findSlow(): void {
     const { attempt, deadline, standings } = this
-    const { now, parts, placement } = attempt.call
+    const { now, placement } = attempt.call
     for (const each of standings) {
       const { name } = each.at.pool
-      if (standings.length > 1) parts.memory.exchange?.weighed(name)
+      if (standings.length > 1) this.shared.memory.exchange?.weighed(name)
       each.isSlow = isSlow(each, standings, placement!.policy, deadline - now)
-      if (!each.isSlow) parts.memory.isQuick(name)
-      else if (this.winner === undefined && this.joined.length === 0 && parts.memory.isTried(name, now))
+      if (!each.isSlow) this.shared.memory.isQuick(name)
+      else if (this.winner === undefined && this.joined.length === 0 && this.shared.memory.isTried(name, now))
         this.probed = each
     }
   }
@@ -187,11 +190,11 @@ export class Race {
   /** How much sooner another place must end the call: as long as that place's limit takes for the cached prompt. */
   private weighStay(cachedAt: Standing): boolean {
     const { attempt, standings } = this
-    const { now, parts } = attempt.call
+    const { now } = attempt.call
     cachedAt.stay = minStay
     const soonest = standings.reduce((one, other) => (endOf(other) < endOf(one) ? other : one))
     if (!(endOf(cachedAt) - endOf(soonest) > minStay)) return true
-    const rate = parts.memory.inputRate(soonest.at.pool.name, now)
+    const rate = this.shared.memory.inputRate(soonest.at.pool.name, now)
     if (rate !== undefined && rate > 0) cachedAt.stay = Math.max(minStay, (cachedAt.at.cached / rate) * 1_000)
     return rate !== undefined
   }
@@ -226,7 +229,7 @@ export class Race {
       this.isOwnReview = false
       if (this.due.length > 0 || this.slow.length > 0) parts.wake(this.wake)
     }
-    const isSeen = this.standings.every(({ at }) => parts.memory.outlook(at.pool.name, now) !== undefined)
+    const isSeen = this.standings.every(({ at }) => this.shared.memory.outlook(at.pool.name, now) !== undefined)
     if (isSeen && this.weigh()) return reconsidered()
     Effect.runForkWith(this.context)(Effect.ignoreCause(Effect.map(review(this, false), reconsidered)))
   }
@@ -255,8 +258,8 @@ export class Race {
   /** Notes which waits have ended, and joins the queues that are due. Returns the end of the race; undefined while it goes on. */
   private next(): PlaceExit {
     const { attempt, standings } = this
-    const { now, parts } = attempt.call
-    parts.reviews.delete(this)
+    const { now } = attempt.call
+    this.shared.reviews.delete(this)
     for (const each of standings) this.conclude(each, Math.max(0, attempt.until - now))
     if (this.winner === undefined) this.leaveSlow()
     if (this.isOwnReview) this.join()
@@ -312,12 +315,12 @@ export class Race {
   /** Sleeps until a wait ends, or must end, or a queue may be due. */
   private get asleep(): Effect.Effect<void> {
     const { attempt, standings } = this
-    const { now, parts } = attempt.call
+    const { now } = attempt.call
     const open = standings.filter(({ isOpen }) => isOpen)
     const holds = this.joined.flatMap(({ exit, hold }) => (exit === undefined ? hold! : []))
     const asleep = Effect.callback<void>((resume) => {
       const wake = (this.wake = () => resume(Effect.void))
-      if (standings.length > 1) parts.reviews.add(this)
+      if (standings.length > 1) this.shared.reviews.add(this)
       for (const hold of holds) {
         if (hold instanceof Entry) hold.listen(wake)
         else hold.addObserver(wake)
@@ -333,7 +336,7 @@ export class Race {
 
   /** Ends the waits in other queues than the one that has admitted the call. */
   private leave({ _tag }: Exit.Exit<unknown, unknown>): Rest {
-    this.attempt.call.parts.reviews.delete(this)
+    this.shared.reviews.delete(this)
     let rest: Rest
     for (const each of this.joined) {
       if (_tag === "Failure" || each !== this.winner) rest = oneByOne(rest, leave(each.hold!))
@@ -376,7 +379,8 @@ export class Race {
 export const review = Effect.fnUntraced(function* (race: Race, isOwn: boolean): Effect.fn.Return<void> {
   const { attempt, standings } = race
   const { now, parts } = attempt.call
-  const { budget, memory } = parts
+  const { budget } = parts
+  const { memory } = parts.places!
   for (const each of standings) {
     const { estimate, pool } = each.at
     if (!isOwn && memory.outlook(pool.name, now) !== undefined) continue

@@ -93,7 +93,7 @@ const moves = ({ call, failed, pool }: GovernedAttempt, error: unknown): boolean
   if (failed === undefined || placement?.current === undefined) return false
   if (failed.verdict === "impossible") return placement.close("tooLarge")
   const isDenied = failed.isWrongAddress || isDenial(error)
-  if (isDenied) parts.memory.setAside(pool.name, now)
+  if (isDenied) parts.places!.memory.setAside(pool.name, now)
   return (isDenied || Failure.errorType(error) === "CircuitOpen") && placement.close("denied")
 }
 

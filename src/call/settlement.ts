@@ -29,7 +29,6 @@ import type * as Limits from "../Limits.ts"
 import type { GovernedAttempt, Held, JudgedFailure } from "./attempt.ts"
 import * as Failure from "./failure.ts"
 import type { ResponseInfo } from "./models.ts"
-import { forgetSent, remember } from "./place.ts"
 import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -131,7 +130,7 @@ export const answered = (
   // The estimate is kept.
   measuredOf(attempt.held)?.counted((response.bytes ?? 0) / bytesPerToken)
   const billed = Usage.expected(attempt)
-  if (call.placement !== undefined) remember(attempt, undefined, response.continuation)
+  if (call.placement !== undefined) call.parts.places!.remember(attempt, undefined, response.continuation)
   conclude(attempt, billed, false)
   return settle(attempt, {}, undefined, signal)
 }
@@ -149,7 +148,7 @@ const answeredWith = (
   const billed = Usage.billed(attempt, reported)
   const usage = Usage.counted(attempt, reported)
   const input = { predicted: Usage.promptOf(attempt), used: usage.inputTokens }
-  if (call.placement !== undefined) remember(attempt, reported, response.continuation)
+  if (call.placement !== undefined) call.parts.places!.remember(attempt, reported, response.continuation)
   promptBegan(attempt, reported)
   conclude(attempt, billed)
   pool.used(request, response.model, reported, input)
@@ -228,7 +227,7 @@ const noteFailure = (attempt: GovernedAttempt, failed: JudgedFailure, type: stri
   const isRejected = pushback === "rateLimit" || pushback === "ramp"
   attempt.failed = failed
   call.failedAt = call.now
-  if (call.placement !== undefined) call.parts.memory.failed(pool.name, call.failedAt - attempt.sentAt)
+  if (call.placement !== undefined) call.parts.places!.memory.failed(pool.name, call.failedAt - attempt.sentAt)
   call.limit = pushback === "rateLimit" ? Usage.limitHit(signal, attempt.estimate) : undefined
   if (isRejected) reportRejection(attempt, failed)
   pool.counts.failed(1, type)
@@ -312,7 +311,7 @@ const conclude = (attempt: GovernedAttempt, billed: Accounting.Actual | undefine
   const { onBilled } = call.options
   attempt.phase = "settled"
   pool.ended()
-  if (call.placement !== undefined) forgetSent(attempt)
+  if (call.placement !== undefined) call.parts.places!.forgetSent(attempt)
   const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
   payment?.settle(isKnown ? cost : undefined, billed && Usage.tokensOf(billed))
   pool.counts.dollars += cost / perDollar

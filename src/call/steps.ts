@@ -1,5 +1,5 @@
 /**
- * The steps of a call, which `Governor.ts` composes. Each takes a function that makes an attempt, and returns one that does
+ * The steps of a call, which `governor.ts` composes. Each takes a function that makes an attempt, and returns one that does
  * something around it.
  */
 import type * as Cause from "effect/Cause"
@@ -26,7 +26,6 @@ import {
   type Ticket
 } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
-import * as Placed from "./placed.ts"
 import { annotated, retryingOf } from "./retries.ts"
 import * as RetryEngine from "./retryEngine.ts"
 import * as Settlement from "./settlement.ts"
@@ -179,24 +178,21 @@ export const leaveOpen = <A>(_: GovernedAttempt, value: A): Effect.Effect<A> => 
 // Admission
 // -----------------------------------------------------------------------------
 
-/** Whether the call of an attempt has only one place, whose limits are applied already. Then there is nothing to choose. */
-const isPlaced = ({ call: { parts, placement }, pool }: GovernedAttempt): boolean => {
-  const only = placement?.only
-  return only !== undefined && parts.memory.hasLimits(pool.name, only)
-}
+/** A step that makes an attempt as soon as it is admitted. */
+export type AdmissionStep = <A, E, R>(make: MakeAttempt<A, E, R>) => MakeAttempt<A, E | CallError, R>
 
-/** Makes an attempt as soon as it is admitted. */
-export const withAdmission =
-  <A, E, R>(make: MakeAttempt<A, E, R>): MakeAttempt<A, E | CallError, R> =>
+/** The step of a way to admit an attempt, which returns what is left to do until it is. */
+export const admission =
+  (admitted: typeof Admission.admitted): AdmissionStep =>
+  (make) =>
   (attempt) =>
     Effect.withFiber(({ context }) => {
-      const { placement } = attempt.call
-      const rest =
-        placement === undefined || isPlaced(attempt)
-          ? Admission.admitted(attempt, context)
-          : Placed.admitted(attempt, placement, context)
+      const rest = admitted(attempt, context)
       return rest === undefined ? make(attempt) : Effect.flatMap(rest, () => make(attempt))
     })
+
+/** Makes an attempt as soon as it is admitted. Its call has one place. */
+export const withAdmission: AdmissionStep = /* @__PURE__ */ admission(Admission.admitted)
 
 /** Waits until another call has filled the provider's cache with the prefix that both share. */
 export const withWarmup =
@@ -279,19 +275,21 @@ export const runWithRetries = <A, E, R>(
 // -----------------------------------------------------------------------------
 
 /** Admits one attempt, for code that makes its own. */
-export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
-  const attempt = GovernedAttempt.first(call)
-  const admission = withAdmission(() => Effect.void)
-  const held = Effect.onExitPrimitive(
-    Effect.suspend(() => admission(attempt.begin(call.deadline, call.now))),
-    (exit) =>
-      exit._tag === "Success"
-        ? Scope.addFinalizerExit(call.within!, (exit) => Settlement.release(attempt, exit) ?? Effect.void)
-        : Settlement.release(attempt, exit)
-  )
-  // If an admission is interrupted before its caller has received it, nothing was sent.
-  return Effect.map(held, () => {
-    attempt.send()
-    return new AttemptTicket(attempt)
-  })
-}
+export const admit =
+  (admission: AdmissionStep) =>
+  (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
+    const attempt = GovernedAttempt.first(call)
+    const admitted = admission(() => Effect.void)
+    const held = Effect.onExitPrimitive(
+      Effect.suspend(() => admitted(attempt.begin(call.deadline, call.now))),
+      (exit) =>
+        exit._tag === "Success"
+          ? Scope.addFinalizerExit(call.within!, (exit) => Settlement.release(attempt, exit) ?? Effect.void)
+          : Settlement.release(attempt, exit)
+    )
+    // If an admission is interrupted before its caller has received it, nothing was sent.
+    return Effect.map(held, () => {
+      attempt.send()
+      return new AttemptTicket(attempt)
+    })
+  }
