@@ -19,6 +19,7 @@ import * as Exit from "../terminal/exit.ts"
 import * as SettingFlags from "./flags.ts"
 import { initCommand } from "./init.ts"
 import { keyCommand } from "./key.ts"
+import * as Processes from "./processes.ts"
 import * as Recording from "./record.ts"
 import { schemaCommand } from "./schema.ts"
 import * as Reload from "./reload.ts"
@@ -51,7 +52,8 @@ const flags = {
     )
   ),
   ...LimitFlags.flags,
-  ...Redis.flags
+  ...Redis.flags,
+  processes: Processes.flag
 }
 
 /** The names with which users start a gateway: its own program, or a command of `floodgate`. */
@@ -109,6 +111,7 @@ const reloading = (command: GatewayName, given: GatewayFlags, first: Settings.Gi
       Effect.gen(function* () {
         const { nameOf, settings: next } = yield* Settings.read(command, given)
         yield* Reload.check(settings, next)
+        yield* Processes.check(given, next, nameOf)
         yield* orRefused(nameOf)(gateway.reload({ ...optionsOf(next), ...more }))
         yield* Reload.resize(settings, next)
         settings = next
@@ -122,10 +125,15 @@ const reloading = (command: GatewayName, given: GatewayFlags, first: Settings.Gi
     )
   })
 
+const closing = Print.err("Closing: running calls may finish; press Ctrl-C again to end them")
+
 /** Serves the gateway until it is stopped. */
 const serve = (command: GatewayName) =>
   Effect.fnUntraced(function* (given: GatewayFlags) {
     const { nameOf, settings } = yield* Settings.read(command, given)
+    yield* Processes.check(given, settings, nameOf)
+    const supervised = Processes.supervise(given.processes, closing)
+    if (supervised !== undefined) return yield* supervised
     const store = yield* Redis.storeOf(given)
     const stateFile = Option.getOrUndefined(given.state)
     const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
@@ -135,11 +143,11 @@ const serve = (command: GatewayName) =>
       const { url } = yield* Gateway.Gateway
       // Started before the URL is printed, because a SIGHUP without a listener ends the process.
       yield* Effect.forkScoped(reloading(command, given, settings, more), { startImmediately: true })
-      yield* warn(given, settings)
+      const part = Processes.partOf(given.processes)
+      if (part?.isFirst !== false) yield* warn(given, settings)
+      if (part !== undefined) return yield* Effect.andThen(Processes.listens(url), Effect.never)
       yield* Print.out(`floodgate gateway listening on ${url}`)
-      return yield* Effect.onInterrupt(Effect.never, () =>
-        Print.err("Closing: running calls may finish; press Ctrl-C again to end them")
-      )
+      return yield* Effect.onInterrupt(Effect.never, () => closing)
     })
     const live = Effect.suspend(() => {
       const { concurrency, limits, maxPools, maxQueued = settingRules.maxQueued.default, order, prices } = settings
@@ -182,6 +190,10 @@ export const gatewayCommand = (command: GatewayName) =>
       {
         command: `${command} --config gateway.json --redis redis://127.0.0.1:6379`,
         description: "Several gateways that share the limits"
+      },
+      {
+        command: `${command} --processes all --redis redis://127.0.0.1:6379`,
+        description: "One gateway on all cores"
       }
     ])
   )

@@ -34,6 +34,8 @@ const ended = (program: string, cause: Cause.Cause<unknown>): Effect.Effect<void
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (isHelp(error))
     return error.errors.length === 0 ? Effect.void : Effect.fail(new ExitError({ code: Exit.codes.usage }))
+  // Another process has printed the reason.
+  if (error instanceof ExitError) return Effect.fail(error)
   if (error !== undefined) {
     const message = Predicate.hasProperty(error, "message") ? error.message : error
     return Effect.andThen(

@@ -42,7 +42,7 @@ const started = Effect.fnUntraced(function* (cwd: string, args: ReadonlyArray<st
     until: (output) => output.endsWith("\n") || gateway.child.exitCode !== null,
     schedule: Schedule.spaced("20 millis")
   })
-  const [, url] = /^floodgate gateway listening on (http:\/\/127\.0\.0\.1:\d+)\n$/.exec(text) ?? []
+  const [, url] = /^floodgate gateway listening on (http:\/\/127\.0\.0\.1:\d+)(?: in 2 processes)?\n$/.exec(text) ?? []
   assert.isDefined(url, text)
   return { ...gateway, url: url! }
 })
@@ -148,6 +148,23 @@ describe("the executable", () => {
       yield* started(inside, ["--redis", redis.url])
       const clients = String(yield* Effect.promise(() => redis.command("CLIENT", "LIST")))
       assert.match(clients, /lib-name=/)
+    })
+  )
+
+  it.live.skipIf(skipped !== undefined)("serves with several processes", () =>
+    Effect.gen(function* () {
+      const redis = yield* Effect.acquireRelease(
+        Effect.promise(() => startRedis()),
+        (server) => Effect.promise(() => server.stop())
+      )
+      const { inside } = yield* folder
+      const gateway = yield* started(inside, ["--redis", redis.url, "--processes", "2"])
+      const { text } = yield* get(`${gateway.url}/floodgate/status`)
+      assert.include(text, '"pools"')
+      gateway.child.kill("SIGTERM")
+      const { code, stdout } = yield* Effect.promise(() => gateway.ended)
+      assert.strictEqual(code, 143)
+      assert.match(stdout, / in 2 processes\n$/)
     })
   )
 
