@@ -3,9 +3,10 @@
  * that share one Redis.
  *
  *     npm run -s bench -- growth
- *         [--only waiting,agents,jobs,prefixes,redis]
+ *         [--only waiting,agents,jobs,prefixes,redis,cores]
  *         [--rounds 5] [--calls 20000]
- *         [--processes 1,4,16,64] [--seconds 5]
+ *         [--processes 1,4,16,64] [--seconds 5]          of redis; of cores: 1,2,4, 10 seconds
+ *         [--warmup 15]                                  of cores, for each process; 10 minutes in all
  *         [--quick]                                      only shows that it runs
  *
  * Within a process it is processor time in turns (see `support/inTurns.ts`), each size in a process of its own. Calls run on ten
@@ -13,7 +14,8 @@
  *
  * On one Redis, all processes together make 200 calls a second, whatever their number, because more would measure how they share
  * two cores: scripts that Redis runs for a call, its processor time, and that of the processes. What they do without any call is
- * measured apart.
+ * measured apart. `cores` counts the same of a gateway with `--processes`, beside one without Redis, which needs Linux. Throughput
+ * cannot be shown on two cores.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
@@ -21,8 +23,10 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import * as Redis from "../packages/redis/test/server.ts"
 import { thousands } from "../src/domain/words.ts"
+import { cores } from "./growth/cores.ts"
 import { kinds } from "./growth/library.ts"
 import type { Question, Way } from "./growth/redis.ts"
+import { ratio, usageOf } from "./growth/usage.ts"
 import { inProcesses, inTurns, serveTurns, shown, tableOf } from "./support/inTurns.ts"
 import { machine, progress } from "./support/progress.ts"
 
@@ -63,16 +67,6 @@ const ask = async (child: ChildProcess, question: Question): Promise<Taken> => {
   child.send(question)
   const [taken] = await once(child, "message")
   return taken as Taken
-}
-
-const usageOf = async (server: Redis.Server) => {
-  const info = String(await server.command("INFO", "everything"))
-  const of = (name: string): number => Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(info)![1])
-  const scripts = [...info.matchAll(/^cmdstat_(?:evalsha|eval|fcall):calls=(\d+)/gm)]
-  return {
-    scripts: scripts.reduce((sum, [, calls]) => sum + Number(calls), 0),
-    micros: 1e6 * (of("used_cpu_user") + of("used_cpu_sys"))
-  }
 }
 
 const perSecond = 200
@@ -143,8 +137,6 @@ const processes = async (sizes: ReadonlyArray<number>, seconds: number): Promise
   }
 }
 
-const ratio = (value: number, least: number): string => (least === 0 ? "" : (value / least).toFixed(2))
-
 // -----------------------------------------------------------------------------
 // The run
 // -----------------------------------------------------------------------------
@@ -154,10 +146,11 @@ const { positionals, values } = parseArgs({
   options: {
     calls: { type: "string" },
     processes: { type: "string" },
-    only: { type: "string", default: [...Object.keys(growing), "redis"].join() },
+    only: { type: "string", default: [...Object.keys(growing), "redis", "cores"].join() },
     quick: { type: "boolean", default: false },
     rounds: { type: "string" },
-    seconds: { type: "string" }
+    seconds: { type: "string" },
+    warmup: { type: "string" }
   }
 })
 if (process.send !== undefined) {
@@ -173,8 +166,18 @@ if (process.send !== undefined) {
       await processes(sizes, Number(values.seconds ?? (quick ? 0.5 : 5)))
       continue
     }
+    if (kind === "cores") {
+      await cores({
+        sizes: (values.processes ?? (quick ? "1,2" : "1,2,4")).split(",").map(Number),
+        rounds: Number(values.rounds ?? (quick ? 1 : 3)),
+        seconds: Number(values.seconds ?? (quick ? 0.5 : 10)),
+        warmup: Number(values.warmup ?? (quick ? 0.2 : 15))
+      })
+      continue
+    }
     const found = growing[kind]
-    if (found === undefined) throw new Error(`--only ${kind}: expected some of ${Object.keys(growing).join()},redis`)
+    if (found === undefined)
+      throw new Error(`--only ${kind}: expected some of ${Object.keys(growing).join()},redis,cores`)
     const sizes = quick ? [1, 20].map((each) => Math.max(each, kind === "prefixes" ? 20 : 1)) : found.sizes
     const calls = Number(values.calls ?? (quick ? 200 : 20_000))
     await within(kind, { ...found, sizes: [...new Set(sizes)] }, Number(values.rounds ?? (quick ? 1 : 5)), calls)

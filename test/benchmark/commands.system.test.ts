@@ -52,6 +52,21 @@ describe("benchmarks", () => {
     }
   })
 
+  it.runIf(hasServer && process.platform === "linux")(
+    "growth: a gateway of one and two processes has a cost",
+    async () => {
+      const printed = await run("growth", "--only", "cores")
+      const rows = rowsOf(printed)
+      assert.lengthOf(rows, 9, printed)
+      const calls = rows.slice(0, 6)
+      for (const [name, [, , , ratio = 0, , perSecond = 0]] of calls) {
+        assert.isAbove(ratio, 0, `${name}\n${printed}`)
+        assert.isAbove(perSecond, 0, `${name}\n${printed}`)
+      }
+      for (const [name, [scripts]] of calls) assert.strictEqual(scripts! > 0, name !== "1, without Redis", printed)
+    }
+  )
+
   it("onTheBench: every server answers, with a p99 and a rate, and streams are whole without a proxy", async () => {
     const printed = await run("onTheBench", "--bodies", "0.13", "--only", "latency,frontier,streams")
     const [latency, frontier, streams] = printed.split("\n\n").slice(1).map(rowsOf)
