@@ -47,6 +47,7 @@ import { byCallersClock } from "./domain/input/clock.ts"
 import { check, options as optionsOf, text } from "./domain/input/checks.ts"
 import type { CapInUnits, Unit } from "./domain/spending/ledger.ts"
 import { Purses } from "./domain/spending/models.ts"
+import { denialOf } from "./money/errors.ts"
 import { RunningLedger } from "./money/ledger.ts"
 import { purseOf } from "./money/purse.ts"
 import * as Ledgers from "./sharing/ledger.ts"
@@ -97,7 +98,8 @@ const spendingOf = (name: string, key: string, caps: JobCaps, open: OpenLedger):
       key: own,
       unit,
       changed: undefined,
-      denial: spentOf(name, unit),
+      denial: denialOf(spentOf(name, unit)),
+      reports: false,
       open: open(own, cap, () => ledger.clock.currentTimeMillisUnsafe())
     })
     // A process that knows the state before its first call notices if the store loses it.

@@ -7,18 +7,18 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as Budget from "../Budget.ts"
 import type * as PriceTable from "../domain/prices.ts"
-import { type CapInUnits, perDollar, type Unit } from "../domain/spending/ledger.ts"
-import * as Months from "../domain/spending/months.ts"
-import { ledgerOf, Resets } from "../domain/spending/models.ts"
-import type { CapRefusal, CostAsked } from "../sharing/ledger.ts"
-import * as Spending from "../Spending.ts"
-import type { CapReporter, LedgerHold, LedgerLost, RunningLedger } from "../money/ledger.ts"
+import type { Unit } from "../domain/spending/ledger.ts"
+import { ledgerOf, type Purse, Resets } from "../domain/spending/models.ts"
+import type { CostAsked } from "../sharing/ledger.ts"
+import type { CapReporter, LedgerHold, RunningLedger } from "../money/ledger.ts"
 import type { Paying } from "../money/paying.ts"
 import type { ParkingPlace } from "../money/parking.ts"
 import { interactive, type WindowHold } from "../money/account.ts"
 import type { LongWindows } from "../money/windows.ts"
+import { WindowShareUsed } from "../money/windowShare.ts"
 import type { CallHold, CallLine, LineOf } from "./lines.ts"
 import * as Usage from "./usage.ts"
 
@@ -26,43 +26,25 @@ import * as Usage from "./usage.ts"
 // Refusals
 // -----------------------------------------------------------------------------
 
-const perOf = ({ period }: CapInUnits): string | undefined => {
-  if (period._tag === "Ever") return undefined
-  if (period._tag === "Month") return `a ${Months.words(period)}`
-  return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
-}
-
 const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
 const causeOf = ({ reason }: Budget.BudgetError): unknown => (reason._tag === "Denied" ? reason.cause : undefined)
 
-const capRefusal = (
-  { denial, name: purse }: RunningLedger,
-  refusal: CapRefusal | LedgerLost,
+/** The refusal of a call by a ledger. */
+const deniedBy = (
+  { denial, name }: RunningLedger,
+  refusal: Parameters<RunningLedger["denial"]>[0],
   { estimate, known }: PaymentRequest["call"]
-): Budget.BudgetError => {
-  if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
-  const { asked, cap, expected, held, isAlone, left, until } = refusal
-  if (asked === Infinity) return denied(new Spending.CostUnknown({ unknown: "output", model: known.model, purse }))
-  const reached =
-    denial?.(refusal) ??
-    new Spending.SpendCapReached({
-      purse,
-      asked: asked / perDollar,
-      expected: expected / perDollar,
-      spent: Math.max(0, cap.limit - left) / perDollar,
-      reserved: held / perDollar,
-      left: left / perDollar,
-      limit: cap.limit / perDollar,
-      per: perOf(cap),
-      until,
+): Budget.BudgetError =>
+  denied(
+    denial(refusal, name, {
+      model: known.model,
       maxTokens: known.maxTokens,
       expectedTokens: estimate.outputTokens,
       isCounted: known.inputTokens !== undefined,
       verifiedTokens: known.verified?.tokens
     })
-  return denied(isAlone ? new Spending.LedgerUnavailable({ purse, cause: reached }) : reached)
-}
+  )
 
 // -----------------------------------------------------------------------------
 // Holds
@@ -153,7 +135,7 @@ export interface PaymentRequest {
   /** Lines besides those of the account and the purses. */
   readonly lines: ReadonlyArray<LineOf>
   /** The purses that pay. One that is named twice pays once. */
-  readonly purses: ReadonlyArray<Spending.Purse>
+  readonly purses: ReadonlyArray<Purse>
   readonly price: PriceTable.Price | undefined
   readonly call: Omit<Usage.HeldCall, "observed">
   readonly pool: string
@@ -173,7 +155,7 @@ export interface PaymentRequest {
 }
 
 /** The ledgers in the order in which every call takes them, in every process. */
-const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLedger> => {
+const inOrder = (purses: ReadonlyArray<Purse>): ReadonlyArray<RunningLedger> => {
   const ledgers = purses.map(ledgerOf<RunningLedger>)
   if (ledgers.length < 2) return ledgers
   return Array.from(new Set(ledgers)).sort((a, b) => {
@@ -192,7 +174,7 @@ const windowLine = (payment: Payment, request: PaymentRequest, cost: number): Ca
     // It is the first line that a call asks, so nothing has to be known before.
     refused: () => undefined,
     take: () => (payment.window = hold = own.take(paying, ask, call.known.model)),
-    ended: () => (hold.refusal === undefined ? tooLong(request) : denied(new Spending.WindowShareUsed(hold.refusal)))
+    ended: () => (hold.refusal === undefined ? tooLong(request) : denied(new WindowShareUsed(hold.refusal)))
   }
 }
 
@@ -202,10 +184,10 @@ const ledgerLine = (ledger: RunningLedger, paying: Paying, ask: CostAsked, call:
   return {
     refused: () => {
       const refusal = ledger.refusal(ask)
-      return refusal && capRefusal(ledger, refusal, call)
+      return refusal && deniedBy(ledger, refusal, call)
     },
     take: () => (hold = ledger.take(paying, ask)),
-    ended: () => capRefusal(ledger, hold.refusal ?? ledger.lateRefusal(ask), call)
+    ended: () => deniedBy(ledger, hold.refusal ?? ledger.lateRefusal(ask), call)
   }
 }
 
@@ -216,13 +198,12 @@ const bill = (payment: Payment, request: PaymentRequest): Budget.BudgetError | u
   const others = request.lines.map((lineOf) => lineOf(request))
   for (const ledger of ledgers) {
     ledger.clock = clock
-    if (ledger.denial === undefined) ledger.report = report
+    if (ledger.reports) ledger.report = report
   }
   const inDollars = ledgers.filter(({ unit }) => unit === "dollars")
   if (price === undefined) {
     const capped = inDollars.find(({ isCapped }) => isCapped)
-    if (capped !== undefined)
-      return denied(new Spending.CostUnknown({ unknown: "price", model: call.known.model, purse: capped.name }))
+    if (capped !== undefined) return deniedBy(capped, { _tag: "NoPrice" }, call)
     for (const ledger of inDollars) ledger.unpriced++
   }
   const asked: { [U in Unit]?: CostAsked | undefined } = {
@@ -309,8 +290,9 @@ const park = (
 ): Effect.Effect<void, Budget.BudgetError> | undefined => {
   const { account, parks, windows } = request
   const cause = causeOf(error)
-  const isWindow = cause instanceof Spending.WindowShareUsed
-  const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
+  const isWindow = cause instanceof WindowShareUsed
+  const isSpent = isWindow || Predicate.isTagged(cause, "SpendCapReached")
+  const until = isSpent ? (cause as { readonly until?: number }).until : undefined
   if (until === undefined || until > payment.resetBy || !(isWindow || parks) || windows.parking.isFull) return undefined
   if (payment.reportedReset !== until) Context.get(context, Resets)?.({ until, message: error.message })
   payment.reportedReset = until

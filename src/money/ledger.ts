@@ -24,6 +24,24 @@ export interface LedgerLost {
   readonly cause: unknown
 }
 
+/** The facts that the error of a refused call has. */
+export interface DeniedCall {
+  readonly model: string
+  readonly maxTokens: number | undefined
+  readonly expectedTokens: number | undefined
+  /** Whether the tokens of its prompt are known. */
+  readonly isCounted: boolean
+  /** The tokens of the part of its prompt that was answered before. */
+  readonly verifiedTokens: number | undefined
+}
+
+/** Makes the error of a call that the ledger of a purse refuses, or whose model has no price. */
+export type Denial = (
+  refusal: CapRefusal | LedgerLost | { readonly _tag: "NoPrice" },
+  purse: string,
+  call: DeniedCall
+) => Error
+
 /** The types of a ledger's line. An admitted call has reserved an amount. */
 interface LedgerTerms {
   readonly state: LedgerState
@@ -96,8 +114,9 @@ export interface LedgerOptions {
   readonly changed: (() => void) | undefined
   /** @default "dollars" */
   readonly unit?: Unit | undefined
-  /** Makes the error of a refusal. It then reports no turns of its cap. @default that of a purse */
-  readonly denial?: ((refusal: CapRefusal) => Error) | undefined
+  readonly denial: Denial
+  /** Whether it reports when its cap is reached, and open again. @default true */
+  readonly reports?: boolean | undefined
 }
 
 /** Whether calls are refused because the cap of a purse is spent, as far as is known without asking its store. */
@@ -113,7 +132,8 @@ export class RunningLedger {
   readonly name: string
   readonly key: string
   readonly unit: Unit
-  readonly denial: LedgerOptions["denial"]
+  readonly denial: Denial
+  readonly reports: boolean
   /** Tells ledgers of one key apart. */
   readonly serial = made++
   readonly port: Port<LedgerState>
@@ -128,11 +148,12 @@ export class RunningLedger {
   /** The number of calls to models without a price. */
   unpriced = 0
 
-  constructor({ changed, denial, kept, key, name, open, unit = "dollars" }: LedgerOptions) {
+  constructor({ changed, denial, kept, key, name, open, reports = true, unit = "dollars" }: LedgerOptions) {
     this.name = name
     this.key = key
     this.unit = unit
     this.denial = denial
+    this.reports = reports
     this.changed = changed
     this.port = open({
       configured: () => void this.line.decide(),
