@@ -25,7 +25,7 @@ const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(reso
 const live = { close: Effect.void as Effect.Effect<void> }
 
 const build = async (way: Way, perSecond: number): Promise<() => Promise<unknown>> => {
-  // A call takes one request. The bucket holds a second of it: 16 processes let much of a smaller one run over.
+  // A call takes one request.
   const limit = way === "waiting" ? { perSecond, burst: perSecond } : { perSecond: 1e9, burst: 1e9 }
   const scope = Scope.makeUnsafe()
   const budget = Budget.layer({ limits: { requests: limit } }).pipe(

@@ -52,20 +52,35 @@ export const advance = (cap: Cap, now: number): void => {
 /** Sums of fractions are not exact, so differences below a billionth of the capacity are ignored. */
 const rounding = 1e-9
 
+/** If a bucket holds little more than what refills during a lag, calls take this part of it in that time, and the rest at once. */
+const lagPart = 0.75
+
+/** How many times its charge a call takes, so that what calls take during a lag is at most their part of the bucket. */
+const timesTaken = ({ capacity, rate }: Rule, lag: number): number => Math.max(1, (rate * lag) / (lagPart * capacity))
+
+/** The level that a charge needs: beyond the capacity, it needs a bucket that has been full for the lag. */
+const neededFor = (rule: Rule, charge: number, lag: number): number => {
+  const { capacity, rate } = rule
+  const times = timesTaken(rule, lag)
+  const room = capacity * (1 - lagPart) - charge
+  return times > 1 && room >= -capacity * rounding ? capacity - times * room : charge + rate * lag
+}
+
 /**
  * Milliseconds until a charge fits: 0 if it fits now, `Infinity` if a quota has too little left. A charge that is larger than
  * the bucket fits when the bucket is full. The cap must be up to date.
  *
  * A call may be sent up to `lag` later than calls that are admitted after it, so the refill of that time is kept back. If the
- * bucket is too small for that, it must have been full for that long.
+ * bucket is too small for that, small calls refill it more slowly, and a large one waits until it has been full for that long.
  */
 export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
-  const slack = rule.capacity * rounding
+  const { capacity } = rule
+  const slack = capacity * rounding
   if (rule.quota) return charge - level <= slack ? 0 : Infinity
-  const needed = charge + rule.rate * lag
-  let missing = Math.min(needed, rule.capacity) - level
-  if (needed > rule.capacity) missing = Math.max(missing, rule.rate * (fullAt + lag - at))
+  const needed = lag > 0 ? neededFor(rule, charge, lag) : charge
+  let missing = Math.min(needed, capacity) - level
+  if (needed > capacity + slack) missing = Math.max(missing, rule.rate * (fullAt + lag - at))
   // Half of the slack less, so that a wait that ends on a whole millisecond is not rounded up to the next one.
   const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled
@@ -77,11 +92,11 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
 }
 
 /** Takes a charge. What exceeds the level becomes debt. */
-export const take = (cap: Cap, charge: number): void => {
-  if (isBucket(cap.rule)) note(cap)
-  cap.level -= charge
-  refills(cap)
+export const take = (cap: Cap, charge: number, lag = 0): void => {
   const { at, cells, rule } = cap
+  if (isBucket(rule)) note(cap)
+  cap.level -= lag > 0 ? charge * timesTaken(rule, lag) : charge
+  refills(cap)
   if (rule.window !== undefined && charge > 0) cap.cells = Cells.add(cells, rule.window, at, charge)
 }
 

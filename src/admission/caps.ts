@@ -41,10 +41,10 @@ export const wait = (caps: Caps, charge: Charge, lag: number, now: number): Bloc
 }
 
 /** Takes a charge from all caps, which are up to date. */
-export const take = (caps: Caps, charge: Whole): void => {
+export const take = (caps: Caps, charge: Whole, lag: number): void => {
   for (const dimension of dimensions) {
     const cap = get(caps, dimension)
-    if (cap !== undefined) Cap.take(cap, get(charge, dimension))
+    if (cap !== undefined) Cap.take(cap, get(charge, dimension), lag)
   }
 }
 

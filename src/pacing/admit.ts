@@ -94,13 +94,13 @@ export const take = (pacer: Pacer, charge: Whole, now: number): Admission => {
 
 /** Charges meters and caps, which are up to date. */
 const takeNow = (pacer: Pacer, charge: Whole, now: number): Admission => {
-  const { block, caps, meters } = pacer
+  const { block, caps, lag, meters } = pacer
   const sums = sumsOf(pacer)
   if (now - block.at > pacer.overloadMillis) pacer.block = { at: now, sent: pacer.sent, before: block.sent }
   pacer.sent++
   pacer.inFlight++
   for (const meter of meters) Meter.take(meter, get(charge, meter.dimension), pacer.sent)
-  Caps.take(caps, charge)
+  Caps.take(caps, charge, lag)
   pacer.window = Window.sent(pacer.window, pacer.inFlight)
   const isSafe = isBelowShare(pacer)
   if (isSafe) pacer.safe++

@@ -108,6 +108,34 @@ describe("a fleet", () => {
     }
   })
 
+  it("uses a small bucket although processes are often suspended for as long as it takes to refill", () => {
+    for (const [processes, millis] of [
+      [4, 100],
+      [16, 60]
+    ] as const) {
+      const small = { perSecond: 200, burst: 20 }
+      const { log } = play((world) =>
+        Effect.gen(function* () {
+          const fleet = yield* Effect.forEach(names(processes), (name) =>
+            world.start(name, { limits: { requests: small } })
+          )
+          for (const process of fleet) yield* busy(process, 4, { estimate: { tokens: 1 }, millis: 0 })
+          // While nothing is known of the provider, the calls increase slowly.
+          yield* Effect.sleep(5_000)
+          for (let turn = 0; turn < 15; turn++) {
+            fleet[(7 * turn) % processes]!.freeze(millis)
+            yield* Effect.sleep(200)
+          }
+          yield* stop(fleet)
+          return world
+        })
+      )
+      assert.strictEqual(World.excessOf(log, "requests", small), 0)
+      const last = log.filter(({ at }) => at > log.at(-1)!.at - 3_000)
+      assert.isAtLeast(last.length, 0.9 * 3 * small.perSecond, `${processes} processes leave something unused`)
+    }
+  })
+
   it("never has more calls in flight than the concurrency, and no fewer for long", () => {
     const world = contest(3, { concurrency: 4 }, 6, { estimate: { tokens: 1 }, millis: 500 }, 20_000)
     assert.strictEqual(world.peak(), 4)
