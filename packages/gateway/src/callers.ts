@@ -5,7 +5,7 @@ import type { CallRequest } from "floodgate/fetch"
 import { Credentials, Engine, Lineage, type ProviderHeaders, Lru } from "floodgate/internal"
 import { keyNameHeader } from "./credentials.ts"
 import { type Showing, showing } from "./inferred.ts"
-import { digestOf, matcherOf } from "./names.ts"
+import { digestOf, keyNameOf, matcherOf, ownKey } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./settings/values.ts"
@@ -20,7 +20,7 @@ const priorityOf = (header: ProviderHeaders.HeaderReader): number => {
   return Object.hasOwn(priorities, given) ? priorities[given]! : 0
 }
 
-const unknown: CallerKey = { name: "unknown", hash: "" }
+const unknown: CallerKey = { name: keyNameOf(""), hash: "" }
 
 /** More keys than the callers of a gateway have. One that is evicted is hashed again. */
 const maxRemembered = 1_000
@@ -33,14 +33,14 @@ const makeCallerKeys = (): ((key: string) => CallerKey) => {
     const known = remembered.get(key)
     if (known !== undefined) return known
     const digest = digestOf(key)
-    const named = { name: `key-${digest.slice(0, 8)}`, hash: digest }
+    const named = { name: keyNameOf(digest), hash: digest }
     if (key.length <= longestRemembered) Lru.put(remembered, key, named, maxRemembered)
     return named
   }
 }
 
 /** All keys of one name have one cap. */
-const namedKey = (name: string): CallerKey => ({ name, hash: `name ${name}` })
+const namedKey = (name: string): CallerKey => ({ name, hash: `${ownKey}${name}` })
 
 /** Whom a bill counts for. */
 export interface Payer {

@@ -44,6 +44,15 @@ export const conditionsOf = (rule: Rule): string => {
   return secrets === undefined ? callers : `${callers} ${secrets}`
 }
 
+/** The name of a key by its identity: the name of a gateway's own key, or else the beginning of a hash. */
+export const keyNameOf = (identity: string): string => {
+  if (identity === "") return "unknown"
+  return identity.startsWith(ownKey) ? identity.slice(ownKey.length) : `key-${identity.slice(0, shortDigest)}`
+}
+
+/** Begins the identity of a gateway's own key. */
+export const ownKey = "name "
+
 /** Identifies the amounts of a rule in a stored state. A rule with a name keeps them when its conditions change. */
 export const idOf = (rule: Rule): string => (rule.name === undefined ? conditionsOf(rule) : `rule ${rule.name}`)
 

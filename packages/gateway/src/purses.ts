@@ -7,9 +7,9 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { createHmac, randomBytes } from "node:crypto"
 import * as Spending from "floodgate/Spending"
-import { Bounds, isReached, Lru } from "floodgate/internal"
+import { Bounds, isReached, Json, Lru } from "floodgate/internal"
 import type { capChange } from "./endpointSchemas.ts"
-import { conditionsOf, digestOf, idOf, labelOf, suffixOf } from "./names.ts"
+import { conditionsOf, digestOf, idOf, keyNameOf, labelOf, suffixOf } from "./names.ts"
 import type { CapStatus } from "./page/status.ts"
 import type { CapPolicy } from "./rateLimits.ts"
 import type { Rule } from "./settings/values.ts"
@@ -72,6 +72,16 @@ const perOf = (per: Spending.Cap["per"]): string => {
   return typeof per === "string" ? per : Duration.format(Duration.fromInputUnsafe(per))
 }
 
+/** The names of the caps of an agent and of a key. */
+const nameOf = {
+  agent: (agent: string, rule: Rule): string => `agent ${agent}${suffixOf(rule)}`,
+  key: (key: string, rule: Rule): string => `the key ${key}${suffixOf(rule)}`
+}
+
+/** Identifies a cap. A change of its period makes another cap; a change of its amount does not. */
+const idBy = (kind: string, identity: string, subject: string, { per }: Spending.Cap): string =>
+  JSON.stringify([kind, identity, subject, per ?? null])
+
 /** The smallest cap. It admits no call that costs anything. */
 const nothing: Spending.Cap = { dollars: 1e-9 }
 
@@ -99,6 +109,7 @@ export class CallerPurses {
   private shared: ReadonlySet<string> = new Set()
   /** The rules that apply to every caller. */
   private general: ReadonlyArray<Rule> = []
+  private rules: ReadonlyArray<Rule> = []
   /** Whether the gateway has keys of its own, whose names may be shown. */
   private hasKeys = false
 
@@ -122,13 +133,12 @@ export class CallerPurses {
     }
     const byAgent = matching.find(({ capPerAgent }) => capPerAgent !== undefined)
     if (byAgent !== undefined) {
-      const name = `agent ${agent}${suffixOf(byAgent)}`
-      purses.push(this.cap(byAgent.capPerAgent!, name, "agent", byAgent, shortened(agent)))
+      purses.push(this.cap(byAgent.capPerAgent!, nameOf.agent(agent, byAgent), "agent", byAgent, shortened(agent)))
     }
     const byKey = matching.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
       for (const { hash, name } of keysOf()) {
-        purses.push(this.cap(byKey.capPerKey!, `the key ${name}${suffixOf(byKey)}`, "key", byKey, hash))
+        purses.push(this.cap(byKey.capPerKey!, nameOf.key(name, byKey), "key", byKey, hash))
       }
     }
     return purses
@@ -168,6 +178,7 @@ export class CallerPurses {
     })
     this.shared = new Set(caps.map(({ name }) => name))
     this.general = rules.filter(isGeneral)
+    this.rules = rules
     return caps
   }
 
@@ -191,10 +202,8 @@ export class CallerPurses {
   }
 
   private cap(cap: Spending.Cap, name: string, kind: string, rule: Rule, subject: string): Spending.Purse {
-    // A change of the period makes another cap; a change of the amount does not.
-    const idBy = (identity: string) => JSON.stringify([kind, identity, subject, cap.per ?? null])
-    const id = idBy(idOf(rule))
-    if (rule.name !== undefined && !this.capped.has(id)) this.adopt(idBy(conditionsOf(rule)), id)
+    const id = idBy(kind, idOf(rule), subject, cap)
+    if (rule.name !== undefined && !this.capped.has(id)) this.adopt(idBy(kind, conditionsOf(rule), subject, cap), id)
     const known = this.capped.use(id)
     if (known !== undefined) {
       if (known.cap !== cap) this.read(known.purse.resize(cap))
@@ -244,12 +253,26 @@ export class CallerPurses {
   change({ cap: wanted, dollars, reset }: CapChange): CapStatus | undefined {
     const all = [...this.capped.values()]
     const named = all.filter(({ purse }) => purse.name === wanted)
-    const found = this.capped.get(wanted) ?? (named.length === 1 ? named[0] : undefined)
+    const found = this.capped.get(wanted) ?? (named.length === 1 ? named[0] : this.reopened(wanted))
     if (found === undefined) return undefined
     const { cap, purse } = found
     if (dollars !== undefined) this.read(purse.resize({ ...cap, dollars }))
     if (reset === true) this.read(purse.reset)
     return this.statusOf(found)
+  }
+
+  /** Opens the cap of an agent or a key by its id. It may have called through other gateways alone, or long ago. */
+  private reopened(id: string): Capped | undefined {
+    const [kind, , subject] = Json.listOf(Json.parseJson(id))
+    if (typeof subject !== "string" || (kind !== "agent" && kind !== "key")) return undefined
+    for (const rule of this.rules) {
+      const cap = kind === "agent" ? rule.capPerAgent : rule.capPerKey
+      if (cap === undefined || idBy(kind, idOf(rule), subject, cap) !== id) continue
+      const name = kind === "agent" ? subject : keyNameOf(subject)
+      this.cap(cap, nameOf[kind](name, rule), kind, rule, subject)
+      return this.capped.get(id)
+    }
+    return undefined
   }
 
   private statusOf({ cap, id, purse }: Capped): CapStatus {

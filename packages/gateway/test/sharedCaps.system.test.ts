@@ -207,6 +207,30 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
     )
   )
 
+  it.live("is raised for an agent and a key that call through the other gateway alone", () =>
+    Effect.gen(function* () {
+      const upstream = yield* provider
+      const store = memory()
+      const agent = { "x-floodgate-agent": "nightly" }
+      for (const rule of [{ name: "each", capPerAgent: { dollars: 0.03 } }, { capPerKey: { dollars: 0.03 } }]) {
+        const one = yield* gateway(store, upstream.url, { rules: [rule] })
+        const other = yield* gateway(store, upstream.url, { rules: [rule], adminToken })
+        assert.strictEqual(yield* ask(one.url, agent), 200)
+        assert.strictEqual(yield* until(ask(one.url, agent), (status) => status === 402), 402)
+        const [{ id, name }] = (yield* caps(one.url)) as [Shown]
+        assert.deepStrictEqual(yield* caps(other.url), [])
+        const raised = yield* change(other.url, { cap: id, dollars: 1 })
+        assert.deepStrictEqual([raised.status, raised.body.name, raised.body.dollars], [200, name, 1])
+        assert.strictEqual(yield* until(ask(one.url, agent), (status) => status === 200), 200)
+        // No rule gives these a cap.
+        const [kind] = JSON.parse(id) as [string]
+        for (const wrong of [`["${kind}","rule no","a",null]`, `["rule","rule each","",null]`, "[]", '{"cap":1}']) {
+          assert.strictEqual((yield* change(other.url, { cap: wrong, dollars: 1 })).status, 404, wrong)
+        }
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("is never changed with a secret that agents have", () =>
     Effect.gen(function* () {
       const sha256 = createHash("sha256").update(adminToken).digest("hex").toUpperCase()
