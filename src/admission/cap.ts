@@ -37,8 +37,16 @@ export const make = (rule: Rule, now: number): Cap => ({
   highs: []
 })
 
-/** A copy, for events to change. */
-export const copy = ({ at, cells, fullAt, highs, level, rule }: Cap): Cap => ({ rule, level, at, fullAt, cells, highs })
+/** A copy, for events to change: onto a cap that nobody needs any longer, if there is one. */
+export const copy = (cap: Cap, onto = make(cap.rule, 0)): Cap => {
+  onto.rule = cap.rule
+  onto.level = cap.level
+  onto.at = cap.at
+  onto.fullAt = cap.fullAt
+  onto.cells = cap.cells
+  onto.highs = cap.highs
+  return onto
+}
 
 /** Brings a cap up to a time. */
 export const advance = (cap: Cap, now: number): void => {

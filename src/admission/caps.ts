@@ -9,13 +9,13 @@ import * as Cap from "./cap.ts"
 /** The cap of each dimension that the user limits. It is changed in place. */
 export type Caps = { [D in Dimension]?: Cap.Cap }
 
-/** A copy, for events to change. */
-export const copy = ({ inputTokens, outputTokens, requests, tokens }: Caps): Caps => {
+/** A copy, for events to change, of caps that nobody needs any longer, if there are any. */
+export const copy = ({ inputTokens, outputTokens, requests, tokens }: Caps, old: Caps = {}): Caps => {
   const copies: Caps = {}
-  if (requests !== undefined) copies.requests = Cap.copy(requests)
-  if (inputTokens !== undefined) copies.inputTokens = Cap.copy(inputTokens)
-  if (outputTokens !== undefined) copies.outputTokens = Cap.copy(outputTokens)
-  if (tokens !== undefined) copies.tokens = Cap.copy(tokens)
+  if (requests !== undefined) copies.requests = Cap.copy(requests, old.requests)
+  if (inputTokens !== undefined) copies.inputTokens = Cap.copy(inputTokens, old.inputTokens)
+  if (outputTokens !== undefined) copies.outputTokens = Cap.copy(outputTokens, old.outputTokens)
+  if (tokens !== undefined) copies.tokens = Cap.copy(tokens, old.tokens)
   return copies
 }
 

@@ -95,10 +95,11 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     return this.port.now()
   }
   private get config(): State.Config {
-    return this.port.state.config
+    return this.port.current.config
   }
+  /** For a look that ends before the next step. */
   get law(): Pacer.Pacer {
-    return this.port.state.law
+    return this.port.current.law
   }
   /** The limits that it has learned; undefined if there are none. */
   get learned(): Memory.LearnedLimits | undefined {
@@ -160,7 +161,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
     const refused = Foresee.refusal(view, charge, queueing, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
     entry.since = this.clockNow()
-    entry.cost = costOf(this.port.state, charge)
+    entry.cost = costOf(this.port.current, charge)
     this.options.changed()
     this.first.queued(entry, this.law, this.now())
     this.line.join(entry, queueing.first)
@@ -219,7 +220,7 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
 
   /** Estimates calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
   deciding(next: ReadonlyArray<Entry>): void {
-    for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)
+    for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.current, entry.charge)
   }
 
   /** The first calls in the order of service. */
@@ -330,8 +331,8 @@ export class Pool implements PoolOfCall, LineEvents<Entry> {
   }
 
   private reprice(): void {
-    const { state } = this.port
-    this.queue.reprice(({ charge }) => costOf(state, charge))
+    const { current } = this.port
+    this.queue.reprice(({ charge }) => costOf(current, charge))
   }
 
   /** Ends a call that the provider rejected or failed, and judges the failure. */

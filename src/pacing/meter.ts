@@ -101,41 +101,45 @@ export const make = (dimension: Dimension, now: number, limit = Infinity, burst?
 
 export type Meter = ReturnType<typeof make>
 
-/** A copy for events to change. Naming the properties is nearly twice as fast as spreading the meter. */
-export const copy = (m: Meter): Meter => ({
-  dimension: m.dimension,
-  limit: m.limit,
-  burst: m.burst,
-  shown: m.shown,
-  mostBurst: m.mostBurst,
-  level: m.level,
-  at: m.at,
-  floor: m.floor,
-  peak: m.peak,
-  phase: m.phase,
-  period: m.period,
-  best: m.best,
-  lasting: m.lasting,
-  recent: m.recent,
-  since: m.since,
-  ramp: m.ramp,
-  rampAt: m.rampAt,
-  sum: m.sum,
-  rejected: m.rejected,
-  held: m.held,
-  mean: m.mean,
-  largest: m.largest,
-  reserve: m.reserve,
-  mark: m.mark,
-  emptied: m.emptied,
-  fence: m.fence,
-  tested: m.tested,
-  header: m.header,
-  most: m.most,
-  loweredAt: m.loweredAt,
-  lacked: m.lacked,
-  tooLarge: m.tooLarge
-})
+/**
+ * A copy for events to change: onto a meter that nobody needs any longer, if there is one. Naming the properties is several times as fast as
+ * a loop over them.
+ */
+export const copy = (m: Meter, onto = make(m.dimension, 0)): Meter => {
+  onto.dimension = m.dimension
+  onto.limit = m.limit
+  onto.burst = m.burst
+  onto.shown = m.shown
+  onto.mostBurst = m.mostBurst
+  onto.level = m.level
+  onto.at = m.at
+  onto.floor = m.floor
+  onto.peak = m.peak
+  onto.phase = m.phase
+  onto.period = m.period
+  onto.best = m.best
+  onto.lasting = m.lasting
+  onto.recent = m.recent
+  onto.since = m.since
+  onto.ramp = m.ramp
+  onto.rampAt = m.rampAt
+  onto.sum = m.sum
+  onto.rejected = m.rejected
+  onto.held = m.held
+  onto.mean = m.mean
+  onto.largest = m.largest
+  onto.reserve = m.reserve
+  onto.mark = m.mark
+  onto.emptied = m.emptied
+  onto.fence = m.fence
+  onto.tested = m.tested
+  onto.header = m.header
+  onto.most = m.most
+  onto.loweredAt = m.loweredAt
+  onto.lacked = m.lacked
+  onto.tooLarge = m.tooLarge
+  return onto
+}
 
 /** Whether the provider counts the dimension when it is produced, and not when it admits the call. */
 export const isLate = (meter: Meter): boolean => meter.dimension === "outputTokens"

@@ -119,9 +119,12 @@ export const isKeptFor = ({ meters }: Pacer, charge: Whole, now: number): boolea
 /** Whether the user describes the provider's bucket of a dimension, which a quota does not. */
 export const isStated = ({ caps }: Pacer, dimension: Dimension): boolean => caps[dimension]?.rule.quota === false
 
-/** A copy for an event to change. */
-export const copy = (pacer: Pacer): Pacer => ({
-  ...pacer,
-  meters: pacer.meters.map(Meter.copy),
-  caps: Caps.copy(pacer.caps)
-})
+/** A copy for an event to change. Its meters and caps are those of a pacer that nobody needs any longer, if there is one. */
+export const copy = (
+  pacer: Pacer,
+  { caps, meters }: Pick<Pacer, "caps" | "meters"> = { caps: {}, meters: [] }
+): Pacer => {
+  for (let i = 0; i < pacer.meters.length; i++) meters[i] = Meter.copy(pacer.meters[i]!, meters[i])
+  meters.length = pacer.meters.length
+  return { ...pacer, meters, caps: Caps.copy(pacer.caps, caps) }
+}

@@ -15,10 +15,15 @@ export class LocalPort<S = State.PoolState> implements Port<S> {
   readonly now: () => number
   private readonly after: After
   private readonly ref: Ref.Ref<S>
-  private readonly copy: (state: S) => S
+  private readonly copy: (state: S, onto?: S) => S
+  /** The state before, if nobody outside has it: the next draft is written onto it. */
+  private spare: S | undefined = undefined
+  /** Whether somebody outside has the state, as whoever opened the port does. */
+  private isOut = true
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
 
-  constructor(copy: (state: S) => S, id: string, state: S, now: () => number, after: After) {
+  /** `copy` may write onto a state that nobody needs any longer. */
+  constructor(copy: (state: S, onto?: S) => S, id: string, state: S, now: () => number, after: After) {
     this.copy = copy
     this.id = id
     this.now = now
@@ -32,6 +37,11 @@ export class LocalPort<S = State.PoolState> implements Port<S> {
   }
 
   get state(): S {
+    this.isOut = true
+    return this.current
+  }
+
+  get current(): S {
     return Ref.getUnsafe(this.ref)
   }
 
@@ -53,9 +63,13 @@ export class LocalPort<S = State.PoolState> implements Port<S> {
 
   /** Plays a step on a draft and publishes that. A fiber for `Ref.set` only is cheaper than one that runs the step, too. */
   private modify<A>(step: QueueDecision<A & Decided, S> | StateStep<A, S>): A {
-    const draft = this.copy(this.state)
+    const { current, spare } = this
+    this.spare = undefined
+    const draft = this.copy(current, spare)
     const answer = step(draft, this.now(), this.batch)
     Effect.runFork(Ref.set(this.ref, draft))
+    this.spare = this.isOut ? undefined : current
+    this.isOut = false
     return answer
   }
 

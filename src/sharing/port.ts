@@ -1,10 +1,11 @@
 /**
  * The port to the state of a pool, and the one way to change it: `transact`.
  *
- * A step is a pure function of a draft of the state and a time; the draft becomes the new state, and states are never changed
- * afterwards. An observation (`transact(step)`) takes effect at once. A decision on waiting calls (`transact(decision, done)`)
- * takes effect when it is stored. If the state belongs to one process, that is at once. If processes share it, that is the
- * next commit, and the decision is played again whenever another process was faster. A caller need not know which port it has.
+ * A step is a pure function of a draft of the state and a time; the draft becomes the new state, and a `state` that was read is
+ * never changed afterwards. An observation (`transact(step)`) takes effect at once. A decision on waiting calls
+ * (`transact(decision, done)`) takes effect when it is stored. If the state belongs to one process, that is at once. If processes
+ * share it, that is the next commit, and the decision is played again whenever another process was faster. A caller need not know
+ * which port it has.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -55,6 +56,8 @@ export interface Port<S = PoolState> {
   readonly now: () => number
   /** The state with everything that is known here, stored or not. */
   readonly state: S
+  /** The same, for a look that ends before the next step: a later one may write its draft onto it. */
+  readonly current: S
   readonly transact: {
     <A>(observation: StateStep<A, S>): A
     /** Plays the decision again, without being asked, when the first waiting call may be admitted. */

@@ -77,6 +77,9 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   get state(): S {
     return this.degraded.port?.state ?? this.known
   }
+  get current(): S {
+    return this.degraded.port?.current ?? this.known
+  }
   get known(): S {
     return this.replica.known
   }

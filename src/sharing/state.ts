@@ -170,10 +170,10 @@ export const join = <C>(
   held
 })
 
-/** A copy, which can be changed without changing the original. */
-export const copy = (state: PoolState): PoolState => {
+/** A copy, which can be changed without changing the original: its law is written onto that of a state that nobody needs any longer. */
+export const copy = (state: PoolState, onto?: PoolState): PoolState => {
   const members: PoolState["members"] = {}
   // The first process joins on a copy of its own.
   if (state.joined > 0) for (const id in state.members) members[id] = { ...state.members[id]! }
-  return { ...state, law: Pacer.copy(state.law), members }
+  return { ...state, law: Pacer.copy(state.law, onto?.law), members }
 }

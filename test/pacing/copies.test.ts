@@ -9,6 +9,7 @@ import * as Preview from "../../src/pacing/preview.ts"
 import * as Window from "../../src/pacing/window.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { plain, play } from "../support/events.ts"
+import { call, makePort, send as sendStep } from "../support/localPort.ts"
 import { readings, whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
 import { answer, exhaust, flow, poolOf, send } from "../support/rules.ts"
@@ -33,6 +34,22 @@ describe("a copy", () => {
     assert.deepStrictEqual(Meter.copy(meter), meter)
     const cap = marked(Cap.make(Rules.resolve({ tokens: { perMinute: 1 } }).tokens!, 0))
     assert.deepStrictEqual(Cap.copy(cap), cap)
+    const pacer = { ...marked(poolOf(Pacer)), meters: [meter], caps: { tokens: cap } }
+    assert.deepStrictEqual(Pacer.copy(pacer), pacer)
+  })
+
+  it("is as new if it is written onto a pacer of other limits", () => {
+    const limits = { tokens: { perSecond: 1 }, requests: { perSecond: 1 } } as const
+    for (const [one, other] of [
+      [limits, { tokens: { perMinute: 9, window: "sliding" } }],
+      [{}, limits],
+      [limits, limits]
+    ] as const) {
+      const [pacer, old] = [poolOf(Pacer, one), poolOf(Pacer, other)]
+      old.meters.push(Meter.make("outputTokens", 0), Meter.make("inputTokens", 0))
+      flow(Pacer, pacer, 0, 5_000)
+      assert.deepStrictEqual(Pacer.copy(freeze(pacer), old), pacer)
+    }
   })
 })
 
@@ -45,6 +62,18 @@ describe("a copy of a pacer", () => {
       for (const each of trace) found.add(each)
     }
     for (const verdict of ["isolated", "exhausted", "ramp", "outage"]) assert.isTrue(found.has(verdict), verdict)
+  })
+
+  it("decides so, too, if it is written onto the original before", { tags: "full" }, () => {
+    for (let seed = 1; seed <= 30; seed++) {
+      let before: Pacer.Pacer | undefined
+      const onto = (pool: Pacer.Pacer): Pacer.Pacer => {
+        const copy = Pacer.copy(pool, before)
+        before = pool
+        return copy
+      }
+      assert.deepStrictEqual(play(seed, plain, onto), play(seed, plain), `seed ${seed}`)
+    }
   })
 
   it("may take over a call from another pacer without changing its original", () => {
@@ -256,5 +285,55 @@ describe("a pool that is played ahead for minutes", () => {
     const share = { floor: 3.6, peak: 4, since: -1e9, phase: 0, lasting: undefined }
     assert.closeTo(rateAhead(share), 4, 0.1)
     assert.closeTo(rateAhead({ ...share, recent: 6 * 60_000 }), 6, 0.1)
+  })
+})
+
+describe("the port of a pool of one process", () => {
+  it("never changes a state that somebody has read, whenever that was", () => {
+    const { later, port } = makePort()
+    const random = mulberry(1)
+    const read: Array<readonly [state: object, was: object]> = []
+    for (let i = 0; i < 50; i++) {
+      if (random() < 0.3) read.push([port.state, structuredClone(port.state)])
+      if (random() < 0.3) assert.strictEqual(port.current.law.sent, i, "a look changes nothing")
+      later(10)
+      call(port)
+    }
+    assert.isAbove(read.length, 10)
+    for (const [state, was] of read) assert.deepStrictEqual(state, was)
+  })
+
+  it("never changes the state that it was opened with", () => {
+    const began = makePort().port.state
+    const was = structuredClone(began)
+    const { port } = makePort(began)
+    for (let i = 0; i < 3; i++) call(port)
+    assert.deepStrictEqual(began, was)
+  })
+
+  it("stays as it was if a step throws, and goes on", () => {
+    const { later, port } = makePort()
+    for (let i = 0; i < 3; i++) call(port)
+    later(10)
+    const was = structuredClone(port.current)
+    const careless = (): void =>
+      port.transact((draft, now) => {
+        sendStep(draft, now)
+        throw new Error("careless")
+      })
+    for (let i = 0; i < 3; i++) assert.throws(careless, "careless")
+    assert.deepStrictEqual(port.current, was)
+    call(port)
+    assert.strictEqual(port.current.law.sent, 4)
+  })
+
+  it("needs the buckets of two states and no more while nobody reads them", () => {
+    const { port } = makePort()
+    const buckets = new Set<unknown>()
+    for (let i = 0; i < 20; i++) {
+      port.transact(sendStep)
+      buckets.add(port.current.law.meters[0])
+    }
+    assert.strictEqual(buckets.size, 2)
   })
 })
