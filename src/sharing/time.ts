@@ -122,9 +122,11 @@ export class Time {
   follow(state: Shared, isFirst: boolean, ageMillis: number | undefined, since: number): void {
     const earliest = state.time - this.own
     const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
-    const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
+    // The server counts whole milliseconds, so one of them may not have passed. All processes together would add up these errors.
+    const least = Math.max(0, age - 1)
+    const latest = earliest + (isFirst ? least : age + state.law.lag + this.lag)
     // The server's clock may have been set: no more time has passed than since the last reply.
-    const passed = ageMillis === undefined ? 0 : Math.min(age, since)
+    const passed = ageMillis === undefined ? 0 : Math.min(least, since)
     // Beyond `latest` take the earliest possible time: otherwise the processes' errors would add up.
     this.offset = isFirst ? latest : Math.max(earliest + passed, this.offset > latest ? -Infinity : this.offset)
   }

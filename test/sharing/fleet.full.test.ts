@@ -109,10 +109,7 @@ describe("a fleet", () => {
   })
 
   it("uses a small bucket although processes are often suspended for as long as it takes to refill", () => {
-    for (const [processes, millis] of [
-      [4, 100],
-      [16, 60]
-    ] as const) {
+    for (const processes of [4, 16]) {
       const small = { perSecond: 200, burst: 20 }
       const { log } = play((world) =>
         Effect.gen(function* () {
@@ -123,7 +120,7 @@ describe("a fleet", () => {
           // While nothing is known of the provider, the calls increase slowly.
           yield* Effect.sleep(5_000)
           for (let turn = 0; turn < 15; turn++) {
-            fleet[(7 * turn) % processes]!.freeze(millis)
+            fleet[(7 * turn) % processes]!.freeze(100)
             yield* Effect.sleep(200)
           }
           yield* stop(fleet)
@@ -132,8 +129,27 @@ describe("a fleet", () => {
       )
       assert.strictEqual(World.excessOf(log, "requests", small), 0)
       const last = log.filter(({ at }) => at > log.at(-1)!.at - 3_000)
-      assert.isAtLeast(last.length, 0.9 * 3 * small.perSecond, `${processes} processes leave something unused`)
+      // While commits may take 150 ms, no more than 133 calls a second are safe: a bucket in that time.
+      assert.isAtLeast(last.length, 0.55 * 3 * small.perSecond, `${processes} processes leave something unused`)
     }
+  })
+
+  it("counts no millisecond twice, however fast and many the commits are", () => {
+    const small = { perSecond: 200, burst: 20 }
+    const { log } = play((world) =>
+      Effect.gen(function* () {
+        const network = { ...World.calm, least: 0.1, most: 0.4 }
+        const start = (name: string) => world.start(name, { limits: { requests: small } }, { network })
+        const fleet = yield* Effect.forEach(names(4), start)
+        for (const process of fleet) yield* busy(process, 4, { estimate: { tokens: 1 }, millis: 0 })
+        yield* Effect.sleep(10_000)
+        yield* stop(fleet)
+        return world
+      })
+    )
+    assert.strictEqual(World.excessOf(log, "requests", small), 0)
+    const last = log.filter(({ at }) => at > log.at(-1)!.at - 3_000)
+    assert.isAtLeast(last.length, 0.98 * 3 * small.perSecond)
   })
 
   it("never has more calls in flight than the concurrency, and no fewer for long", () => {
