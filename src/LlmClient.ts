@@ -153,12 +153,14 @@ export class LlmClient extends Context.Service<
  * @category errors
  * @since 0.4.0
  */
-export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmClient/SdkMissing")("SdkMissing", {
-  /** The layer, such as `LlmClient.layer`. */
-  operation: Schema.String,
-  /** The error of the import. */
-  cause: Schema.Defect()
-}) {
+export class SdkMissing
+  extends /* @__PURE__ */ Schema.TaggedError<SdkMissing>("floodgate/LlmClient/SdkMissing")("SdkMissing", {
+    /** The layer, such as `LlmClient.layer`. */
+    operation: Schema.String,
+    /** The error of the import. */
+    cause: /* @__PURE__ */ Schema.Defect()
+  })
+{
   override get message(): string {
     return `${this.operation} needs the package @anthropic-ai/sdk, which could not be loaded: npm install @anthropic-ai/sdk`
   }

@@ -4,30 +4,32 @@ import type * as Memory from "../pacing/memory.ts"
 import { maxAmount } from "../domain/amounts.ts"
 import * as Amounts from "../domain/amounts.ts"
 
-const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAmount }))
+const Amount = /* @__PURE__ */ (() => Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAmount })))()
 
-const Dimension = Schema.Struct({
-  /** The provider's limit, if headers named it. */
-  perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** The size of the full bucket as headers have shown it, if they have. */
-  burst: Schema.optionalKey(Amount),
-  /** Our measured share of the rate, if it is less than the limit. */
-  sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** The amount that was left in the bucket; below 0 if more was used than it held. */
-  level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),
-  /** The mean usage of a call. */
-  mean: Amount
-})
+const Dimension = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    /** The provider's limit, if headers named it. */
+    perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
+    /** The size of the full bucket as headers have shown it, if they have. */
+    burst: Schema.optionalKey(Amount),
+    /** Our measured share of the rate, if it is less than the limit. */
+    sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
+    /** The amount that was left in the bucket; below 0 if more was used than it held. */
+    level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),
+    /** The mean usage of a call. */
+    mean: Amount
+  }))()
 
-const Pool = Schema.Struct({
-  pool: Schema.String,
-  requests: Schema.optionalKey(Dimension),
-  inputTokens: Schema.optionalKey(Dimension),
-  outputTokens: Schema.optionalKey(Dimension),
-  tokens: Schema.optionalKey(Dimension),
-  /** The limit of calls in flight, if the provider was found to have one. */
-  concurrency: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1e6 })))
-})
+const Pool = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    pool: Schema.String,
+    requests: Schema.optionalKey(Dimension),
+    inputTokens: Schema.optionalKey(Dimension),
+    outputTokens: Schema.optionalKey(Dimension),
+    tokens: Schema.optionalKey(Dimension),
+    /** The limit of calls in flight, if the provider was found to have one. */
+    concurrency: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1e6 })))
+  }))()
 
 /** At most this many pools are kept. */
 export const maxPools = 1_000
@@ -62,11 +64,12 @@ export const maxPools = 1_000
  * @category schemas
  * @since 0.2.0
  */
-export const Learned = Schema.Struct({
-  /** Milliseconds since the epoch. Buckets have refilled since then. */
-  at: Schema.Finite,
-  pools: Schema.Array(Pool).check(Schema.isMaxLength(maxPools))
-})
+export const Learned = /* @__PURE__ */ (() =>
+  Schema.Struct({
+    /** Milliseconds since the epoch. Buckets have refilled since then. */
+    at: Schema.Finite,
+    pools: Schema.Array(Pool).check(Schema.isMaxLength(maxPools))
+  }))()
 
 /**
  * Everything that a budget has learned of limits.

@@ -8,12 +8,12 @@ import type { Verdict } from "../budget/models.ts"
 import * as Reservation from "../budget/reservation.ts"
 import type * as Limits from "../Limits.ts"
 import type { SentCall } from "../domain/placeCalls.ts"
-import type { PlacedBecause, Placement } from "../places/placement.ts"
+import type { Placement } from "../places/placement.ts"
 import type * as Prices from "../Prices.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Call, FailureReport } from "./models.ts"
 import type { Payment } from "./payment.ts"
-import { callAt, type Reserving } from "./place.ts"
+import { callAt } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import type { ReportedUsage } from "./reported.ts"
 import * as Trace from "./trace.ts"
@@ -138,20 +138,6 @@ export class GovernedAttempt implements Usage.HeldCall {
     const why = placement.isPinned ? "pinned" : "only"
     pool.counts.placed(1, why)
     if (call.span !== undefined) Trace.placed(call.span, name, pool.name, why)
-  }
-
-  /** Goes to a place. */
-  moveTo({ accounting, known, pool, price, request }: Reserving, place: string, why: PlacedBecause): void {
-    const { call } = this
-    pool.users++
-    call.parts.pools.released(this.pool)
-    this.request = request
-    this.pool = pool
-    this.accounting = accounting
-    this.known = known
-    this.price = price
-    this.place = place
-    if (call.span !== undefined) Trace.placed(call.span, place, pool.name, why)
   }
 
   /** Notes that it was admitted. */

@@ -130,7 +130,8 @@ export interface OpenForms {
     send: (ticket: Ticket) => Effect.Effect<A, E, R>,
     options?: CallOptions
   ) => Effect.Effect<A, E | CallError, R | Scope.Scope>
-  readonly begin: Begin
+  /** For {@link begin}, which clients without HTTP do not import. */
+  readonly parts: GovernorParts
 }
 
 /**
@@ -140,11 +141,12 @@ export interface OpenForms {
  * If the ticket `isSent`, the call was admitted, and its request must be sent now. Otherwise, or if its attempt fails, `resume` goes
  * on.
  */
-export type Begin = (context: Context.Context<never>, request: Call, options?: CallOptions) => DirectTicket | undefined
-
-export const begin =
-  (parts: GovernorParts): Begin =>
-  (context, request, options = {}) => {
-    const attempt = GovernedAttempt.first(new GovernedCall(parts, request, options, context, undefined))
-    return isDirect(attempt, context) ? new DirectTicket(attempt, context) : undefined
-  }
+export const begin = (
+  parts: GovernorParts,
+  context: Context.Context<never>,
+  request: Call,
+  options: CallOptions = {}
+): DirectTicket | undefined => {
+  const attempt = GovernedAttempt.first(new GovernedCall(parts, request, options, context, undefined))
+  return isDirect(attempt, context) ? new DirectTicket(attempt, context) : undefined
+}

@@ -35,7 +35,7 @@ import {
 } from "./steps.ts"
 import type { GovernedAttempt } from "./attempt.ts"
 import { PromptCounter } from "./counting.ts"
-import * as Direct from "./direct.ts"
+import type * as Direct from "./direct.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import { PlausibleUsage } from "./plausible.ts"
 import * as CapLog from "../money/capLog.ts"
@@ -231,7 +231,7 @@ export const make = Effect.fnUntraced(function* (
 
   return Governor.of({
     run: SyncForm.attach(checkedRun, run),
-    open: SyncForm.attach<typeof open, Direct.OpenForms>(checkedOpen, { open, begin: Direct.begin(parts) }),
+    open: SyncForm.attach<typeof open, Direct.OpenForms>(checkedOpen, { open, parts }),
     admit: (request, options) =>
       checked("Governor.admit", request, options, () => begin(parts, request, options, "scope", admit(admission))),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Budget from "../Budget.ts"
 import type { CachedConversation } from "../places/memory.ts"
-import type { Placement } from "../places/placement.ts"
+import type { PlacedBecause, Placement } from "../places/placement.ts"
 import { admitted as admittedHere, type CallError, isClosed, pay, refusalFor } from "./admission.ts"
 import { type GovernedAttempt, waitedMillis } from "./attempt.ts"
 import * as Counting from "./counting.ts"
@@ -14,6 +14,7 @@ import type { Restore } from "./models.ts"
 import { conversationOf } from "./place.ts"
 import { Race, review, type Standing } from "./race.ts"
 import type { Rest } from "./settlement.ts"
+import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 
 /** Admits an attempt, at one of its places if its call has any. Returns what is left to do; undefined if it is admitted. */
@@ -67,9 +68,20 @@ const placed: (
   }
   report(attempt, race)
   placement.current = at.index
-  attempt.moveTo(at, at.place.name, race.why)
+  move(attempt, at, race.why)
   attempt.admit(attempt.held)
 })
+
+/** Lets an attempt go to a place. */
+const move = (attempt: GovernedAttempt, at: Located, why: PlacedBecause): void => {
+  const { call } = attempt
+  const { accounting, known, pool, price, request } = at
+  const place = at.place.name
+  pool.users++
+  call.parts.pools.released(attempt.pool)
+  Object.assign(attempt, { accounting, known, place, pool, price, request })
+  if (call.span !== undefined) Trace.placed(call.span, place, pool.name, why)
+}
 
 /** Why no place admits an attempt. */
 const refusedBy = (

@@ -17,7 +17,7 @@ import type * as Accounting from "../Accounting.ts"
 import type { CallError } from "../call/admission.ts"
 import { forCaller } from "../call/failure.ts"
 import { inScope } from "../call/stream.ts"
-import type * as Direct from "../call/direct.ts"
+import * as Direct from "../call/direct.ts"
 import { callCheck } from "../call/models.ts"
 import * as Trace from "../call/trace.ts"
 import * as SyncForm from "../domain/syncForm.ts"
@@ -276,7 +276,7 @@ class EngineCall<R extends ProviderResponse> {
     const opening = SyncForm.of<Direct.OpenForms>(governor.open)
     // The options were checked with the request, but a protocol or an accounting of the caller's may have described the call.
     if (opening !== undefined) check("Governor.open", callCheck, request)
-    const call = opening?.begin(context, request, terms.callOptions)
+    const call = opening && Direct.begin(opening.parts, context, request, terms.callOptions)
     if (call === undefined) return this.goOn(this.open(terms, whose))
     const attempt = (ticket: Governor.Ticket) => this.attempt(ticket, whose)
     if (!call.isSent) return this.goOn(call.resume(attempt))

@@ -86,9 +86,12 @@ export interface ParsedPlaces<P extends Place> {
 }
 
 /** The places of a client's models, which its governor then knows before the first call. */
-export const StatedPlaces = Context.Reference<ReadonlyMap<string, CallPlaces>>("floodgate/Places/StatedPlaces", {
-  defaultValue: () => new Map()
-})
+export const StatedPlaces = /* @__PURE__ */ Context.Reference<ReadonlyMap<string, CallPlaces>>(
+  "floodgate/Places/StatedPlaces",
+  {
+    defaultValue: () => new Map()
+  }
+)
 
 // -----------------------------------------------------------------------------
 // Checks

@@ -245,7 +245,7 @@ const bytesOf = (base64: string): Uint8Array => {
     return new Uint8Array(0)
   }
 }
-const decoder = new TextDecoder()
+const decoder = /* @__PURE__ */ new TextDecoder()
 
 /** The event in a frame of Bedrock's, in base64. */
 const inFrame = (frame: unknown): unknown => parseJson(decoder.decode(bytesOf(textOf(at(frame, "bytes")) ?? "")))

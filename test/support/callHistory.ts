@@ -18,7 +18,7 @@ import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
-import type * as Direct from "../../src/call/direct.ts"
+import * as Direct from "../../src/call/direct.ts"
 import * as SyncForm from "../../src/domain/syncForm.ts"
 import { throughEffect } from "./drivers.ts"
 import { mulberry } from "./random.ts"
@@ -80,7 +80,7 @@ export const ways = {
     const attempt = attempted(answer)
     return Effect.uninterruptibleMask((restore) =>
       Effect.withFiber(({ context }) => {
-        const begun = SyncForm.of<Direct.OpenForms>(governor.open)!.begin(context, call, how)
+        const begun = Direct.begin(SyncForm.of<Direct.OpenForms>(governor.open)!.parts, context, call, how)
         if (begun === undefined) return restore(opened(governor, call, answer, how))
         if (!begun.isSent) return inFiber(begun.resume(attempt), context)
         const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))
