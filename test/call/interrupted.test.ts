@@ -11,7 +11,7 @@ import * as Governor from "floodgate/Governor"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import * as Spending from "floodgate/Spending"
 import { interruptAt } from "../support/yieldAt.ts"
-import { some } from "../support/size.ts"
+import { sized, some } from "../support/size.ts"
 
 const live = Governor.layer({ prices: { "my-model": { input: 1, output: 2 } } }).pipe(
   Layer.provideMerge(Budget.layer({ limits: { tokens: { perMinute: 1_000_000 } }, concurrency: 1 }))
@@ -71,7 +71,7 @@ const interrupted = ({ attempt, dollars, make }: (typeof cases)[number], step: n
 describe("a call that is interrupted at any step", () => {
   it.effect.each(some(cases, 5))("leaves nothing: $way, a call that $kind, a cap of $dollars dollars", (one) =>
     Effect.gen(function* () {
-      for (let step = 1; step < 400; step += 3) yield* interrupted(one, step)
+      for (let step = 1; step < 400; step += sized(5, 3)) yield* interrupted(one, step)
     })
   )
 
