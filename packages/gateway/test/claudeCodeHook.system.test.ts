@@ -48,10 +48,19 @@ const run = (env: Record<string, string>, session = "s1", ...args: ReadonlyArray
     return { code: await code, err, output: said?.hookSpecificOutput }
   })
 
+/** Compiles what advice needs, at a gateway of its own: on a busy machine this takes longer than a hook waits. */
+const compiled = Effect.fnUntraced(function* (upstream: string) {
+  const { url } = yield* gatewayTo(upstream, { token }, limits)
+  const headers = { "x-floodgate-token": token }
+  const { status } = yield* Effect.promise(() => fetch(`${url}/floodgate/advice?asker=s0&like=s0/*`, { headers }))
+  assert.strictEqual(status, 200)
+})
+
 describe("the hook for Claude Code", () => {
   it.live("tells the lead agent how many sub-agents help", () =>
     Effect.gen(function* () {
       const upstream = yield* serve((_, response) => void response.writeHead(500).end())
+      yield* compiled(upstream.url)
       const { url } = yield* gatewayTo(upstream.url, { token }, limits)
       const env = { FLOODGATE_GATEWAY_URL: url, FLOODGATE_GATEWAY_TOKEN: token, TMPDIR: yield* folder }
       const { code, output } = yield* run(env)
