@@ -172,10 +172,7 @@ describe("the gateway under stress, for long", () => {
 
   it.live.skipIf(!Redis.hasServer)("goes on while Redis is away, and shares again when it is back", () =>
     Effect.gen(function* () {
-      const redis = yield* Effect.acquireRelease(
-        Effect.promise(() => Redis.start()),
-        (server) => Effect.promise(() => server.stop())
-      )
+      const redis = yield* Redis.scoped
       const limits = { inputTokens: { perMinute: 600_000, burst: 30_000 }, requests: { perMinute: 10_000 } }
       const provider = yield* ProviderServer.make({ limits, timeScale: 20 })
       const flags = ["--upstream", `anthropic=${provider.url}`, "--redis", redis.url]

@@ -27,12 +27,6 @@ const maxWait = 1_000
 
 const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
-/** A test that stops or wipes its server has a server of its own. */
-const ownServer = Effect.acquireRelease(
-  Effect.promise(() => Redis.start()),
-  (server) => Effect.promise(server.stop)
-)
-
 describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
   let server: Redis.Server
   beforeAll(async () => {
@@ -131,7 +125,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
 
       it.live("asks again at once for a caller whose admission came too late", () =>
         Effect.gen(function* () {
-          const own = yield* ownServer
+          const own = yield* Redis.scoped
           const budget = yield* process("late", plenty, {}, own)
           const call = Effect.scoped(
             Effect.flatMap(budget.reserve({ tokens: 100 }), (reservation) => reservation.settle({ tokens: 100 }))
@@ -187,7 +181,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
 
       it.live("keeps a quota when the server is wiped, because the processes remember it", () =>
         Effect.gen(function* () {
-          const own = yield* ownServer
+          const own = yield* Redis.scoped
           const quota: Budget.Options = { limits: { tokens: { total: 1_000 } } }
           const one = yield* process("quota", quota, {}, own)
           yield* Effect.scoped(Effect.flatMap(one.reserve({ tokens: 700 }), (each) => each.settle({ tokens: 700 })))
@@ -200,7 +194,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
 
       it.live("loses no settlement while a server is full, or not a master", () =>
         Effect.gen(function* () {
-          const own = yield* ownServer
+          const own = yield* Redis.scoped
           const refusals = [
             { on: ["CONFIG", "SET", "maxmemory", "1"], off: ["CONFIG", "SET", "maxmemory", "0"] },
             { on: ["REPLICAOF", "127.0.0.1", "1"], off: ["REPLICAOF", "NO", "ONE"] }
@@ -246,7 +240,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
 
       it.live("closes at once, with all waiting callers, while the server stands still", () =>
         Effect.gen(function* () {
-          const own = yield* ownServer
+          const own = yield* Redis.scoped
           const scope = yield* Scope.make()
           const budget = yield* Scope.provide(process("ends", slow, { timeout: 300 }, own), scope)
           yield* budget.reserve({ tokens: 900 })

@@ -2,6 +2,7 @@
  * A Redis server for one test, on a free port and in a temporary directory. It is `redis-server`, or else `valkey-server`;
  * `REDIS_SERVER` names another binary.
  */
+import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -236,3 +237,9 @@ export const startSentinels = async (): Promise<Sentinels> => {
     throw error
   }
 }
+
+/** A server for as long as a scope. */
+export const scoped = Effect.acquireRelease(
+  Effect.promise(() => start()),
+  ({ stop }) => Effect.promise(stop)
+)

@@ -11,15 +11,10 @@ import * as FloodgateRedis from "@floodgate/redis"
 import * as Status from "@floodgate/redis/internal"
 import * as Redis from "./server.ts"
 
-const server = Effect.acquireRelease(
-  Effect.promise(() => Redis.start()),
-  ({ stop }) => Effect.promise(stop)
-)
-
 describe.skipIf(!Redis.hasServer)("windows that processes share through Redis", () => {
   it.live("are known to a process that joins, with the size that another one has learned", () =>
     Effect.gen(function* () {
-      const { command, url } = yield* server
+      const { command, url } = yield* Redis.scoped
       const resetsAt = Date.now() + 18_000_000
       const state = { spent: 0 }
       const process = Layer.build(

@@ -8,7 +8,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { promisify } from "node:util"
 import { executable } from "../../../../scripts/executable.ts"
-import { skipped, start as startRedis } from "../../../redis/test/server.ts"
+import * as Redis from "../../../redis/test/server.ts"
 import { folder, programAt, run as runPackage } from "../support/command.ts"
 
 const root = Path.resolve(import.meta.dirname, "../../../..")
@@ -138,12 +138,9 @@ describe("the executable", () => {
       })
   )
 
-  it.live.skipIf(skipped !== undefined)("has the client of Redis in it", () =>
+  it.live.skipIf(Redis.skipped !== undefined)("has the client of Redis in it", () =>
     Effect.gen(function* () {
-      const redis = yield* Effect.acquireRelease(
-        Effect.promise(() => startRedis()),
-        (server) => Effect.promise(() => server.stop())
-      )
+      const redis = yield* Redis.scoped
       const { inside } = yield* folder
       yield* started(inside, ["--redis", redis.url])
       const clients = String(yield* Effect.promise(() => redis.command("CLIENT", "LIST")))
@@ -151,12 +148,9 @@ describe("the executable", () => {
     })
   )
 
-  it.live.skipIf(skipped !== undefined)("serves with several processes", () =>
+  it.live.skipIf(Redis.skipped !== undefined)("serves with several processes", () =>
     Effect.gen(function* () {
-      const redis = yield* Effect.acquireRelease(
-        Effect.promise(() => startRedis()),
-        (server) => Effect.promise(() => server.stop())
-      )
+      const redis = yield* Redis.scoped
       const { inside } = yield* folder
       const gateway = yield* started(inside, ["--redis", redis.url, "--processes", "2"])
       const { text } = yield* get(`${gateway.url}/floodgate/status`)

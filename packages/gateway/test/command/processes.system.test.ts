@@ -12,7 +12,7 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { promisify } from "node:util"
-import { skipped, start as startRedis } from "../../../redis/test/server.ts"
+import * as Redis from "../../../redis/test/server.ts"
 import * as Process from "../support/command.ts"
 
 const body = JSON.stringify({ model: "claude-sonnet-5", max_tokens: 9, messages: [{ role: "user", content: "Hello" }] })
@@ -74,15 +74,10 @@ const gone = (pids: ReadonlyArray<number>): Effect.Effect<unknown> =>
     ({ length }) => length === 0
   )
 
-const redis = Effect.acquireRelease(
-  Effect.promise(() => startRedis()),
-  (server) => Effect.promise(() => server.stop())
-)
-
 /** A gateway of so many processes, in front of a provider, and a function that changes its configuration. */
 const started = Effect.fnUntraced(function* (processes: number, upstream: string, settings: object = {}) {
   const { inside } = yield* Process.folder
-  const { url: address } = yield* redis
+  const { url: address } = yield* Redis.scoped
   const configure = (more: object) =>
     Fs.writeFileSync(
       Path.join(inside, "gateway.json"),
@@ -120,7 +115,7 @@ const twoCalls = Effect.fnUntraced(function* (url: string, { stats }: ProviderSe
   return Effect.map(Effect.forEach(calls, Fiber.join), (statuses) => statuses.toSorted((one, other) => one - other))
 })
 
-const tests = it.live.skipIf(skipped !== undefined)
+const tests = it.live.skipIf(Redis.skipped !== undefined)
 
 const test = <E>(name: string, effect: Effect.Effect<void, E, Scope.Scope>) =>
   tests(name, () => Effect.scoped(effect), { timeout: 60_000 })
@@ -222,7 +217,7 @@ describe("a gateway of several processes", () => {
   test(
     "says once what keeps it from starting, and ends with the code of a single process",
     Effect.gen(function* () {
-      const { url: address } = yield* redis
+      const { url: address } = yield* Redis.scoped
       const { inside } = yield* Process.folder
       const taken = yield* Effect.acquireRelease(
         Effect.promise(async () => {
