@@ -15,6 +15,7 @@ import { fork, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
+import { setTimeout as sleep } from "node:timers/promises"
 import * as Model from "./engine/model.ts"
 import * as Prng from "./weather/prng.ts"
 
@@ -129,8 +130,6 @@ interface Result {
   readonly lost: number
   readonly answered: number
 }
-
-const sleep = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** Makes calls for some seconds. The times are those of whole calls, from the wish to the end of the answer. */
 const run = async (url: string, make: MakeClient, timeoutMillis: number): Promise<Result> => {

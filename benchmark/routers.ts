@@ -21,6 +21,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
+import { setTimeout as sleep } from "node:timers/promises"
 import { mulberry } from "../test/support/random.ts"
 
 const { values } = parseArgs({
@@ -36,8 +37,6 @@ const burst = 100_000
 
 /** Makes one attempt. Returns how long the provider asks to wait, in real milliseconds; undefined once the call has succeeded. */
 type Attempt = (params: Params) => Promise<{ readonly retryAfter: number } | undefined>
-
-const sleep = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** Repeats an attempt: after 0.5 s doubled up to 8 s, or after `retry-after` if that is longer, times 0.8 to 1.2. */
 const untilDone = async (attempt: Attempt, params: Params, random: () => number): Promise<void> => {

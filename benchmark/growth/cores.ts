@@ -7,6 +7,7 @@ import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import * as Redis from "../../packages/redis/test/server.ts"
 import { thousands } from "../../src/domain/words.ts"
 import { cells } from "../gateway/cells.ts"
@@ -30,8 +31,6 @@ const bin = join(import.meta.dirname, "../../packages/gateway/src/command/bin.ts
 const perSecond = 200
 /** Connections go to the processes in turn. */
 const connections = 16
-
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 /** Calls at random times, spread over all connections. */
 const spread: typeof repeated = async (clients, to, bodies, seconds) => {

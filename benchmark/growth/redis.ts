@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as FloodgateRedis from "@floodgate/redis"
 import { timed } from "../support/inTurns.ts"
+import { setTimeout as sleep } from "node:timers/promises"
 
 export type Way = "idle" | "free" | "waiting"
 
@@ -21,7 +22,6 @@ export interface Question {
 }
 
 const url = process.argv[2]!
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 const live = { close: Effect.void as Effect.Effect<void> }
 
 const build = async (way: Way, perSecond: number): Promise<() => Promise<unknown>> => {

@@ -3,8 +3,7 @@ import { call, connect, disconnect, quantile } from "../gateway/load.ts"
 import { memoryOf, type Server } from "../gateway/processes.ts"
 import { pieces } from "../gateway/upstream.ts"
 import { spreadOf } from "../support/inTurns.ts"
-
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
+import { setTimeout as sleep } from "node:timers/promises"
 
 /** Calls over so many connections, one after the other on each. */
 export interface Rung {
