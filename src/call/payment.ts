@@ -13,6 +13,7 @@ import type * as PriceTable from "../domain/prices.ts"
 import type { Unit } from "../domain/spending/ledger.ts"
 import { ledgerOf, type Purse, Resets } from "../domain/spending/models.ts"
 import type { CostAsked } from "../sharing/ledger.ts"
+import type { SpendCapReached } from "../money/errors.ts"
 import type { CapReporter, LedgerHold, RunningLedger } from "../money/ledger.ts"
 import type { Paying } from "../money/paying.ts"
 import type { ParkingPlace } from "../money/parking.ts"
@@ -27,6 +28,9 @@ import * as Usage from "./usage.ts"
 // -----------------------------------------------------------------------------
 
 const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
+
+/** By its tag, because only purses bring the class. */
+const isCapReached = (cause: unknown): cause is SpendCapReached => Predicate.isTagged(cause, "SpendCapReached")
 
 const causeOf = ({ reason }: Budget.BudgetError): unknown => (reason._tag === "Denied" ? reason.cause : undefined)
 
@@ -291,8 +295,7 @@ const park = (
   const { account, parks, windows } = request
   const cause = causeOf(error)
   const isWindow = cause instanceof WindowShareUsed
-  const isSpent = isWindow || Predicate.isTagged(cause, "SpendCapReached")
-  const until = isSpent ? (cause as { readonly until?: number }).until : undefined
+  const until = isWindow || isCapReached(cause) ? cause.until : undefined
   if (until === undefined || until > payment.resetBy || !(isWindow || parks) || windows.parking.isFull) return undefined
   if (payment.reportedReset !== until) Context.get(context, Resets)?.({ until, message: error.message })
   payment.reportedReset = until

@@ -18,7 +18,7 @@ import * as Print from "../terminal/print.ts"
 import * as Reload from "./reload.ts"
 import type { GivenSettings } from "./settings.ts"
 
-/** More than the cores of any machine. Each process takes a gigabyte and two connections of Redis. */
+/** More than the cores of nearly any machine. Each process may take over a gigabyte, and has two connections to Redis. */
 const most = 256
 
 /** How many processes serve. */
